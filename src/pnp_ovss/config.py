@@ -1,0 +1,136 @@
+"""Every setting of the method, in one frozen value, and the published ones as presets."""
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pnp_ovss.errors import ConfigError
+
+Background = Literal["always", "never", "few"]
+FEW = 3
+
+
+def _setting(default: Any, help: str) -> Any:
+    """Return a field whose meaning the command line can show."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the method, in the order in which it uses them. Defaults: the authors' released code with BLIP."""
+
+    size: int | None = _setting(None, "side of the square the model sees, in pixels; none: the checkpoint's own")
+    layer: int = _setting(7, "cross-attention layer, 0-based")
+    head: int = _setting(9, "attention head of that layer, 0-based")
+    gradient: bool = _setting(True, "weigh the attention by the positive gradient of the match logit (GradCAM)")
+    sum_last_name: bool = _setting(
+        True, "add up the last class name's tokens instead of averaging, as the released code does; blur undoes it"
+    )
+    passes: int = _setting(4, "looks at the photo, the first one undisturbed")
+    drop: int | float = _setting(10, "patches hidden after each pass: 10 is a count, 0.5 a share of the visible ones")
+    count_first_twice: bool = _setting(True, "add the first pass's map twice, as the released code does")
+    threshold: float = _setting(0.15, "a class map counts where its min-max over the grid reaches this, in [0, 1]")
+    background: Background = _setting("always", "'always', 'never', or 'few': only where fewer than 3 classes are named")
+    refiners: tuple[str, ...] = _setting(("blur", "crf"), "refinement steps, in order")
+    blur: float = _setting(0.05, "blur: sigma as a share of the photo's longer side")
+    crf_iterations: int = _setting(10, "crf: mean-field iterations")
+    crf_gaussian_sxy: float = _setting(3.0, "crf: smoothness kernel, standard deviation in pixels")
+    crf_gaussian_weight: float = _setting(7.0, "crf: smoothness kernel, weight")
+    crf_bilateral_sxy: float = _setting(50.0, "crf: appearance kernel, standard deviation in pixels")
+    crf_bilateral_srgb: float = _setting(5.0, "crf: appearance kernel, standard deviation in 8-bit colour steps")
+    crf_bilateral_weight: float = _setting(10.0, "crf: appearance kernel, weight")
+    crf_tolerance: float = _setting(0.0, "crf: stop early when no probability moves more than this; 0: never")
+    pamr_iterations: int = _setting(10, "pamr: iterations")
+    guided_radius: float = _setting(0.02, "guided: window radius as a share of the photo's longer side")
+    guided_epsilon: float = _setting(1e-3, "guided: smaller follows edges more closely; in squared intensity, 0-1")
+    max_pixels: int = _setting(4_200_000, "refine larger photos at this many pixels, then upsample along the photo")
+
+    def __post_init__(self) -> None:
+        # JSON has no tuples: a list is what a preset file gives.
+        object.__setattr__(self, "refiners", tuple(self.refiners))
+        whole = {"layer": 0, "head": 0, "passes": 1, "crf_iterations": 0, "pamr_iterations": 0, "max_pixels": 1}
+        for name, least in whole.items():
+            _check(self, name, _is_int(getattr(self, name)) and getattr(self, name) >= least, f"a whole number >= {least}")
+        for name in ("blur", "crf_gaussian_weight", "crf_bilateral_weight", "crf_tolerance", "guided_radius"):
+            _check(self, name, _is_real(getattr(self, name)) and getattr(self, name) >= 0, "a number >= 0")
+        for name in ("crf_gaussian_sxy", "crf_bilateral_sxy", "crf_bilateral_srgb", "guided_epsilon"):
+            _check(self, name, _is_real(getattr(self, name)) and getattr(self, name) > 0, "a number > 0")
+        for name in ("gradient", "sum_last_name", "count_first_twice"):
+            _check(self, name, isinstance(getattr(self, name), bool), "true or false")
+        _check(self, "size", self.size is None or (_is_int(self.size) and self.size > 0), "a whole number > 0, or none")
+        _check(self, "threshold", _is_real(self.threshold) and 0 <= self.threshold <= 1, "a number from 0 to 1")
+        share = isinstance(self.drop, float) and 0 < self.drop < 1
+        count = _is_int(self.drop) and self.drop >= 0
+        _check(self, "drop", share or count, "a count of patches (10) or a share between 0 and 1 (0.5)")
+        _check(self, "background", self.background in get_args(Background), "'always', 'never' or 'few'")
+
+    @classmethod
+    def from_preset(cls, preset: str | Path, **overrides: Any) -> "Config":
+        """Return the settings of a preset, or of a JSON file that ``to_json`` wrote, with ``overrides`` on top.
+
+        Raises: ConfigError if there is no such preset or setting.
+        """
+        if str(preset) in PRESETS:
+            return _override(PRESETS[str(preset)], overrides)
+        if Path(preset).suffix == ".json":
+            try:
+                text = Path(preset).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f"preset file {preset} cannot be read ({error}); give a file that exists") from error
+            return _override(cls.from_json(text), overrides)
+        known = ", ".join(PRESETS)
+        raise ConfigError(f"no preset {str(preset)!r}; the presets are {known}, or give the path of a .json preset file")
+
+    @classmethod
+    def from_json(cls, text: str) -> "Config":
+        """Return the settings that ``to_json`` wrote; those left out keep their defaults.
+
+        Raises: ConfigError if it is not such a text.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"the preset is not JSON ({error}); write it with Config.to_json") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"the preset holds a {type(values).__name__}; an object of settings is wanted")
+        return _override(cls(), values)
+
+    def to_json(self) -> str:
+        """Return the settings as a JSON object that ``from_json`` reads back equal."""
+        return json.dumps(asdict(self), indent=2)
+
+    def has_background(self, classes: int) -> bool:
+        """Return whether a photo with so many named classes gets a background channel."""
+        return self.background == "always" or (self.background == "few" and classes < FEW)
+
+
+def _override(config: Config, values: dict[str, Any]) -> Config:
+    known = [setting.name for setting in fields(Config)]
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"no setting {name!r}; the settings are {', '.join(known)}")
+    try:
+        return replace(config, **values)
+    except TypeError as error:
+        raise ConfigError(f"a setting has the wrong type ({error}); see Config for what each one takes") from error
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value and abs(value) != float("inf")
+
+
+def _check(config: Config, name: str, holds: bool, wanted: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name} is {getattr(config, name)!r}; {wanted} is wanted")
+
+
+PRESETS: dict[str, Config] = {
+    "released": Config(size=336),  # the authors' code of June 2024, which made Table 3 of the poster
+    "paper": Config(size=336, sum_last_name=False, drop=0.5, count_first_twice=False),  # the text of arXiv 2311.17095 v4
+    "mini": Config(layer=1, head=0, sum_last_name=False, drop=12, count_first_twice=False, blur=0.02),
+}

@@ -1,0 +1,23 @@
+"""What can go wrong for a user. Every message is one line: what came, what is wanted, what to do.
+
+PnpError
+├── InputError    a photo, class names, maps or a file that cannot be used
+├── ConfigError   a setting that does not exist, is out of range or does not fit the model
+└── ModelError    a model that cannot be found, fetched, read or used
+"""
+
+
+class PnpError(Exception):
+    """Anything a user can cause and mend. The command line prints it as one line and exits with 2."""
+
+
+class InputError(PnpError):
+    """A photo, class names, maps or a file that cannot be used."""
+
+
+class ConfigError(PnpError):
+    """A setting that does not exist, is out of range or does not fit the model."""
+
+
+class ModelError(PnpError):
+    """A model that cannot be found, fetched, read or used."""

@@ -1,0 +1,1 @@
+"""Scores against masks: the metrics, and the ablation on drawn scenes."""

@@ -1,0 +1,324 @@
+"""Storybook scenes: drawn pictures with exact masks, the same for the same (seed, index) at any size.
+
+``draw(seed, index)`` paints one or two grounds, places one to four things on them, and says in a sentence what is
+there. Words are all a model may learn from; the mask is for measuring.
+"""
+
+from dataclasses import dataclass
+from math import pi
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image, ImageDraw
+
+from pnp_ovss.mini.drawings import DRAWINGS, Colour, Part, Pen
+
+THINGS: tuple[str, ...] = tuple(DRAWINGS)
+STUFF: tuple[str, ...] = ("sky", "grass", "sand", "water", "brick wall", "snow")
+CLASSES: tuple[str, ...] = ("background", *THINGS, *STUFF)
+SIMILAR: dict[str, tuple[str, ...]] = {
+    "dog": ("cat", "bird"),
+    "cat": ("dog", "bird"),
+    "fish": ("bird", "cat"),
+    "bird": ("fish", "dog"),
+    "house": ("mushroom", "bus"),
+    "car": ("bus", "sail boat"),
+    "bus": ("car", "house"),
+    "sail boat": ("umbrella", "car"),
+    "rocket": ("hot air balloon", "snowman"),
+    "hot air balloon": ("umbrella", "ice cream", "rocket"),
+    "umbrella": ("mushroom", "hot air balloon", "sail boat"),
+    "pine tree": ("palm tree", "cactus", "flower"),
+    "palm tree": ("pine tree", "flower", "cactus"),
+    "mushroom": ("umbrella", "house", "flower"),
+    "flower": ("star", "cactus", "palm tree"),
+    "cactus": ("pine tree", "palm tree", "flower"),
+    "snowman": ("ice cream", "rocket"),
+    "traffic light": ("snowman", "ice cream"),
+    "ice cream": ("hot air balloon", "snowman", "umbrella"),
+    "star": ("flower", "ice cream"),
+}
+
+TELLING = 64  # added to a thing's number in the raw mask where its telling part is
+SUPERSAMPLING = 2
+OUTLINE = 0.013  # of the picture's shorter side
+AIRBORNE = ("bird", "rocket", "hot air balloon", "star")
+# Widths of a thing, as a fraction of the shorter side, by the number of things.
+WIDTHS = {1: (0.42, 0.55), 2: (0.34, 0.5), 3: (0.29, 0.42), 4: (0.25, 0.37)}
+# (upper ground or None, lower ground, how the caption says it)
+GROUNDS: tuple[tuple[str | None, str, str], ...] = (
+    ("sky", "grass", "on the grass under the sky"),
+    ("sky", "sand", "on the sand under the sky"),
+    ("sky", "water", "by the water under the sky"),
+    ("sky", "snow", "in the snow under the sky"),
+    ("brick wall", "grass", "on the grass in front of a brick wall"),
+    ("brick wall", "sand", "on the sand in front of a brick wall"),
+    ("brick wall", "snow", "in the snow in front of a brick wall"),
+    ("water", "sand", "on the sand by the water"),
+    ("water", "grass", "on the grass by the water"),
+    (None, "sky", "in the sky"),
+    (None, "brick wall", "in front of a brick wall"),
+    (None, "water", "in the water"),
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture, what is where in it, and a sentence about it."""
+
+    image: UInt8[np.ndarray, "h w 3"]  # RGB
+    mask: UInt8[np.ndarray, "h w"]  # index into CLASSES, things and stuff
+    things: tuple[str, ...]  # visible things, each once, in order of drawing
+    stuff: tuple[str, ...]  # visible stuff
+    caption: str
+
+    def things_mask(self) -> UInt8[np.ndarray, "h w"]:
+        """The mask with stuff as background (0)."""
+        return np.where(self.mask <= len(THINGS), self.mask, 0).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One thing of a layout, in units that do not depend on the picture's size."""
+
+    name: str
+    x: float  # centre, fraction of the picture's width
+    y: float  # centre, fraction of the picture's height
+    width: float  # fraction of the shorter side
+    degrees: float
+    flipped: bool
+
+
+def draw(seed: int, index: int, size: int | tuple[int, int] = 112) -> Scene:
+    """Scene number ``index`` of the series ``seed``, as a square of ``size`` pixels or as (h, w)."""
+    h, w = (size, size) if isinstance(size, int) else size
+    rng = np.random.default_rng((seed, index))
+    upper, lower, where = GROUNDS[int(rng.integers(len(GROUNDS)))]
+    placed = _layout(rng)
+
+    canvas, labels = _grounds(rng, upper, lower, (h * SUPERSAMPLING, w * SUPERSAMPLING))
+    painter = ImageDraw.Draw(canvas, "RGBA"), ImageDraw.Draw(labels)
+    for thing in placed:
+        _paint(rng, thing, painter, canvas.size)
+
+    image = np.array(canvas.reduce(SUPERSAMPLING))
+    mask = np.asarray(labels)[1::SUPERSAMPLING, 1::SUPERSAMPLING] & (TELLING - 1)
+    things = tuple(dict.fromkeys(thing.name for thing in placed))
+    stuff = tuple(name for name in (upper, lower) if name is not None)
+    return Scene(image, mask, things, stuff, f"{_listed(things)} {where}")
+
+
+def draw_alone(
+    name: str, seed: int = 0, size: int = 112
+) -> tuple[UInt8[np.ndarray, "s s 3"], Bool[np.ndarray, "s s"], Bool[np.ndarray, "s s"]]:
+    """One thing on white: its picture, where it is, and where its telling part is."""
+    canvas = Image.new("RGB", (size * SUPERSAMPLING, size * SUPERSAMPLING), (255, 255, 255))
+    labels = Image.new("L", canvas.size)
+    thing = Placed(name, 0.5, 0.5, 0.92, 0.0, False)
+    _paint(np.random.default_rng(seed), thing, (ImageDraw.Draw(canvas, "RGBA"), ImageDraw.Draw(labels)), canvas.size)
+    raw = np.asarray(labels)[1::SUPERSAMPLING, 1::SUPERSAMPLING]
+    return np.asarray(canvas.reduce(SUPERSAMPLING)), raw > 0, raw >= TELLING
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """``a dog, an umbrella and a cat``."""
+    nouns = [f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names]
+    return " and ".join([", ".join(nouns[:-1]), nouns[-1]] if len(nouns) > 1 else nouns)
+
+
+def _layout(rng: np.random.Generator) -> list[Placed]:
+    """One to four things, back to front; no thing is covered by more than a part of itself."""
+    count = int(rng.integers(1, 5))
+    names = [THINGS[k] for k in rng.permutation(len(THINGS))[:count]]
+    if count > 1 and rng.random() < 0.3:  # things that are easily confused should meet
+        rival = SIMILAR[names[0]][int(rng.integers(len(SIMILAR[names[0]])))]
+        names = [names[0], rival, *[name for name in names[1:] if name != rival]][:count]
+    if count > 1 and rng.random() < 0.15:
+        names[-1] = names[0]
+    placed: list[Placed] = []
+    for name in names:
+        width = float(rng.uniform(*WIDTHS[count]))
+        tries = (_somewhere(rng, name, width) for _ in range(24))
+        fitting = next((thing for thing in tries if all(_apart(thing, other) for other in placed)), None)
+        if fitting is not None:
+            placed.append(fitting)
+    return sorted(placed, key=lambda thing: thing.y + thing.width / 2)
+
+
+def _somewhere(rng: np.random.Generator, name: str, width: float) -> Placed:
+    """A place for a thing: high for what flies, low for what stands."""
+    x, u, degrees, flipped = rng.random(), rng.random(), rng.uniform(-9, 9), rng.random() < 0.5
+    half = width / 2
+    low, high = (half - 0.02, 0.62) if name in AIRBORNE else (0.62 - half * 0.7, 0.99 - half)
+    x = 0.9 * half + x * (1 - 1.8 * half)
+    return Placed(name, float(x), float(low + u * (max(high, low) - low)), width, float(degrees), bool(flipped))
+
+
+def _apart(a: Placed, b: Placed) -> bool:
+    """Whether two things overlap by no more than nine tenths of the smaller one's radius."""
+    distance = ((a.x - b.x) ** 2 + (a.y - b.y) ** 2) ** 0.5
+    return bool((a.width + b.width) / 2 - distance <= 0.9 * min(a.width, b.width) / 2)
+
+
+def _paint(
+    rng: np.random.Generator,
+    thing: Placed,
+    painter: tuple[ImageDraw.ImageDraw, ImageDraw.ImageDraw],
+    size: tuple[int, int],
+) -> None:
+    """Draws a thing into the picture and its number into the labels: first all outlines, then all fillings."""
+    (w, h), pen = size, Pen(rng)
+    DRAWINGS[thing.name](pen)
+    scale = thing.width * min(w, h)
+    c, s = np.cos(thing.degrees * pi / 180) * scale, np.sin(thing.degrees * pi / 180) * scale
+    turn = np.array([[c, s], [-s, c]])
+    if thing.flipped:
+        turn[0] *= -1
+    ends = np.cumsum([0, *(len(points) for points, _, _ in pen.strokes)])
+    flat = (
+        ((np.concatenate([points for points, _, _ in pen.strokes]) - 0.5) @ turn + (thing.x * w, thing.y * h))
+        .ravel()
+        .tolist()
+    )
+    outlines = [flat[2 * a : 2 * b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+
+    picture, labels = painter
+    number = THINGS.index(thing.name) + 1
+    thickness = max(1, round(OUTLINE * min(w, h)))
+    for xy, (_, colour, part) in zip(outlines, pen.strokes, strict=True):
+        if part != "detail":
+            closed = xy + xy[:4]
+            picture.line(closed, tuple(int(v * 0.42) for v in colour[:3]), thickness)
+            labels.line(closed, _label(number, part), thickness)
+    for xy, (_, colour, part) in zip(outlines, pen.strokes, strict=True):
+        picture.polygon(xy, colour)
+        if part != "detail":
+            labels.polygon(xy, _label(number, part))
+
+
+def _label(number: int, part: Part) -> int:
+    return number + TELLING * (part == "telling")
+
+
+# (colour at the top, colour at the bottom)
+GRADIENTS: dict[str, tuple[Colour, Colour]] = {
+    "sky": ((120, 184, 238), (206, 232, 250)),
+    "grass": ((150, 200, 104), (104, 168, 76)),
+    "sand": ((240, 218, 164), (226, 194, 132)),
+    "water": ((92, 164, 206), (44, 112, 170)),
+    "brick wall": ((186, 108, 88), (170, 92, 76)),
+    "snow": ((232, 240, 250), (250, 252, 255)),
+}
+
+
+def _grounds(
+    rng: np.random.Generator, upper: str | None, lower: str, size: tuple[int, int]
+) -> tuple[Image.Image, Image.Image]:
+    """The empty scene and its labels; a wavy horizon parts two grounds."""
+    h, w = size
+    horizon, waves, phase = rng.uniform(0.38, 0.6), rng.uniform(0.7, 2.2), rng.uniform(0, 2 * pi)
+    height = 0.0 if upper in ("brick wall", "water") or lower == "water" else rng.uniform(0.01, 0.035)
+    canvas = _ground(rng, lower, size)
+    labels = Image.new("L", (w, h), CLASSES.index(lower))
+    if upper is None:
+        return canvas, labels
+    x = np.linspace(0, 1, 40)
+    edge = np.stack([x * w, (horizon + height * np.sin(2 * pi * waves * x + phase)) * h], 1)
+    above = [0, 0, *edge.ravel().tolist(), w, 0]
+    stencil = Image.new("L", (w, h))
+    ImageDraw.Draw(stencil).polygon(above, 255)
+    ImageDraw.Draw(labels).polygon(above, CLASSES.index(upper))
+    canvas.paste(_ground(rng, upper, size), (0, 0), stencil)
+    return canvas, labels
+
+
+def _ground(rng: np.random.Generator, name: str, size: tuple[int, int]) -> Image.Image:
+    """A whole canvas of one stuff: a vertical gradient and a calm texture."""
+    h, w = size
+    top, bottom = (np.array(colour, float) for colour in GRADIENTS[name])
+    shade = rng.uniform(-8, 8)
+    column = top + (bottom - top) * np.linspace(0, 1, h)[:, None] + shade
+    canvas = Image.fromarray(column.clip(0, 255).astype(np.uint8)[:, None]).resize((w, h), Image.Resampling.NEAREST)
+    painter = ImageDraw.Draw(canvas, "RGBA")
+    spots = rng.random((40, 3))
+    spots[:, 0] = (np.arange(40) * 0.618 + spots[0, 0] + spots[:, 0] * 0.05) % 1  # spread evenly
+    TEXTURES[name](painter, spots, (h, w))
+    return canvas
+
+
+def _clouds(painter: ImageDraw.ImageDraw, spots: Float[np.ndarray, "spot 3"], size: tuple[int, int]) -> None:
+    h, w = size
+    for u, v, s in spots[:4].tolist():
+        x, y, r = u * w, (0.06 + 0.4 * v) * h, (0.04 + 0.03 * s) * min(h, w)
+        for dx, dy, k in ((-1.6, 0.3, 0.8), (0, 0, 1.2), (1.5, 0.25, 0.9), (0.2, 0.5, 1.0)):
+            box = (x + (dx - k * 1.3) * r, y + (dy - k * 0.7) * r, x + (dx + k * 1.3) * r, y + (dy + k * 0.7) * r)
+            painter.ellipse(box, (255, 255, 255, 150))
+
+
+def _tufts(painter: ImageDraw.ImageDraw, spots: Float[np.ndarray, "spot 3"], size: tuple[int, int]) -> None:
+    h, w = size
+    side = min(h, w)
+    for k, (u, v, s) in enumerate(spots.tolist()):
+        x, y, r = u * w, v * h, (0.018 + 0.014 * s) * side
+        colour = (70, 136, 58, 190) if k % 3 else (196, 228, 130, 190)
+        for lean in (-0.8, 0.0, 0.8):
+            painter.polygon((x - 0.3 * r, y, x + 0.3 * r, y, x + lean * r, y - (1.5 - abs(lean) * 0.5) * r), colour)
+
+
+def _grains(painter: ImageDraw.ImageDraw, spots: Float[np.ndarray, "spot 3"], size: tuple[int, int]) -> None:
+    h, w = size
+    side = min(h, w)
+    for k, (u, v, s) in enumerate(spots.tolist()):
+        x, y, r = u * w, v * h, (0.004 + 0.006 * s) * side
+        if k % 4:
+            painter.ellipse((x - r, y - r, x + r, y + r), (188, 148, 90, 170))
+        else:
+            painter.arc(
+                (x - 9 * r, y - 2 * r, x + 9 * r, y + 4 * r),
+                200,
+                340,
+                (200, 162, 104, 200),
+                max(1, round(0.008 * side)),
+            )
+
+
+def _ripples(painter: ImageDraw.ImageDraw, spots: Float[np.ndarray, "spot 3"], size: tuple[int, int]) -> None:
+    h, w = size
+    side = min(h, w)
+    thickness = max(1, round(0.011 * side))
+    for k, (u, v, s) in enumerate(spots[:26].tolist()):
+        x, y, r = u * w, v * h, (0.03 + 0.03 * s) * side
+        colour = (196, 230, 246, 150) if k % 2 else (24, 82, 140, 110)
+        painter.line(
+            [c for j in range(9) for c in (x + (j / 4 - 1) * r, y + (0, 0.2, 0.3, 0.2)[j % 4] * r)], colour, thickness
+        )
+
+
+def _bricks(painter: ImageDraw.ImageDraw, spots: Float[np.ndarray, "spot 3"], size: tuple[int, int]) -> None:
+    h, w = size
+    row, brick = min(h, w) * 0.072, min(h, w) * 0.17
+    thickness = max(1, round(0.011 * min(h, w)))
+    mortar = (226, 196, 178)
+    for u, v, s in spots[:22].tolist():
+        j = int(v * h / row)
+        x, y = (int(u * w / brick) + 0.5 * (j % 2)) * brick, j * row
+        painter.rectangle((x, y, x + brick, y + row), (206, 132, 100, 130) if s < 0.5 else (132, 66, 58, 110))
+    for j in range(int(h / row) + 1):
+        painter.line((0, j * row, w, j * row), mortar, thickness)
+        for k in range(int(w / brick) + 2):
+            x = (k + 0.5 * (j % 2)) * brick
+            painter.line((x, j * row, x, (j + 1) * row), mortar, thickness)
+
+
+def _flakes(painter: ImageDraw.ImageDraw, spots: Float[np.ndarray, "spot 3"], size: tuple[int, int]) -> None:
+    h, w = size
+    side = min(h, w)
+    for k, (u, v, s) in enumerate(spots.tolist()):
+        x, y, r = u * w, v * h, (0.007 + 0.006 * s) * side
+        if k % 3:
+            painter.ellipse((x - r, y - r, x + r, y + r), (184, 206, 236))
+        else:
+            painter.arc((x - 8 * r, y, x + 8 * r, y + 4 * r), 190, 350, (196, 214, 240), max(1, round(0.011 * side)))
+
+
+TEXTURES = {"sky": _clouds, "grass": _tufts, "sand": _grains, "water": _ripples, "brick wall": _bricks, "snow": _flakes}

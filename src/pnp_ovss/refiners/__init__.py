@@ -1,0 +1,94 @@
+"""From class maps on the VLM's grid to a label map of the photo: steps 7 to 9 of the method, usable without a VLM.
+
+A refiner takes scores and the photo and gives scores of the same shape. A new one is a file and a line of ``REFINERS``.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from pnp_ovss.config import Config
+from pnp_ovss.errors import ConfigError, InputError
+from pnp_ovss.refiners.blur import gaussian_blur
+from pnp_ovss.refiners.dense_crf import dense_crf
+from pnp_ovss.refiners.upsample import threshold_and_upsample
+
+__all__ = ["REFINERS", "Refiner", "check_refiners", "refine", "refine_batch"]
+
+Refiner = Callable[[Float[Tensor, "b ch h w"], UInt8[Tensor, "b h w 3"], Config], Float[Tensor, "b ch h w"]]
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+REFINERS: dict[str, Refiner] = {
+    "blur": lambda scores, image, config: gaussian_blur(scores, sigma=config.blur),
+    "crf": lambda scores, image, config: dense_crf(
+        scores,
+        image,
+        iterations=config.crf_iterations,
+        gaussian_sxy=config.crf_gaussian_sxy,
+        gaussian_weight=config.crf_gaussian_weight,
+        bilateral_sxy=config.crf_bilateral_sxy,
+        bilateral_srgb=config.crf_bilateral_srgb,
+        bilateral_weight=config.crf_bilateral_weight,
+        tolerance=config.crf_tolerance,
+    ),
+}
+
+
+def refine(class_maps: Array, image: np.ndarray | Tensor, config: Config) -> tuple[Array, Array]:
+    """Return the label map (h, w) of a photo and the scores (ch, h, w) it is the argmax of.
+
+    ``class_maps`` (cls, gh, gw): finite, >= 0, any scale; ``image`` (h, w, 3): 8-bit RGB. NumPy in, NumPy out (int32,
+    float32); tensors in, tensors out, on the device of ``class_maps``. Where ``config.background`` gives the photo a
+    background, channel and label 0 are it and the classes follow; else label 0 is the first class. Ties go to the
+    lowest label.
+
+    Raises: InputError if the maps or the photo cannot be used; ConfigError for a refiner that does not exist.
+    """
+    maps, photo = (torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in (class_maps, image))
+    _check(maps, photo)
+    labels, scores = refine_batch(maps.float()[None], photo.to(maps.device)[None], config)
+    if isinstance(class_maps, np.ndarray):
+        return labels[0].numpy(), scores[0].numpy()
+    return labels[0], scores[0]
+
+
+def refine_batch(
+    class_maps: Float[Tensor, "b cls gh gw"], images: UInt8[Tensor, "b h w 3"], config: Config
+) -> tuple[Int[Tensor, "b h w"], Float[Tensor, "b ch h w"]]:
+    """Return labels and scores of several photos of one size, each as if it came alone."""
+    check_refiners(config.refiners)
+    scores = threshold_and_upsample(
+        class_maps,
+        (images.shape[1], images.shape[2]),
+        threshold=config.threshold,
+        background=config.has_background(class_maps.shape[1]),
+    )
+    for name in config.refiners:
+        scores = REFINERS[name](scores, images, config)
+    return scores.argmax(1).int(), scores
+
+
+def check_refiners(names: Sequence[str]) -> None:
+    """Raise ConfigError if no refiner has one of the names."""
+    for name in names:
+        if name not in REFINERS:
+            raise ConfigError(f"no refiner {name!r}; the refiners are {', '.join(REFINERS)}")
+
+
+def _check(maps: Tensor, photo: Tensor) -> None:
+    if maps.ndim != 3 or 0 in maps.shape:
+        raise InputError(f"class maps have shape {tuple(maps.shape)}; (classes, rows, columns) is wanted, each at least 1")
+    if maps.is_complex() or maps.dtype == torch.bool:
+        raise InputError(f"class maps are {maps.dtype}; real numbers are wanted")
+    if photo.ndim != 3 or photo.shape[2] != 3 or 0 in photo.shape:
+        raise InputError(f"the photo has shape {tuple(photo.shape)}; (rows, columns, 3) is wanted: convert it to RGB")
+    if photo.dtype != torch.uint8:
+        raise InputError(f"the photo is {photo.dtype}; 8-bit RGB (uint8, 0 to 255) is wanted")
+    if not bool(maps.isfinite().all()):
+        raise InputError("class maps hold NaN or infinite values; finite numbers >= 0 are wanted")
+    if bool((maps < 0).any()):
+        raise InputError(f"class maps go down to {float(maps.min()):.3g}; numbers >= 0 are wanted: subtract the minimum")

@@ -1,0 +1,138 @@
+"""The method, from a photo and class names to a label map."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from pnp_ovss._version import VERSION
+from pnp_ovss.config import Config
+from pnp_ovss.dropout import Look, saliency_dropout, total
+from pnp_ovss.errors import ConfigError, InputError
+from pnp_ovss.images import Photo, read_image
+from pnp_ovss.prompt import make_prompt
+from pnp_ovss.refiners import check_refiners, refine
+from pnp_ovss.saliency import class_maps, prominence
+from pnp_ovss.types import BACKGROUND, RGB, Prompt, Segmentation
+from pnp_ovss.vlm import MODELS, VLM, load_vlm
+
+
+class Segmenter:
+    """Segments photos into the classes somebody names, with one VLM and one ``Config``."""
+
+    def __init__(self, vlm: VLM, config: Config) -> None:
+        check(config, vlm)
+        self.vlm = vlm
+        self.config = config
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        preset: str | Path = "auto",
+        device: str = "auto",
+        dtype: str = "auto",
+        revision: str | None = None,
+        **overrides: Any,
+    ) -> "Segmenter":
+        """Return a segmenter on a model by short name, hub id or local folder.
+
+        ``preset``: a name of ``PRESETS``, a JSON file, or "auto": "released" for the published models, the model's own
+        for a mini model. ``overrides`` are single settings of ``Config``, such as ``threshold=0.2``.
+
+        Raises: ModelError, ConfigError.
+        """
+        if preset == "auto":
+            preset = MODELS[str(model)].preset if str(model) in MODELS else "released"
+        config = Config.from_preset(preset, **overrides)  # before the model: a wrong setting should not cost a download
+        return cls(load_vlm(model, device, dtype, revision), config)
+
+    @overload
+    def __call__(self, images: Photo, classes: Sequence[str]) -> Segmentation: ...
+    @overload
+    def __call__(self, images: Sequence[Photo], classes: Sequence[Sequence[str]]) -> list[Segmentation]: ...
+    def __call__(self, images: Any, classes: Any) -> Any:
+        """Return the segmentation of a photo (path, PIL image or RGB uint8 array), or a list of them for a list.
+
+        A list of photos takes a list of class lists, one per photo, and goes through the VLM as one batch.
+
+        Raises: InputError if a photo or a class name cannot be used.
+        """
+        if isinstance(images, list | tuple):
+            return self._batch([read_image(image) for image in images], classes)
+        return self._batch([read_image(images)], [classes])[0]
+
+    def _batch(self, photos: list[RGB], classes: Sequence[Sequence[str]]) -> list[Segmentation]:
+        if len(photos) != len(classes):
+            raise InputError(f"{len(photos)} photos came with {len(classes)} class lists; one list for each photo is wanted")
+        if not photos:
+            return []
+        prompts = [make_prompt(names) for names in classes]
+        pixels = torch.stack([self.vlm.prepare(photo, self.config.size or self.vlm.size) for photo in photos])
+        looks = look(self.vlm, pixels, prompts, self.config)
+        maps = per_image(looks, prompts, self.config)
+        return [
+            self._finish(photo, prompt, salience, float(match))
+            for photo, prompt, salience, match in zip(photos, prompts, maps, looks[0].match.tolist(), strict=True)
+        ]
+
+    def _finish(self, photo: RGB, prompt: Prompt, salience: Float[Tensor, "cls gh gw"], match: float) -> Segmentation:
+        labels, scores = refine(salience, torch.from_numpy(photo).to(salience.device), self.config)
+        background = (BACKGROUND,) if self.config.has_background(len(prompt.classes)) else ()
+        return Segmentation(
+            labels=labels.cpu().numpy(),
+            classes=background + prompt.classes,
+            scores=scores.cpu().numpy(),
+            salience=salience.cpu().numpy(),
+            match=match,
+            config=self.config,
+            model=self.vlm.name,
+            revision=self.vlm.revision,
+            version=VERSION,
+        )
+
+
+def salience(
+    vlm: VLM, pixels: Float[Tensor, "b 3 h w"], prompts: Sequence[Prompt], config: Config
+) -> list[Float[Tensor, "_ gh gw"]]:
+    """Return the class maps of each image, summed over the passes of Saliency DropOut, on the model's device.
+
+    ``pixels`` are normalised, as ``vlm.prepare`` gives them. Values are >= 0; the classes of an image share one scale.
+    """
+    return per_image(look(vlm, pixels, prompts, config), prompts, config)
+
+
+def look(vlm: VLM, pixels: Float[Tensor, "b 3 h w"], prompts: Sequence[Prompt], config: Config) -> list[Look]:
+    """Return every pass of Saliency DropOut: what was shown, the class maps, and the match logits."""
+    check(config, vlm)
+    pixels = pixels.to(vlm.device)
+
+    def see(visible: Bool[Tensor, "b gh gw"]) -> tuple[Tensor, Tensor, Tensor]:
+        shown = visible.repeat_interleave(vlm.patch, 1).repeat_interleave(vlm.patch, 2)
+        attention = vlm.attend(pixels * shown[:, None], prompts, layers=(config.layer,))  # 0 is the mean colour
+        chosen = (attention, config.layer, config.head, config.gradient)
+        return class_maps(*chosen, config.sum_last_name), prominence(*chosen), attention.match
+
+    grid = pixels.shape[2] // vlm.patch, pixels.shape[3] // vlm.patch
+    everything = torch.ones(len(pixels), *grid, dtype=torch.bool, device=vlm.device)
+    return saliency_dropout(see, everything, config.passes, config.drop)
+
+
+def per_image(looks: Sequence[Look], prompts: Sequence[Prompt], config: Config) -> list[Float[Tensor, "_ gh gw"]]:
+    """Return each image's summed class maps, without the rows that pad it to the batch's largest number of classes."""
+    summed = total(looks, config.count_first_twice)
+    return [maps[: len(prompt.classes)] for maps, prompt in zip(summed, prompts, strict=True)]
+
+
+def check(config: Config, vlm: VLM) -> None:
+    """Raise ConfigError if the model lacks the layer, the head or the input size, or no refiner has that name."""
+    check_refiners(config.refiners)
+    for name, value, count in (("layer", config.layer, vlm.layers), ("head", config.head, vlm.heads)):
+        if value >= count:
+            raise ConfigError(f"{name} is {value}; {vlm.name} has {name}s 0 to {count - 1}")
+    size = config.size or vlm.size
+    if size % vlm.patch:
+        raise ConfigError(f"size is {size}; a multiple of {vlm.name}'s patch of {vlm.patch} pixels is wanted")

@@ -1,0 +1,105 @@
+"""Vision-language models by name. A new family is one file and one line in ``FAMILIES``; a checkpoint one in ``MODELS``."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pnp_ovss.errors import ModelError
+from pnp_ovss.mini import CHECKPOINTS
+from pnp_ovss.vlm.base import VLM
+from pnp_ovss.vlm.blip import Blip
+from pnp_ovss.vlm.hub import Checkpoint, resolve
+
+__all__ = ["FAMILIES", "MODELS", "VLM", "Model", "load_vlm"]
+
+FAMILIES: dict[str, Callable[[Path, str, str, torch.device, torch.dtype], VLM]] = {
+    "BlipForImageTextRetrieval": Blip,
+}
+"""Adapter per architecture, as ``config.json`` names it."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint with a short name. ``source`` is a hub id or a folder; ``pixels`` the side of its input."""
+
+    source: str | Path
+    family: str
+    preset: str
+    millions: float
+    """Parameters, in millions."""
+    pixels: int
+    licence: str
+    checked: str
+    """What was seen to work with it."""
+
+
+MODELS: dict[str, Model] = {
+    "mini-blip": Model(
+        CHECKPOINTS / "mini-blip", "BlipForImageTextRetrieval", "mini", 2.0, 112, "Apache-2.0", "all, drawn scenes only"
+    ),
+    **{
+        f"blip-{size}-{data}": Model(
+            f"Salesforce/blip-itm-{size}-{data}",
+            "BlipForImageTextRetrieval",
+            "released",
+            millions,
+            384,
+            "BSD-3-Clause",
+            "loading and arithmetic, with random weights",
+        )
+        for size, millions in (("base", 223.7), ("large", 446.4))
+        for data in ("coco", "flickr")
+    },
+}
+
+
+def load_vlm(name: str | Path, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> VLM:
+    """Return the model with this short name, hub id or local folder.
+
+    ``device``: "auto" takes CUDA where there is one, else the CPU. ``dtype``: "auto" is bfloat16 on CUDA, else float32.
+    Only a short name or hub id that is not in the cache is downloaded.
+
+    Raises: ModelError if it cannot be found, fetched, read or used.
+    """
+    checkpoint = find(name, revision)
+    path = checkpoint.folder / "config.json"
+    try:
+        architectures = json.loads(path.read_text(encoding="utf-8")).get("architectures") or ["none"]
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{name}: config.json cannot be read; a folder in the Hugging Face layout is wanted") from error
+    family = next((FAMILIES[a] for a in architectures if a in FAMILIES), None)
+    if family is None:
+        raise ModelError(f"{name}: its architecture is {architectures[0]}; one of {', '.join(FAMILIES)} is wanted")
+    target = _device(device)
+    return family(checkpoint.folder, checkpoint.name, checkpoint.revision, target, _dtype(dtype, target))
+
+
+def find(name: str | Path, revision: str | None = None) -> Checkpoint:
+    """Return where the checkpoint lies on this machine, fetching it from the hub if need be."""
+    entry = MODELS.get(str(name))
+    return resolve(entry.source if entry else name, str(name), revision)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"device {name!r} cannot be used here; use auto, cpu or cuda:0 where there is a GPU") from error
+    return device
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise ModelError(f"dtype {name!r} is not known; use auto, {', '.join(DTYPES)}")
+    return DTYPES[name]

@@ -1,0 +1,64 @@
+"""What the method asks of a vision-language model."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pnp_ovss.errors import InputError
+from pnp_ovss.types import RGB, Attention, Prompt
+
+
+@runtime_checkable
+class VLM(Protocol):
+    """A model whose text tokens attend to image patches, with a head that says whether text and image match.
+
+    Adapters are the only code that imports ``transformers``, knows special tokens and normalises pixels.
+    """
+
+    name: str
+    revision: str
+    device: torch.device
+    size: int
+    """Side of the square the checkpoint was made for, in pixels."""
+    patch: int
+    """Side of one patch, in pixels."""
+    layers: int
+    heads: int
+    known: tuple[str, ...] | None
+    """Names the model can know, where these are few; None: any name."""
+
+    def prepare(self, image: RGB, size: int) -> Float[Tensor, "3 size size"]:
+        """Return the photo as the model wants it: squeezed to a square, normalised so that 0 is the mean colour."""
+
+    def attend(
+        self, pixels: Float[Tensor, "b 3 h w"], prompts: Sequence[Prompt], layers: Sequence[int] | None = None
+    ) -> Attention:
+        """Return the attention of each prompt's tokens to its image, and its gradient, for ``layers`` (None: all).
+
+        ``pixels`` come from ``prepare``; sides are multiples of ``patch``. The model's weights get no gradient.
+
+        Raises: InputError if a prompt is too long, or a class name gives no token or is unknown to the model.
+        """
+
+
+def membership(
+    prompts: Sequence[Prompt], offsets: Int[Tensor, "b token 2"], device: torch.device
+) -> Float[Tensor, "b cls token"]:
+    """Return each token's share of each class name: 1 / (number of the name's tokens), else 0.
+
+    ``offsets`` are the tokenizer's: first character and the one after the last, equal for special tokens.
+
+    Raises: InputError if a name has no token of its own.
+    """
+    shares = torch.zeros(len(prompts), max(len(prompt.classes) for prompt in prompts), offsets.shape[1])
+    for row, prompt in enumerate(prompts):
+        first, last = offsets[row].unbind(-1)
+        for column, (start, end) in enumerate(prompt.spans):
+            inside = (first < end) & (last > start) & (last > first)
+            if not inside.any():
+                raise InputError(f"class {prompt.classes[column]!r} has no character this model can read; use another name")
+            shares[row, column] = inside / inside.sum()
+    return shares.to(device)

@@ -1,0 +1,12 @@
+"""Fixtures for every test."""
+
+from pathlib import Path
+
+import pytest
+from tiny import tiny_blip
+
+
+@pytest.fixture(scope="session")
+def tiny_blip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BLIP of random weights: 32 pixels, patches of 8 (a 4 x 4 grid), 2 layers, 2 heads. Any name goes."""
+    return tiny_blip(tmp_path_factory.mktemp("tiny-blip"))

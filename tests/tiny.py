@@ -1,0 +1,96 @@
+"""Checkpoints with random weights that load in a blink, in the Hugging Face layout."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BlipConfig, BlipForImageTextRetrieval
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+WORDS = (
+    *("a", "picture", "of", "and", "the"),
+    *("dog", "cat", "bird", "fish", "tree", "house", "car", "boat", "person", "bicycle"),
+    *("traffic", "light", "hot", "air", "balloon", "sky", "grass", "sand", "water", "snow"),
+)
+
+
+def tiny_blip(
+    folder: Path,
+    image_size: int = 32,
+    patch: int = 8,
+    layers: int = 2,
+    heads: int = 2,
+    words: Sequence[str] = WORDS,
+    known: Sequence[str] = (),
+    seed: int = 0,
+) -> Path:
+    """Write a BLIP of random weights and a word-level tokenizer to ``folder``, and return the folder.
+
+    Words outside ``words`` become ``[UNK]``. As on the hub, the tokenizer lacks the text encoder's last two rows,
+    ``[DEC]`` and ``[ENC]``. ``known``: the names the model can know, as a mini model carries them.
+    """
+    vocabulary = len(SPECIAL) + len(words)
+    config = BlipConfig(
+        vision_config={
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": image_size,
+            "patch_size": patch,
+        },
+        text_config={
+            "hidden_size": 8 * heads,
+            "encoder_hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "vocab_size": vocabulary + 2,
+            "max_position_embeddings": 64,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "bos_token_id": vocabulary,
+            "pad_token_id": 0,
+            "sep_token_id": 3,
+            "eos_token_id": 3,
+        },
+        projection_dim=8,
+        image_text_hidden_size=8,
+        # Larger than usual: attention and gradient then differ clearly from patch to patch.
+        initializer_range=0.2,
+        architectures=["BlipForImageTextRetrieval"],
+        **({"known_classes": list(known)} if known else {}),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = BlipForImageTextRetrieval(config)
+        with torch.no_grad():  # transformers starts positions and biases at zero or ones, which would hide mistakes
+            for weight in model.parameters():
+                weight.add_(0.2 * torch.randn_like(weight))
+    model.save_pretrained(folder)
+    write_tokenizer(folder, words)
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    side = {"height": image_size, "width": image_size}
+    settings = {"image_processor_type": "BlipImageProcessor", "size": side, "image_mean": mean, "image_std": std}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def write_tokenizer(folder: Path, words: Sequence[str]) -> None:
+    """Write ``tokenizer.json`` and ``tokenizer_config.json`` of a lower-case word-level tokenizer, ``[CLS] ... [SEP]``."""
+    ids = {word: index for index, word in enumerate((*SPECIAL, *words))}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # splits at spaces and punctuation, keeps the offsets
+    ends = [(token, ids[token]) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=ends
+    )
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = ("pad", "unk", "cls", "sep", "mask")
+    settings = {f"{name}_token": token for name, token in zip(names, SPECIAL, strict=True)}
+    settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 64}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
