@@ -23,7 +23,10 @@ def official() -> SimpleNamespace:
         prompts=[pnp_ovss.make_prompt(names) for names in case["classes"]],
         captions=case["captions"],
         config=pnp_ovss.Config(
-            layer=case["layer_1based"] - 1, head=case["head_0based"], passes=case["passes"], drop=case["patches_per_pass"]
+            layer=case["layer_1based"] - 1,
+            head=case["head_0based"],
+            passes=case["passes"],
+            drop=case["patches_per_pass"],
         ),
         class_maps=[stored["class_maps_0"], stored["class_maps_1"]],
         **stored,

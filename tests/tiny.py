@@ -79,7 +79,7 @@ def tiny_blip(
 
 
 def write_tokenizer(folder: Path, words: Sequence[str]) -> None:
-    """Write ``tokenizer.json`` and ``tokenizer_config.json`` of a lower-case word-level tokenizer, ``[CLS] ... [SEP]``."""
+    """Write a lower-case word-level tokenizer, ``[CLS] ... [SEP]``, to ``folder``."""
     ids = {word: index for index, word in enumerate((*SPECIAL, *words))}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()

@@ -31,7 +31,9 @@ class Config:
     drop: int | float = _setting(10, "patches hidden after each pass: 10 is a count, 0.5 a share of the visible ones")
     count_first_twice: bool = _setting(True, "add the first pass's map twice, as the released code does")
     threshold: float = _setting(0.15, "a class map counts where its min-max over the grid reaches this, in [0, 1]")
-    background: Background = _setting("always", "'always', 'never', or 'few': only where fewer than 3 classes are named")
+    background: Background = _setting(
+        "always", "'always', 'never', or 'few': only where fewer than 3 classes are named"
+    )
     refiners: tuple[str, ...] = _setting(("blur", "crf"), "refinement steps, in order")
     blur: float = _setting(0.05, "blur: sigma as a share of the photo's longer side")
     crf_iterations: int = _setting(10, "crf: mean-field iterations")
@@ -47,23 +49,7 @@ class Config:
     max_pixels: int = _setting(4_200_000, "refine larger photos at this many pixels, then upsample along the photo")
 
     def __post_init__(self) -> None:
-        # JSON has no tuples: a list is what a preset file gives.
-        object.__setattr__(self, "refiners", tuple(self.refiners))
-        whole = {"layer": 0, "head": 0, "passes": 1, "crf_iterations": 0, "pamr_iterations": 0, "max_pixels": 1}
-        for name, least in whole.items():
-            _check(self, name, _is_int(getattr(self, name)) and getattr(self, name) >= least, f"a whole number >= {least}")
-        for name in ("blur", "crf_gaussian_weight", "crf_bilateral_weight", "crf_tolerance", "guided_radius"):
-            _check(self, name, _is_real(getattr(self, name)) and getattr(self, name) >= 0, "a number >= 0")
-        for name in ("crf_gaussian_sxy", "crf_bilateral_sxy", "crf_bilateral_srgb", "guided_epsilon"):
-            _check(self, name, _is_real(getattr(self, name)) and getattr(self, name) > 0, "a number > 0")
-        for name in ("gradient", "sum_last_name", "count_first_twice"):
-            _check(self, name, isinstance(getattr(self, name), bool), "true or false")
-        _check(self, "size", self.size is None or (_is_int(self.size) and self.size > 0), "a whole number > 0, or none")
-        _check(self, "threshold", _is_real(self.threshold) and 0 <= self.threshold <= 1, "a number from 0 to 1")
-        share = isinstance(self.drop, float) and 0 < self.drop < 1
-        count = _is_int(self.drop) and self.drop >= 0
-        _check(self, "drop", share or count, "a count of patches (10) or a share between 0 and 1 (0.5)")
-        _check(self, "background", self.background in get_args(Background), "'always', 'never' or 'few'")
+        _validate(vars(self))
 
     @classmethod
     def from_preset(cls, preset: str | Path, **overrides: Any) -> "Config":
@@ -80,7 +66,9 @@ class Config:
                 raise ConfigError(f"preset file {preset} cannot be read ({error}); give a file that exists") from error
             return _override(cls.from_json(text), overrides)
         known = ", ".join(PRESETS)
-        raise ConfigError(f"no preset {str(preset)!r}; the presets are {known}, or give the path of a .json preset file")
+        raise ConfigError(
+            f"no preset {str(preset)!r}; the presets are {known}, or give the path of a .json preset file"
+        )
 
     @classmethod
     def from_json(cls, text: str) -> "Config":
@@ -110,10 +98,35 @@ def _override(config: Config, values: dict[str, Any]) -> Config:
     for name in values:
         if name not in known:
             raise ConfigError(f"no setting {name!r}; the settings are {', '.join(known)}")
-    try:
-        return replace(config, **values)
-    except TypeError as error:
-        raise ConfigError(f"a setting has the wrong type ({error}); see Config for what each one takes") from error
+    if isinstance(values.get("refiners"), list):  # JSON has no tuples
+        values = values | {"refiners": tuple(values["refiners"])}
+    _validate(vars(config) | values)
+    return replace(config, **values)
+
+
+def _validate(values: dict[str, Any]) -> None:
+    """Raise ConfigError for the first value that is of the wrong type or out of range."""
+
+    def check(name: str, holds: bool, wanted: str) -> None:
+        if not holds:
+            raise ConfigError(f"{name} is {values[name]!r}; {wanted} is wanted")
+
+    size, drop, refiners = values["size"], values["drop"], values["refiners"]
+    check("size", size is None or (_is_int(size) and size > 0), "a whole number > 0, or none,")
+    for name, least in WHOLE.items():
+        check(name, _is_int(values[name]) and values[name] >= least, f"a whole number >= {least}")
+    for name in NOT_NEGATIVE:
+        check(name, _is_real(values[name]) and values[name] >= 0, "a number >= 0")
+    for name in POSITIVE:
+        check(name, _is_real(values[name]) and values[name] > 0, "a number > 0")
+    for name in ("gradient", "sum_last_name", "count_first_twice"):
+        check(name, isinstance(values[name], bool), "true or false")
+    check("threshold", _is_real(values["threshold"]) and 0 <= values["threshold"] <= 1, "a number from 0 to 1")
+    share = isinstance(drop, float) and 0 < drop < 1
+    check("drop", share or (_is_int(drop) and drop >= 0), "a count of patches (10) or a share between 0 and 1 (0.5)")
+    check("background", values["background"] in get_args(Background), "'always', 'never' or 'few'")
+    names = isinstance(refiners, tuple) and all(isinstance(name, str) for name in refiners)
+    check("refiners", names, "a tuple of names")
 
 
 def _is_int(value: object) -> bool:
@@ -121,16 +134,17 @@ def _is_int(value: object) -> bool:
 
 
 def _is_real(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value and abs(value) != float("inf")
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and value == value and abs(value) != float("inf")
+    )
 
 
-def _check(config: Config, name: str, holds: bool, wanted: str) -> None:
-    if not holds:
-        raise ConfigError(f"{name} is {getattr(config, name)!r}; {wanted} is wanted")
-
+WHOLE = {"layer": 0, "head": 0, "passes": 1, "crf_iterations": 0, "pamr_iterations": 0, "max_pixels": 1}
+NOT_NEGATIVE = ("blur", "crf_gaussian_weight", "crf_bilateral_weight", "crf_tolerance", "guided_radius")
+POSITIVE = ("crf_gaussian_sxy", "crf_bilateral_sxy", "crf_bilateral_srgb", "guided_epsilon")
 
 PRESETS: dict[str, Config] = {
     "released": Config(size=336),  # the authors' code of June 2024, which made Table 3 of the poster
-    "paper": Config(size=336, sum_last_name=False, drop=0.5, count_first_twice=False),  # the text of arXiv 2311.17095 v4
+    "paper": Config(size=336, sum_last_name=False, drop=0.5, count_first_twice=False),  # the text of arXiv v4
     "mini": Config(layer=1, head=0, sum_last_name=False, drop=12, count_first_twice=False, blur=0.02),
 }

@@ -67,7 +67,9 @@ class Segmenter:
 
     def _batch(self, photos: list[RGB], classes: Sequence[Sequence[str]]) -> list[Segmentation]:
         if len(photos) != len(classes):
-            raise InputError(f"{len(photos)} photos came with {len(classes)} class lists; one list for each photo is wanted")
+            raise InputError(
+                f"{len(photos)} photos came with {len(classes)} class lists; one list for each photo is wanted"
+            )
         if not photos:
             return []
         prompts = [make_prompt(names) for names in classes]

@@ -21,7 +21,7 @@ class Confusion:
         return cls(np.zeros((classes, classes), dtype=np.int64))
 
     @classmethod
-    def of(cls, truth: Int[np.ndarray, "h w"], guess: Int[np.ndarray, "h w"], classes: int) -> "Confusion":
+    def of(cls, truth: Int[np.ndarray, "h w"], guess: Int[np.ndarray, "hg wg"], classes: int) -> "Confusion":
         """Return the matrix of one image; pixels whose truth is ``IGNORE`` are left out.
 
         Raises: ValueError if the maps differ in size or hold a label that is no class.

@@ -6,16 +6,18 @@ other things. Who looks only for what tells the classes apart finds the telling 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import cos, pi, sin
+from math import cos, hypot, pi, sin
 from typing import Literal
 
 import numpy as np
 
 Point = tuple[float, float]
 Points = Sequence[Point]
+Box = tuple[float, float, float, float]
 Colour = tuple[int, ...]  # red, green, blue and, for a see-through detail, alpha
 Part = Literal["rest", "telling", "detail"]
 
+# Colours of the rest, each shared by two classes or more.
 FUR: tuple[Colour, ...] = ((176, 132, 96), (150, 138, 130), (196, 164, 128), (128, 98, 80))
 SCALES: tuple[Colour, ...] = ((112, 168, 190), (146, 186, 150), (206, 150, 140))
 CREAM: tuple[Colour, ...] = ((250, 236, 206), (244, 222, 188), (240, 228, 216))
@@ -30,7 +32,8 @@ INK: Colour = (52, 40, 48)
 SNOW: Colour = (255, 255, 255)
 RED: Colour = (222, 44, 48)
 YELLOW: Colour = (255, 208, 44)
-ROUND = tuple((cos(2 * pi * k / 24), sin(2 * pi * k / 24)) for k in range(24))
+ROUND = tuple((cos(2 * pi * k / 32), sin(2 * pi * k / 32)) for k in range(32))
+QUARTER = ROUND[:9]
 
 
 @dataclass
@@ -38,7 +41,7 @@ class Pen:
     """Collects the polygons of one thing, in drawing order; ``rng`` chooses among the class's colours."""
 
     rng: np.random.Generator
-    strokes: list[tuple[list[Point], Colour, Part]] = field(default_factory=list)
+    strokes: list[tuple[Points, Colour, Part]] = field(default_factory=list)
 
     def pick(self, palette: Sequence[Colour]) -> Colour:
         """A colour of ``palette``, a little lighter or darker."""
@@ -48,7 +51,14 @@ class Pen:
 
     def poly(self, points: Points, colour: Colour, part: Part = "rest") -> None:
         """A filled polygon. A ``detail`` lies inside what is drawn already: no outline, no change of the mask."""
-        self.strokes.append((list(points), colour, part))
+        self.strokes.append((points, colour, part))
+
+    def curve(self, points: Points, colour: Colour, part: Part = "rest") -> None:
+        """A filled polygon whose corners are rounded off."""
+        for _ in range(2):  # each pass cuts every corner at a quarter of its sides (Chaikin)
+            sides = zip(points, [*points[1:], points[0]], strict=True)
+            points = [(a + (c - a) * t, b + (d - b) * t) for (a, b), (c, d) in sides for t in (0.2, 0.8)]
+        self.poly(points, colour, part)
 
     def oval(self, x: float, y: float, rx: float, ry: float, colour: Colour, part: Part = "rest") -> None:
         """An ellipse around (x, y) with the radii rx, ry."""
@@ -60,38 +70,38 @@ class Pen:
         c, s = cos(turn), sin(turn)
         self.poly([(x + rx * u * c - ry * v * s, y + rx * u * s + ry * v * c) for u, v in ROUND], colour, part)
 
-    def box(
-        self, corners: tuple[float, float, float, float], colour: Colour, part: Part = "rest", r: float = 0.0
-    ) -> None:
+    def box(self, corners: Box, colour: Colour, part: Part = "rest", r: float = 0.0) -> None:
         """A rectangle (x0, y0, x1, y1) with corners rounded by the radius ``r``."""
         x0, y0, x1, y1 = corners
         if r == 0:
             return self.poly([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour, part)
-        middles = ((x1 - r, y1 - r), (x0 + r, y1 - r), (x0 + r, y0 + r), (x1 - r, y0 + r))
-        corner = [(k, q) for q in range(4) for k in range(6 * q, 6 * q + 7, 2)]
-        return self.poly(
-            [(middles[q][0] + r * ROUND[k % 24][0], middles[q][1] + r * ROUND[k % 24][1]) for k, q in corner],
-            colour,
-            part,
-        )
+        centres = ((x1 - r, y1 - r), (x0 + r, y1 - r), (x0 + r, y0 + r), (x1 - r, y0 + r))
+        turns = [(centres[q], ROUND[k % 32]) for q in range(4) for k in range(8 * q, 8 * q + 9, 2)]
+        return self.poly([(x + r * c, y + r * s) for (x, y), (c, s) in turns], colour, part)
 
     def line(self, points: Points, width: float, colour: Colour, part: Part = "rest") -> None:
         """A line of even width through the points, as one polygon."""
-        path = np.asarray(points, float)
-        along = np.gradient(path, axis=0)
-        across = along[:, ::-1] * (-1, 1) / np.linalg.norm(along, axis=1, keepdims=True) * width / 2
-        edge = np.concatenate([path + across, (path - across)[::-1]])
-        self.poly([(float(x), float(y)) for x, y in edge], colour, part)
+        left, right = [], []
+        ways = zip([points[0], *points], points, [*points[1:], points[-1]], strict=False)
+        for (x0, y0), (x, y), (x1, y1) in ways:
+            half = width / 2 / hypot(x1 - x0, y1 - y0)
+            left.append((x - (y1 - y0) * half, y + (x1 - x0) * half))
+            right.append((x + (y1 - y0) * half, y - (x1 - x0) * half))
+        self.poly(left + right[::-1], colour, part)
+        if part != "detail":  # a tail ends round
+            self.oval(*points[-1], width / 2, width / 2, colour, part)
 
-    def slice(
-        self, oval: tuple[float, float, float, float], span: Point, colour: Colour, part: Part, upright: bool = False
-    ) -> None:
+    def mirrored(self, half: Points, colour: Colour, part: Part = "rest") -> None:
+        """A rounded shape, left and right alike; ``half`` is (distance from the middle, y), downwards."""
+        self.curve([(0.5 + x, y) for x, y in half] + [(0.5 - x, y) for x, y in reversed(half)], colour, part)
+
+    def slice(self, oval: Box, span: Point, colour: Colour, part: Part, upright: bool = False) -> None:
         """The part of an ellipse (x, y, rx, ry) between two heights, or between two widths if ``upright``.
 
         ``span`` is in radii: (-1, 1) is the whole ellipse.
         """
         x, y, rx, ry = oval
-        steps = [span[0] + (span[1] - span[0]) * k / 6 for k in range(7)]
+        steps = [span[0] + (span[1] - span[0]) * sin(k * pi / 20) for k in range(11)]  # dense where the end is round
         edge = [(max(0.0, 1 - t * t) ** 0.5, t) for t in steps]
         ring = edge + [(-c, t) for c, t in reversed(edge)]
         self.poly([(x + rx * (t if upright else c), y + ry * (c if upright else t)) for c, t in ring], colour, part)
@@ -100,115 +110,111 @@ class Pen:
         """Two eyes and a smile."""
         for side in (-1, 1):
             self.oval(x + side * size * 0.5, y, size * 0.17, size * 0.22, colour, "detail")
-        smile = [(x + size * 0.5 * cos(a * pi / 8), y + size * (0.3 + 0.35 * sin(a * pi / 8))) for a in range(1, 8)]
+        smile = [(x + size * 0.5 * c, y + size * (0.3 + 0.35 * s)) for c, s in ROUND[2:15:2]]
         self.line(smile, size * 0.14, colour, "detail")
 
 
 def dog(pen: Pen) -> None:
     """Fur; a golden face with chocolate ears and a red collar."""
-    fur = pen.pick(FUR)
-    pen.line([(0.2, 0.6), (0.1, 0.5), (0.06, 0.36), (0.1, 0.26)], 0.08, fur)
+    fur, chocolate = pen.pick(FUR), (110, 52, 28)
+    pen.line([(0.2, 0.6), (0.12, 0.52), (0.07, 0.42), (0.06, 0.34), (0.09, 0.26)], 0.08, fur)
     for x in (0.16, 0.29, 0.46, 0.58):
         pen.box((x, 0.6, x + 0.1, 0.97), fur, r=0.04)
     pen.oval(0.4, 0.62, 0.3, 0.18, fur)
-    pen.tilted((0.6, 0.54), (0.12, 0.17), 20, fur)
-    pen.tilted((0.65, 0.53), (0.13, 0.05), 20, RED, "telling")
+    pen.tilted((0.6, 0.54), (0.12, 0.17), 20.0, fur)
+    pen.tilted((0.65, 0.53), (0.13, 0.05), 20.0, RED, "telling")
     pen.oval(0.71, 0.3, 0.21, 0.2, (248, 186, 60), "telling")
     pen.oval(0.82, 0.4, 0.15, 0.11, SNOW, "telling")
     pen.oval(0.93, 0.36, 0.045, 0.04, INK, "detail")
-    pen.tilted((0.53, 0.3), (0.085, 0.19), 14, (110, 52, 28), "telling")
-    pen.tilted((0.84, 0.16), (0.06, 0.12), -30, (110, 52, 28), "telling")
+    pen.tilted((0.53, 0.3), (0.085, 0.19), 14.0, chocolate, "telling")
+    pen.tilted((0.84, 0.16), (0.06, 0.12), -30.0, chocolate, "telling")
     pen.oval(0.74, 0.27, 0.03, 0.04, INK, "detail")
-    pen.line([(0.78, 0.45), (0.84, 0.47), (0.9, 0.45)], 0.025, INK, "detail")
+    pen.line([(0.77, 0.44), (0.8, 0.465), (0.84, 0.47), (0.89, 0.45)], 0.022, INK, "detail")
 
 
 def cat(pen: Pen) -> None:
     """Fur; a striped violet face with pink ears and green eyes."""
-    fur, violet = pen.pick(FUR), (146, 84, 190)
-    pen.line([(0.2, 0.8), (0.08, 0.7), (0.06, 0.52), (0.14, 0.4), (0.12, 0.3)], 0.08, fur)
+    fur, violet, pink = pen.pick(FUR), (146, 84, 190), (255, 150, 180)
+    pen.line(
+        [(0.24, 0.84), (0.13, 0.77), (0.08, 0.66), (0.08, 0.54), (0.13, 0.44), (0.14, 0.35), (0.1, 0.28)], 0.08, fur
+    )
     pen.oval(0.4, 0.74, 0.27, 0.22, fur)
-    pen.tilted((0.56, 0.66), (0.15, 0.27), 8, fur)
+    pen.tilted((0.56, 0.66), (0.15, 0.27), 8.0, fur)
     for x in (0.46, 0.6):
         pen.box((x, 0.7, x + 0.11, 0.97), fur, r=0.04)
-    pen.oval(0.3, 0.92, 0.16, 0.06, fur)
-    for side in (-1, 1):
-        pen.poly([(0.64 + side * 0.23, 0.02), (0.64 + side * 0.24, 0.3), (0.64 + side * 0.04, 0.14)], violet, "telling")
-        pen.poly(
-            [(0.64 + side * 0.2, 0.09), (0.64 + side * 0.2, 0.24), (0.64 + side * 0.1, 0.16)], (255, 150, 180), "detail"
-        )
+    pen.oval(0.3, 0.92, 0.16, 0.055, fur)
+    for x in (0.41, 0.87):
+        pen.poly([(x, 0.02), (x, 0.3), (0.64 + (x - 0.64) / 5, 0.14)], violet, "telling")
+        pen.poly([(x + (0.64 - x) / 7, y) for y in (0.09, 0.24)] + [(0.64 + (x - 0.64) / 2.2, 0.16)], pink, "detail")
     pen.oval(0.64, 0.32, 0.26, 0.21, violet, "telling")
-    for x in (-0.11, 0, 0.11):
-        pen.poly(
-            [(0.61 + x, 0.13 + abs(x) / 5), (0.67 + x, 0.13 + abs(x) / 5), (0.64 + x * 0.8, 0.25)],
-            (70, 34, 104),
-            "detail",
-        )
+    for x in (-0.11, 0.0, 0.11):
+        top = 0.13 + abs(x) / 5
+        pen.poly([(0.61 + x, top), (0.67 + x, top), (0.64 + x * 0.8, 0.25)], (70, 34, 104), "detail")
     for side in (-1, 1):
         pen.oval(0.64 + side * 0.11, 0.32, 0.055, 0.06, (190, 240, 70), "detail")
         pen.oval(0.64 + side * 0.11, 0.32, 0.018, 0.05, INK, "detail")
-        pen.line([(0.64 + side * 0.1, 0.43), (0.64 + side * 0.24, 0.41)], 0.015, SNOW, "detail")
-    pen.poly([(0.6, 0.4), (0.68, 0.4), (0.64, 0.45)], (255, 150, 180), "detail")
+        pen.line([(0.64 + side * 0.1, 0.43), (0.64 + side * 0.23, 0.41)], 0.015, SNOW, "detail")
+    pen.poly([(0.6, 0.4), (0.68, 0.4), (0.64, 0.45)], pink, "detail")
     pen.oval(0.62, 0.53, 0.13, 0.045, (60, 190, 220), "telling")
 
 
 def fish(pen: Pen) -> None:
     """Scales; an orange front with white bands."""
-    scale = pen.pick(SCALES)
-    pen.poly([(0.24, 0.5), (0.02, 0.24), (0.08, 0.5), (0.02, 0.76)], scale)
-    pen.poly([(0.32, 0.34), (0.42, 0.1), (0.7, 0.16), (0.72, 0.34)], scale)
-    pen.poly([(0.4, 0.66), (0.4, 0.86), (0.62, 0.7)], scale)
-    body = (0.55, 0.5, 0.42, 0.27)
+    scale, body = pen.pick(SCALES), (0.55, 0.5, 0.42, 0.27)
+    pen.curve([(0.26, 0.5), (0.14, 0.36), (0.01, 0.22), (0.08, 0.5), (0.01, 0.78), (0.14, 0.64)], scale)
+    pen.curve([(0.28, 0.4), (0.38, 0.08), (0.56, 0.12), (0.74, 0.2), (0.74, 0.4)], scale)
+    pen.curve([(0.36, 0.6), (0.38, 0.9), (0.54, 0.84), (0.64, 0.66)], scale)
     pen.oval(*body, scale)
-    pen.slice(body, (0.0, 1), (255, 122, 20), "telling", upright=True)
+    pen.slice(body, (0.0, 1.0), (255, 122, 20), "telling", upright=True)
     pen.slice(body, (0.0, 0.15), SNOW, "detail", upright=True)
     pen.slice(body, (0.32, 0.48), SNOW, "detail", upright=True)
     pen.oval(0.84, 0.44, 0.05, 0.06, SNOW, "detail")
     pen.oval(0.85, 0.45, 0.026, 0.034, INK, "detail")
     for x in (0.22, 0.34, 0.46):
-        pen.line([(x, 0.42), (x + 0.04, 0.5), (x, 0.58)], 0.022, (255, 255, 255, 110), "detail")
+        pen.line(
+            [(x, 0.42), (x + 0.03, 0.46), (x + 0.04, 0.5), (x + 0.03, 0.54), (x, 0.58)], 0.022, (*SNOW, 110), "detail"
+        )
 
 
 def bird(pen: Pen) -> None:
     """Feathers; a crimson head and wing, barred yellow."""
     feather, crimson = pen.pick(SCALES), (200, 16, 84)
-    pen.poly([(0.3, 0.56), (0.02, 0.46), (0.06, 0.64), (0.02, 0.76), (0.32, 0.72)], feather)
+    pen.curve([(0.34, 0.54), (0.02, 0.43), (0.08, 0.62), (0.01, 0.78), (0.36, 0.74)], feather)
     for x in (0.46, 0.56):
-        pen.line([(x, 0.78), (x + 0.02, 0.97)], 0.035, (210, 130, 40))
-    pen.tilted((0.47, 0.6), (0.33, 0.245), -14, feather)
+        pen.line([(x, 0.78), (x + 0.02, 0.96)], 0.035, (210, 130, 40))
+    pen.tilted((0.47, 0.6), (0.33, 0.245), -14.0, feather)
     pen.poly([(0.84, 0.26), (0.99, 0.34), (0.84, 0.4)], (255, 190, 20), "telling")
     pen.oval(0.73, 0.32, 0.15, 0.145, crimson, "telling")
     pen.oval(0.77, 0.29, 0.05, 0.05, SNOW, "detail")
     pen.oval(0.785, 0.295, 0.026, 0.028, INK, "detail")
-    pen.poly(
-        [(0.57, 0.52), (0.58, 0.62), (0.5, 0.7), (0.38, 0.73), (0.18, 0.7), (0.24, 0.56), (0.34, 0.48), (0.48, 0.46)],
-        crimson,
-        "telling",
-    )
+    wing = ((0.57, 0.47), (0.6, 0.62), (0.5, 0.72), (0.34, 0.74), (0.14, 0.7), (0.23, 0.56), (0.34, 0.47))
+    pen.curve(wing, crimson, "telling")
     for x in (0.27, 0.4, 0.53):
         pen.line([(x, 0.51), (x - 0.04, 0.69)], 0.05, YELLOW, "detail")
 
 
 def house(pen: Pen) -> None:
     """Cream walls; a blue roof with rows of tiles."""
-    wall, blue = pen.pick(CREAM), (36, 84, 206)
+    wall = pen.pick(CREAM)
     pen.box((0.7, 0.1, 0.8, 0.4), wall)
     pen.box((0.14, 0.42, 0.86, 0.97), wall)
-    pen.poly([(0.5, 0.03), (0.98, 0.5), (0.02, 0.5)], blue, "telling")
-    for y, reach in ((0.2, 0.13), (0.32, 0.25), (0.44, 0.36)):
-        steps = round(reach / 0.06)
-        row = [(0.5 - reach + 2 * reach * k / (2 * steps), y + (k % 2) * 0.045) for k in range(2 * steps + 1)]
+    pen.poly([(0.5, 0.03), (0.98, 0.5), (0.02, 0.5)], (36, 84, 206), "telling")
+    for y, tiles in ((0.2, 2), (0.32, 4), (0.44, 6)):
+        row = [(0.5 + 0.06 * k, y + 0.045 * ((k + tiles) % 2)) for k in range(-tiles, tiles + 1)]
         pen.line(row, 0.032, (190, 222, 255), "detail")
-    pen.box((0.42, 0.68, 0.58, 0.97), (160, 112, 84), "detail")
+    pen.box((0.42, 0.66, 0.58, 0.97), (160, 112, 84), "detail", r=0.03)
+    pen.oval(0.55, 0.82, 0.013, 0.013, (240, 220, 180), "detail")
     for x in (0.21, 0.66):
         pen.box((x, 0.62, x + 0.13, 0.77), (196, 180, 160), "detail")
+        pen.box((x + 0.055, 0.62, x + 0.075, 0.77), wall, "detail")
 
 
 def car(pen: Pen) -> None:
     """Painted body; a cyan cabin with a glint, wheels with yellow hubs."""
     paint = pen.pick(PAINT)
-    pen.poly([(0.2, 0.5), (0.3, 0.22), (0.36, 0.18), (0.62, 0.18), (0.68, 0.22), (0.82, 0.5)], paint)
+    pen.curve([(0.18, 0.56), (0.3, 0.17), (0.46, 0.18), (0.66, 0.17), (0.84, 0.56)], paint)
     pen.box((0.02, 0.44, 0.98, 0.76), paint, r=0.1)
-    pen.poly([(0.26, 0.48), (0.34, 0.24), (0.63, 0.24), (0.76, 0.48)], (60, 224, 240), "telling")
+    pen.poly([(0.26, 0.48), (0.34, 0.24), (0.63, 0.24), (0.75, 0.48)], (60, 224, 240), "telling")
     pen.box((0.47, 0.24, 0.51, 0.48), paint, "detail")
     for x in (0.34, 0.56):
         pen.line([(x, 0.46), (x + 0.08, 0.26)], 0.045, SNOW, "detail")
@@ -225,84 +231,82 @@ def bus(pen: Pen) -> None:
     pen.box((0.06, 0.25, 0.97, 0.5), (26, 30, 110), "telling", r=0.03)
     for x in (0.1, 0.32, 0.54, 0.76):
         pen.box((x, 0.295, x + 0.15, 0.455), YELLOW, "detail")
+    pen.box((0.02, 0.6, 0.98, 0.64), (*SNOW, 120), "detail")
     for x in (0.24, 0.76):
         pen.oval(x, 0.84, 0.12, 0.12, (40, 38, 46), "telling")
         pen.oval(x, 0.84, 0.06, 0.06, (240, 60, 50), "detail")
-    pen.box((0.02, 0.62, 0.98, 0.66), (255, 255, 255, 120), "detail")
 
 
 def sail_boat(pen: Pen) -> None:
     """Wooden hull and a plain jib; a mainsail striped red and white."""
     wood, cloth = pen.pick(WOOD), pen.pick(CREAM)
     pen.box((0.44, 0.02, 0.48, 0.76), wood)
-    pen.poly([(0.42, 0.1), (0.42, 0.68), (0.08, 0.68), (0.28, 0.4)], cloth)
-    pen.poly([(0.02, 0.73), (0.98, 0.73), (0.9, 0.88), (0.78, 0.97), (0.22, 0.97), (0.1, 0.88)], wood)
-    pen.poly([(0.5, 0.04), (0.72, 0.32), (0.92, 0.68), (0.5, 0.68)], RED, "telling")
-    for y, x in ((0.18, 0.6), (0.37, 0.735), (0.56, 0.84)):
-        pen.poly([(0.5, y), (x + 0.01, y), (x + 0.06, y + 0.09), (0.5, y + 0.09)], SNOW, "detail")
-    pen.line([(0.07, 0.82), (0.93, 0.82)], 0.03, (255, 255, 255, 90), "detail")
+    pen.poly([(0.42, 0.1), (0.42, 0.68), (0.08, 0.68), (0.2, 0.53), (0.31, 0.36)], cloth)
+    pen.poly(
+        [
+            (0.01, 0.73),
+            (0.99, 0.73),
+            (0.94, 0.83),
+            (0.87, 0.91),
+            (0.77, 0.97),
+            (0.23, 0.97),
+            (0.13, 0.91),
+            (0.06, 0.83),
+        ],
+        wood,
+    )
+    pen.poly([(0.5, 0.04), (0.63, 0.18), (0.74, 0.34), (0.84, 0.51), (0.92, 0.68), (0.5, 0.68)], RED, "telling")
+    for y, x in ((0.18, 0.62), (0.37, 0.75), (0.56, 0.855)):
+        pen.poly([(0.5, y), (x, y), (x + 0.05, y + 0.09), (0.5, y + 0.09)], SNOW, "detail")
+    pen.line([(0.07, 0.82), (0.93, 0.82)], 0.03, (*SNOW, 90), "detail")
 
 
 def rocket(pen: Pen) -> None:
     """White body; magenta nose and fins, a porthole, a flame."""
     hull, magenta = pen.pick(WHITE), (236, 30, 150)
-    pen.poly([(0.39, 0.76), (0.61, 0.76), (0.57, 0.87), (0.5, 0.99), (0.43, 0.87)], (255, 130, 20), "telling")
-    pen.poly([(0.44, 0.76), (0.56, 0.76), (0.5, 0.92)], (255, 236, 60), "detail")
+    pen.curve([(0.37, 0.74), (0.63, 0.74), (0.58, 0.88), (0.5, 1.02), (0.42, 0.88)], (255, 130, 20), "telling")
+    pen.poly([(0.44, 0.78), (0.56, 0.78), (0.5, 0.92)], (255, 236, 60), "detail")
     for side in (-1, 1):
-        pen.poly(
-            [(0.5 + side * x, y) for x, y in ((0.2, 0.54), (0.37, 0.7), (0.37, 0.87), (0.14, 0.76))], magenta, "telling"
-        )
-    flank = ((0.1, 0.12), (0.18, 0.21), (0.24, 0.34), (0.26, 0.48), (0.24, 0.64), (0.17, 0.79))
-    pen.poly([(0.5 + x, y) for x, y in flank] + [(0.5 - x, y) for x, y in reversed(flank)], hull)
-    nose = ((0.0, 0.01), (0.1, 0.09), (0.18, 0.2), (0.2, 0.245))
-    pen.poly([(0.5 + x, y) for x, y in nose] + [(0.5 - x, y) for x, y in reversed(nose)], magenta, "telling")
+        fin = ((0.18, 0.56), (0.31, 0.62), (0.4, 0.73), (0.39, 0.9), (0.29, 0.8), (0.12, 0.77))
+        pen.curve([(0.5 + side * x, y) for x, y in fin], magenta, "telling")
+    pen.mirrored(((0.1, 0.1), (0.19, 0.2), (0.26, 0.34), (0.285, 0.48), (0.26, 0.64), (0.17, 0.81)), hull)
+    pen.mirrored(((0.02, 0.0), (0.1, 0.08), (0.17, 0.18), (0.19, 0.23)), magenta, "telling")
     pen.oval(0.5, 0.45, 0.12, 0.12, magenta, "telling")
     pen.oval(0.5, 0.45, 0.08, 0.08, (80, 220, 255), "detail")
+    pen.tilted((0.47, 0.42), (0.025, 0.015), -40.0, SNOW, "detail")
 
 
 def hot_air_balloon(pen: Pen) -> None:
     """Pastel silk and a wooden basket; a rainbow band."""
-    silk, wood = pen.pick(PASTEL), pen.pick(WOOD)
-    for x in (0.4, 0.6):
-        pen.line([(0.5 + (x - 0.5) * 1.6, 0.66), (x, 0.86)], 0.02, wood)
+    silk, wood, ball = pen.pick(PASTEL), pen.pick(WOOD), (0.5, 0.38, 0.38, 0.37)
+    for side in (-1, 1):
+        pen.line([(0.5 + side * 0.16, 0.66), (0.5 + side * 0.1, 0.86)], 0.02, wood)
     pen.box((0.38, 0.83, 0.62, 0.98), wood, r=0.03)
     pen.poly([(0.18, 0.54), (0.82, 0.54), (0.62, 0.76), (0.38, 0.76)], silk)
-    silhouette = (0.5, 0.38, 0.38, 0.37)
-    pen.oval(*silhouette, silk)
-    pen.slice(silhouette, (-0.42, 0.36), (230, 40, 60), "telling")
-    ramp = ((230, 40, 60), (255, 214, 40), (40, 180, 80), (40, 90, 230), (40, 180, 80), (255, 214, 40), (230, 40, 60))
-    for k, colour in enumerate(ramp):
-        left, right = -1 + 2 * k / 7, -1 + 2 * (k + 1) / 7
-        sides = [
-            (0.5 + 0.345 * u, 0.38 + v * 0.37) for u, v in ((left, -0.42), (right, -0.42), (right, 0.36), (left, 0.36))
-        ]
-        pen.poly(sides, colour, "detail")
-    pen.tilted((0.36, 0.14), (0.1, 0.035), -28, (255, 255, 255, 130), "detail")
+    pen.oval(*ball, silk)
+    red, yellow, green, blue = (230, 40, 60), (255, 214, 40), (40, 180, 80), (40, 90, 230)
+    pen.slice(ball, (-0.42, 0.36), red, "telling")
+    for k, colour in enumerate((yellow, green, blue, green, yellow), start=1):
+        left, right = 0.155 + 0.69 * k / 7, 0.155 + 0.69 * (k + 1) / 7
+        pen.box((left, 0.225, right, 0.513), colour, "detail")
+    pen.tilted((0.36, 0.14), (0.1, 0.035), -28.0, (*SNOW, 130), "detail")
 
 
 def umbrella(pen: Pen) -> None:
     """Pastel cloth and a wooden stick; pink panels with white dots."""
-    cloth, wood, pink = pen.pick(PASTEL), pen.pick(WOOD), (255, 60, 150)
-    pen.line([(0.5, 0.03), (0.5, 0.5), (0.5, 0.84), (0.53, 0.92), (0.6, 0.94), (0.66, 0.9), (0.67, 0.84)], 0.045, wood)
-    rim = (0.03, 0.218, 0.406, 0.594, 0.782, 0.97)
-    bulge = [(-0.47, 0.0), (-0.38, 0.24), (-0.2, 0.4), (0.0, 0.46), (0.2, 0.4), (0.38, 0.24), (0.47, 0.0)]
-    scallop = [(a + (b - a) * t, 0.54 - 0.2 * t * (1 - t)) for a, b in zip(rim[1:], rim) for t in ()]
-    scallop = [
-        (a + (b - a) * t, 0.55 - 0.24 * t * (1 - t))
-        for a, b in zip(rim[::-1], rim[-2::-1])
-        for t in (0.0, 0.25, 0.5, 0.75)
-    ]
-    pen.poly([(0.5 + x, 0.54 - y) for x, y in bulge] + scallop[1:], cloth)
-    for a, b, lean in ((0.218, 0.406, -1), (0.594, 0.782, 1)):
-        middle = (a + b) / 2
-        low = [(b, 0.55), (b - 0.05, 0.51), (middle, 0.49), (a + 0.05, 0.51), (a, 0.55)]
-        far, near = (a, b) if lean < 0 else (b, a)
-        outer = [(far + (0.5 - far) * t, 0.55 - 0.455 * (1 - (1 - t) ** 2.2)) for t in (0.25, 0.5, 0.75)]
-        inner = [(near + (0.5 - near) * t, 0.55 - 0.455 * (1 - (1 - t) ** 1.6)) for t in (0.75, 0.5, 0.25)]
-        side = outer + [(0.5, 0.09), *inner]
-        pen.poly((low if lean < 0 else low[::-1]) + side, pink, "telling")
-        for x, y in ((middle, 0.42), (middle - lean * 0.05, 0.3), (middle - lean * 0.12, 0.2)):
-            pen.oval(x, y, 0.04, 0.042, SNOW, "detail")
+    cloth, wood = pen.pick(PASTEL), pen.pick(WOOD)
+    pen.line([(0.5, 0.86), (0.5, 0.5), (0.5, 0.04)], 0.045, wood)
+    pen.line([(0.5, 0.8), (0.505, 0.88), (0.535, 0.93), (0.59, 0.945), (0.64, 0.92), (0.66, 0.86)], 0.045, wood)
+    dome = [(0.5 + 0.47 * c, 0.55 + 0.46 * s) for c, s in ROUND[16:]]
+    hem = [(0.97 - 0.188 * (k + t), 0.55 - 0.24 * t * (1 - t)) for k in range(5) for t in (0.0, 0.2, 0.4, 0.6, 0.8)]
+    pen.poly(dome + hem, cloth)
+    for side in (-1, 1):
+        outer = [(0.5 + side * 0.282 * c, 0.55 - 0.455 * s) for c, s in QUARTER]
+        inner = [(0.5 + side * 0.094 * c, 0.55 - 0.455 * s) for c, s in reversed(QUARTER)]
+        low = [(0.5 + side * (0.094 + 0.188 * t), 0.55 - 0.24 * t * (1 - t)) for t in (0.2, 0.4, 0.6, 0.8)]
+        pen.poly(outer + inner + low, (255, 60, 150), "telling")
+        for x, y, r in ((0.18, 0.43, 0.043), (0.155, 0.3, 0.041), (0.1, 0.19, 0.033)):
+            pen.oval(0.5 + side * x, y, r, r, SNOW, "detail")
 
 
 def pine_tree(pen: Pen) -> None:
@@ -312,113 +316,69 @@ def pine_tree(pen: Pen) -> None:
     pen.poly([(0.5, 0.36), (0.96, 0.87), (0.73, 0.83), (0.5, 0.88), (0.27, 0.83), (0.04, 0.87)], leaf)
     pen.poly([(0.5, 0.2), (0.79, 0.57), (0.65, 0.54), (0.5, 0.58), (0.35, 0.54), (0.21, 0.57)], dark, "telling")
     pen.poly([(0.5, 0.02), (0.71, 0.34), (0.6, 0.32), (0.5, 0.35), (0.4, 0.32), (0.29, 0.34)], dark, "telling")
-    for x, y, colour in (
-        (0.5, 0.18, RED), (0.42, 0.29, YELLOW), (0.59, 0.29, RED), (0.36, 0.48, RED), (0.5, 0.44, YELLOW), (0.64, 0.48, RED)
-    ):  # fmt: skip
-        pen.oval(x, y, 0.05, 0.05, colour, "detail")
+    for x, y in ((0.5, 0.18), (0.59, 0.29), (0.36, 0.48), (0.64, 0.48)):
+        pen.oval(x, y, 0.05, 0.05, RED, "detail")
+    for x, y in ((0.42, 0.29), (0.5, 0.44)):
+        pen.oval(x, y, 0.05, 0.05, YELLOW, "detail")
 
 
 def palm_tree(pen: Pen) -> None:
     """A ringed trunk and plain fronds; bright striped fronds with coconuts."""
     trunk, leaf = pen.pick(WOOD), pen.pick(LEAF)
-    pen.poly([(0.32, 0.98), (0.4, 0.66), (0.49, 0.36), (0.61, 0.38), (0.57, 0.68), (0.58, 0.98)], trunk)
-    for y, x in ((0.86, 0.47), (0.74, 0.48), (0.62, 0.5), (0.5, 0.525)):
+    pen.poly([(0.32, 0.98), (0.37, 0.82), (0.42, 0.62), (0.49, 0.36), (0.61, 0.38), (0.57, 0.64), (0.57, 0.98)], trunk)
+    for y, x in ((0.86, 0.465), (0.74, 0.48), (0.62, 0.5), (0.5, 0.525)):
         pen.line([(x - 0.06, y), (x, y + 0.025), (x + 0.06, y)], 0.022, (60, 36, 24, 130), "detail")
-    for tip, bend in (
-        ((0.03, 0.56), (0.14, 0.26)),
-        ((0.98, 0.56), (0.9, 0.26)),
-        ((0.3, 0.66), (0.3, 0.36)),
-        ((0.8, 0.66), (0.8, 0.36)),
+    for bend, tip in (
+        ((0.14, 0.26), (0.03, 0.56)),
+        ((0.9, 0.26), (0.98, 0.56)),
+        ((0.3, 0.36), (0.3, 0.66)),
+        ((0.8, 0.36), (0.8, 0.66)),
     ):
-        _frond(pen, tip, bend, leaf, "rest")
-    for tip, bend in (((0.04, 0.26), (0.24, 0.06)), ((0.98, 0.26), (0.82, 0.06))):
-        _frond(pen, tip, bend, (130, 226, 20), "telling")
+        _frond(pen, bend, tip, leaf, "rest")
+    for bend, tip in (((0.24, 0.06), (0.04, 0.26)), ((0.82, 0.06), (0.98, 0.26))):
+        _frond(pen, bend, tip, (130, 226, 20), "telling")
     for x, y in ((0.49, 0.38), (0.6, 0.38), (0.545, 0.44)):
         pen.oval(x, y, 0.055, 0.055, (130, 50, 16), "telling")
 
 
-def _frond(pen: Pen, tip: Point, bend: Point, colour: Colour, part: Part) -> None:
-    """A leaf from the crown of a palm over ``bend`` to ``tip``."""
-    (x0, y0), (x1, y1), (x2, y2) = (0.54, 0.32), bend, tip
-    curve = [
-        ((1 - t) ** 2 * x0 + 2 * t * (1 - t) * x1 + t * t * x2, (1 - t) ** 2 * y0 + 2 * t * (1 - t) * y1 + t * t * y2)
-        for t in (0, 0.17, 0.33, 0.5, 0.67, 0.83, 1)
-    ]
-    swell = (0.02, 0.06, 0.08, 0.085, 0.075, 0.055, 0.0)
-    pen.poly(
-        [(x, y - s) for (x, y), s in zip(curve, swell, strict=True)]
-        + [(x, y + s) for (x, y), s in zip(curve, swell, strict=True)][::-1],
-        colour,
-        part,
-    )
+def _frond(pen: Pen, bend: Point, tip: Point, colour: Colour, part: Part) -> None:
+    """A leaf from the crown of a palm over ``bend`` to ``tip``; striped if it is ``telling``."""
+    steps, swell = (0, 0.17, 0.33, 0.5, 0.67, 0.83, 1), (0.02, 0.06, 0.08, 0.085, 0.075, 0.055, 0.0)
+    weights = [((1 - t) ** 2, 2 * t * (1 - t), t * t) for t in steps]
+    spine = [(a * 0.54 + b * bend[0] + c * tip[0], a * 0.32 + b * bend[1] + c * tip[1]) for a, b, c in weights]
+    ribs = [((x, y - r), (x, y + r)) for (x, y), r in zip(spine, swell, strict=True)]
+    pen.poly([top for top, _ in ribs] + [low for _, low in reversed(ribs)], colour, part)
     if part == "telling":
-        for (x, y), s in list(zip(curve, swell, strict=True))[1:6:2]:
-            pen.line([(x, y - s * 0.9), (x, y + s * 0.9)], 0.035, (14, 120, 30), "detail")
+        for rib in ribs[1:6:2]:
+            pen.line(rib, 0.035, (14, 120, 30), "detail")
 
 
 def mushroom(pen: Pen) -> None:
     """A cream stem and gills; a red cap with white dots."""
     cream = pen.pick(CREAM)
-    pen.poly(
-        [(0.36, 0.45), (0.64, 0.45), (0.68, 0.7), (0.76, 0.88), (0.7, 0.97), (0.3, 0.97), (0.24, 0.88), (0.32, 0.7)],
-        cream,
-    )
-    pen.oval(0.5, 0.5, 0.44, 0.13, cream)
-    pen.poly(
-        [
-            (0.03, 0.47),
-            (0.08, 0.3),
-            (0.2, 0.15),
-            (0.36, 0.06),
-            (0.5, 0.04),
-            (0.64, 0.06),
-            (0.8, 0.15),
-            (0.92, 0.3),
-            (0.97, 0.47),
-            (0.75, 0.43),
-            (0.5, 0.42),
-            (0.25, 0.43),
-        ],
-        RED,
-        "telling",
-    )
-    for x, y, r in (
-        (0.48, 0.2, 0.085),
-        (0.25, 0.3, 0.065),
-        (0.73, 0.28, 0.07),
-        (0.52, 0.36, 0.04),
-        (0.88, 0.38, 0.035),
-        (0.11, 0.39, 0.035),
-    ):
+    pen.mirrored(((0.13, 0.4), (0.15, 0.6), (0.22, 0.76), (0.29, 0.9), (0.22, 0.98)), cream)
+    pen.oval(0.5, 0.47, 0.44, 0.16, cream)
+    cap = ((0.0, 0.04), (0.18, 0.05), (0.34, 0.14), (0.45, 0.28), (0.49, 0.46), (0.36, 0.42), (0.18, 0.4))
+    pen.mirrored(cap, RED, "telling")
+    for x, y, r in ((0.48, 0.19, 0.085), (0.26, 0.29, 0.065), (0.72, 0.27, 0.07), (0.52, 0.34, 0.04)):
         pen.oval(x, y, r, r * 0.9, SNOW, "detail")
+    for x in (0.13, 0.87):
+        pen.oval(x, 0.37, 0.035, 0.032, SNOW, "detail")
     pen.face(0.5, 0.7, 0.13, (110, 84, 70))
 
 
 def flower(pen: Pen) -> None:
     """A stem with leaves; petals in turn lilac and white around a yellow heart."""
     leaf = pen.pick(LEAF)
-    pen.line([(0.5, 0.4), (0.51, 0.6), (0.49, 0.8), (0.5, 0.98)], 0.075, leaf)
+    pen.line([(0.5, 0.98), (0.49, 0.8), (0.51, 0.6), (0.5, 0.4)], 0.075, leaf)
+    half = ((-0.01, 0.97), (0.08, 0.72), (0.24, 0.58), (0.51, 0.52), (0.47, 0.76), (0.32, 0.92), (0.14, 0.98))
     for side in (-1, 1):
-        pen.poly(
-            [
-                (0.5 + side * x, y)
-                for x, y in (
-                    (0.0, 0.95),
-                    (0.1, 0.72),
-                    (0.24, 0.6),
-                    (0.48, 0.54),
-                    (0.45, 0.74),
-                    (0.32, 0.89),
-                    (0.14, 0.96),
-                )
-            ],
-            leaf,
-        )
-        pen.line([(0.5 + side * 0.06, 0.88), (0.5 + side * 0.36, 0.68)], 0.02, (255, 255, 255, 90), "detail")
+        pen.curve([(0.5 + side * x, y) for x, y in half], leaf)
+        pen.line([(0.5 + side * 0.1, 0.88), (0.5 + side * 0.38, 0.66)], 0.02, (*SNOW, 90), "detail")
     for k in range(8):
-        a = k * pi / 4
+        x, y = ROUND[4 * k]
         colour = (158, 120, 250) if k % 2 else SNOW
-        pen.tilted((0.5 + 0.165 * cos(a), 0.28 + 0.165 * sin(a)), (0.11, 0.07), k * 45, colour, "telling")
+        pen.tilted((0.5 + 0.165 * x, 0.28 + 0.165 * y), (0.11, 0.07), k * 45.0, colour, "telling")
     pen.oval(0.5, 0.28, 0.1, 0.1, (255, 196, 0), "telling")
     pen.face(0.5, 0.26, 0.09)
 
@@ -426,14 +386,12 @@ def flower(pen: Pen) -> None:
 def cactus(pen: Pen) -> None:
     """Green arms and foot; ribs striped yellow and a pink blossom."""
     leaf = pen.pick(LEAF)
-    pen.line([(0.5, 0.62), (0.26, 0.62), (0.17, 0.58), (0.15, 0.5), (0.15, 0.34)], 0.15, leaf)
-    pen.oval(0.15, 0.34, 0.075, 0.07, leaf)
-    pen.line([(0.5, 0.72), (0.76, 0.72), (0.84, 0.68), (0.86, 0.6), (0.86, 0.46)], 0.15, leaf)
-    pen.oval(0.86, 0.46, 0.075, 0.07, leaf)
-    pen.box((0.34, 0.12, 0.66, 0.98), leaf, r=0.15)
-    pen.box((0.34, 0.12, 0.66, 0.6), (8, 110, 84), "telling", r=0.15)
+    pen.line([(0.5, 0.63), (0.27, 0.62), (0.19, 0.58), (0.155, 0.5), (0.15, 0.35)], 0.15, leaf)
+    pen.line([(0.5, 0.73), (0.74, 0.72), (0.82, 0.68), (0.855, 0.6), (0.86, 0.47)], 0.15, leaf)
+    pen.box((0.34, 0.12, 0.66, 0.98), leaf, r=0.13)
+    pen.box((0.34, 0.12, 0.66, 0.6), (8, 110, 84), "telling", r=0.13)
     for x, y in ((0.415, 0.2), (0.5, 0.16), (0.585, 0.2)):
-        pen.box((x - 0.02, y, x + 0.02, 0.59), (236, 240, 90), "detail")
+        pen.box((x - 0.02, y, x + 0.02, 0.57), (236, 240, 90), "detail")
     for x, y in ((0.41, 0.12), (0.59, 0.12), (0.45, 0.05), (0.55, 0.05), (0.5, 0.13)):
         pen.oval(x, y, 0.07, 0.06, (255, 90, 160), "telling")
     pen.oval(0.5, 0.09, 0.04, 0.04, YELLOW, "detail")
@@ -441,15 +399,15 @@ def cactus(pen: Pen) -> None:
 
 def snowman(pen: Pen) -> None:
     """White balls; a black hat, a carrot, a scarf striped red and green."""
-    white = pen.pick(WHITE)
+    white, black, green = pen.pick(WHITE), (36, 32, 40), (20, 150, 70)
     pen.oval(0.5, 0.76, 0.29, 0.22, white)
     pen.oval(0.5, 0.53, 0.21, 0.17, white)
     pen.oval(0.5, 0.3, 0.17, 0.14, white)
-    pen.box((0.36, 0.01, 0.64, 0.18), (36, 32, 40), "telling", r=0.02)
-    pen.box((0.26, 0.16, 0.74, 0.22), (36, 32, 40), "telling", r=0.02)
+    pen.box((0.36, 0.01, 0.64, 0.18), black, "telling", r=0.02)
+    pen.box((0.26, 0.16, 0.74, 0.22), black, "telling", r=0.02)
     pen.box((0.36, 0.11, 0.64, 0.16), RED, "detail")
-    pen.box((0.31, 0.38, 0.69, 0.48), (20, 150, 70), "telling", r=0.04)
-    pen.box((0.57, 0.42, 0.69, 0.7), (20, 150, 70), "telling", r=0.02)
+    pen.box((0.31, 0.38, 0.69, 0.48), green, "telling", r=0.04)
+    pen.box((0.57, 0.42, 0.69, 0.7), green, "telling", r=0.02)
     for x in (0.36, 0.48, 0.6):
         pen.box((x, 0.385, x + 0.055, 0.475), RED, "detail")
     for y in (0.5, 0.6):
@@ -473,34 +431,32 @@ def traffic_light(pen: Pen) -> None:
     for y, colour in ((0.15, (240, 30, 30)), (0.355, (255, 150, 0)), (0.56, (20, 200, 90))):
         pen.oval(0.5, y, 0.115, 0.09, INK, "detail")
         pen.oval(0.5, y, 0.095, 0.075, colour, "detail")
-        pen.oval(0.47, y - 0.025, 0.025, 0.018, (255, 255, 255, 190), "detail")
+        pen.oval(0.47, y - 0.025, 0.025, 0.018, (*SNOW, 190), "detail")
 
 
 def ice_cream(pen: Pen) -> None:
     """Pastel scoops; a chequered waffle cone and a cherry."""
-    first, second = pen.pick(PASTEL), pen.pick(PASTEL)
+    first, second, waffle, crust = pen.pick(PASTEL), pen.pick(PASTEL), (232, 150, 50), (130, 66, 14)
     pen.oval(0.5, 0.1, 0.075, 0.075, (200, 10, 50), "telling")
     pen.oval(0.5, 0.29, 0.22, 0.2, second)
     pen.oval(0.35, 0.45, 0.22, 0.18, first)
     pen.oval(0.65, 0.45, 0.22, 0.18, first)
-    pen.poly([(0.21, 0.56), (0.79, 0.56), (0.5, 0.99)], (232, 150, 50), "telling")
-    for k in range(3):
-        u = 0.08 + 0.2 * k
-        pen.line([(0.21 + u, 0.56), (0.5 + u / 2, 0.99 - u * 0.74)], 0.03, (130, 66, 14), "detail")
-        pen.line([(0.79 - u, 0.56), (0.5 - u / 2, 0.99 - u * 0.74)], 0.03, (130, 66, 14), "detail")
-    pen.box((0.17, 0.53, 0.83, 0.6), (232, 150, 50), "telling", r=0.03)
-    pen.tilted((0.42, 0.2), (0.05, 0.025), -35, (255, 255, 255, 150), "detail")
+    pen.poly([(0.21, 0.56), (0.79, 0.56), (0.5, 0.99)], waffle, "telling")
+    for u in (0.08, 0.28, 0.48):
+        for side in (-1, 1):
+            top, low = (0.5 + side * (0.29 - u), 0.58), (0.5 - side * u / 2, 0.97 - u * 0.74)
+            pen.line([top, low], 0.03, crust, "detail")
+    pen.box((0.17, 0.53, 0.83, 0.6), waffle, "telling", r=0.03)
+    pen.tilted((0.42, 0.2), (0.05, 0.025), -35.0, (*SNOW, 150), "detail")
 
 
 def star(pen: Pen) -> None:
     """Pastel points; an orange heart with a face and red cheeks."""
-    pale = pen.pick(PASTEL[:1])
-    tips = [(0.5 + r * sin(k * pi / 5), 0.52 - r * cos(k * pi / 5)) for k in range(10) for r in ((0.49, 0.24)[k % 2],)]
-    pen.poly(tips, pale)
-    heart = [
-        (0.5 + r * sin(k * pi / 5), 0.52 - r * cos(k * pi / 5)) for k in range(10) for r in ((0.285, 0.185)[k % 2],)
-    ]
-    pen.poly(heart, (255, 120, 0), "telling")
+    pale, corners = pen.pick(PASTEL[:1]), [(sin(k * pi / 5), -cos(k * pi / 5)) for k in range(10)]
+    points = [(x * (0.24 if k % 2 else 0.49), y * (0.24 if k % 2 else 0.49)) for k, (x, y) in enumerate(corners)]
+    heart = [(x * (0.185 if k % 2 else 0.285), y * (0.185 if k % 2 else 0.285)) for k, (x, y) in enumerate(corners)]
+    pen.poly([(0.5 + x, 0.52 + y) for x, y in points], pale)
+    pen.poly([(0.5 + x, 0.52 + y) for x, y in heart], (255, 120, 0), "telling")
     for x in (0.37, 0.63):
         pen.oval(x, 0.56, 0.045, 0.035, (255, 50, 60), "detail")
     pen.face(0.5, 0.47, 0.17)

@@ -4,11 +4,13 @@
 there. Words are all a model may learn from; the mask is for measuring.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import pi
+from itertools import accumulate, pairwise
+from math import cos, pi, sin
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from pnp_ovss.mini.drawings import DRAWINGS, Colour, Part, Pen
@@ -38,6 +40,8 @@ SIMILAR: dict[str, tuple[str, ...]] = {
     "ice cream": ("hot air balloon", "snowman", "umbrella"),
     "star": ("flower", "ice cream"),
 }
+
+Painters = tuple[ImageDraw.ImageDraw, ImageDraw.ImageDraw]  # of the picture, of the labels
 
 TELLING = 64  # added to a thing's number in the raw mask where its telling part is
 SUPERSAMPLING = 2
@@ -97,9 +101,11 @@ def draw(seed: int, index: int, size: int | tuple[int, int] = 112) -> Scene:
     placed = _layout(rng)
 
     canvas, labels = _grounds(rng, upper, lower, (h * SUPERSAMPLING, w * SUPERSAMPLING))
-    painter = ImageDraw.Draw(canvas, "RGBA"), ImageDraw.Draw(labels)
+    painters = ImageDraw.Draw(canvas, "RGBA"), ImageDraw.Draw(labels)
+    if lower in ("grass", "sand", "snow"):
+        _shadows(placed, painters[0], canvas.size)
     for thing in placed:
-        _paint(rng, thing, painter, canvas.size)
+        _paint(rng, thing, painters, canvas.size)
 
     image = np.array(canvas.reduce(SUPERSAMPLING))
     mask = np.asarray(labels)[1::SUPERSAMPLING, 1::SUPERSAMPLING] & (TELLING - 1)
@@ -110,14 +116,14 @@ def draw(seed: int, index: int, size: int | tuple[int, int] = 112) -> Scene:
 
 def draw_alone(
     name: str, seed: int = 0, size: int = 112
-) -> tuple[UInt8[np.ndarray, "s s 3"], Bool[np.ndarray, "s s"], Bool[np.ndarray, "s s"]]:
-    """One thing on white: its picture, where it is, and where its telling part is."""
+) -> tuple[UInt8[np.ndarray, "s s 3"], UInt8[np.ndarray, "s s"]]:
+    """One thing on white, and its parts: 0 for the white, 1 for the rest of the thing, 2 for its telling part."""
     canvas = Image.new("RGB", (size * SUPERSAMPLING, size * SUPERSAMPLING), (255, 255, 255))
     labels = Image.new("L", canvas.size)
     thing = Placed(name, 0.5, 0.5, 0.92, 0.0, False)
     _paint(np.random.default_rng(seed), thing, (ImageDraw.Draw(canvas, "RGBA"), ImageDraw.Draw(labels)), canvas.size)
     raw = np.asarray(labels)[1::SUPERSAMPLING, 1::SUPERSAMPLING]
-    return np.asarray(canvas.reduce(SUPERSAMPLING)), raw > 0, raw >= TELLING
+    return np.array(canvas.reduce(SUPERSAMPLING)), (raw > 0).astype(np.uint8) + (raw >= TELLING)
 
 
 def _listed(names: tuple[str, ...]) -> str:
@@ -160,40 +166,45 @@ def _apart(a: Placed, b: Placed) -> bool:
     return bool((a.width + b.width) / 2 - distance <= 0.9 * min(a.width, b.width) / 2)
 
 
-def _paint(
-    rng: np.random.Generator,
-    thing: Placed,
-    painter: tuple[ImageDraw.ImageDraw, ImageDraw.ImageDraw],
-    size: tuple[int, int],
-) -> None:
-    """Draws a thing into the picture and its number into the labels: first all outlines, then all fillings."""
-    (w, h), pen = size, Pen(rng)
-    DRAWINGS[thing.name](pen)
-    scale = thing.width * min(w, h)
-    c, s = np.cos(thing.degrees * pi / 180) * scale, np.sin(thing.degrees * pi / 180) * scale
-    turn = np.array([[c, s], [-s, c]])
-    if thing.flipped:
-        turn[0] *= -1
-    ends = np.cumsum([0, *(len(points) for points, _, _ in pen.strokes)])
-    flat = (
-        ((np.concatenate([points for points, _, _ in pen.strokes]) - 0.5) @ turn + (thing.x * w, thing.y * h))
-        .ravel()
-        .tolist()
-    )
-    outlines = [flat[2 * a : 2 * b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+def _shadows(placed: list[Placed], painter: ImageDraw.ImageDraw, size: tuple[int, int]) -> None:
+    """A soft shadow on the ground under everything that stands on it."""
+    (w, h), side = size, min(size)
+    for thing in placed:
+        if thing.name not in AIRBORNE:
+            x, y, r = thing.x * w, thing.y * h + 0.47 * thing.width * side, 0.38 * thing.width * side
+            painter.ellipse((x - r, y - 0.2 * r, x + r, y + 0.2 * r), (40, 50, 70, 60))
 
-    picture, labels = painter
+
+def _paint(rng: np.random.Generator, thing: Placed, painters: Painters, size: tuple[int, int]) -> None:
+    """Draws a thing into the picture and its number into the labels: first all outlines, then all fillings."""
+    pen = Pen(rng)
+    DRAWINGS[thing.name](pen)
+    shapes = _to_pixels(pen, thing, size)
+    picture, labels = painters
     number = THINGS.index(thing.name) + 1
-    thickness = max(1, round(OUTLINE * min(w, h)))
-    for xy, (_, colour, part) in zip(outlines, pen.strokes, strict=True):
+    thickness = max(1, round(OUTLINE * min(size)))
+    for xy, (_, colour, part) in zip(shapes, pen.strokes, strict=True):
         if part != "detail":
             closed = xy + xy[:4]
             picture.line(closed, tuple(int(v * 0.42) for v in colour[:3]), thickness)
             labels.line(closed, _label(number, part), thickness)
-    for xy, (_, colour, part) in zip(outlines, pen.strokes, strict=True):
+    for xy, (_, colour, part) in zip(shapes, pen.strokes, strict=True):
         picture.polygon(xy, colour)
         if part != "detail":
             labels.polygon(xy, _label(number, part))
+
+
+def _to_pixels(pen: Pen, thing: Placed, size: tuple[int, int]) -> list[list[float]]:
+    """The pen's polygons turned, flipped, scaled and moved to their place, each as [x, y, x, y, ...]."""
+    w, h = size
+    turn, scale = thing.degrees * pi / 180, thing.width * min(w, h)
+    matrix = np.array([[cos(turn), sin(turn)], [-sin(turn), cos(turn)]]) * scale
+    if thing.flipped:
+        matrix[0] *= -1
+    points = np.concatenate([points for points, _, _ in pen.strokes])
+    flat = ((points - 0.5) @ matrix + (thing.x * w, thing.y * h)).ravel().tolist()
+    ends = accumulate((2 * len(points) for points, _, _ in pen.strokes), initial=0)
+    return [flat[start:end] for start, end in pairwise(ends)]
 
 
 def _label(number: int, part: Part) -> int:
@@ -242,64 +253,59 @@ def _ground(rng: np.random.Generator, name: str, size: tuple[int, int]) -> Image
     painter = ImageDraw.Draw(canvas, "RGBA")
     spots = rng.random((40, 3))
     spots[:, 0] = (np.arange(40) * 0.618 + spots[0, 0] + spots[:, 0] * 0.05) % 1  # spread evenly
-    TEXTURES[name](painter, spots, (h, w))
+    TEXTURES[name](painter, spots.tolist(), (h, w))
     return canvas
 
 
-def _clouds(painter: ImageDraw.ImageDraw, spots: Float[np.ndarray, "spot 3"], size: tuple[int, int]) -> None:
-    h, w = size
-    for u, v, s in spots[:4].tolist():
-        x, y, r = u * w, (0.06 + 0.4 * v) * h, (0.04 + 0.03 * s) * min(h, w)
-        for dx, dy, k in ((-1.6, 0.3, 0.8), (0, 0, 1.2), (1.5, 0.25, 0.9), (0.2, 0.5, 1.0)):
-            box = (x + (dx - k * 1.3) * r, y + (dy - k * 0.7) * r, x + (dx + k * 1.3) * r, y + (dy + k * 0.7) * r)
-            painter.ellipse(box, (255, 255, 255, 150))
+Spots = list[list[float]]  # (across, down, kind), each from 0 to 1
+Size = tuple[int, int]  # (h, w) in pixels
 
 
-def _tufts(painter: ImageDraw.ImageDraw, spots: Float[np.ndarray, "spot 3"], size: tuple[int, int]) -> None:
+def _clouds(painter: ImageDraw.ImageDraw, spots: Spots, size: Size) -> None:
     h, w = size
-    side = min(h, w)
-    for k, (u, v, s) in enumerate(spots.tolist()):
-        x, y, r = u * w, v * h, (0.018 + 0.014 * s) * side
+    for u, v, s in spots[:4]:
+        x, y, r = u * w, (0.06 + 0.4 * v) * h, (0.045 + 0.03 * s) * min(h, w)
+        for colour, drop in ((214, 230, 246), 0.25), ((246, 250, 254), 0.0):
+            for dx, dy, k in ((-1.6, 0.3, 0.8), (0, 0, 1.2), (1.5, 0.25, 0.9), (0.2, 0.45, 1.1)):
+                cx, cy = x + dx * r, y + (dy + drop) * r
+                painter.ellipse((cx - 1.3 * k * r, cy - 0.75 * k * r, cx + 1.3 * k * r, cy + 0.7 * k * r), colour)
+
+
+def _tufts(painter: ImageDraw.ImageDraw, spots: Spots, size: Size) -> None:
+    h, w = size
+    for k, (u, v, s) in enumerate(spots):
+        x, y, r = u * w, v * h, (0.018 + 0.014 * s) * min(h, w)
         colour = (70, 136, 58, 190) if k % 3 else (196, 228, 130, 190)
         for lean in (-0.8, 0.0, 0.8):
             painter.polygon((x - 0.3 * r, y, x + 0.3 * r, y, x + lean * r, y - (1.5 - abs(lean) * 0.5) * r), colour)
 
 
-def _grains(painter: ImageDraw.ImageDraw, spots: Float[np.ndarray, "spot 3"], size: tuple[int, int]) -> None:
+def _grains(painter: ImageDraw.ImageDraw, spots: Spots, size: Size) -> None:
     h, w = size
-    side = min(h, w)
-    for k, (u, v, s) in enumerate(spots.tolist()):
-        x, y, r = u * w, v * h, (0.004 + 0.006 * s) * side
+    thickness = max(1, round(0.008 * min(h, w)))
+    for k, (u, v, s) in enumerate(spots):
+        x, y, r = u * w, v * h, (0.004 + 0.006 * s) * min(h, w)
         if k % 4:
             painter.ellipse((x - r, y - r, x + r, y + r), (188, 148, 90, 170))
         else:
-            painter.arc(
-                (x - 9 * r, y - 2 * r, x + 9 * r, y + 4 * r),
-                200,
-                340,
-                (200, 162, 104, 200),
-                max(1, round(0.008 * side)),
-            )
+            painter.arc((x - 9 * r, y - 2 * r, x + 9 * r, y + 4 * r), 200, 340, (200, 162, 104), thickness)
 
 
-def _ripples(painter: ImageDraw.ImageDraw, spots: Float[np.ndarray, "spot 3"], size: tuple[int, int]) -> None:
+def _ripples(painter: ImageDraw.ImageDraw, spots: Spots, size: Size) -> None:
     h, w = size
-    side = min(h, w)
-    thickness = max(1, round(0.011 * side))
-    for k, (u, v, s) in enumerate(spots[:26].tolist()):
-        x, y, r = u * w, v * h, (0.03 + 0.03 * s) * side
+    thickness = max(1, round(0.011 * min(h, w)))
+    for k, (u, v, s) in enumerate(spots[:26]):
+        x, y, r = u * w, v * h, (0.03 + 0.03 * s) * min(h, w)
         colour = (196, 230, 246, 150) if k % 2 else (24, 82, 140, 110)
-        painter.line(
-            [c for j in range(9) for c in (x + (j / 4 - 1) * r, y + (0, 0.2, 0.3, 0.2)[j % 4] * r)], colour, thickness
-        )
+        wave = [(x + (j / 4 - 1) * r, y + (0, 0.2, 0.3, 0.2)[j % 4] * r) for j in range(9)]
+        painter.line(wave, colour, thickness)
 
 
-def _bricks(painter: ImageDraw.ImageDraw, spots: Float[np.ndarray, "spot 3"], size: tuple[int, int]) -> None:
+def _bricks(painter: ImageDraw.ImageDraw, spots: Spots, size: Size) -> None:
     h, w = size
     row, brick = min(h, w) * 0.072, min(h, w) * 0.17
-    thickness = max(1, round(0.011 * min(h, w)))
-    mortar = (226, 196, 178)
-    for u, v, s in spots[:22].tolist():
+    thickness, mortar = max(1, round(0.011 * min(h, w))), (226, 196, 178)
+    for u, v, s in spots[:22]:
         j = int(v * h / row)
         x, y = (int(u * w / brick) + 0.5 * (j % 2)) * brick, j * row
         painter.rectangle((x, y, x + brick, y + row), (206, 132, 100, 130) if s < 0.5 else (132, 66, 58, 110))
@@ -310,15 +316,22 @@ def _bricks(painter: ImageDraw.ImageDraw, spots: Float[np.ndarray, "spot 3"], si
             painter.line((x, j * row, x, (j + 1) * row), mortar, thickness)
 
 
-def _flakes(painter: ImageDraw.ImageDraw, spots: Float[np.ndarray, "spot 3"], size: tuple[int, int]) -> None:
+def _flakes(painter: ImageDraw.ImageDraw, spots: Spots, size: Size) -> None:
     h, w = size
-    side = min(h, w)
-    for k, (u, v, s) in enumerate(spots.tolist()):
-        x, y, r = u * w, v * h, (0.007 + 0.006 * s) * side
+    thickness = max(1, round(0.011 * min(h, w)))
+    for k, (u, v, s) in enumerate(spots):
+        x, y, r = u * w, v * h, (0.007 + 0.006 * s) * min(h, w)
         if k % 3:
             painter.ellipse((x - r, y - r, x + r, y + r), (184, 206, 236))
         else:
-            painter.arc((x - 8 * r, y, x + 8 * r, y + 4 * r), 190, 350, (196, 214, 240), max(1, round(0.011 * side)))
+            painter.arc((x - 8 * r, y, x + 8 * r, y + 4 * r), 190, 350, (196, 214, 240), thickness)
 
 
-TEXTURES = {"sky": _clouds, "grass": _tufts, "sand": _grains, "water": _ripples, "brick wall": _bricks, "snow": _flakes}
+TEXTURES: dict[str, Callable[[ImageDraw.ImageDraw, Spots, Size], None]] = {
+    "sky": _clouds,
+    "grass": _tufts,
+    "sand": _grains,
+    "water": _ripples,
+    "brick wall": _bricks,
+    "snow": _flakes,
+}

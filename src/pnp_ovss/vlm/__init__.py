@@ -69,7 +69,9 @@ def load_vlm(name: str | Path, device: str = "auto", dtype: str = "auto", revisi
     try:
         architectures = json.loads(path.read_text(encoding="utf-8")).get("architectures") or ["none"]
     except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{name}: config.json cannot be read; a folder in the Hugging Face layout is wanted") from error
+        raise ModelError(
+            f"{name}: config.json cannot be read; a folder in the Hugging Face layout is wanted"
+        ) from error
     family = next((FAMILIES[a] for a in architectures if a in FAMILIES), None)
     if family is None:
         raise ModelError(f"{name}: its architecture is {architectures[0]}; one of {', '.join(FAMILIES)} is wanted")
@@ -90,7 +92,9 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device {name!r} cannot be used here; use auto, cpu or cuda:0 where there is a GPU") from error
+        raise ModelError(
+            f"device {name!r} cannot be used here; use auto, cpu or cuda:0 where there is a GPU"
+        ) from error
     return device
 
 

@@ -59,6 +59,8 @@ def membership(
         for column, (start, end) in enumerate(prompt.spans):
             inside = (first < end) & (last > start) & (last > first)
             if not inside.any():
-                raise InputError(f"class {prompt.classes[column]!r} has no character this model can read; use another name")
+                raise InputError(
+                    f"class {prompt.classes[column]!r} has no character this model can read; use another name"
+                )
             shares[row, column] = inside / inside.sum()
     return shares.to(device)

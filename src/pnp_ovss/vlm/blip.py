@@ -46,9 +46,10 @@ class Blip:
         ids, mask, offsets = self._tokens(prompts)
         grid = pixels.shape[2] // self.patch, pixels.shape[3] // self.patch
         shares = membership(prompts, offsets, self.device)
-        match, weights = self._match(ids, mask, self._patches(pixels), picked)
-        # The images are independent of each other: the gradient of the sum holds each one's own.
-        gradient = torch.autograd.grad(match.sum(), weights)
+        with torch.enable_grad():
+            match, weights = self._match(ids, mask, self._patches(pixels), picked)
+            # The images are independent of each other: the gradient of the sum holds each one's own.
+            gradient = torch.autograd.grad(match.sum(), weights)
 
         def grids(maps: Sequence[Tensor]) -> Float[Tensor, "b layer head token gh gw"]:
             stacked = torch.stack([m.detach()[..., 1:] for m in maps], dim=1).float()  # the image's [CLS] is first
@@ -85,8 +86,7 @@ class Blip:
                 hidden = layer.feed_forward_chunk(crossed)
             if index in picked:
                 weights[index] = probabilities
-        with torch.enable_grad():
-            match = self._model.itm_head(hidden[:, 0])[:, 1]  # index 1: 'they match'
+        match = self._model.itm_head(hidden[:, 0])[:, 1]  # index 1: 'they match'
         return match, [weights[index] for index in picked]
 
     def _tokens(

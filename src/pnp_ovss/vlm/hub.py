@@ -18,7 +18,13 @@ from huggingface_hub.errors import (
 
 from pnp_ovss.errors import ModelError
 
-SIDE_FILES = ("preprocessor_config.json", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "vocab.txt")
+SIDE_FILES = (
+    "preprocessor_config.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+)
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """In the order of preference; several repositories hold only the second."""
 
@@ -42,8 +48,10 @@ def resolve(source: str | Path, name: str, revision: str | None = None) -> Check
     if folder.is_dir():
         return Checkpoint(folder, name, _fingerprint(folder, name))
     if isinstance(source, Path) or str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
-        raise ModelError(f"no model {name!r}: neither a short name, nor a folder, nor a hub id such as owner/model; "
-                         "`pnp-ovss models` lists the short names")
+        raise ModelError(
+            f"no model {name!r}: neither a short name, nor a folder, nor a hub id such as owner/model; "
+            "`pnp-ovss models` lists the short names"
+        )
     return _fetch(source, name, revision)
 
 
@@ -66,26 +74,34 @@ def _download(repository: str, file: str, revision: str | None, name: str) -> Pa
         return Path(hf_hub_download(repository, file, revision=revision))
     except LocalEntryNotFoundError as error:  # also an EntryNotFoundError, so it comes first
         if not offline:
-            raise ModelError(f"{name}: the hub cannot be reached and {file} is not in the cache; connect once, or give a "
-                             "local folder") from error
+            raise ModelError(
+                f"{name}: the hub cannot be reached and {file} is not in the cache; connect once, or give a "
+                "local folder"
+            ) from error
         if file == "config.json":
-            raise ModelError(f"{name}: not in the cache, and HF_HUB_OFFLINE is set; fetch it once without it, or give a "
-                             "local folder") from error
+            raise ModelError(
+                f"{name}: not in the cache, and HF_HUB_OFFLINE is set; fetch it once without it, or give a local folder"
+            ) from error
         return None
     except EntryNotFoundError:
         return None
     except GatedRepoError as error:
-        raise ModelError(f"{name}: the repository {repository} is gated; accept its terms on its page and set HF_TOKEN") from error
+        raise ModelError(
+            f"{name}: the repository {repository} is gated; accept its terms on its page and set HF_TOKEN"
+        ) from error
     except RevisionNotFoundError as error:
         raise ModelError(f"{name}: the repository {repository} has no revision {revision!r}") from error
     except RepositoryNotFoundError as error:
-        raise ModelError(f"{name}: the hub has no repository {repository}, or it is private; check the spelling, or set "
-                         "HF_TOKEN") from error
+        raise ModelError(
+            f"{name}: the hub has no repository {repository}, or it is private; check the spelling, or set HF_TOKEN"
+        ) from error
     except HFValidationError as error:
         raise ModelError(f"no model {name!r}: that is no hub id; `pnp-ovss models` lists the short names") from error
     except (HfHubHTTPError, HTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{name}: fetching {file} failed ({reason}); try again, it goes on where it stopped") from error
+        raise ModelError(
+            f"{name}: fetching {file} failed ({reason}); try again, it goes on where it stopped"
+        ) from error
 
 
 def _fingerprint(folder: Path, name: str) -> str:

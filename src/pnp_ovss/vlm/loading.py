@@ -34,7 +34,9 @@ def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtyp
                 folder, dtype=dtype, local_files_only=True, weights_only=True, output_loading_info=True
             )
     except (OSError, ValueError, RuntimeError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        raise ModelError(f"{name}: the weights cannot be read ({_first_line(error)}); fetch the checkpoint again") from error
+        raise ModelError(
+            f"{name}: the weights cannot be read ({_first_line(error)}); fetch the checkpoint again"
+        ) from error
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -54,7 +56,9 @@ def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise ModelError(f"{name}: the tokenizer cannot be read ({_first_line(error)}); tokenizer.json is wanted") from error
+        raise ModelError(
+            f"{name}: the tokenizer cannot be read ({_first_line(error)}); tokenizer.json is wanted"
+        ) from error
     if not tokenizer.is_fast:
         raise ModelError(f"{name}: the tokenizer gives no character offsets; a folder with tokenizer.json is wanted")
     return tokenizer

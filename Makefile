@@ -1,0 +1,51 @@
+# Each target works from a fresh clone on its own; Python 3.11 or newer, pip and make are all it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo test test-all lint mini bench docs
+
+help:
+	@echo "make install   build .venv with all that the targets below need"
+	@echo "make demo      draw scenes, segment them, write demo/contact-sheet.png"
+	@echo "make test      the fast tests;  make test-all: the slow ones too"
+	@echo "make lint      format, style and types"
+	@echo "make mini      train the mini checkpoint anew (hours on a CPU; goes on after a stop)"
+	@echo "make bench     the ablation table and the refinement timings"
+	@echo "make docs      check that every code block of README and docs runs"
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "pnp-ovss needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+install: $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/pnp-ovss demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+mini: $(STAMP)
+	$(BIN)/python -m training.train --name mini-blip
+
+bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]" || \
+		echo "pydensecrf2 did not build; the timings go on without the yardstick"
+	$(BIN)/python -m benchmarks.ablation
+	$(BIN)/python -m benchmarks.refine
+
+docs: $(STAMP)
+	$(BIN)/python -m pytest tests/test_docs.py

@@ -1,0 +1,85 @@
+"""What each step of the method earns on drawn scenes, the true class names given."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pnp_ovss.config import Config
+from pnp_ovss.dropout import total
+from pnp_ovss.evaluation.metrics import Confusion
+from pnp_ovss.mini import CLASSES, Scene
+from pnp_ovss.prompt import make_prompt
+from pnp_ovss.refiners import refine
+from pnp_ovss.segmenter import look
+from pnp_ovss.types import BACKGROUND
+from pnp_ovss.vlm import VLM
+
+STEPS = ("attention only", "+ GradCAM", "+ DropOut", "+ blur", "+ DenseCRF")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked of a scene: its things before a background, or its things and its stuff with no background."""
+
+    name: str
+    stuff: bool
+
+    def classes(self, scene: Scene) -> tuple[str, ...]:
+        """Return the true class names of the scene."""
+        return scene.things + scene.stuff if self.stuff else scene.things
+
+    def truth(self, scene: Scene) -> Tensor:
+        """Return the scene's mask, an index into ``mini.CLASSES``."""
+        return torch.from_numpy(scene.mask if self.stuff else scene.things_mask()).long()
+
+    def config(self, config: Config) -> Config:
+        """Return the settings with this task's background."""
+        return replace(config, background="never" if self.stuff else "always")
+
+
+TASKS = {"things": Task("things", stuff=False), "stuff": Task("stuff", stuff=True)}
+
+
+def ablation(vlm: VLM, config: Config, scenes: Iterable[Scene], task: Task) -> dict[str, Confusion]:
+    """Return the pooled confusion over ``mini.CLASSES`` of every one of ``STEPS``, each on top of the one before."""
+    pooled = {step: Confusion.empty(len(CLASSES)) for step in STEPS}
+    for scene in scenes:
+        image = torch.from_numpy(scene.image)
+        for step, maps, settings in _steps(vlm, task.config(config), scene, task.classes(scene)):
+            labels, _ = refine(maps, image.to(maps.device), settings)
+            pooled[step] += confusion(scene, task, labels.cpu())
+    return pooled
+
+
+def confusion(scene: Scene, task: Task, labels: Tensor) -> Confusion:
+    """Return the confusion of a label map whose labels index the scene's true classes, behind a background if any."""
+    names = task.classes(scene) if task.stuff else (BACKGROUND, *task.classes(scene))
+    index = torch.tensor([CLASSES.index(name) for name in names])
+    return Confusion.of(task.truth(scene).numpy(), index[labels.long()].numpy(), len(CLASSES))
+
+
+def _steps(
+    vlm: VLM, config: Config, scene: Scene, classes: tuple[str, ...]
+) -> Iterator[tuple[str, Float[Tensor, "cls gh gw"], Config]]:
+    prompts = [make_prompt(classes)]
+    pixels = vlm.prepare(scene.image, config.size or vlm.size)[None]
+    bare = replace(config, refiners=())
+    plain = look(vlm, pixels, prompts, replace(bare, gradient=False, passes=1))
+    looks = look(vlm, pixels, prompts, bare)
+    maps = total(looks, config.count_first_twice)[0]
+    yield STEPS[0], plain[0].maps[0], bare
+    yield STEPS[1], looks[0].maps[0], bare
+    yield STEPS[2], maps, bare
+    yield STEPS[3], maps, replace(config, refiners=("blur",))
+    yield STEPS[4], maps, replace(config, refiners=("blur", "crf"))
+
+
+def table(columns: dict[str, dict[str, Confusion]]) -> str:
+    """Return the mIoU of every step as a Markdown table, one column per named ablation."""
+    lines = ["| step | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for step in STEPS:
+        lines.append(f"| {step} | " + " | ".join(f"{column[step].miou():.3f}" for column in columns.values()) + " |")
+    return "\n".join(lines)

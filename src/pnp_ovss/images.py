@@ -1,0 +1,213 @@
+"""A photo in any form people have it becomes an RGB array, or one clear line says why not."""
+
+import glob
+import os
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from pnp_ovss.errors import InputError
+from pnp_ovss.types import RGB
+
+Photo = str | Path | Image.Image | np.ndarray
+"""A path, a PIL image, or an RGB uint8 array (height, width, 3)."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
+"""What counts as a photo in a folder, in any case of letters."""
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""What Pillow may open: pictures of pixels. Others, such as EPS, would start a program."""
+
+MAX_PIXELS = 150_000_000
+"""Larger pictures are refused by their header, before anything is decoded."""
+
+ORIENTATION_TAG = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright, by the value of its EXIF orientation."""
+
+# What Pillow's decoders raise on a file that is cut short or damaged.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+_warnings_lock = threading.Lock()
+
+
+def read_image(photo: Photo) -> RGB:
+    """Return the photo upright, in 8-bit RGB, as an array of its own.
+
+    Transparent pixels show white; 16 bits are scaled to 8; of an animation the first picture is taken. Colour profiles
+    are not applied.
+
+    Raises: InputError if there is no such file, it is no picture, it is damaged or larger than ``MAX_PIXELS``, or an
+    array is not uint8 of shape (height, width, 3).
+    """
+    if isinstance(photo, np.ndarray):
+        return _from_array(photo)
+    if isinstance(photo, Image.Image):
+        with _no_warnings():
+            return _decode(photo, "the PIL image")
+    if not isinstance(photo, str | Path):
+        raise InputError(
+            f"a photo came as {type(photo).__name__}; a path, a PIL image or an RGB uint8 array (height, width, 3) is "
+            "wanted"
+        )
+    return _from_file(_home(photo))
+
+
+def find_images(patterns: Iterable[str | Path]) -> list[Path]:
+    """Return the photos meant by files, folders and globs, in the order given, each once.
+
+    A folder stands for the pictures right in it, by suffix and sorted, without hidden files; a glob (``**`` goes into
+    folders) for the pictures among its matches, sorted. A file is taken as it is: whether it can be read shows later.
+
+    Raises: InputError if a folder or a glob holds no picture.
+    """
+    found: dict[Path, Path] = {}
+    for pattern in patterns:
+        for path in _expand(_home(pattern)):
+            found.setdefault(Path(os.path.abspath(path)), path)
+    if not found:
+        raise InputError("no photo was given; name files, folders or globs such as 'photos/*.jpg'")
+    return list(found.values())
+
+
+def shown(path: Path) -> str:
+    """Return the path for a message of one line: as it is, or quoted where it holds what cannot be printed."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)
+
+
+def _home(path: str | Path) -> Path:
+    return Path(os.path.expanduser(path))  # unlike Path.expanduser it takes a home it cannot find as a plain name
+
+
+def _expand(path: Path) -> list[Path]:
+    # os.path's questions answer no where Path's would raise: a name too long, a folder that may not be entered.
+    if os.path.isdir(path):
+        try:
+            names = sorted(os.listdir(path))
+        except OSError as error:
+            raise InputError(f"the folder {shown(path)} may not be read; check its permissions") from error
+        inside = [path / name for name in names if not name.startswith(".") and _is_picture(path / name)]
+        if not inside:
+            raise InputError(f"the folder {shown(path)} holds no picture; folders within it are named one by one")
+        return inside
+    if os.path.exists(path) or not glob.has_magic(str(path)):
+        return [path]
+    matches = [entry for match in glob.glob(str(path), recursive=True) if _is_picture(entry := Path(match))]
+    if not matches:
+        raise InputError(f"no picture matches {shown(path)}; check the pattern and the folder")
+    return sorted(matches)
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and os.path.isfile(path)
+
+
+def _from_array(array: np.ndarray) -> RGB:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+        raise InputError(
+            f"a photo came as {array.dtype} array of shape {array.shape}; uint8 of shape (height, width, 3), RGB "
+            "from 0 to 255, is wanted"
+        )
+    return np.array(array, order="C")
+
+
+def _from_file(path: Path) -> RGB:
+    name = shown(path)
+    try:
+        if os.path.isdir(path):
+            raise InputError(f"{name} is a folder; a picture file is wanted")
+        if not path.exists():
+            raise InputError(f"there is no photo {name}; check the path")
+        if not path.is_file():
+            raise InputError(f"{name} is no regular file; a picture file is wanted")
+        if path.stat().st_size == 0:
+            raise InputError(f"{name} is empty; fetch or save it again")
+        with _no_warnings(), Image.open(path, formats=FORMATS) as image:
+            return _decode(image, name)
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name} is no picture; a JPEG, PNG, WebP, TIFF, BMP or GIF file is wanted") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{name} has more than {_limit()}; make it smaller first") from error
+    except PermissionError as error:
+        raise InputError(f"{name} may not be read; check its permissions") from error
+    except _DAMAGE as error:  # opening a damaged file, or a path the system does not take
+        raise InputError(f"{name} cannot be read ({_reason(error)}); check the path and the file") from error
+
+
+def _decode(image: Image.Image, name: str) -> RGB:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise InputError(f"{name} has {width} x {height} pixels, more than {_limit()}; make it smaller first")
+    if width * height == 0:
+        raise InputError(f"{name} has {width} x {height} pixels; at least one is wanted")
+    try:
+        image.load()
+        picture = _to_rgb(image)
+        turn = UPRIGHT.get(_orientation(image))
+        return np.array(picture if turn is None else picture.transpose(turn))
+    except _DAMAGE as error:
+        raise InputError(f"{name} is cut short or damaged ({_reason(error)}); fetch or save it again") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_to_eight_bits(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        solid = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(solid, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_eight_bits(values: np.ndarray) -> np.ndarray:
+    """Return grey values in 0-255: whole numbers count as 16-bit; of others those in 0-1 are stretched, 0-255 kept."""
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65535:
+        raise ValueError("grey values outside 0 to 65535")
+    if np.issubdtype(values.dtype, np.integer) or values.max() > 255:
+        scale = 255 / 65535
+    else:
+        scale = 255.0 if values.max() <= 1 else 1.0
+    return np.rint(values * scale).astype(np.uint8)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ORIENTATION_TAG, 1))
+    except _DAMAGE:  # damaged EXIF says nothing about the pixels
+        return 1
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Silence Pillow's warnings: what matters in them becomes an error of ours.
+
+    One thread at a time, as the filters are the whole process's.
+    """
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _limit() -> str:
+    return f"{MAX_PIXELS // 1_000_000} million pixels"
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    text = " ".join(str(error).split())
+    return text[:120] or type(error).__name__

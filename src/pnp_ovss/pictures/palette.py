@@ -1,0 +1,57 @@
+"""One colour per class, and label maps in them."""
+
+from collections.abc import Sequence
+from colorsys import hls_to_rgb
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from pnp_ovss.types import BACKGROUND
+
+Colours = UInt8[np.ndarray, "cls 3"]
+
+DARK = (38, 41, 48)
+"""The background's colour."""
+
+# Chosen one after another for the largest distance from all before them, in OKLab, as seen with normal vision, without
+# red cones, without green cones and (weighing less) without blue ones; none close to the background, white or mid grey.
+_CHOSEN = bytes.fromhex(
+    "f08a3c3577c8f5d5638e3b8c8fd3f00e7f6bf29ab8b03a2a9c95fe74e3bb4a3fbd43c07ab37903d179ca92689c7e6ef2"
+    "b1d092d93f5a9c1854c5c619059eb146c6cd296818cc786395b6fe0c60a3f462a4535cda8febdfb4567e60b01a8ccc66"
+)
+
+
+def class_colours(classes: Sequence[str]) -> Colours:
+    """Return a colour per class: dark for a leading "background", else the n-th colour for the n-th name.
+
+    The first 32 names are told apart by people with any colour vision as well as so many can be; further ones repeat
+    hues at other lightnesses.
+    """
+    names = len(classes) - (tuple(classes[:1]) == (BACKGROUND,))
+    dark = [DARK] * (len(classes) - names)
+    return np.array(dark + [_colour(index) for index in range(names)], dtype=np.uint8).reshape(-1, 3)
+
+
+def label_png(labels: Int[np.ndarray, "h w"], colours: Colours | None = None) -> Image.Image:
+    """Return a palette picture whose pixel values are the labels. Without ``colours``, label 0 counts as background.
+
+    Raises: ValueError if a label is negative or above 255.
+    """
+    if labels.size and not (labels.min() >= 0 and labels.max() <= 255):
+        raise ValueError(f"labels run from {labels.min()} to {labels.max()}; 0 to 255 fit a palette picture")
+    if colours is None:
+        colours = class_colours((BACKGROUND, *map(str, range(255))))
+    picture = Image.fromarray(labels.astype(np.uint8))
+    picture.putpalette(colours.tobytes())
+    return picture
+
+
+def _colour(index: int) -> tuple[int, int, int]:
+    if index < len(_CHOSEN) // 3:
+        red, green, blue = _CHOSEN[3 * index : 3 * index + 3]
+        return red, green, blue
+    # Steps of the golden ratio never come close to a hue just used.
+    fractions = hls_to_rgb(index * 0.618034 % 1, (0.4, 0.58, 0.74)[index % 3], (0.5, 0.75)[index % 2])
+    red, green, blue = (round(255 * fraction) for fraction in fractions)
+    return red, green, blue

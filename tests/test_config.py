@@ -1,0 +1,83 @@
+import dataclasses
+import json
+
+import pytest
+
+from pnp_ovss import PRESETS, Config, ConfigError
+
+
+def test_the_published_presets():
+    released, paper = PRESETS["released"], PRESETS["paper"]
+    assert (released.layer, released.head, released.passes, released.size) == (7, 9, 4, 336)
+    assert (released.drop, released.count_first_twice) == (10, True)
+    assert (paper.drop, paper.count_first_twice) == (0.5, False)
+    assert (released.threshold, released.blur, released.refiners) == (0.15, 0.05, ("blur", "crf"))
+    differing = {f.name for f in dataclasses.fields(Config) if getattr(released, f.name) != getattr(paper, f.name)}
+    assert differing == {"drop", "count_first_twice", "sum_last_name"}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_json_brings_back_an_equal_config(name):
+    assert Config.from_json(PRESETS[name].to_json()) == PRESETS[name]
+    assert isinstance(json.loads(PRESETS[name].to_json()), dict)
+
+
+def test_overrides_go_on_top_of_a_preset():
+    config = Config.from_preset("paper", threshold=0.3, refiners=["crf"])
+    assert (config.threshold, config.refiners, config.drop) == (0.3, ("crf",), 0.5)
+
+
+def test_a_preset_file(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(Config(layer=2, drop=0.25).to_json())
+    assert Config.from_preset(path) == Config(layer=2, drop=0.25)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"layer": -1}, "layer is -1; a whole number >= 0 is wanted"),
+        ({"layer": 1.5}, "layer is 1.5; a whole number >= 0 is wanted"),
+        ({"passes": 0}, "passes is 0; a whole number >= 1 is wanted"),
+        ({"drop": 1.5}, "drop is 1.5; a count of patches (10) or a share between 0 and 1 (0.5) is wanted"),
+        ({"drop": True}, "drop is True; a count of patches (10) or a share between 0 and 1 (0.5) is wanted"),
+        ({"threshold": 1.1}, "threshold is 1.1; a number from 0 to 1 is wanted"),
+        ({"threshold": float("nan")}, "threshold is nan; a number from 0 to 1 is wanted"),
+        ({"blur": -0.1}, "blur is -0.1; a number >= 0 is wanted"),
+        ({"blur": "wide"}, "blur is 'wide'; a number >= 0 is wanted"),
+        ({"background": "maybe"}, "background is 'maybe'; 'always', 'never' or 'few' is wanted"),
+        ({"crf_bilateral_srgb": 0}, "crf_bilateral_srgb is 0; a number > 0 is wanted"),
+        ({"size": 0}, "size is 0; a whole number > 0, or none, is wanted"),
+        ({"refiners": "blur"}, "refiners is 'blur'; a tuple of names is wanted"),
+    ],
+)
+def test_a_setting_out_of_range_says_what_is_wanted(setting, message):
+    with pytest.raises(ConfigError) as caught:
+        Config.from_preset("released", **setting)
+    assert str(caught.value) == message
+
+
+def test_a_config_made_by_hand_is_checked_too():
+    with pytest.raises(ConfigError, match=r"^layer is -1; a whole number >= 0 is wanted$"):
+        Config(layer=-1)
+
+
+def test_names_that_do_not_exist(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"^no preset 'best'; the presets are released, paper, mini, or give the path"
+    ):
+        Config.from_preset("best")
+    with pytest.raises(ConfigError, match="^no setting 'treshold'; the settings are size, layer, "):
+        Config.from_preset("paper", treshold=0.1)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Config.from_preset(tmp_path / "none.json")
+    for text in ("{", "[1]"):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(ConfigError, match="^the preset "):
+            Config.from_preset(tmp_path / "bad.json")
+
+
+def test_few_means_fewer_than_three_classes():
+    assert [Config(background="few").has_background(k) for k in (1, 2, 3)] == [True, True, False]
+    assert Config(background="always").has_background(9)
+    assert not Config(background="never").has_background(1)

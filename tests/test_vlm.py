@@ -1,0 +1,184 @@
+"""The contract every VLM adapter keeps, on random weights. A new adapter is one more entry of ``ADAPTERS``."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_blip
+
+from pnp_ovss import Config, InputError, load_vlm, make_prompt, salience
+from pnp_ovss.vlm import VLM
+from pnp_ovss.vlm.base import membership
+
+ADAPTERS: dict[str, Callable[[Path], Path]] = {"blip": tiny_blip}
+
+PROMPTS = [make_prompt(["dog", "traffic light"]), make_prompt(["cat"])]
+
+
+@pytest.fixture(scope="module", params=ADAPTERS)
+def folder(request, tmp_path_factory) -> Path:
+    return ADAPTERS[request.param](tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def vlm(folder) -> VLM:
+    return load_vlm(folder, device="cpu")
+
+
+@pytest.fixture
+def pixels(vlm) -> torch.Tensor:
+    return torch.randn(2, 3, vlm.size, vlm.size, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_adapter_is_a_vlm(vlm):
+    assert isinstance(vlm, VLM)
+    assert vlm.size % vlm.patch == 0
+
+
+def test_shapes(vlm, pixels):
+    attention = vlm.attend(pixels, PROMPTS)
+    side = vlm.size // vlm.patch
+    assert attention.weights.shape == attention.gradient.shape
+    assert attention.weights.shape[:3] == (2, vlm.layers, vlm.heads)
+    assert attention.weights.shape[4:] == (side, side)
+    assert attention.membership.shape == (2, 2, attention.weights.shape[3])
+    assert attention.layers == tuple(range(vlm.layers))
+
+
+def test_attention_is_a_share_and_has_a_gradient(vlm, pixels):
+    attention = vlm.attend(pixels, PROMPTS)
+    assert float(attention.weights.min()) >= 0
+    assert float(attention.weights.sum((-1, -2)).max()) < 1  # the image's [CLS] has the rest
+    for layer in range(vlm.layers):
+        assert float(attention.gradient[:, layer].abs().max()) > 0
+
+
+def test_attention_and_gradient_are_those_of_a_plain_full_backward(vlm, pixels):
+    attention = vlm.attend(pixels, PROMPTS)
+    reference = plain_reference(vlm, pixels, PROMPTS)
+    for layer, (weights, gradient) in enumerate(reference):
+        torch.testing.assert_close(attention.weights[:, layer].flatten(-2), weights, rtol=1e-5, atol=1e-8)
+        torch.testing.assert_close(attention.gradient[:, layer].flatten(-2), gradient, rtol=1e-4, atol=1e-7)
+
+
+def plain_reference(vlm, pixels, prompts):
+    """The model's own forward, attention kept by hooks, and one full backward into every weight."""
+    model, kept = vlm._model, []
+    ids, mask, _ = vlm._tokens(prompts)
+
+    def keep(module, inputs, output):
+        output[1].retain_grad()
+        kept.append(output[1])
+
+    hooks = [layer.crossattention.self.register_forward_hook(keep) for layer in model.text_encoder.encoder.layer]
+    model.requires_grad_(True)
+    try:
+        out = model(input_ids=ids, pixel_values=pixels, attention_mask=mask, use_itm_head=True)
+        out.itm_score[:, 1].sum().backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.zero_grad(set_to_none=True)
+        model.requires_grad_(False)
+    real = mask[:, None, :, None]
+    return [((a.detach() * real)[..., 1:], (a.grad * real)[..., 1:]) for a in kept]
+
+
+def test_membership_follows_the_names(vlm, pixels):
+    membership = vlm.attend(pixels, PROMPTS).membership
+    torch.testing.assert_close(membership.sum(2), torch.tensor([[1.0, 1.0], [1.0, 0.0]]))
+    assert int((membership[0, 0] > 0).sum()) == 1  # dog
+    assert int((membership[0, 1] > 0).sum()) == 2  # traffic light
+    first = [int(row.nonzero()[0]) for row in membership[0]]
+    assert first[0] < first[1]
+
+
+@pytest.mark.parametrize("cell", [(0, 0), (1, 3), (3, 2)])
+def test_the_grid_starts_at_the_top_left_and_goes_row_by_row(vlm, cell):
+    plain = torch.zeros(1, 3, vlm.size, vlm.size)
+    planted = plain.clone()
+    row, column = (index * vlm.patch for index in cell)
+    planted[:, :, row : row + vlm.patch, column : column + vlm.patch] = 3.0
+    prompt = PROMPTS[1:]
+    moved = (vlm.attend(planted, prompt).weights - vlm.attend(plain, prompt).weights).abs().sum((0, 1, 2, 3))
+    assert divmod(int(moved.argmax()), moved.shape[1]) == cell
+
+
+def test_some_layers_are_those_of_all_layers(vlm, pixels):
+    everything = vlm.attend(pixels, PROMPTS)
+    for layer in range(vlm.layers):
+        one = vlm.attend(pixels, PROMPTS, layers=(layer,))
+        assert one.layers == (layer,)
+        torch.testing.assert_close(one.weights[:, 0], everything.weights[:, layer])
+        torch.testing.assert_close(one.gradient[:, 0], everything.gradient[:, layer])
+
+
+def test_a_batch_is_its_images_one_by_one_and_padding_changes_nothing(vlm, pixels):
+    config = Config(layer=0, head=1, drop=3)
+    together = salience(vlm, pixels, PROMPTS, config)
+    for row, prompt in enumerate(PROMPTS):
+        alone = salience(vlm, pixels[row : row + 1], [prompt], config)[0]
+        assert alone.shape[0] == len(prompt.classes)
+        torch.testing.assert_close(together[row], alone, rtol=1e-4, atol=1e-8)
+
+
+def test_parameters_keep_their_values_and_get_no_gradient(vlm, pixels):
+    before = [weight.clone() for weight in vlm._model.parameters()]
+    vlm.attend(pixels, PROMPTS)
+    for old, weight in zip(before, vlm._model.parameters(), strict=True):
+        assert torch.equal(old, weight)
+        assert weight.grad is None
+        assert not weight.requires_grad
+
+
+def test_it_works_inside_no_grad(vlm, pixels):
+    with torch.no_grad():
+        attention = vlm.attend(pixels, PROMPTS)
+    torch.testing.assert_close(attention.gradient, vlm.attend(pixels, PROMPTS).gradient)
+
+
+def test_bfloat16_is_close_to_float32(folder, vlm, pixels):
+    half = load_vlm(folder, device="cpu", dtype="bfloat16").attend(pixels, PROMPTS)
+    full = vlm.attend(pixels, PROMPTS)
+    assert half.weights.dtype == half.gradient.dtype == half.match.dtype == torch.float32
+    torch.testing.assert_close(half.weights, full.weights, atol=0.02, rtol=0.1)
+    torch.testing.assert_close(half.match, full.match, atol=0.2, rtol=0.05)
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (6, 6), (3, 5)])
+def test_other_sizes_go_through_interpolated_positions(vlm, sides):
+    pixels = torch.randn(1, 3, sides[0] * vlm.patch, sides[1] * vlm.patch)
+    assert vlm.attend(pixels, PROMPTS[:1]).weights.shape[4:] == sides
+
+
+def test_preparing_a_photo(vlm):
+    photo = np.zeros((5, 7, 3), np.uint8)
+    photo[:, :, 0] = 255
+    pixels = vlm.prepare(photo, vlm.size)
+    assert pixels.shape == (3, vlm.size, vlm.size)
+    means = pixels.mean((1, 2))
+    assert means[0] > 1 > -1 > means[1]
+    assert float(pixels.std((1, 2)).max()) < 1e-5
+
+
+def test_too_many_tokens(vlm, pixels):
+    with pytest.raises(InputError, match=r"^the class names make \d+ tokens; .* reads \d+ at most: name fewer classes"):
+        vlm.attend(pixels[:1], [make_prompt([" ".join(["dog"] * 3000)])])
+
+
+def test_a_name_without_a_token_of_its_own_is_refused():
+    offsets = torch.tensor([[[0, 0], [0, 1], [13, 16], [0, 0]]])  # [CLS] A dog [SEP]
+    with pytest.raises(InputError, match=r"^class 'cat' has no character this model can read; use another name$"):
+        membership([make_prompt(["dog", "cat"])], offsets, torch.device("cpu"))
+
+
+def test_known_names(tmp_path, pixels):
+    vlm = load_vlm(tiny_blip(tmp_path, known=("dog", "traffic light")), device="cpu")
+    assert vlm.known == ("dog", "traffic light")
+    vlm.attend(pixels[:1], [make_prompt(["Dog"])])
+    with pytest.raises(
+        InputError, match=r"cannot know 'cat'; it knows dog, traffic light. For photos and any other name"
+    ):
+        vlm.attend(pixels[:1], [make_prompt(["cat"])])

@@ -1,0 +1,57 @@
+"""The three losses. Each needs an image and words, nothing else."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.batches import Batch
+from training.config import TrainConfig
+from training.model import MiniBlip
+
+
+def total_loss(model: MiniBlip, batch: Batch, config: TrainConfig, step: int) -> tuple[Tensor, dict[str, float]]:
+    """The weighted sum for one shard, and its parts for the log."""
+    seen = model.see(batch.pixels, batch.keep)
+    image, text = model.vectors(seen, batch.sentence_ids, batch.sentence_mask)
+    parts = {
+        "tags": tag_loss(model.tagger(seen[:, 1:]), batch.tags),
+        "contrast": contrast_loss(image, text, batch.tags, config.temperature),
+    }
+    loss = config.tags * parts["tags"] + config.contrast * parts["contrast"]
+    if step >= config.match_from:
+        logits = model.match(seen, batch.ids, batch.mask).float()
+        truth = torch.arange(logits.shape[1]).remainder(2).eq(0).long().expand(len(logits), -1)
+        parts["match"] = F.cross_entropy(logits.flatten(0, 1), truth.flatten(), label_smoothing=config.smoothing)
+        parts["right"] = (logits.argmax(-1) == truth).float().mean()
+        loss = loss + parts["match"]
+    return loss, {name: value.item() for name, value in parts.items()}
+
+
+def tag_loss(logits: Float[Tensor, "b patch name"], present: Bool[Tensor, "b name"]) -> Float[Tensor, ""]:
+    """Every patch shows one of the image's words; each word is shown by some patches, and no other word by any.
+
+    A multiple-instance loss: the scene's words name everything in it, so the softmax over names of any patch should
+    lie on them (first term); the mean over the 1/16 most likely patches is the probability that a name is present
+    (second term).
+    """
+    share = logits.float().log_softmax(-1)
+    explained = share.masked_fill(~present[:, None], -1e4).logsumexp(-1)
+    shown = share.exp().topk(max(1, logits.shape[1] // 16), dim=1).values.mean(1).clamp(1e-5, 1 - 1e-5)
+    presence = -torch.where(present, shown.log(), (1 - shown).log()).sum(-1) / present.sum(-1)
+    return presence.mean() - explained.mean()
+
+
+def contrast_loss(
+    image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], present: Bool[Tensor, "b name"], temperature: float
+) -> Float[Tensor, ""]:
+    """Image and text find each other in the batch; a text that names nothing but what an image shows is no wrong one.
+
+    ``present[j]`` are also the names in text j.
+    """
+    logits = image @ text.T / temperature
+    true_too = (present[None] & ~present[:, None]).any(-1).logical_not()  # (image, text)
+    true_too.fill_diagonal_(False)
+    logits = logits.masked_fill(true_too, -1e4)
+    target = torch.arange(len(logits))
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2

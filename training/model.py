@@ -1,0 +1,154 @@
+"""The models that can be trained, as `see` (image tower) and `match` (text with image), and the table of them.
+
+The forward pass runs over the modules of the Hugging Face model but is written out here, for three reasons: the image
+tower may leave out patch tokens, the texts of an image share its keys and values, and plain bfloat16 matrix products
+are the fastest attention there is on a CPU. With nothing left out it equals the model's own forward.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import BlipConfig, BlipForImageTextRetrieval
+
+from training.captions import NAMES
+from training.config import TrainConfig
+from training.tokenizer import EXTRA_ROWS, MAX_TOKENS, vocabulary
+
+
+class Trainee(Protocol):
+    """What the training loop asks of a model; everything is a method of one `nn.Module`."""
+
+    model: Any  # the Hugging Face model, which is what is exported
+    tagger: nn.Linear  # class logits per patch; used in training only
+
+    def see(
+        self, pixels: Float[Tensor, "b 3 s s"], keep: Int[Tensor, "b kept"] | None
+    ) -> Float[Tensor, "b 1+kept width"]:
+        """Image tokens, [CLS] first; of the patches only those in ``keep``, or all."""
+
+    def match(
+        self,
+        seen: Float[Tensor, "b token width"],
+        ids: Int[Tensor, "b text t"],
+        mask: Bool[Tensor, "b text t"],
+        record: list[Tensor] | None = None,
+    ) -> Float[Tensor, "b text 2"]:
+        """Match logits of each image with its texts; cross-attention (b, head, text * t, token) goes to ``record``."""
+
+    def vectors(
+        self, seen: Float[Tensor, "b token width"], ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
+        """Unit vectors of images and of texts, each on its own."""
+
+
+class MiniBlip(nn.Module):
+    """BLIP for image-text retrieval with a tag head."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        words = len(vocabulary())
+        shape = {
+            "hidden_size": config.width,
+            "intermediate_size": 4 * config.width,
+            "num_hidden_layers": config.layers,
+            "num_attention_heads": config.heads,
+            "projection_dim": config.width,
+            "initializer_range": 0.02,
+        }
+        text = {
+            "vocab_size": words + EXTRA_ROWS,
+            "max_position_embeddings": MAX_TOKENS,
+            "bos_token_id": words,
+            "pad_token_id": 0,
+            "eos_token_id": 3,
+            "sep_token_id": 3,
+        }
+        vision = {"image_size": config.image_size, "patch_size": config.patch}
+        self.model = BlipForImageTextRetrieval(
+            BlipConfig(text_config={**shape, **text}, vision_config={**shape, **vision}, image_text_hidden_size=64)
+        )
+        nn.init.normal_(self.model.vision_model.embeddings.position_embedding, std=0.02)
+        nn.init.normal_(self.model.vision_model.embeddings.class_embedding, std=0.02)
+        self.tagger = nn.Linear(config.width, len(NAMES))
+        self.heads = config.heads
+
+    def see(
+        self, pixels: Float[Tensor, "b 3 s s"], keep: Int[Tensor, "b kept"] | None = None
+    ) -> Float[Tensor, "b 1+kept width"]:
+        """Image tokens, [CLS] first; of the patches only those in ``keep``, or all."""
+        tower = self.model.vision_model
+        x = tower.embeddings(pixels)
+        if keep is not None:
+            chosen = x[:, 1:].gather(1, keep[..., None].expand(-1, -1, x.shape[-1]))
+            x = torch.cat([x[:, :1], chosen], 1)
+        for layer in tower.encoder.layers:
+            q, k, v = layer.self_attn.qkv(layer.layer_norm1(x)).chunk(3, -1)
+            x = x + layer.self_attn.projection(self._attend(q, k, v)[0])
+            x = x + layer.mlp(layer.layer_norm2(x))
+        y: Tensor = tower.post_layernorm(x)
+        return y
+
+    def match(
+        self,
+        seen: Float[Tensor, "b token width"],
+        ids: Int[Tensor, "b text t"],
+        mask: Bool[Tensor, "b text t"],
+        record: list[Tensor] | None = None,
+    ) -> Float[Tensor, "b text 2"]:
+        """Match logits of each image with its texts; cross-attention (b, head, text * t, token) goes to ``record``."""
+        ids = ids.clone()
+        ids[..., 0] = self.model.config.text_config.vocab_size - 1  # [ENC]
+        x = self._read(ids.flatten(0, 1), mask.flatten(0, 1), seen, record)
+        logits: Tensor = self.model.itm_head(x[:, 0]).unflatten(0, ids.shape[:2])
+        return logits
+
+    def vectors(
+        self, seen: Float[Tensor, "b token width"], ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
+        """Unit vectors of images and of texts, each on its own."""
+        text = self.model.text_proj(self._read(ids, mask)[:, 0])
+        return F.normalize(self.model.vision_proj(seen[:, 0]).float(), dim=-1), F.normalize(text.float(), dim=-1)
+
+    def _read(
+        self,
+        ids: Int[Tensor, "text t"],
+        mask: Bool[Tensor, "text t"],
+        seen: Float[Tensor, "b token width"] | None = None,
+        record: list[Tensor] | None = None,
+    ) -> Float[Tensor, "text t width"]:
+        """Text tokens, after looking at the image if there is one (the texts of an image follow each other)."""
+        x: Tensor = self.model.text_encoder.embeddings(ids)
+        for layer in self.model.text_encoder.encoder.layer:
+            own = layer.attention
+            x = own.output(self._attend(own.self.query(x), own.self.key(x), own.self.value(x), mask)[0], x)
+            if seen is not None:
+                cross = layer.crossattention
+                asked = cross.self.query(x).reshape(len(seen), -1, x.shape[-1])
+                found, weights = self._attend(asked, cross.self.key(seen), cross.self.value(seen), record=record)
+                x = cross.output(found.reshape(x.shape), x)
+            x = layer.feed_forward_chunk(x)
+        return x
+
+    def _attend(
+        self,
+        q: Float[Tensor, "b n width"],
+        k: Float[Tensor, "b m width"],
+        v: Float[Tensor, "b m width"],
+        mask: Bool[Tensor, "b m"] | None = None,
+        record: list[Tensor] | None = None,
+    ) -> tuple[Float[Tensor, "b n width"], Float[Tensor, "b head n m"]]:
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None, None], -1e4)
+        weights = scores.softmax(-1)
+        if record is not None:
+            record.append(weights)
+        return (weights.to(v.dtype) @ v).transpose(1, 2).flatten(2), weights
+
+
+MODELS: dict[str, Callable[[TrainConfig], MiniBlip]] = {"mini-blip": MiniBlip}

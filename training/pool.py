@@ -1,0 +1,85 @@
+"""Scenes drawn ahead of time, so that training only reads: pixels in one memory-mapped file, words beside them.
+
+What is kept of a scene is its image and its words. The mask is never asked for.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy.lib.format import open_memmap
+
+from pnp_ovss.mini import drawings, scenes
+
+Draw = Callable[[int, int, int], scenes.Scene]
+Words = tuple[tuple[str, ...], tuple[str, ...], str]  # things, stuff, caption
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Images and what is said about them."""
+
+    images: UInt8[np.ndarray, "scene h w 3"]
+    things: tuple[tuple[str, ...], ...]
+    stuff: tuple[tuple[str, ...], ...]
+    captions: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+
+def gather(seed: int, count: int, size: int, draw: Draw = scenes.draw) -> Pool:
+    """``count`` scenes in memory: for watching progress, and for tests."""
+    images = np.empty((count, size, size, 3), np.uint8)
+    words = [_draw_into(images, k, draw(seed, k, size)) for k in range(count)]
+    return _pool(images, words)
+
+
+def open_pool(folder: Path, seed: int, count: int, size: int, workers: int = 2) -> Pool:
+    """The pool in ``folder``; drawn first if it is not there, or if the drawing code or the numbers have changed."""
+    wanted = {"seed": seed, "count": count, "size": size, "code": _fingerprint()}
+    info = folder / "pool.json"
+    if not info.exists() or json.loads(info.read_text())["made"] != wanted:
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        images = open_memmap(partial / "images.npy", "w+", np.uint8, (count, size, size, 3))
+        images.flush()
+        cuts = np.linspace(0, count, workers * 8 + 1).astype(int).tolist()
+        jobs = [(partial / "images.npy", seed, a, b, size) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        with ProcessPoolExecutor(workers, get_context("spawn")) as executor:
+            words = [line for part in executor.map(_draw_range, jobs) for line in part]
+        (partial / "pool.json").write_text(json.dumps({"made": wanted, "words": words}))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+    lines = json.loads(info.read_text())["words"]
+    return _pool(np.load(folder / "images.npy", mmap_mode="r"), [(tuple(a), tuple(b), c) for a, b, c in lines])
+
+
+def _draw_range(job: tuple[Path, int, int, int, int]) -> list[Words]:
+    path, seed, first, last, size = job
+    images = np.load(path, mmap_mode="r+")
+    return [_draw_into(images, k, scenes.draw(seed, k, size)) for k in range(first, last)]
+
+
+def _draw_into(images: UInt8[np.ndarray, "scene h w 3"], k: int, scene: scenes.Scene) -> Words:
+    images[k] = scene.image
+    return scene.things, scene.stuff, scene.caption
+
+
+def _pool(images: UInt8[np.ndarray, "scene h w 3"], words: list[Words]) -> Pool:
+    return Pool(images, tuple(w[0] for w in words), tuple(w[1] for w in words), tuple(w[2] for w in words))
+
+
+def _fingerprint() -> str:
+    """Changes when the drawing code does."""
+    code = b"".join(Path(module.__file__ or "").read_bytes() for module in (scenes, drawings))
+    return hashlib.sha256(code).hexdigest()[:16]

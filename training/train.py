@@ -1,0 +1,207 @@
+"""Trains one mini checkpoint: `python -m training.train --name mini-blip --minutes 80`.
+
+A run that was stopped goes on where its last checkpoint was; `--fresh` starts again.
+"""
+
+import argparse
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import BertTokenizerFast
+
+from training.batches import make_batch
+from training.config import TUNE_SEED, TrainConfig
+from training.export import export, write_card
+from training.losses import total_loss
+from training.model import MODELS
+from training.pool import Pool, gather, open_pool
+from training.probe import accuracies, places
+from training.tokenizer import build_tokenizer
+
+CHECKPOINTS = Path(__file__).parent.parent / "src" / "pnp_ovss" / "mini" / "checkpoints"
+
+
+class Trainer:
+    """Model, optimiser and the running mean of the weights; everything a resumed run needs."""
+
+    def __init__(self, config: TrainConfig, pool: Pool, folder: Path) -> None:
+        self.config, self.pool, self.folder = config, pool, folder
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)  # transformers draws initial weights from the global generator
+            self.model = MODELS[config.name](config)
+        self.mean = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self.tokenizer: BertTokenizerFast = build_tokenizer()
+        self.parameters = list(self.model.parameters())
+        matrices = [p for p in self.parameters if p.ndim > 1]
+        vectors = [p for p in self.parameters if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [
+            {"params": matrices, "weight_decay": config.decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.98), fused=True)
+        self.step = 0
+        self.seconds = 0.0  # spent in training steps, over all starts
+        self.threads = ThreadPoolExecutor(config.shards)
+
+    def advance(self) -> dict[str, float]:
+        """One step: each shard's gradient in a thread of its own, then their mean."""
+        started = time.monotonic()
+        results = list(self.threads.map(self._shard, range(self.config.shards)))
+        for k, parameter in enumerate(self.parameters):
+            found = [g for gradients, _ in results if (g := gradients[k]) is not None]
+            parameter.grad = torch.stack(found).mean(0) if found else None
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.rate * schedule(self.step, self.config)
+        self.optimizer.step()
+        self.step += 1
+        decay = min(self.config.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.mean.parameters()), self.parameters, 1 - decay)
+        self.seconds += time.monotonic() - started
+        logs = [log for _, log in results]
+        return {name: sum(log[name] for log in logs) / len(logs) for name in logs[0]}
+
+    def _shard(self, shard: int) -> tuple[tuple[Tensor | None, ...], dict[str, float]]:
+        torch.set_num_threads(1)  # two threads with one core each waste far less than one operation on two cores
+        batch = make_batch(self.pool, self.tokenizer, self.config, self.step, shard)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss, log = total_loss(self.model, batch, self.config, self.step)
+        return torch.autograd.grad(loss, self.parameters, allow_unused=True), log
+
+    def save(self) -> None:
+        """Writes everything a resumed run needs, atomically."""
+        state = {
+            "config": self.config.to_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "mean": self.mean.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        partial = self.folder / "last.pt.partial"
+        torch.save(state, partial)
+        os.replace(partial, self.folder / "last.pt")
+
+    def load(self) -> None:
+        """Goes on from the last checkpoint; the number of steps alone may differ from then."""
+        state = torch.load(self.folder / "last.pt", weights_only=True)
+        then, now = dict(state["config"], steps=0), dict(self.config.to_dict(), steps=0)
+        if then != now:
+            changed = sorted(name for name in now if then.get(name) != now[name])
+            raise SystemExit(f"the run in {self.folder} was started with other values of {changed}; use --fresh")
+        self.model.load_state_dict(state["model"])
+        self.mean.load_state_dict(state["mean"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+
+    def log(self, line: dict[str, object]) -> None:
+        """Appends to log.jsonl."""
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps({"step": self.step, "seconds": round(self.seconds), **line}) + "\n")
+
+
+def schedule(step: int, config: TrainConfig) -> float:
+    """The learning rate over its peak: a ramp, then a cosine to 0."""
+    return min((step + 1) / config.warmup, 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / config.steps)))
+
+
+def train(trainer: Trainer, watched: Pool) -> Iterator[dict[str, Any]]:
+    """Runs to the end, saving, watching and exporting on the way; yields what is logged."""
+    config, sums, count = trainer.config, dict[str, float](), 0
+    mark = trainer.seconds
+    while trainer.step < config.steps:
+        losses = trainer.advance()
+        sums = {name: sums.get(name, 0.0) + value for name, value in losses.items()}
+        count += 1
+        if trainer.step % config.log_every == 0:
+            line: dict[str, Any] = {name: round(value / count, 4) for name, value in sums.items()}
+            line["images_per_second"] = round(count * config.batch / (trainer.seconds - mark), 1)
+            sums, count, mark = {}, 0, trainer.seconds
+            trainer.log(line)
+            yield line
+        if trainer.step % config.save_every == 0 or trainer.step == config.steps:
+            trainer.save()
+        if trainer.step % config.watch_every == 0 or trainer.step == config.steps:
+            torch.set_num_threads(config.shards)
+            line = {
+                name: round(value, 4) for name, value in accuracies(trainer.mean, watched, trainer.tokenizer).items()
+            }
+            line |= places(trainer.mean, trainer.tokenizer, config)
+            trainer.log(line)
+            target = trainer.folder / f"export-{trainer.step}"
+            export(trainer.mean, trainer.tokenizer, config, target)
+            write_card(target, config, trainer.folder / "log.jsonl")
+            yield line
+
+
+def steps_for(minutes: float, config: TrainConfig, pool: Pool, folder: Path) -> int:
+    """How many steps fit, from a few timed on a copy that is thrown away."""
+    config = replace(config, steps=1_000_000)
+    trial = Trainer(config, pool, folder)
+    trial.step = config.warmup
+    for _ in range(3):
+        trial.advance()
+    trial.seconds = 0.0
+    for _ in range(15):
+        trial.advance()
+    part = trial.seconds / 15
+    trial.step, trial.seconds = config.steps - 10, 0.0
+    for _ in range(5):
+        trial.advance()
+    whole = trial.seconds / 5
+    return round(0.93 * minutes * 60 / (config.full_from * part + (1 - config.full_from) * whole))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", choices=sorted(MODELS), default="mini-blip")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", type=float, default=80.0, help="length of the run, of which the steps follow")
+    budget.add_argument("--steps", type=int, help="length of the run in steps")
+    parser.add_argument("--scenes", type=int, default=TrainConfig.scenes, help="scenes drawn ahead")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of checkpoints and the log")
+    parser.add_argument("--out", type=Path, default=CHECKPOINTS, help="folder the finished checkpoint goes to")
+    parser.add_argument("--fresh", action="store_true", help="start again even if there is a run to go on with")
+    given = parser.parse_args(arguments)
+
+    config = TrainConfig(name=given.name, scenes=given.scenes)
+    folder: Path = given.runs / given.name
+    folder.mkdir(parents=True, exist_ok=True)
+    pool = open_pool(given.runs / f"pool-{config.seed}", config.seed, config.scenes, config.image_size)
+    old = folder / "last.pt"
+    resumed = old.exists() and not given.fresh
+    if given.steps:
+        steps = given.steps
+    elif resumed:
+        steps = torch.load(old, weights_only=True)["config"]["steps"]
+    else:
+        steps = steps_for(given.minutes, config, pool, folder)
+    trainer = Trainer(replace(config, steps=steps), pool, folder)
+    if resumed:
+        trainer.load()
+    else:
+        (folder / "log.jsonl").unlink(missing_ok=True)
+    watched = gather(TUNE_SEED, config.watch_scenes, config.image_size)
+    with tqdm(total=steps, initial=trainer.step, unit="step") as bar:
+        for line in train(trainer, watched):
+            bar.update(trainer.step - bar.n)
+            bar.write(json.dumps({"step": trainer.step, **line}))
+    export(trainer.mean, trainer.tokenizer, trainer.config, given.out / given.name)
+    write_card(given.out / given.name, trainer.config, folder / "log.jsonl")
+
+
+if __name__ == "__main__":
+    main()
