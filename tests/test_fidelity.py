@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from shared import shared
 
 import pnp_ovss
 from pnp_ovss.segmenter import look
+from shared import shared
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_blip
 
 from pnp_ovss import Config, InputError, load_vlm, make_prompt, salience
 from pnp_ovss.vlm import VLM
 from pnp_ovss.vlm.base import membership
+from tiny import tiny_blip
 
 ADAPTERS: dict[str, Callable[[Path], Path]] = {"blip": tiny_blip}
 

@@ -54,7 +54,7 @@ def _hide(
 ) -> Bool[Tensor, "b gh gw"]:
     left = visible.flatten(1).sum(1, keepdim=True)
     # No host round trip: the number of patches to hide may differ from image to image and stays on the device.
-    # 1e-3 lifts a product that float32 rounded to just under a whole number (a grid has far fewer than 1,000 x 1,000 patches).
+    # 1e-3 lifts a product that float32 rounded to just under a whole number.
     count = (left * drop + 1e-3).long() if isinstance(drop, float) else left.clamp(max=drop)
     # Hidden patches come last, so they are never chosen while a visible one is left; a stable sort keeps reading order.
     order = prominence.masked_fill(~visible, -torch.inf).flatten(1).argsort(dim=1, descending=True, stable=True)

@@ -15,8 +15,8 @@ def class_maps(
     ``S[b, c, p] = sum_t membership[b, c, t] * weights[b, t, p] * relu(gradient[b, t, p])``
 
     of one ``layer`` and ``head`` (0-based). Values are >= 0 and unbounded; the classes of an image share one scale.
-    Without ``gradient`` the attention alone is averaged. With ``sum_last_name`` the tokens of each image's last name are
-    added up instead: the released code forgets to divide there, and scales that one map by its number of tokens.
+    Without ``gradient`` the attention alone is averaged. With ``sum_last_name`` the tokens of each image's last name
+    are added up instead: the released code forgets to divide there, and scales that one map by its number of tokens.
     Source: PnP-OVSS, arXiv 2311.17095, GradCAM step.
 
     Raises: ValueError if ``attention`` does not hold that layer.
@@ -28,8 +28,9 @@ def class_maps(
 def prominence(attention: Attention, layer: int, head: int, gradient: bool = True) -> Float[Tensor, "b gh gw"]:
     """Return by how much each patch stands out: its salience summed over the tokens from the first class name on.
 
-    Tokens are summed, not averaged per class, and the token that ends the prompt counts as well. As the authors' code does
-    for every prompt of a batch but the longest, where it leaves the last token out; ours does not depend on the batch.
+    Tokens are summed, not averaged per class, and the token that ends the prompt counts as well. So does the authors'
+    code for every prompt of a batch but the longest, where it leaves the last token out; ours does not depend on the
+    batch.
 
     Raises: ValueError if ``attention`` does not hold that layer.
     """

@@ -1,6 +1,6 @@
 """The method, from a photo and class names to a label map."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -53,7 +53,7 @@ class Segmenter:
     @overload
     def __call__(self, images: Photo, classes: Sequence[str]) -> Segmentation: ...
     @overload
-    def __call__(self, images: Sequence[Photo], classes: Sequence[Sequence[str]]) -> list[Segmentation]: ...
+    def __call__(self, images: list[Photo], classes: Sequence[Sequence[str]]) -> list[Segmentation]: ...
     def __call__(self, images: Any, classes: Any) -> Any:
         """Return the segmentation of a photo (path, PIL image or RGB uint8 array), or a list of them for a list.
 

@@ -38,8 +38,9 @@ class Prompt:
 class Attention:
     """Attention from text to image, with the gradient of the match logit.
 
-    ``weights`` is the attention after softmax, in [0, 1], without the image's ``[CLS]``; ``gradient`` is d match / d weights.
-    Both are float32 on the model's device, and 0 for padding tokens. ``layers`` says which layers the layer axis holds.
+    ``weights`` is the attention after softmax, in [0, 1], without the image's ``[CLS]``; ``gradient`` is
+    d match / d weights. Both are float32 on the model's device, and 0 for padding tokens. ``layers`` says which layers
+    the layer axis holds.
     """
 
     weights: Float[Tensor, "b layer head token gh gw"]

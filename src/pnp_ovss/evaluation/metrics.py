@@ -31,7 +31,7 @@ class Confusion:
         keep = truth != IGNORE
         rows, columns = truth[keep].astype(np.int64), guess[keep].astype(np.int64)
         for name, values in (("truth", rows), ("guess", columns)):
-            if values.size and not (0 <= values.min() and values.max() < classes):
+            if values.size and (values.min() < 0 or values.max() >= classes):
                 raise ValueError(f"{name} holds labels {values.min()} to {values.max()}; 0 to {classes - 1} are wanted")
         return cls(np.bincount(rows * classes + columns, minlength=classes**2).reshape(classes, classes))
 

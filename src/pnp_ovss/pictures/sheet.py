@@ -13,7 +13,7 @@ from pnp_ovss.pictures.text import FAINT, INK, PAPER, fitted, font, legible, wra
 from pnp_ovss.types import BACKGROUND, RGB
 
 TILE, GAP, GROUP, MARGIN = 180, 12, 36, 44  # pixels: a picture, between two, before the salience, around all
-CAPTION = 48  # below a picture
+CAPTION = 58  # below a picture
 TITLE, PLAIN, SMALL = 30, 16, 14  # heights of letters
 
 # Lightness grows evenly from the first to the last, so that the order is seen in grey as well.
@@ -57,9 +57,10 @@ def heat(photo: RGB, salience: Float[np.ndarray, "gh gw"]) -> RGB:
     level = (salience - salience.min()) / spread if spread > 0 else np.zeros_like(salience)
     smooth = Image.fromarray(level.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
     fine = np.asarray(smooth).clip(0, 1)
-    colour = _ramp(fine)
-    grey = photo.mean(axis=2, keepdims=True, dtype=np.float32) / 255
-    return np.rint(colour * (0.55 + 0.45 * grey)).clip(0, 255).astype(np.uint8)
+    # The grey photo stays visible throughout; it is dark enough for heat to be lighter wherever it is larger.
+    grey = 30 + 0.4 * photo.mean(axis=2, keepdims=True, dtype=np.float32)
+    weight = (0.5 + 0.4 * fine)[..., None]
+    return np.rint((1 - weight) * grey + weight * _ramp(fine)).astype(np.uint8)
 
 
 def _ramp(level: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:

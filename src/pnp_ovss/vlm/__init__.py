@@ -1,4 +1,4 @@
-"""Vision-language models by name. A new family is one file and one line in ``FAMILIES``; a checkpoint one in ``MODELS``."""
+"""Vision-language models by name. A new family is a file and a line in ``FAMILIES``, a checkpoint a line in ``MODELS``."""
 
 import json
 from collections.abc import Callable

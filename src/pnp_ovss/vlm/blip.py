@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import BlipForImageTextRetrieval
+from transformers.models.blip.modeling_blip import BlipAttention
 
 from pnp_ovss.errors import InputError
 from pnp_ovss.types import RGB, Attention, Prompt
@@ -53,7 +54,7 @@ class Blip:
 
         def grids(maps: Sequence[Tensor]) -> Float[Tensor, "b layer head token gh gw"]:
             stacked = torch.stack([m.detach()[..., 1:] for m in maps], dim=1).float()  # the image's [CLS] is first
-            return (stacked * mask[:, None, None, :, None]).unflatten(-1, grid)
+            return (stacked * mask[:, None, None, :, None]).view(*stacked.shape[:-1], *grid)
 
         return Attention(grids(weights), grids(gradient), shares, match.detach().float(), picked)
 
@@ -102,15 +103,15 @@ class Blip:
         ids = tokens["input_ids"]
         if ids.shape[1] > config.max_position_embeddings:
             raise InputError(
-                f"the class names make {ids.shape[1]} tokens; {self.name} reads {config.max_position_embeddings} at most: "
-                "name fewer classes, or use shorter names"
+                f"the class names make {ids.shape[1]} tokens; {self.name} reads {config.max_position_embeddings} "
+                "at most: name fewer classes, or use shorter names"
             )
-        # BLIP's matching head was trained behind [ENC], the last row of the vocabulary, which tokenizers on the hub lack.
+        # The matching head was trained behind [ENC], the last row of the vocabulary, which tokenizers on the hub lack.
         ids[:, 0] = config.vocab_size - 1
         return ids.to(self.device), tokens["attention_mask"].to(self.device), tokens["offset_mapping"]
 
 
-def _self_attention(attention: nn.Module, hidden: Float[Tensor, "b patch width"]) -> Float[Tensor, "b patch width"]:
+def _self_attention(attention: BlipAttention, hidden: Float[Tensor, "b patch width"]) -> Float[Tensor, "b patch width"]:
     """Return BLIP's self-attention by torch's fused kernel."""
     b, n, width = hidden.shape
     query, key, value = attention.qkv(hidden).view(b, n, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)

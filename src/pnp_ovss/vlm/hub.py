@@ -4,19 +4,21 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants, errors, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
-    HTTPError,  # of whichever HTTP library the installed hub client uses
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
 from pnp_ovss.errors import ModelError
+
+# Of whichever HTTP library the installed hub client uses: its name changed between versions 1 and 2.
+NETWORK_ERROR: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
 
 SIDE_FILES = (
     "preprocessor_config.json",
@@ -97,7 +99,7 @@ def _download(repository: str, file: str, revision: str | None, name: str) -> Pa
         ) from error
     except HFValidationError as error:
         raise ModelError(f"no model {name!r}: that is no hub id; `pnp-ovss models` lists the short names") from error
-    except (HfHubHTTPError, HTTPError, OSError) as error:
+    except (HfHubHTTPError, NETWORK_ERROR, OSError) as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"{name}: fetching {file} failed ({reason}); try again, it goes on where it stopped"

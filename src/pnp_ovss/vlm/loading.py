@@ -1,6 +1,7 @@
 """Reading a checkpoint folder in the Hugging Face layout: weights, tokenizer, pixel normalisation."""
 
 import json
+import logging
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,19 +31,20 @@ def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtyp
     """
     try:
         with _quiet():
-            model, report = model_class.from_pretrained(
+            loaded: Any = model_class.from_pretrained(
                 folder, dtype=dtype, local_files_only=True, weights_only=True, output_loading_info=True
             )
     except (OSError, ValueError, RuntimeError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
         raise ModelError(
             f"{name}: the weights cannot be read ({_first_line(error)}); fetch the checkpoint again"
         ) from error
+    model, report = loaded
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise ModelError(
-            f"{name}: the checkpoint lacks {', '.join(missing[:3])}{more}; a checkpoint with an image-text-matching head "
-            "is wanted, such as blip-large-flickr"
+            f"{name}: the checkpoint lacks {', '.join(missing[:3])}{more}; a checkpoint with an "
+            "image-text-matching head is wanted, such as blip-large-flickr"
         )
     return model.eval().requires_grad_(False)
 
@@ -83,7 +85,7 @@ class Preparation:
     def __call__(self, image: RGB, size: int) -> Float[Tensor, "3 size size"]:
         """Return the photo squeezed to a square by bicubic interpolation, and normalised; float32."""
         square = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
-        normalised = (square / 255 - np.float32(self.mean)) / np.float32(self.std)
+        normalised = (square / 255 - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return torch.from_numpy(normalised).permute(2, 0, 1).contiguous()
 
 
@@ -91,14 +93,14 @@ class Preparation:
 def _quiet() -> Iterator[None]:
     """Keep transformers' own report and progress bar off the screen: what matters in it becomes a ModelError."""
     verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(transformers_logging.CRITICAL)
-    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bar:
-            transformers_logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _first_line(error: BaseException) -> str:
