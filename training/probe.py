@@ -81,7 +81,8 @@ def class_maps(
     ids, mask = tokens(tokenizer, [PROMPT.format(" ".join(names))])
     record: list[Tensor] = []
     with torch.enable_grad():
-        logits = model.match(model.see(pixels(image[None])), ids[None], mask[None], record)
+        seen = model.see(pixels(image[None])).detach().requires_grad_()
+        logits = model.match(seen, ids[None], mask[None], record)
         gradients = torch.autograd.grad(logits[0, 0, 1], record)
     starts = np.cumsum([PREFIX, *(name.count(" ") + 1 for name in names)])
 

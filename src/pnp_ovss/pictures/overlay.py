@@ -22,7 +22,7 @@ def overlay(
 ) -> Image.Image:
     """Return the photo with each class in its colour, thin borders between them, and a legend of names and area shares.
 
-    The background shows the photo, paler. The legend is to the right of an upright photo, else below; it never hides
+    The background shows the photo, dimmed. The legend is to the right of an upright photo, else below; it never hides
     anything. Names that the font lacks letters for appear as "label n". Small photos are enlarged, huge ones reduced.
 
     Raises: ValueError if photo and labels differ in size.
@@ -40,10 +40,10 @@ def overlay(
 def paint(photo: RGB, labels: Int[np.ndarray, "h w"], colours: Colours, background: bool) -> RGB:
     """Return the photo under the classes' colours; label 0 is left without colour if it is the background."""
     grey = photo.mean(axis=2, keepdims=True, dtype=np.float32)
-    tinted = (1 - STRENGTH) * (0.5 * photo + 0.5 * grey) + STRENGTH * colours[labels]
+    tinted = (1 - STRENGTH) * (0.2 * photo + 0.8 * grey) + STRENGTH * colours[labels]
     if background:
-        pale = 0.25 * photo + 0.35 * grey + 0.4 * 255
-        tinted = np.where((labels == 0)[..., None], pale, tinted)
+        dim = 0.3 * photo + 0.25 * grey
+        tinted = np.where((labels == 0)[..., None], dim, tinted)
     line = _borders(labels)
     tinted[line] = 0.1 * tinted[line] + 0.9 * 255
     return np.rint(tinted).astype(np.uint8)

@@ -57,10 +57,10 @@ def heat(photo: RGB, salience: Float[np.ndarray, "gh gw"]) -> RGB:
     level = (salience - salience.min()) / spread if spread > 0 else np.zeros_like(salience)
     smooth = Image.fromarray(level.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
     fine = np.asarray(smooth).clip(0, 1)
-    # The grey photo stays visible throughout; it is dark enough for heat to be lighter wherever it is larger.
-    grey = 30 + 0.4 * photo.mean(axis=2, keepdims=True, dtype=np.float32)
-    weight = (0.5 + 0.4 * fine)[..., None]
-    return np.rint((1 - weight) * grey + weight * _ramp(fine)).astype(np.uint8)
+    grey = photo.mean(axis=2, keepdims=True, dtype=np.float32) / 255
+    fine = fine[..., None]
+    # The photo shades the heat; where there is none it shows by itself, darker than any heat.
+    return np.rint(_ramp(fine[..., 0]) * (0.6 + 0.4 * grey) + (1 - fine) ** 2 * 62 * grey).astype(np.uint8)
 
 
 def _ramp(level: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:
