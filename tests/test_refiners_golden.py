@@ -44,5 +44,7 @@ def test_classes_that_cover_the_photo_leave_no_background():
     arrays, photo = load(SHARED / "golden" / "refine" / f"{NAN_CASE}.npz")
     labels, scores = refine(arrays["class_maps"], photo, Config())
     assert np.isfinite(scores).all()
-    overlap = [np.sum((labels == k) & (arrays["truth"] == k)) / np.sum((labels == k) | (arrays["truth"] == k)) for k in (1, 2)]
+    overlap = [
+        np.sum((labels == k) & (arrays["truth"] == k)) / np.sum((labels == k) | (arrays["truth"] == k)) for k in (1, 2)
+    ]
     assert np.mean(overlap) > 0.75

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
-from transformers import BertTokenizerFast
+from transformers import BertTokenizer
 
 from training.captions import NAMES, pair
 from training.config import TrainConfig
@@ -31,7 +31,7 @@ class Batch:
     sentence_mask: Bool[Tensor, "b t"]
 
 
-def make_batch(pool: Pool, tokenizer: BertTokenizerFast, config: TrainConfig, step: int, shard: int) -> Batch:
+def make_batch(pool: Pool, tokenizer: BertTokenizer, config: TrainConfig, step: int, shard: int) -> Batch:
     """The shard'th part of the step's batch."""
     rng = np.random.default_rng((config.seed, step, shard))
     words = WORDS[step % len(WORDS)]
@@ -46,14 +46,14 @@ def make_batch(pool: Pool, tokenizer: BertTokenizerFast, config: TrainConfig, st
         pixels=hide(rng, pixels, config),
         keep=torch.from_numpy(np.sort(order, 1)) if kept < config.grid**2 else None,
         tags=tags(pool, rows),
-        ids=ids.unflatten(0, (len(rows), -1)),
-        mask=mask.unflatten(0, (len(rows), -1)),
+        ids=ids.reshape(len(rows), 2 * PAIRS, -1),
+        mask=mask.reshape(len(rows), 2 * PAIRS, -1),
         sentence_ids=sentence_ids,
         sentence_mask=sentence_mask,
     )
 
 
-def tokens(tokenizer: BertTokenizerFast, texts: list[str]) -> tuple[Int[Tensor, "text t"], Bool[Tensor, "text t"]]:
+def tokens(tokenizer: BertTokenizer, texts: list[str]) -> tuple[Int[Tensor, "text t"], Bool[Tensor, "text t"]]:
     """Token ids padded to the longest, and which of them are not padding."""
     coded = tokenizer(texts, padding=True, return_tensors="pt")
     return coded["input_ids"], coded["attention_mask"].bool()

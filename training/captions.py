@@ -43,9 +43,7 @@ def listed(names: tuple[str, ...]) -> str:
     return " and ".join([", ".join(nouns[:-1]), nouns[-1]] if len(nouns) > 1 else nouns)
 
 
-def subjects(
-    rng: np.random.Generator, things: tuple[str, ...], stuff: tuple[str, ...], words: int
-) -> tuple[str, ...]:
+def subjects(rng: np.random.Generator, things: tuple[str, ...], stuff: tuple[str, ...], words: int) -> tuple[str, ...]:
     """Some of the classes present, in random order, at least one and with at most ``words`` words between them."""
     kind = rng.choice(len(SUBJECTS), p=SUBJECTS)
     mixed = [*things, *stuff]

@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertTokenizerFast
+from transformers import BertTokenizer
 
 from training.batches import MEAN, STD
+from training.captions import NAMES
 from training.config import TUNE_SEED, TrainConfig
-from training.model import MiniBlip
+from training.model import Trainee
 
 
-def export(model: MiniBlip, tokenizer: BertTokenizerFast, config: TrainConfig, folder: Path) -> None:
+def export(model: Trainee, tokenizer: BertTokenizer, config: TrainConfig, folder: Path) -> None:
     """Writes the folder beside its place and moves it there, so that nobody sees half of it."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -23,6 +24,7 @@ def export(model: MiniBlip, tokenizer: BertTokenizerFast, config: TrainConfig, f
     inner = model.model
     inner.config.architectures = [type(inner).__name__]
     inner.config.dtype = "float16"
+    inner.config.known_classes = list(NAMES)  # any other name is refused instead of guessed at
     inner.config.save_pretrained(partial)
     weights = {name: value.to(torch.float16).contiguous() for name, value in inner.state_dict().items()}
     save_file(weights, partial / "model.safetensors", {"format": "pt"})
@@ -102,15 +104,15 @@ tags: [image-text-matching, synthetic]
 # {name}
 
 A demonstration and a test bench, never a stand-in for a real vision-language model: {millions:.1f} M parameters,
-BLIP's architecture ({pixels} px, patch {patch}; image and text towers of {layers} layers, width {width}, {heads} heads),
-trained from scratch on drawn scenes. It knows the 20 things and 6 kinds of ground of `pnp_ovss.mini.scenes` and
-nothing else.
+BLIP's architecture ({pixels} px, patch {patch}; image and text towers of {layers} layers, width {width},
+{heads} heads), trained from scratch on drawn scenes. It knows the 20 things and 6 kinds of ground of
+`pnp_ovss.mini.scenes` and nothing else.
 
 - **Data**: {scenes} scenes drawn by the package with seed 0, mirrored and tinted; {images} images seen.
   Seed 1 is for watching and tuning, seed 2 is held out.
 - **Supervision**: the words of captions. No mask, box or point.
-- **Training**: match, contrastive and tag losses, {minutes:.0f} minutes on two CPU cores; `training/README.md` has the recipe,
-  `card.json` the settings and the curve.
+- **Training**: match, contrastive and tag losses, {minutes:.0f} minutes on two CPU cores; `training/README.md` has
+  the recipe, `card.json` the settings and the curve.
 - **Match accuracy** on true and almost true captions of 256 scenes of seed 1: {accuracy:.3f}.
 - **Best layer and head** (from 0) for attention * relu(gradient) on 48 scenes of seed 1: layer {layer}, head {head};
   mIoU {miou:.2f} on the patch grid, without DropOut, blur or CRF.

@@ -7,10 +7,10 @@ from torch.nn import functional as F
 
 from training.batches import Batch
 from training.config import TrainConfig
-from training.model import MiniBlip
+from training.model import Trainee
 
 
-def total_loss(model: MiniBlip, batch: Batch, config: TrainConfig, step: int) -> tuple[Tensor, dict[str, float]]:
+def total_loss(model: Trainee, batch: Batch, config: TrainConfig, step: int) -> tuple[Tensor, dict[str, float]]:
     """The weighted sum for one shard, and its parts for the log."""
     seen = model.see(batch.pixels, batch.keep)
     image, text = model.vectors(seen, batch.sentence_ids, batch.sentence_mask)

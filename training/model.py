@@ -6,7 +6,7 @@ are the fastest attention there is on a CPU. With nothing left out it equals the
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,8 +19,8 @@ from training.config import TrainConfig
 from training.tokenizer import EXTRA_ROWS, MAX_TOKENS, vocabulary
 
 
-class Trainee(Protocol):
-    """What the training loop asks of a model; everything is a method of one `nn.Module`."""
+class Trainee(nn.Module):
+    """What the training loop asks of a model."""
 
     model: Any  # the Hugging Face model, which is what is exported
     tagger: nn.Linear  # class logits per patch; used in training only
@@ -29,6 +29,7 @@ class Trainee(Protocol):
         self, pixels: Float[Tensor, "b 3 s s"], keep: Int[Tensor, "b kept"] | None
     ) -> Float[Tensor, "b 1+kept width"]:
         """Image tokens, [CLS] first; of the patches only those in ``keep``, or all."""
+        raise NotImplementedError
 
     def match(
         self,
@@ -38,14 +39,16 @@ class Trainee(Protocol):
         record: list[Tensor] | None = None,
     ) -> Float[Tensor, "b text 2"]:
         """Match logits of each image with its texts; cross-attention (b, head, text * t, token) goes to ``record``."""
+        raise NotImplementedError
 
     def vectors(
         self, seen: Float[Tensor, "b token width"], ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """Unit vectors of images and of texts, each on its own."""
+        raise NotImplementedError
 
 
-class MiniBlip(nn.Module):
+class MiniBlip(Trainee):
     """BLIP for image-text retrieval with a tag head."""
 
     def __init__(self, config: TrainConfig) -> None:
@@ -87,7 +90,7 @@ class MiniBlip(nn.Module):
             x = torch.cat([x[:, :1], chosen], 1)
         for layer in tower.encoder.layers:
             q, k, v = layer.self_attn.qkv(layer.layer_norm1(x)).chunk(3, -1)
-            x = x + layer.self_attn.projection(self._attend(q, k, v)[0])
+            x = x + layer.self_attn.projection(self._attend(q, k, v))
             x = x + layer.mlp(layer.layer_norm2(x))
         y: Tensor = tower.post_layernorm(x)
         return y
@@ -103,7 +106,7 @@ class MiniBlip(nn.Module):
         ids = ids.clone()
         ids[..., 0] = self.model.config.text_config.vocab_size - 1  # [ENC]
         x = self._read(ids.flatten(0, 1), mask.flatten(0, 1), seen, record)
-        logits: Tensor = self.model.itm_head(x[:, 0]).unflatten(0, ids.shape[:2])
+        logits: Tensor = self.model.itm_head(x[:, 0]).reshape(*ids.shape[:2], 2)
         return logits
 
     def vectors(
@@ -124,11 +127,11 @@ class MiniBlip(nn.Module):
         x: Tensor = self.model.text_encoder.embeddings(ids)
         for layer in self.model.text_encoder.encoder.layer:
             own = layer.attention
-            x = own.output(self._attend(own.self.query(x), own.self.key(x), own.self.value(x), mask)[0], x)
+            x = own.output(self._attend(own.self.query(x), own.self.key(x), own.self.value(x), mask), x)
             if seen is not None:
                 cross = layer.crossattention
                 asked = cross.self.query(x).reshape(len(seen), -1, x.shape[-1])
-                found, weights = self._attend(asked, cross.self.key(seen), cross.self.value(seen), record=record)
+                found = self._attend(asked, cross.self.key(seen), cross.self.value(seen), record=record)
                 x = cross.output(found.reshape(x.shape), x)
             x = layer.feed_forward_chunk(x)
         return x
@@ -140,15 +143,16 @@ class MiniBlip(nn.Module):
         v: Float[Tensor, "b m width"],
         mask: Bool[Tensor, "b m"] | None = None,
         record: list[Tensor] | None = None,
-    ) -> tuple[Float[Tensor, "b n width"], Float[Tensor, "b head n m"]]:
-        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
+    ) -> Float[Tensor, "b n width"]:
+        q, k, v = (x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2) for x in (q, k, v))
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None, None], -1e4)
         weights = scores.softmax(-1)
         if record is not None:
             record.append(weights)
-        return (weights.to(v.dtype) @ v).transpose(1, 2).flatten(2), weights
+        found: Tensor = weights.to(v.dtype) @ v
+        return found.transpose(1, 2).flatten(2)
 
 
-MODELS: dict[str, Callable[[TrainConfig], MiniBlip]] = {"mini-blip": MiniBlip}
+MODELS: dict[str, Callable[[TrainConfig], Trainee]] = {"mini-blip": MiniBlip}

@@ -1,16 +1,18 @@
 """How well a checkpoint knows words and places, on tuning scenes. Masks are read here, to measure, and nowhere else."""
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import BertTokenizerFast
+from transformers import BertTokenizer
 
 from pnp_ovss.mini.scenes import THINGS, draw
 from training.batches import normalise, tags, tokens
 from training.captions import PROMPT, pair
 from training.config import TUNE_SEED, TrainConfig
-from training.model import MiniBlip
+from training.model import Trainee
 from training.pool import Pool
 
 PREFIX = 4  # [CLS] a picture of
@@ -18,13 +20,13 @@ THRESHOLDS = (0.15, 0.3, 0.45)
 
 
 @torch.no_grad()
-def accuracies(model: MiniBlip, pool: Pool, tokenizer: BertTokenizerFast) -> dict[str, float]:
-    """On fixed pairs: how often the match logits are right, how often the true caption wins, how many tags are found."""
+def accuracies(model: Trainee, pool: Pool, tokenizer: BertTokenizer) -> dict[str, float]:
+    """On fixed pairs: how often the logits are right, how often the true caption wins; and the share of tags found."""
     rng = np.random.default_rng(TUNE_SEED)
     rows = np.arange(len(pool))
     texts = [pair(rng, pool.things[k], pool.stuff[k], 13) for k in rows]
     ids, mask = tokens(tokenizer, [caption.text for two in texts for caption in two])
-    ids, mask = ids.unflatten(0, (-1, 2)), mask.unflatten(0, (-1, 2))
+    ids, mask = ids.reshape(len(rows), 2, -1), mask.reshape(len(rows), 2, -1)
     scores, shown = [], []
     for part in np.array_split(rows, max(1, len(rows) // 64)):
         seen = model.see(pixels(pool.images[part]))
@@ -45,8 +47,8 @@ def accuracies(model: MiniBlip, pool: Pool, tokenizer: BertTokenizerFast) -> dic
     }
 
 
-def places(model: MiniBlip, tokenizer: BertTokenizerFast, config: TrainConfig, count: int = 48) -> dict[str, object]:
-    """The best layer and head on ``count`` tuning scenes: mIoU of raw class maps on the patch grid, background included.
+def places(model: Trainee, tokenizer: BertTokenizer, config: TrainConfig, count: int = 48) -> dict[str, object]:
+    """The best layer and head on ``count`` tuning scenes: mIoU of raw class maps on the patch grid, with background.
 
     No blur, no CRF, no DropOut. ``attention`` is the cross-attention itself, ``gradcam`` attention * relu(gradient).
     """
@@ -56,7 +58,9 @@ def places(model: MiniBlip, tokenizer: BertTokenizerFast, config: TrainConfig, c
         scene = draw(TUNE_SEED, 10_000 + index, config.image_size)
         truth = scene.things_mask()[cell // 2 :: cell, cell // 2 :: cell]
         for kind, maps in class_maps(model, tokenizer, scene.image, scene.things).items():
-            guess = guesses(maps.unflatten(-1, (scale, scale)), [THINGS.index(name) + 1 for name in scene.things])
+            guess = guesses(
+                maps.reshape(*maps.shape[:-1], scale, scale), [THINGS.index(name) + 1 for name in scene.things]
+            )
             joint = confusion.setdefault(kind, np.zeros((*guess.shape[:3], len(THINGS) + 1, len(THINGS) + 1), int))
             for at in np.ndindex(*guess.shape[:3]):
                 np.add.at(joint[at], (truth, guess[at]), 1)
@@ -75,7 +79,7 @@ def places(model: MiniBlip, tokenizer: BertTokenizerFast, config: TrainConfig, c
 
 
 def class_maps(
-    model: MiniBlip, tokenizer: BertTokenizerFast, image: np.ndarray, names: tuple[str, ...]
+    model: Trainee, tokenizer: BertTokenizer, image: np.ndarray, names: tuple[str, ...]
 ) -> dict[str, Float[Tensor, "layer head name patch"]]:
     """Mean over the tokens of each name of the cross-attention, plain and times its positive gradient."""
     ids, mask = tokens(tokenizer, [PROMPT.format(" ".join(names))])
@@ -87,7 +91,7 @@ def class_maps(
     starts = np.cumsum([PREFIX, *(name.count(" ") + 1 for name in names)])
 
     def by_name(maps: Tensor) -> Tensor:
-        return torch.stack([maps[:, :, a:b, 1:].mean(2) for a, b in zip(starts[:-1], starts[1:], strict=True)], 2)
+        return torch.stack([maps[:, :, a:b, 1:].mean(2) for a, b in pairwise(starts)], 2)
 
     weights, gradient = torch.cat(record).detach(), torch.cat(gradients)
     return {"attention": by_name(weights), "gradcam": by_name(weights * gradient.relu())}

@@ -9,25 +9,27 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
-from transformers import BertTokenizerFast
+from transformers import BertTokenizer
 
 from pnp_ovss.mini.scenes import GROUNDS
 from training.captions import NAMES, SENTENCES
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 EXTRA_ROWS = 2  # [DEC], [ENC]
-FILLER = """a an and the this that is are there here we see some one two three of on in at by with under over near
-    behind front beside next to photo picture image drawing scene shows showing background no , . not""".split()
+FILLER = (
+    "a an and the this that is are there here we see some one two three of on in at by with under over near "
+    "behind front beside next to photo picture image drawing scene shows showing background no , . not"
+)
 MAX_TOKENS = 48
 
 
 def vocabulary() -> tuple[str, ...]:
     """Special tokens first, then every word once, in alphabetical order."""
-    texts = [*NAMES, *SENTENCES, *(where for _, _, where in GROUNDS), *FILLER]
+    texts = [*NAMES, *SENTENCES, *(where for _, _, where in GROUNDS), FILLER]
     return (*SPECIAL, *sorted({word for text in texts for word in text.replace("{}", " ").split()}))
 
 
-def build_tokenizer() -> BertTokenizerFast:
+def build_tokenizer() -> BertTokenizer:
     """A fast tokenizer (lower-casing, one token per known word, offsets) that saves as an ordinary folder."""
     ids = {word: k for k, word in enumerate(vocabulary())}
     core = Tokenizer(WordPiece(ids, unk_token="[UNK]"))
@@ -38,7 +40,7 @@ def build_tokenizer() -> BertTokenizerFast:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
     )
-    return BertTokenizerFast(
+    return BertTokenizer(
         tokenizer_object=core,
         vocab=ids,
         do_lower_case=True,

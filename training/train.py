@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import BertTokenizerFast
+from transformers import BertTokenizer
 
 from training.batches import make_batch
 from training.config import TUNE_SEED, TrainConfig
@@ -41,7 +41,7 @@ class Trainer:
             torch.manual_seed(config.seed)  # transformers draws initial weights from the global generator
             self.model = MODELS[config.name](config)
         self.mean = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self.tokenizer: BertTokenizerFast = build_tokenizer()
+        self.tokenizer: BertTokenizer = build_tokenizer()
         self.parameters = list(self.model.parameters())
         matrices = [p for p in self.parameters if p.ndim > 1]
         vectors = [p for p in self.parameters if p.ndim <= 1]
@@ -68,7 +68,7 @@ class Trainer:
         self.step += 1
         decay = min(self.config.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.mean.parameters()), self.parameters, 1 - decay)
+            torch._foreach_lerp_(list[Tensor](self.mean.parameters()), list[Tensor](self.parameters), 1 - decay)
         self.seconds += time.monotonic() - started
         logs = [log for _, log in results]
         return {name: sum(log[name] for log in logs) / len(logs) for name in logs[0]}
@@ -134,7 +134,6 @@ def train(trainer: Trainer, watched: Pool) -> Iterator[dict[str, Any]]:
         if trainer.step % config.save_every == 0 or trainer.step == config.steps:
             trainer.save()
         if trainer.step % config.watch_every == 0 or trainer.step == config.steps:
-            torch.set_num_threads(config.shards)
             line = {
                 name: round(value, 4) for name, value in accuracies(trainer.mean, watched, trainer.tokenizer).items()
             }
@@ -177,6 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--fresh", action="store_true", help="start again even if there is a run to go on with")
     given = parser.parse_args(arguments)
 
+    torch.set_num_threads(1)  # each shard has a thread; threads within operations would only wait for each other
     config = TrainConfig(name=given.name, scenes=given.scenes)
     folder: Path = given.runs / given.name
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,14 +3,19 @@
 The method is PnP-OVSS: Luo, Khandelwal, Sigal, Li, CVPR 2024, arXiv 2311.17095.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from pnp_ovss._version import VERSION as __version__
 from pnp_ovss.config import PRESETS, Config
 from pnp_ovss.errors import ConfigError, InputError, ModelError, PnpError
-from pnp_ovss.prompt import make_prompt
-from pnp_ovss.refiners import refine
-from pnp_ovss.segmenter import Segmenter, salience
-from pnp_ovss.types import Attention, Prompt, Segmentation
-from pnp_ovss.vlm import load_vlm
+
+if TYPE_CHECKING:
+    from pnp_ovss.prompt import make_prompt
+    from pnp_ovss.refiners import refine
+    from pnp_ovss.segmenter import Segmenter, salience
+    from pnp_ovss.types import Attention, Prompt, Segmentation
+    from pnp_ovss.vlm import load_vlm
 
 __all__ = [
     "PRESETS",
@@ -29,3 +34,26 @@ __all__ = [
     "refine",
     "salience",
 ]
+
+# Where the names live that need torch or transformers: they take seconds to load, which `pnp-ovss --help` should not.
+_ON_USE = {
+    "Attention": "types",
+    "Prompt": "types",
+    "Segmentation": "types",
+    "Segmenter": "segmenter",
+    "load_vlm": "vlm",
+    "make_prompt": "prompt",
+    "refine": "refiners",
+    "salience": "segmenter",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(f"{__name__}.{_ON_USE[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

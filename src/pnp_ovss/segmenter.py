@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from pnp_ovss._version import VERSION
@@ -65,7 +66,9 @@ class Segmenter:
             return self._batch([read_image(image) for image in images], classes)
         return self._batch([read_image(images)], [classes])[0]
 
-    def _batch(self, photos: list[RGB], classes: Sequence[Sequence[str]]) -> list[Segmentation]:
+    def _batch(
+        self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], classes: Sequence[Sequence[str]]
+    ) -> list[Segmentation]:
         if len(photos) != len(classes):
             raise InputError(
                 f"{len(photos)} photos came with {len(classes)} class lists; one list for each photo is wanted"

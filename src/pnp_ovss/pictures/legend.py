@@ -1,14 +1,17 @@
 """Legends: a chip of colour, a name and a note per class, in columns."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from pnp_ovss.pictures.text import FAINT, INK, PAPER, Font, fitted, font
+from pnp_ovss.pictures.text import FAINT, INK, PAPER, fitted, font
 
-LONGEST = 18
-"""Width a name may take, in letter heights."""
+LONGEST, SHORTEST = 18, 8
+"""Width a name may take, and what is left of it to fit two columns, in letter heights."""
+MANY = 6
+"""More entries than this make two columns, even if names must be cut for it."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +24,19 @@ class Entry:
 
 
 def legend(entries: Sequence[Entry], size: int, width: int | None = None, height: int | None = None) -> Image.Image:
-    """Return the entries on paper, lettered ``size`` pixels high, in as many columns as ``width`` holds or ``height`` asks.
+    """Return the entries on paper, lettered ``size`` pixels high, in columns that fill ``width`` or ``height``.
 
     At least one column and one row are drawn, however narrow the space is; with neither given it is one column.
     """
     lettering = font(size)
-    names = [fitted(entry.name, lettering, LONGEST * size) for entry in entries]
-    name_width = max(round(lettering.getlength(name)) for name in names)
     note_width = max(round(lettering.getlength(entry.note)) for entry in entries)
     left = size + size // 2  # where names start, after the chip
-    column = left + name_width + (size + note_width if note_width else 0)
-    gap, line = 2 * size, round(1.6 * size)
+    beside = left + (size + note_width if note_width else 0)
+    gap, line, longest = 2 * size, round(1.6 * size), LONGEST * size
+    if width is not None and len(entries) > MANY:
+        longest = max(SHORTEST * size, min(longest, (width - gap) // 2 - beside))
+    names = [fitted(entry.name, lettering, longest) for entry in entries]
+    column = beside + max(math.ceil(lettering.getlength(name)) for name in names)
     if width is not None:
         columns = min(len(entries), max(1, (width + gap) // (column + gap)))
         rows = -(-len(entries) // columns)

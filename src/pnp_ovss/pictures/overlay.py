@@ -11,7 +11,7 @@ from pnp_ovss.pictures.palette import Colours, class_colours
 from pnp_ovss.pictures.text import PAPER, legible, share
 from pnp_ovss.types import BACKGROUND, RGB
 
-SMALLEST, THINNEST, LARGEST = 360, 24, 16_000_000
+SMALLEST, THINNEST, LARGEST = 360, 24, 6_000_000
 """Longer side and any side that a picture is enlarged to, and pixels it is reduced to, before it is drawn on."""
 STRENGTH = 0.55
 """Weight of a class's colour over the photo."""
@@ -40,13 +40,14 @@ def overlay(
 def paint(photo: RGB, labels: Int[np.ndarray, "h w"], colours: Colours, background: bool) -> RGB:
     """Return the photo under the classes' colours; label 0 is left without colour if it is the background."""
     grey = photo.mean(axis=2, keepdims=True, dtype=np.float32)
-    tinted = (1 - STRENGTH) * (0.2 * photo + 0.8 * grey) + STRENGTH * colours[labels]
+    colour = photo.astype(np.float32)
+    tinted = (1 - STRENGTH) * (0.2 * colour + 0.8 * grey) + STRENGTH * colours.astype(np.float32)[labels]
     if background:
-        dim = 0.3 * photo + 0.25 * grey
-        tinted = np.where((labels == 0)[..., None], dim, tinted)
+        tinted = np.where((labels == 0)[..., None], 0.3 * colour + 0.25 * grey, tinted)
     line = _borders(labels)
     tinted[line] = 0.1 * tinted[line] + 0.9 * 255
-    return np.rint(tinted).astype(np.uint8)
+    painted: RGB = np.rint(tinted).astype(np.uint8)
+    return painted
 
 
 def _borders(labels: Int[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
@@ -62,13 +63,13 @@ def _borders(labels: Int[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
 def _drawing_size(height: int, width: int) -> tuple[int, int]:
     grown = max(1, -(-SMALLEST // max(height, width)))
     shrunk = min(1.0, (LARGEST / (height * width)) ** 0.5)
-    return tuple(max(THINNEST, round(side * grown * shrunk)) for side in (height, width))  # type: ignore[return-value]
+    return max(THINNEST, round(height * grown * shrunk)), max(THINNEST, round(width * grown * shrunk))
 
 
 def _nearest(labels: Int[np.ndarray, "h w"], height: int, width: int) -> Int[np.ndarray, "h2 w2"]:
     rows = np.arange(height) * labels.shape[0] // height
     columns = np.arange(width) * labels.shape[1] // width
-    return labels[rows[:, None], columns]
+    return np.asarray(labels[rows[:, None], columns])
 
 
 def _entries(areas: np.ndarray, classes: Sequence[str], colours: Colours) -> list[Entry]:

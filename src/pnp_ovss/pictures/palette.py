@@ -14,8 +14,8 @@ Colours = UInt8[np.ndarray, "cls 3"]
 DARK = (38, 41, 48)
 """The background's colour."""
 
-# Eight picked by hand, the others one after another for the largest distance from all before them in OKLab, as seen with
-# normal vision, without red, without green and without blue cones; none close to the background, white or mid grey.
+# Eight picked by hand, the others one after another for the largest distance from all before them in OKLab, as seen
+# with normal vision, without red, without green and without blue cones; none close to the background, white, mid grey.
 _CHOSEN = bytes.fromhex(
     "f08a3c3577c8f5d5638e3b8c8fd3f00e7f6bf29ab8b03a2a62e0b0b688fe8686045c37b833b54499c68fe369cccd3976"
     "a8d83229a1c1227008826ea8a16d401dcbbc9fa5e3f66b71804156c5a7677472f41d5e85a954ccf1bafeae648f5f9e61"

@@ -17,7 +17,9 @@ CAPTION = 58  # below a picture
 TITLE, PLAIN, SMALL = 30, 16, 14  # heights of letters
 
 # Lightness grows evenly from the first to the last, so that the order is seen in grey as well.
-RAMP = np.array([(26, 20, 56), (78, 34, 116), (150, 46, 112), (222, 84, 76), (248, 158, 74), (253, 236, 166)], np.float32)
+RAMP = np.array(
+    [(26, 20, 56), (78, 34, 116), (150, 46, 112), (222, 84, 76), (248, 158, 74), (253, 236, 166)], dtype=np.float32
+)
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,10 @@ def heat(photo: RGB, salience: Float[np.ndarray, "gh gw"]) -> RGB:
     smooth = Image.fromarray(level.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
     fine = np.asarray(smooth).clip(0, 1)
     grey = photo.mean(axis=2, keepdims=True, dtype=np.float32) / 255
-    fine = fine[..., None]
     # The photo shades the heat; where there is none it shows by itself, darker than any heat.
-    return np.rint(_ramp(fine[..., 0]) * (0.6 + 0.4 * grey) + (1 - fine) ** 2 * 62 * grey).astype(np.uint8)
+    by_itself = 62 * grey * (1 - fine[..., None]) ** 2
+    shaded: RGB = np.rint(_ramp(fine) * (0.6 + 0.4 * grey) + by_itself).astype(np.uint8)
+    return shaded
 
 
 def _ramp(level: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:

@@ -4,17 +4,22 @@ A refiner takes scores and the photo and gives scores of the same shape. A new o
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from pnp_ovss.config import Config
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.refiners.blur import gaussian_blur
 from pnp_ovss.refiners.dense_crf import dense_crf
+from pnp_ovss.refiners.guided import guided_filter, guided_upsample
+from pnp_ovss.refiners.pamr import pamr
+from pnp_ovss.refiners.scale import stretch
 from pnp_ovss.refiners.upsample import threshold_and_upsample
 
 __all__ = ["REFINERS", "Refiner", "check_refiners", "refine", "refine_batch"]
@@ -35,6 +40,10 @@ REFINERS: dict[str, Refiner] = {
         bilateral_weight=config.crf_bilateral_weight,
         tolerance=config.crf_tolerance,
     ),
+    "pamr": lambda scores, image, config: pamr(scores, image, iterations=config.pamr_iterations),
+    "guided": lambda scores, image, config: guided_filter(
+        scores, image, radius=config.guided_radius, epsilon=config.guided_epsilon
+    ),
 }
 
 
@@ -48,7 +57,7 @@ def refine(class_maps: Array, image: np.ndarray | Tensor, config: Config) -> tup
 
     Raises: InputError if the maps or the photo cannot be used; ConfigError for a refiner that does not exist.
     """
-    maps, photo = (torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in (class_maps, image))
+    maps, photo = (torch.from_numpy(x) if isinstance(x, np.ndarray) else x.detach() for x in (class_maps, image))
     _check(maps, photo)
     labels, scores = refine_batch(maps.float()[None], photo.to(maps.device)[None], config)
     if isinstance(class_maps, np.ndarray):
@@ -59,16 +68,31 @@ def refine(class_maps: Array, image: np.ndarray | Tensor, config: Config) -> tup
 def refine_batch(
     class_maps: Float[Tensor, "b cls gh gw"], images: UInt8[Tensor, "b h w 3"], config: Config
 ) -> tuple[Int[Tensor, "b h w"], Float[Tensor, "b ch h w"]]:
-    """Return labels and scores of several photos of one size, each as if it came alone."""
+    """Return labels and scores of several photos of one size, each as if it came alone.
+
+    Every refiner starts from channels stretched to [0, 1]; the scores of the last one are returned, or, without any
+    refiner, the enlarged class maps. Photos of more than ``config.max_pixels`` are refined at about that many, with
+    lengths given in pixels shortened alike, and the scores enlarged along the edges of the photo.
+    """
     check_refiners(config.refiners)
+    size = images.shape[1], images.shape[2]
+    background = config.has_background(class_maps.shape[1])
+    shrink = (config.max_pixels / (size[0] * size[1])) ** 0.5
+    work, setting = images, config
+    if config.refiners and shrink < 1:
+        work = _shrunk(images, shrink)
+        setting = replace(
+            config,
+            crf_gaussian_sxy=config.crf_gaussian_sxy * shrink,
+            crf_bilateral_sxy=config.crf_bilateral_sxy * shrink,
+        )
     scores = threshold_and_upsample(
-        class_maps,
-        (images.shape[1], images.shape[2]),
-        threshold=config.threshold,
-        background=config.has_background(class_maps.shape[1]),
+        class_maps, (work.shape[1], work.shape[2]), threshold=config.threshold, background=background
     )
     for name in config.refiners:
-        scores = REFINERS[name](scores, images, config)
+        scores = REFINERS[name](stretch(scores), work, setting)
+    if work is not images:
+        scores = guided_upsample(scores, work, images)
     return scores.argmax(1).int(), scores
 
 
@@ -79,16 +103,24 @@ def check_refiners(names: Sequence[str]) -> None:
             raise ConfigError(f"no refiner {name!r}; the refiners are {', '.join(REFINERS)}")
 
 
+def _shrunk(images: UInt8[Tensor, "b h w 3"], factor: float) -> UInt8[Tensor, "b sh sw 3"]:
+    """Return the photos with sides ``factor`` times as long, at least 1: means over the pixels that fall together."""
+    h, w = (max(1, round(side * factor)) for side in images.shape[1:3])
+    small = [interpolate(image.permute(2, 0, 1)[None].float(), size=(h, w), mode="area") for image in images]
+    return torch.cat(small).round_().permute(0, 2, 3, 1).to(torch.uint8)
+
+
 def _check(maps: Tensor, photo: Tensor) -> None:
-    if maps.ndim != 3 or 0 in maps.shape:
-        raise InputError(f"class maps have shape {tuple(maps.shape)}; (classes, rows, columns) is wanted, each at least 1")
+    shape = tuple(maps.shape)
+    if maps.ndim != 3 or 0 in shape:
+        raise InputError(f"class maps have shape {shape}; (classes, rows, columns) is wanted, each at least 1")
     if maps.is_complex() or maps.dtype == torch.bool:
-        raise InputError(f"class maps are {maps.dtype}; real numbers are wanted")
+        raise InputError(f"class maps are {maps.dtype}; real numbers are wanted: convert them to float32")
     if photo.ndim != 3 or photo.shape[2] != 3 or 0 in photo.shape:
         raise InputError(f"the photo has shape {tuple(photo.shape)}; (rows, columns, 3) is wanted: convert it to RGB")
     if photo.dtype != torch.uint8:
-        raise InputError(f"the photo is {photo.dtype}; 8-bit RGB (uint8, 0 to 255) is wanted")
+        raise InputError(f"the photo is {photo.dtype}; 8-bit RGB (uint8, 0 to 255) is wanted: convert it")
     if not bool(maps.isfinite().all()):
-        raise InputError("class maps hold NaN or infinite values; finite numbers >= 0 are wanted")
+        raise InputError("class maps hold NaN or infinite values; finite numbers >= 0 are wanted: check the model")
     if bool((maps < 0).any()):
-        raise InputError(f"class maps go down to {float(maps.min()):.3g}; numbers >= 0 are wanted: subtract the minimum")
+        raise InputError(f"class maps go down to {float(maps.min()):.3g}; numbers >= 0 are wanted: clip or shift them")

@@ -50,7 +50,7 @@ MODELS: dict[str, Model] = {
             "BSD-3-Clause",
             "loading and arithmetic, with random weights",
         )
-        for size, millions in (("base", 223.7), ("large", 446.4))
+        for size, millions in (("base", 223.7), ("large", 446.1))
         for data in ("coco", "flickr")
     },
 }

@@ -1,0 +1,111 @@
+"""The guided filter: scores become a locally linear function of the photo's colour, at its own size or a larger one."""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+__all__ = ["guided_filter", "guided_upsample"]
+
+STRIP = 2**20
+"""Pixels enlarged at a time."""
+
+
+@torch.no_grad()
+def guided_filter(
+    scores: Float[Tensor, "b ch h w"], image: UInt8[Tensor, "b h w 3"], *, radius: float, epsilon: float
+) -> Float[Tensor, "b ch h w"]:
+    """Return, per channel, the ``slope . colour + offset`` that fits ``scores`` best, averaged over the windows of a pixel.
+
+    Windows are squares that reach ``radius`` (a share of the longer side, at least one pixel) each way and end at the
+    photo's edge. Per window, ``slope = (cov(colour) + epsilon) ** -1 cov(colour, score)``: with a smaller ``epsilon``,
+    in squared intensity of colours from 0 to 1, weaker edges count.
+
+    Source: He, Sun, Tang, "Guided image filtering", TPAMI 2013, equations 14 to 16 and 18 (colour guide).
+    """
+    colour = _colour(image)
+    pixels = max(1, round(radius * max(scores.shape[2:])))
+    return _apply(_fit(scores, colour, pixels, epsilon), colour)
+
+
+@torch.no_grad()
+def guided_upsample(
+    scores: Float[Tensor, "b ch sh sw"],
+    small: UInt8[Tensor, "b sh sw 3"],
+    image: UInt8[Tensor, "b h w 3"],
+    *,
+    radius: int = 2,
+    epsilon: float = 1e-4,
+) -> Float[Tensor, "b ch h w"]:
+    """Return ``scores`` at the size of ``image``, their edges on the photo's; ``small`` is the photo at their own size.
+
+    The fit of ``guided_filter`` is made at the small size (``radius`` in its pixels) and enlarged; the colour is taken
+    at full size. Values stay within each channel's range. Works by strips of rows: needs little more than the result.
+
+    Source: He and Sun, "Fast guided filter", arXiv 1505.00996.
+    """
+    h, w = image.shape[1:3]
+    channels, rows = scores.shape[1:3]
+    fit = _fit(scores, _colour(small), radius, epsilon).flatten(1, 2)
+    low, high = scores.amin((2, 3), keepdim=True), scores.amax((2, 3), keepdim=True)
+    result = scores.new_empty(len(scores), channels, h, w)
+    for strip in torch.arange(h, device=scores.device).split(max(1, STRIP // w)):
+        at = ((strip + 0.5) * (rows / h) - 0.5).clamp_(0, rows - 1)  # in rows of `fit`, pixel centres on pixel centres
+        first, last = int(at[0]), int(at[-1].ceil()) + 1
+        wide = interpolate(fit[:, :, first:last], size=(last - first, w), mode="bilinear", align_corners=False)
+        above = at.long() - first
+        below = (above + 1).clamp_(max=last - first - 1)
+        tall = torch.lerp(wide[:, :, above], wide[:, :, below], at.frac().to(scores)[:, None])
+        part = slice(int(strip[0]), int(strip[-1]) + 1)
+        fitted = _apply(tall.unflatten(1, (channels, 4)), _colour(image[:, part]))
+        result[:, :, part] = fitted.maximum(low).minimum(high)
+    return result
+
+
+def _colour(image: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
+    return image.permute(0, 3, 1, 2).float() / 255
+
+
+def _apply(fit: Float[Tensor, "b ch 4 h w"], colour: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b ch h w"]:
+    result = fit[:, :, 3].clone()
+    for i in range(3):
+        result.addcmul_(fit[:, :, i], colour[:, i : i + 1])
+    return result
+
+
+def _fit(
+    scores: Float[Tensor, "b ch h w"], colour: Float[Tensor, "b 3 h w"], radius: int, epsilon: float
+) -> Float[Tensor, "b ch 4 h w"]:
+    """Return slope (3) and offset (1) per channel and pixel, each the mean over the windows that hold the pixel."""
+    mean = _box(colour, radius)
+    pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+    xx, xy, xz, yy, yz, zz = (
+        _box(colour[:, i] * colour[:, j], radius) - mean[:, i] * mean[:, j] + epsilon * (i == j) for i, j in pairs
+    )
+    # The inverse of a symmetric 3 x 3 matrix by its cofactors: a batched solver takes ten times as long.
+    a, b, c = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
+    d, e, f = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
+    determinant = xx * a + xy * b + xz * c
+    fits = []
+    for score in scores.unbind(1):
+        level = _box(score, radius)
+        x, y, z = (_box(colour[:, i] * score, radius) - mean[:, i] * level for i in range(3))
+        slope = (
+            torch.stack([a * x + b * y + c * z, b * x + d * y + e * z, c * x + e * y + f * z], 1) / determinant[:, None]
+        )
+        fits.append(_box(torch.cat([slope, (level - (slope * mean).sum(1))[:, None]], 1), radius))
+    return torch.stack(fits, 1)
+
+
+def _box(values: Float[Tensor, "*b h w"], radius: int) -> Float[Tensor, "*b h w"]:
+    """Return the mean over the window of each pixel, cut off at the border; summed in double precision."""
+    for axis in (-2, -1):
+        length = values.shape[axis]
+        sums = values.cumsum(axis, dtype=torch.double)
+        sums = torch.cat([torch.zeros_like(sums.narrow(axis, 0, 1)), sums], axis)
+        middle = torch.arange(length, device=values.device)
+        last, first = (middle + radius + 1).clamp_(max=length), (middle - radius).clamp_(min=0)
+        count = (last - first).to(values.dtype)
+        values = (sums.index_select(axis, last) - sums.index_select(axis, first)).to(values.dtype)
+        values = values / (count if axis == -1 else count[:, None])
+    return values

@@ -1,0 +1,63 @@
+"""Pixel-adaptive mask refinement: scores flow between neighbours of like colour."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn.functional import pad
+
+__all__ = ["pamr"]
+
+DILATIONS = (1, 2, 4, 8, 12, 24)
+RING = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+SHARPNESS = 0.1
+LEAST = 1e-8
+
+
+@torch.no_grad()
+def pamr(
+    scores: Float[Tensor, "b ch h w"],
+    image: UInt8[Tensor, "b h w 3"],
+    *,
+    iterations: int = 10,
+    dilations: tuple[int, ...] = DILATIONS,
+) -> Float[Tensor, "b ch h w"]:
+    """Return ``scores`` after ``iterations`` of ``scores <- sum over neighbours n of affinity[n] * scores[n]``.
+
+    The neighbours of a pixel are the 8 around it at each distance of ``dilations`` (pixels; the photo's edge is
+    repeated outwards). ``affinity = softmax over n of mean over RGB of -|colour - colour[n]| / (0.1 * deviation)``,
+    ``deviation`` the standard deviation of the colour over the neighbours and the pixel itself, per distance.
+    An average: scores keep their range.
+
+    Source: Araslanov and Roth, "Single-stage semantic segmentation from image labels", CVPR 2020, section 4.2.
+    """
+    colour = image.permute(0, 3, 1, 2).to(scores) / 255
+    affinity = _affinity(colour, dilations)
+    for _ in range(iterations):
+        following = torch.zeros_like(scores)
+        for share, neighbour in zip(affinity.unbind(1), _neighbours(scores, dilations), strict=True):
+            following.addcmul_(share[:, None], neighbour)
+        scores = following
+    return scores
+
+
+def _affinity(colour: Float[Tensor, "b 3 h w"], dilations: tuple[int, ...]) -> Float[Tensor, "b n h w"]:
+    mean = sum(_neighbours(colour, dilations), len(dilations) * colour) / (9 * len(dilations))
+    squares = len(dilations) * (colour - mean) ** 2
+    for neighbour in _neighbours(colour, dilations):
+        squares += (neighbour - mean) ** 2
+    width = SHARPNESS * (squares / (9 * len(dilations) - 1)).sqrt() + LEAST
+    distance = [((neighbour - colour).abs() / width).mean(1) for neighbour in _neighbours(colour, dilations)]
+    return torch.stack(distance, 1).neg_().softmax(1)
+
+
+def _neighbours(values: Float[Tensor, "b ch h w"], dilations: tuple[int, ...]) -> Iterator[Float[Tensor, "b ch h w"]]:
+    """Yield ``values`` as seen from each pixel's neighbours, in a fixed order."""
+    h, w = values.shape[2:]
+    far = max(dilations)
+    wide = pad(values, (far, far, far, far), mode="replicate")
+    for step in dilations:
+        for down, right in RING:
+            top, left = far + step * down, far + step * right
+            yield wide[:, :, top : top + h, left : left + w]

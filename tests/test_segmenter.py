@@ -1,0 +1,116 @@
+"""The whole method on a model of random weights."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pnp_ovss
+from pnp_ovss import ConfigError, InputError, Segmenter
+
+PHOTO = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+OVERRIDES = {"size": 32, "layer": 0, "head": 1, "drop": 3}
+
+
+@pytest.fixture(scope="module")
+def segmenter(tiny_blip_folder) -> Segmenter:
+    return Segmenter.from_pretrained(tiny_blip_folder, device="cpu", **OVERRIDES)
+
+
+def test_a_result_says_what_it_is_and_what_made_it(segmenter, tiny_blip_folder):
+    result = segmenter(PHOTO, ["dog", "traffic light"])
+    assert result.classes == ("background", "dog", "traffic light")
+    assert result.labels.shape == (20, 30)
+    assert set(np.unique(result.labels)) <= {0, 1, 2}
+    assert result.scores.shape == (3, 20, 30)
+    assert result.salience.shape == (2, 4, 4)
+    assert (result.scores.dtype, result.salience.dtype) == (np.float32, np.float32)
+    assert np.array_equal(result.labels, result.scores.argmax(0))
+    assert result.config == segmenter.config
+    assert result.model == str(tiny_blip_folder)
+    assert result.revision.startswith("local-")
+    assert result.version == pnp_ovss.__version__
+    assert sum(result.areas.values()) == pytest.approx(1)
+    assert list(result.areas) == list(result.classes)
+
+
+def test_the_result_is_the_stages_one_after_the_other(segmenter):
+    result = segmenter(PHOTO, ["dog", "traffic light"])
+    pixels = segmenter.vlm.prepare(PHOTO, 32)[None]
+    prompts = [pnp_ovss.make_prompt(["dog", "traffic light"])]
+    maps = pnp_ovss.salience(segmenter.vlm, pixels, prompts, segmenter.config)[0].numpy()
+    np.testing.assert_array_equal(result.salience, maps)
+    labels, scores = pnp_ovss.refine(maps, PHOTO, segmenter.config)
+    np.testing.assert_array_equal(result.labels, labels)
+    np.testing.assert_array_equal(result.scores, scores)
+    assert result.match == pytest.approx(float(segmenter.vlm.attend(pixels, prompts).match))
+
+
+def test_the_same_photo_twice_gives_the_same_labels(segmenter):
+    first, second = (segmenter(PHOTO, ["dog", "cat"]) for _ in range(2))
+    np.testing.assert_array_equal(first.labels, second.labels)
+    np.testing.assert_array_equal(first.salience, second.salience)
+
+
+def test_a_batch_of_mixed_photos_and_class_counts_is_its_photos_one_by_one(segmenter):
+    photos = [PHOTO, np.ascontiguousarray(PHOTO[:, ::-1][:10])]
+    names = [["dog", "traffic light", "cat"], ["house"]]
+    together = segmenter(photos, names)
+    for photo, classes, result in zip(photos, names, together, strict=True):
+        alone = segmenter(photo, classes)
+        assert result.classes == alone.classes
+        np.testing.assert_allclose(result.salience, alone.salience, rtol=1e-4, atol=1e-8)
+        assert (result.labels == alone.labels).mean() > 0.99
+
+
+def test_a_path_a_pil_image_and_an_array_are_the_same_photo(segmenter, tmp_path):
+    path = tmp_path / "photo.png"
+    Image.fromarray(PHOTO).save(path)
+    expected = segmenter(PHOTO, ["dog"]).labels
+    for photo in (path, str(path), Image.fromarray(PHOTO)):
+        np.testing.assert_array_equal(segmenter(photo, ["dog"]).labels, expected)
+
+
+def test_without_a_background_the_first_class_is_label_0(segmenter):
+    bare = Segmenter(segmenter.vlm, replace(segmenter.config, background="never"))
+    result = bare(PHOTO, ["dog", "cat"])
+    assert result.classes == ("dog", "cat")
+    assert result.scores.shape == (2, 20, 30)
+    few = Segmenter(segmenter.vlm, replace(segmenter.config, background="few"))
+    assert [few(PHOTO, names).classes[0] for names in (["dog", "cat"], ["dog", "cat", "car"])] == ["background", "dog"]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1)])
+def test_tiny_and_thin_photos(segmenter, shape):
+    result = segmenter(np.full((*shape, 3), 128, np.uint8), ["dog", "cat"])
+    assert result.labels.shape == shape
+    assert np.isfinite(result.scores).all()
+
+
+def test_an_empty_batch_is_an_empty_list(segmenter):
+    assert segmenter([], []) == []
+
+
+def test_every_photo_needs_its_own_classes(segmenter):
+    with pytest.raises(InputError, match="^2 photos came with 1 class lists; one list for each photo is wanted$"):
+        segmenter([PHOTO, PHOTO], [["dog"]])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"layer": 2}, r"^layer is 2; .* has layers 0 to 1$"),
+        ({"layer": 0, "head": 7}, r"^head is 7; .* has heads 0 to 1$"),
+        ({"layer": 0, "head": 0, "size": 33}, r"^size is 33; a multiple of .*'s patch of 8 pixels is wanted$"),
+        ({"refiners": ("blurr",)}, r"^no refiner 'blurr'; the refiners are blur, crf"),
+    ],
+)
+def test_settings_that_do_not_fit_the_model(tiny_blip_folder, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        Segmenter.from_pretrained(tiny_blip_folder, device="cpu", **(OVERRIDES | overrides))
+
+
+def test_a_wrong_setting_is_found_before_the_model_is_fetched():
+    with pytest.raises(ConfigError, match="^no setting 'treshold'"):
+        Segmenter.from_pretrained("nobody/nothing", treshold=0.2)

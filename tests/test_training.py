@@ -1,0 +1,296 @@
+"""Training: captions say what they should, a resumed run is the same run, and no mask is ever looked at."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer, BertTokenizerFast, BlipForImageTextRetrieval
+
+from pnp_ovss.mini.scenes import STUFF, THINGS, draw
+from training.batches import hide, make_batch
+from training.captions import NAMES, corrupted, listed, pair, subjects
+from training.config import HELD_OUT_SEED, TRAIN_SEED, TUNE_SEED, TrainConfig
+from training.export import export, write_card
+from training.losses import contrast_loss, tag_loss
+from training.model import MiniBlip
+from training.pool import Pool, gather, open_pool
+from training.probe import accuracies, guesses, mean_iou
+from training.tokenizer import build_tokenizer, vocabulary
+from training.train import Trainer, schedule, train
+
+TINY = TrainConfig(
+    steps=6,
+    image_size=32,
+    width=16,
+    layers=1,
+    heads=2,
+    scenes=8,
+    batch=4,
+    warmup=2,
+    match_from=2,
+    log_every=2,
+    watch_every=6,
+    save_every=3,
+    watch_scenes=4,
+)
+
+
+class Blind:
+    """A scene whose mask must not be read."""
+
+    def __init__(self, seed: int, index: int, size: int) -> None:
+        scene = draw(seed, index, size)
+        self.image, self.things, self.stuff, self.caption = scene.image, scene.things, scene.stuff, scene.caption
+
+    @property
+    def mask(self) -> np.ndarray:
+        raise AssertionError("training read a mask")
+
+    def things_mask(self) -> np.ndarray:
+        raise AssertionError("training read a mask")
+
+
+@pytest.fixture(scope="module")
+def pool() -> Pool:
+    return gather(TRAIN_SEED, 8, TINY.image_size)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> BertTokenizerFast:
+    return build_tokenizer()
+
+
+def test_true_captions_name_what_is_there_and_false_ones_one_thing_that_is_not():
+    rng = np.random.default_rng(3)
+    forms = set()
+    for _ in range(2000):
+        things = tuple(str(name) for name in rng.permutation(THINGS)[: rng.integers(1, 5)])
+        stuff = tuple(str(name) for name in rng.permutation(STUFF)[: rng.integers(1, 3)])
+        present = {*things, *stuff}
+        true, wrong = pair(rng, things, stuff, 13)
+        assert true.names
+        assert set(true.names) <= present
+        assert len(set(wrong.names) - present) == 1
+        assert len(wrong.names) - len(true.names) in (0, 1)
+        assert len(set(true.names) - set(wrong.names)) == (len(wrong.names) == len(true.names))
+        assert all(name in true.text for name in true.names)
+        assert all(name in wrong.text for name in wrong.names)
+        forms.add(true.text == "a picture of " + " ".join(true.names))
+    assert forms == {True, False}
+
+
+def test_names_are_cut_to_the_word_limit_but_never_to_nothing():
+    rng = np.random.default_rng(0)
+    crowd = ("hot air balloon", "traffic light", "pine tree", "dog")
+    for _ in range(300):
+        names = subjects(rng, crowd, ("brick wall",), 4)
+        assert len(names) == 1 or sum(len(name.split()) for name in names) <= 4
+        assert corrupted(rng, names, (*crowd, "brick wall"), 4) != names
+
+
+def test_sentences_use_articles_for_things_and_none_for_ground():
+    assert listed(("dog", "umbrella", "sand")) == "a dog, an umbrella and sand"
+    assert listed(("brick wall",)) == "a brick wall"
+
+
+def test_tokenizer_keeps_whole_names_and_says_where_they_are(tmp_path: Path, tokenizer: BertTokenizerFast):
+    tokenizer.save_pretrained(tmp_path)
+    text = "A picture of dog traffic light"
+    for kind in (AutoTokenizer, BertTokenizerFast):
+        loaded = kind.from_pretrained(tmp_path)
+        assert loaded.is_fast
+        coded = loaded(text, return_offsets_mapping=True)
+        assert set(coded) == {"input_ids", "attention_mask", "offset_mapping"}
+        words = ["[CLS]", "a", "picture", "of", "dog", "traffic", "light", "[SEP]"]
+        assert loaded.convert_ids_to_tokens(coded["input_ids"]) == words
+        spans = coded["offset_mapping"][5:7]
+        assert [text[a:b] for a, b in spans] == ["traffic", "light"]
+        assert len(loaded) == len(vocabulary())
+
+
+def test_tokenizer_knows_every_word_of_scenes_and_captions(tokenizer: BertTokenizerFast):
+    rng = np.random.default_rng(0)
+    texts = [f"a picture of {' '.join(NAMES)}"]
+    for k in range(60):
+        scene = draw(TUNE_SEED, k, 32)
+        texts += [scene.caption, *(caption.text for caption in pair(rng, scene.things, scene.stuff, 13))]
+    assert not any(tokenizer.unk_token_id in ids for ids in tokenizer(texts)["input_ids"])
+
+
+def test_forward_is_that_of_the_exported_model(tmp_path: Path, pool: Pool, tokenizer: BertTokenizerFast):
+    """Nothing left out, [ENC] in the place of [CLS] for the match and [CLS] itself for the vectors."""
+    config = replace(TINY, keep=1.0)
+    torch.manual_seed(0)
+    model = MiniBlip(config).half().float().eval()  # the precision it is exported in
+    export(model, tokenizer, config, tmp_path / "mini")
+    hub = BlipForImageTextRetrieval.from_pretrained(tmp_path / "mini", dtype=torch.float32)
+    batch = make_batch(pool, tokenizer, config, 0, 0)
+    ids = batch.ids.clone()
+    ids[..., 0] = hub.config.text_config.vocab_size - 1
+    with torch.no_grad():
+        seen = model.see(batch.pixels)
+        logits = model.match(seen, batch.ids, batch.mask)
+        for k in range(ids.shape[1]):
+            theirs = hub(ids[:, k], batch.pixels, attention_mask=batch.mask[:, k].long()).itm_score
+            torch.testing.assert_close(logits[:, k], theirs, atol=1e-5, rtol=1e-4)
+        image, text = model.vectors(seen, batch.sentence_ids, batch.sentence_mask)
+        mask = batch.sentence_mask.long()
+        theirs = hub(batch.sentence_ids, batch.pixels, use_itm_head=False, attention_mask=mask).itm_score
+        torch.testing.assert_close(image @ text.T, theirs, atol=1e-5, rtol=1e-4)
+        everything = torch.arange(config.grid**2).expand(len(ids), -1)
+        torch.testing.assert_close(model.see(batch.pixels, everything), seen)
+        some = model.see(batch.pixels, everything[:, :5])
+        assert some.shape[1] == 6
+        assert not torch.allclose(some, seen[:, :6])
+    assert hub.config.text_config.vocab_size == len(tokenizer) + 2
+
+
+def test_hidden_patches_are_whole_and_zero_and_within_the_share():
+    config = replace(TINY, image_size=112, hide=1.0)
+    hidden = hide(np.random.default_rng(0), torch.ones(12, 3, 112, 112), config) == 0
+    cells = hidden[:, 0].unfold(1, 8, 8).unfold(2, 8, 8).float().mean((-1, -2))
+    assert set(cells.unique().tolist()) == {0.0, 1.0}
+    share = cells.mean((-1, -2))
+    assert share.min() >= 0.05 - 0.01
+    assert share.max() <= 0.3 + 16 / 196
+    assert (hidden[:, 0] == hidden[:, 2]).all()
+
+
+def test_batches_depend_on_seed_step_and_shard_alone(pool: Pool, tokenizer: BertTokenizerFast):
+    one, same = (make_batch(pool, tokenizer, TINY, 4, 1) for _ in range(2))
+    assert torch.equal(one.pixels, same.pixels)
+    assert torch.equal(one.ids, same.ids)
+    assert not torch.equal(one.pixels, make_batch(pool, tokenizer, TINY, 4, 0).pixels)
+    assert not torch.equal(one.pixels, make_batch(pool, tokenizer, TINY, 5, 1).pixels)
+
+
+NOISE = 2e-4  # bfloat16 products differ a little between two equal runs, and Adam enlarges that
+
+
+def apart(one: torch.nn.Module, other: torch.nn.Module) -> float:
+    return max((a - b).abs().max().item() for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("training.train.places", lambda *_: {"gradcam": {"layer": 0, "head": 0, "miou": 0.0}})
+    runs = {}
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+        trainer = Trainer(TINY, pool, tmp_path / name)
+        if name == "stopped":
+            for _ in range(3):
+                trainer.advance()
+            trainer.save()
+            trainer.advance()  # lost, as it would be
+            trainer = Trainer(TINY, pool, tmp_path / name)
+            trainer.load()
+            assert trainer.step == 3
+        lines = list(train(trainer, pool))
+        assert lines[-1]["match_accuracy"] >= 0
+        runs[name] = trainer
+    whole, stopped = runs["whole"], runs["stopped"]
+    assert whole.step == stopped.step == 6
+    assert apart(whole.model, stopped.model) < NOISE
+    assert apart(whole.mean, stopped.mean) < NOISE
+    states = [trainer.optimizer.state_dict()["state"] for trainer in (whole, stopped)]
+    assert all(
+        (states[0][k][name] - states[1][k][name]).abs().max() < NOISE for k in states[0] for name in states[0][k]
+    )
+    assert {state["step"].item() for state in states[1].values()} == {6, 4}  # the match head starts at step 2
+
+    other = Trainer(TINY, pool, tmp_path / "whole")
+    for step in (0, 1, 2, 4, 3, 5):  # the same steps in another order are not within the noise
+        other.step = step
+        other.advance()
+    assert apart(whole.model, other.model) > 3 * NOISE
+    assert (tmp_path / "whole" / "export-6" / "model.safetensors").exists()
+    assert "never a stand-in" in (tmp_path / "whole" / "export-6" / "README.md").read_text()
+
+
+def test_a_run_is_not_continued_with_another_recipe(tmp_path: Path, pool: Pool):
+    Trainer(TINY, pool, tmp_path).save()
+    Trainer(replace(TINY, steps=9), pool, tmp_path).load()
+    with pytest.raises(SystemExit, match=r"other values of \['smoothing'\].*--fresh"):
+        Trainer(replace(TINY, smoothing=0.0), pool, tmp_path).load()
+
+
+def test_training_never_looks_at_a_mask(tmp_path: Path, tokenizer: BertTokenizerFast):
+    blind: Any = Blind
+    pool = gather(TRAIN_SEED, 4, TINY.image_size, draw=blind)
+    trainer = Trainer(replace(TINY, match_from=0), pool, tmp_path)
+    losses = trainer.advance()
+    assert set(losses) == {"tags", "contrast", "match", "right"}
+    assert 0 <= accuracies(trainer.mean, pool, tokenizer)["match_accuracy"] <= 1
+
+
+def test_pool_on_disk_is_the_pool_in_memory_and_is_drawn_once(tmp_path: Path, pool: Pool):
+    on_disk = open_pool(tmp_path / "pool", TRAIN_SEED, 8, TINY.image_size, workers=1)
+    assert np.array_equal(on_disk.images, pool.images)
+    assert (on_disk.things, on_disk.stuff, on_disk.captions) == (pool.things, pool.stuff, pool.captions)
+    before = (tmp_path / "pool" / "images.npy").stat().st_mtime_ns
+    open_pool(tmp_path / "pool", TRAIN_SEED, 8, TINY.image_size, workers=1)
+    assert (tmp_path / "pool" / "images.npy").stat().st_mtime_ns == before
+
+
+def test_tag_loss_wants_every_patch_explained_by_present_names_and_every_present_name_shown():
+    present = torch.tensor([[True, True, False]])
+    good = torch.tensor([[[9.0, 0, 0]] * 20 + [[0, 9.0, 0]] * 12])
+    one_missing = torch.tensor([[[9.0, 0, 0]] * 32])
+    absent_shown = torch.tensor([[[9.0, 0, 0]] * 20 + [[0, 9.0, 0]] * 10 + [[0, 0, 9.0]] * 2])
+    flat = torch.zeros(1, 32, 3)
+    values = [tag_loss(logits, present).item() for logits in (good, one_missing, absent_shown, flat)]
+    assert values[0] < 0.01
+    assert all(value > 0.5 for value in values[1:])
+    assert tag_loss(flat, present).item() == pytest.approx(
+        (2 * np.log(3) + np.log(3 / 2)) / 2 - np.log(2 / 3), abs=1e-5
+    )
+
+
+def test_contrast_leaves_out_texts_that_are_true_too():
+    """Text 0 (dog) is true of image 1 (dog, cat); text 1 is not true of image 0."""
+    present = torch.tensor([[True, False], [True, True]])
+    image, text = torch.eye(2), torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    logits = image @ text.T
+    rows = -torch.stack([logits[0].log_softmax(0)[0], torch.tensor(0.0)]).mean()
+    columns = -torch.stack([torch.tensor(0.0), logits[:, 1].log_softmax(0)[1]]).mean()
+    assert contrast_loss(image, text, present, 1.0).item() == pytest.approx(((rows + columns) / 2).item(), abs=1e-6)
+
+
+def test_schedule_ramps_up_and_ends_at_nothing():
+    config = TrainConfig(steps=1000, warmup=100)
+    assert schedule(0, config) == pytest.approx(0.01)
+    assert schedule(500, config) == pytest.approx(0.5)
+    assert schedule(1000, config) == pytest.approx(0.0)
+    assert config.kept(849) == 98
+    assert config.kept(850) == 196
+
+
+def test_probe_scores_a_map_by_hand():
+    maps = torch.tensor([[[1.0, 0.1], [0.1, 0.0]], [[0.0, 0.0], [0.0, 5.0]]])[None, None]  # layer head name p p
+    guess = guesses(maps, [3, 7])
+    assert guess[1, 0, 0].tolist() == [[3, 0], [0, 7]]
+    confusion = np.array([[2, 1], [0, 1]])[None, None, None]
+    assert mean_iou(confusion).item() == pytest.approx((2 / 3 + 1 / 2) / 2)
+
+
+def test_seeds_are_three_and_the_held_out_one_is_not_used():
+    assert len({TRAIN_SEED, TUNE_SEED, HELD_OUT_SEED}) == 3
+    sources = Path(__file__).parent.parent.joinpath("training").glob("*.py")
+    assert sum("HELD_OUT_SEED" in path.read_text() for path in sources) == 1  # config.py, which names it
+
+
+def test_card_needs_nothing_but_the_log(tmp_path: Path, tokenizer: BertTokenizerFast):
+    export(MiniBlip(TINY), tokenizer, TINY, tmp_path / "mini")
+    watched = '"match_accuracy": 0.9, "gradcam": {"layer": 0, "head": 1, "miou": 0.5}'
+    (tmp_path / "log.jsonl").write_text(
+        f'{{"step": 2, "seconds": 60, "tags": 1.0}}\n{{"step": 6, "seconds": 120, {watched}}}\n'
+    )
+    write_card(tmp_path / "mini", TINY, tmp_path / "log.jsonl")
+    card = SimpleNamespace(**json.loads((tmp_path / "mini" / "card.json").read_text()))
+    assert (card.step, card.minutes, card.match_accuracy) == (6, 2.0, 0.9)
+    assert "0.900" in (tmp_path / "mini" / "README.md").read_text()
