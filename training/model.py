@@ -26,7 +26,7 @@ class Trainee(nn.Module):
     tagger: nn.Linear  # class logits per patch; used in training only
 
     def see(
-        self, pixels: Float[Tensor, "b 3 s s"], keep: Int[Tensor, "b kept"] | None
+        self, pixels: Float[Tensor, "b 3 s s"], keep: Int[Tensor, "b kept"] | None = None
     ) -> Float[Tensor, "b 1+kept width"]:
         """Image tokens, [CLS] first; of the patches only those in ``keep``, or all."""
         raise NotImplementedError

@@ -8,6 +8,7 @@ import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ Photo = str | Path | Image.Image | np.ndarray
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
 """What counts as a photo in a folder, in any case of letters."""
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""What Pillow may open: pictures of pixels. Others, such as EPS, would start a program."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""What Pillow may open, if it can: pictures of pixels. Others, such as EPS, would start a program."""
 
 MAX_PIXELS = 150_000_000
 """Larger pictures are refused by their header, before anything is decoded."""
@@ -137,7 +138,7 @@ def _from_file(path: Path) -> RGB:
             raise InputError(f"{name} is no regular file; a picture file is wanted")
         if path.stat().st_size == 0:
             raise InputError(f"{name} is empty; fetch or save it again")
-        with _no_warnings(), Image.open(path, formats=FORMATS) as image:
+        with _no_warnings(), Image.open(path, formats=_formats()) as image:
             return _decode(image, name)
     except UnidentifiedImageError as error:
         raise InputError(f"{name} is no picture; a JPEG, PNG, WebP, TIFF, BMP or GIF file is wanted") from error
@@ -147,6 +148,12 @@ def _from_file(path: Path) -> RGB:
         raise InputError(f"{name} may not be read; check its permissions") from error
     except _DAMAGE as error:  # opening a damaged file, or a path the system does not take
         raise InputError(f"{name} cannot be read ({_reason(error)}); check the path and the file") from error
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()  # Pillow's plugins register themselves; which ones it has depends on its version and build
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _decode(image: Image.Image, name: str) -> RGB:

@@ -29,8 +29,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Put ``content`` into the file as UTF-8, as ``write_bytes`` does."""
-    write_bytes(path, content.encode("utf-8"))
+    """Put ``content`` into the file as UTF-8, as ``write_bytes`` does; what it cannot hold is escaped, as in JSON."""
+    write_bytes(path, content.encode("utf-8", errors="backslashreplace"))
 
 
 def save_png(path: Path, image: Image.Image) -> None:

@@ -50,13 +50,13 @@ def ablation(vlm: VLM, config: Config, scenes: Iterable[Scene], task: Task) -> d
         image = torch.from_numpy(scene.image)
         for step, maps, settings in _steps(vlm, task.config(config), scene, task.classes(scene)):
             labels, _ = refine(maps, image.to(maps.device), settings)
-            pooled[step] += confusion(scene, task, labels.cpu())
+            pooled[step] += confusion(scene, task, labels.cpu(), background=not task.stuff)
     return pooled
 
 
-def confusion(scene: Scene, task: Task, labels: Tensor) -> Confusion:
+def confusion(scene: Scene, task: Task, labels: Tensor, background: bool) -> Confusion:
     """Return the confusion of a label map whose labels index the scene's true classes, behind a background if any."""
-    names = task.classes(scene) if task.stuff else (BACKGROUND, *task.classes(scene))
+    names = (BACKGROUND, *task.classes(scene)) if background else task.classes(scene)
     index = torch.tensor([CLASSES.index(name) for name in names])
     return Confusion.of(task.truth(scene).numpy(), index[labels.long()].numpy(), len(CLASSES))
 

@@ -1,6 +1,5 @@
-"""Vision-language models by name. A new family is a file and a line in ``FAMILIES``, a checkpoint a line in ``MODELS``."""
+"""Vision-language models by name. A new family is a file and a line in ``FAMILIES``, a checkpoint one in ``MODELS``."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from pnp_ovss.errors import ModelError
 from pnp_ovss.mini import CHECKPOINTS
 from pnp_ovss.vlm.base import VLM
 from pnp_ovss.vlm.blip import Blip
-from pnp_ovss.vlm.hub import Checkpoint, resolve
+from pnp_ovss.vlm.hub import Checkpoint, one_line, resolve
+from pnp_ovss.vlm.loading import read_json
 
 __all__ = ["FAMILIES", "MODELS", "VLM", "Model", "load_vlm"]
 
@@ -65,16 +65,11 @@ def load_vlm(name: str | Path, device: str = "auto", dtype: str = "auto", revisi
     Raises: ModelError if it cannot be found, fetched, read or used.
     """
     checkpoint = find(name, revision)
-    path = checkpoint.folder / "config.json"
-    try:
-        architectures = json.loads(path.read_text(encoding="utf-8")).get("architectures") or ["none"]
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(
-            f"{name}: config.json cannot be read; a folder in the Hugging Face layout is wanted"
-        ) from error
+    listed = read_json(checkpoint.folder / "config.json", str(name)).get("architectures")
+    architectures = [str(item) for item in listed] if isinstance(listed, list) and listed else [str(listed)]
     family = next((FAMILIES[a] for a in architectures if a in FAMILIES), None)
     if family is None:
-        raise ModelError(f"{name}: its architecture is {architectures[0]}; one of {', '.join(FAMILIES)} is wanted")
+        raise ModelError(f"{name}: its architecture is {one_line(architectures[0])}; {' or '.join(FAMILIES)} is wanted")
     target = _device(device)
     return family(checkpoint.folder, checkpoint.name, checkpoint.revision, target, _dtype(dtype, target))
 

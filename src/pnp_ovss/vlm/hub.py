@@ -1,10 +1,22 @@
 """From a model's name to a folder on this machine: a local folder as it is, a hub repository through its cache."""
 
 import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import constants, errors, hf_hub_download
+from huggingface_hub import (
+    constants,
+    errors,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
+from huggingface_hub import logging as hub_logging
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -27,8 +39,8 @@ SIDE_FILES = (
     "special_tokens_map.json",
     "vocab.txt",
 )
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""In the order of preference; several repositories hold only the second."""
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""In the order of preference; several repositories hold only ``.bin``. An index names the parts of weights in parts."""
 
 
 @dataclass(frozen=True)
@@ -46,72 +58,186 @@ def resolve(source: str | Path, name: str, revision: str | None = None) -> Check
 
     Raises: ModelError if it is neither, cannot be reached, or holds no weights.
     """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
+    try:
+        folder = Path(source).expanduser()
+        is_folder = str(source) != "" and folder.is_dir()
+    except (OSError, RuntimeError, ValueError):  # ~nobody, a NUL, a name too long for the file system
+        is_folder = False
+    if is_folder:
+        if revision is not None:
+            raise ModelError(
+                f"{name} is a local folder and has no revision {revision!r}; leave the revision out, or give a hub id"
+            )
         return Checkpoint(folder, name, _fingerprint(folder, name))
     if isinstance(source, Path) or str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
         raise ModelError(
             f"no model {name!r}: neither a short name, nor a folder, nor a hub id such as owner/model; "
             "`pnp-ovss models` lists the short names"
         )
-    return _fetch(source, name, revision)
+    with _quiet():
+        return _fetch(source, name, revision)
+
+
+def weight_files(folder: Path, name: str) -> list[Path]:
+    """Return the file that holds a folder's weights, or all of them where they come in parts.
+
+    Raises: ModelError if there is none, or an index is broken or names a file that is not in the folder.
+    """
+    for file in WEIGHTS:
+        if (folder / file).is_file():
+            found = [folder / part for part in parts(folder / file, name)]
+            absent = [path.name for path in found if not path.is_file()]
+            if absent:
+                raise ModelError(f"{name}: {absent[0]!r} is not in the folder, but {file} asks for it; fetch it again")
+            return found
+    raise ModelError(f"{name}: the folder holds no weights; model.safetensors or pytorch_model.bin is wanted")
+
+
+def parts(weights: Path, name: str) -> list[str]:
+    """Return the file's own name, or those that it lists where it is an index.
+
+    Raises: ModelError if the index cannot be read or reaches out of its folder.
+    """
+    if weights.suffix != ".json":
+        return [weights.name]
+    kind = Path(weights.name.removesuffix(".index.json")).suffix
+    try:
+        listed = sorted(set(json.loads(weights.read_text(encoding="utf-8"))["weight_map"].values()))
+        broken = not listed or any(Path(part).name != part or not part.endswith(kind) for part in listed)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        broken = True
+    if broken:
+        raise ModelError(f"{name}: {weights.name} does not list the files of the weights; fetch the checkpoint again")
+    return listed
 
 
 def _fetch(repository: str, name: str, revision: str | None) -> Checkpoint:
-    config = _download(repository, "config.json", revision, name)
+    """Bring the repository's files into the cache where they are not there yet, all from one commit.
+
+    The weights come last, and the branch moves on after them: a download that stops leaves the cache as it was.
+    """
+    commit, trouble = _commit(repository, name, revision)
+    online = trouble is None
+    config = _file(repository, "config.json", commit, name, online)
+    for file in SIDE_FILES:
+        _file(repository, file, commit, name, online)
+    weights = next((path for file in WEIGHTS if (path := _cached(repository, file, commit))), None) or next(
+        (path for file in WEIGHTS if (path := _file(repository, file, commit, name, online))), None
+    )
+    listed = parts(weights, name) if weights else []
+    complete = bool(listed) and all(_file(repository, part, commit, name, online) for part in listed)
+    if trouble and not complete:
+        raise trouble
     if config is None:
         raise ModelError(f"{name}: the repository {repository} has no config.json; a transformers checkpoint is wanted")
-    commit = config.parent.name  # all files from one commit, though the repository may move on meanwhile
-    for file in SIDE_FILES:
-        _download(repository, file, commit, name)
-    if not any(_download(repository, file, commit, name) for file in WEIGHTS):
-        raise ModelError(f"{name}: the repository {repository} holds neither {' nor '.join(WEIGHTS)}")
+    if not complete:
+        raise ModelError(
+            f"{name}: the repository {repository} lacks its weights; model.safetensors or pytorch_model.bin is wanted"
+        )
+    if online and _cached(repository, "config.json", revision) != config:
+        with suppress(ModelError):
+            _download(repository, "config.json", revision, name)  # held already: the cache notes the branch's commit
     return Checkpoint(config.parent, name, commit)
 
 
+def _commit(repository: str, name: str, revision: str | None) -> tuple[str, ModelError | None]:
+    """Return the commit of a revision as the hub has it, or as the cache has it and why the hub could not be asked."""
+    try:
+        known = _cached(repository, "config.json", revision)
+        if constants.HF_HUB_OFFLINE:
+            trouble = ModelError(
+                f"{name}: not in the cache, or not all of it, and HF_HUB_OFFLINE is set; fetch it once without it, or "
+                "give a local folder"
+            )
+        else:
+            commit = get_hf_file_metadata(hf_hub_url(repository, "config.json", revision=revision)).commit_hash
+            if commit is not None:
+                return commit, None
+            trouble = ModelError(f"{name}: what answers in place of the hub is none; check HF_ENDPOINT and the proxy")
+    except HFValidationError as error:
+        raise ModelError(f"no model {name!r}: that is no hub id; `pnp-ovss models` lists the short names") from error
+    except EntryNotFoundError as error:
+        raise ModelError(
+            f"{name}: the repository {repository} has no config.json; a transformers checkpoint is wanted"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(
+            f"{name}: the repository {repository} has no revision {revision!r}; give one of its branches, tags or "
+            "commits, or none"
+        ) from error
+    except (NETWORK_ERROR, OSError) as error:
+        trouble = _trouble(error, repository, name, "config.json")
+        trouble.__cause__ = error
+    if known is None:
+        raise trouble
+    return known.parent.name, trouble
+
+
+def _file(repository: str, file: str, commit: str, name: str, online: bool) -> Path | None:
+    """Return the file's place in the cache, fetching it if need be, or None if the repository has no such file."""
+    found = try_to_load_from_cache(repository, file, revision=commit)
+    if isinstance(found, str):
+        return Path(found)
+    if found is not None or not online:  # not None: the cache knows that the repository has none
+        return None
+    return _download(repository, file, commit, name)
+
+
+def _cached(repository: str, file: str, revision: str | None) -> Path | None:
+    found = try_to_load_from_cache(repository, file, revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
 def _download(repository: str, file: str, revision: str | None, name: str) -> Path | None:
-    """Return the file's place in the cache, or None if the repository has no such file."""
-    offline = constants.HF_HUB_OFFLINE
     try:
         return Path(hf_hub_download(repository, file, revision=revision))
     except LocalEntryNotFoundError as error:  # also an EntryNotFoundError, so it comes first
-        if not offline:
-            raise ModelError(
-                f"{name}: the hub cannot be reached and {file} is not in the cache; connect once, or give a "
-                "local folder"
-            ) from error
-        if file == "config.json":
-            raise ModelError(
-                f"{name}: not in the cache, and HF_HUB_OFFLINE is set; fetch it once without it, or give a local folder"
-            ) from error
-        return None
+        raise _trouble(error.__cause__ or error, repository, name, file) from error
     except EntryNotFoundError:
         return None
-    except GatedRepoError as error:
-        raise ModelError(
-            f"{name}: the repository {repository} is gated; accept its terms on its page and set HF_TOKEN"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise ModelError(f"{name}: the repository {repository} has no revision {revision!r}") from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(
-            f"{name}: the hub has no repository {repository}, or it is private; check the spelling, or set HF_TOKEN"
-        ) from error
-    except HFValidationError as error:
-        raise ModelError(f"no model {name!r}: that is no hub id; `pnp-ovss models` lists the short names") from error
-    except (HfHubHTTPError, NETWORK_ERROR, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"{name}: fetching {file} failed ({reason}); try again, it goes on where it stopped"
-        ) from error
+    except (NETWORK_ERROR, OSError, RuntimeError, ValueError) as error:
+        raise _trouble(error, repository, name, file) from error
+
+
+def _trouble(error: BaseException, repository: str, name: str, file: str) -> ModelError:
+    """Return the line that says why the hub did not give the file."""
+    if isinstance(error, GatedRepoError):
+        text = f"the repository {repository} is gated; accept its terms on its page and set HF_TOKEN"
+    elif isinstance(error, RepositoryNotFoundError):
+        text = (
+            f"neither a folder here nor a repository of the hub ({repository}), or a private one; check the spelling, "
+            "or set HF_TOKEN"
+        )
+    elif isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+        text = f"the hub refuses access to {repository} ({error.response.status_code}); check HF_TOKEN"
+    elif isinstance(error, HfHubHTTPError):
+        text = f"the hub answers {error.response.status_code} for {file} of {repository}; try again later"
+    else:
+        text = f"fetching {file} of {repository} failed ({one_line(error)}); check connection and disk, then try again"
+    return ModelError(f"{name}: {text}")
 
 
 def _fingerprint(folder: Path, name: str) -> str:
     config = folder / "config.json"
     if not config.is_file():
         raise ModelError(f"{name}: the folder holds no config.json; a checkpoint in the Hugging Face layout is wanted")
-    sizes = [f"{path.name} {path.stat().st_size}" for file in WEIGHTS if (path := folder / file).is_file()]
-    if not sizes:
-        raise ModelError(f"{name}: the folder holds neither {' nor '.join(WEIGHTS)}")
+    sizes = [f"{path.name} {path.stat().st_size}" for path in weight_files(folder, name)]
     digest = hashlib.sha256(config.read_bytes() + "\n".join(sizes).encode())
     return f"local-{digest.hexdigest()[:12]}"
+
+
+def one_line(error: object) -> str:
+    """Return an error's text, or its kind where it has none, as one line of printable characters, 200 at most."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return "".join(character for character in text if character.isprintable())[:200]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the hub client's warnings off the screen; what matters in them becomes a ModelError. Its bars stay."""
+    verbosity = hub_logging.get_verbosity()
+    hub_logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        hub_logging.set_verbosity(verbosity)

@@ -1,0 +1,191 @@
+"""A benchmark: photos, the truth about them, and what the values in its mask files mean."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from pnp_ovss.errors import InputError
+from pnp_ovss.images import FORMATS, shown
+from pnp_ovss.types import BACKGROUND
+
+IGNORE = 255
+"""Label of pixels that count nowhere: the void of the truth."""
+UNKNOWN = -1
+"""In a table from values to labels: a value that the data set does not have."""
+MOST_CLASSES = 254
+
+Faults = tuple[tuple[str, str], ...]
+"""Samples that are not scored although they are listed: key, and why in one line."""
+NO_FAULT: Faults = ()
+
+Mask = Callable[[], Int[np.ndarray, "h w"]]
+"""Reads or paints a truth mask, with the values of the data set's own files.
+
+Raises: InputError if that cannot be done."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A photo by its key, and its mask, read when asked for."""
+
+    key: str
+    image: Path
+    mask: Mask
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Photos with truth. Labels: 0 is the background, or no class at all; the n-th class is n; 255 is ``IGNORE``."""
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    """Official names in official order, without the background."""
+    background: bool
+    """Whether "background" is a class of its own that is scored."""
+    samples: tuple[Sample, ...]
+    to_label: Int[np.ndarray, " value"]
+    """Value in a mask file -> label; ``UNKNOWN`` where the data set has no such value."""
+    words: str
+    """The class list, whose vocabularies are the files ``<words>.<vocabulary>.txt``."""
+    layout: str
+    """Where the truth came from, in words."""
+    faults: Faults = NO_FAULT
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.classes) <= MOST_CLASSES:
+            raise InputError(f"{self.name} has {len(self.classes)} classes; 1 to {MOST_CLASSES} can be scored")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Name of every label from 0 on."""
+        return (BACKGROUND if self.background else "no class", *self.classes)
+
+    def truth(self, sample: Sample) -> UInt8[np.ndarray, "h w"]:
+        """Return the sample's truth as labels, ``IGNORE`` where nothing is asked.
+
+        Raises: InputError if the mask cannot be read or holds a value that is no label.
+        """
+        return translate(sample.mask(), self.to_label, f"the truth of {sample.key}")
+
+
+def translate(mask: Int[np.ndarray, "h w"], table: Int[np.ndarray, " value"], what: str) -> UInt8[np.ndarray, "h w"]:
+    """Return ``table[mask]``.
+
+    Raises: InputError naming the values that the table does not have.
+    """
+    least, most = (int(mask.min()), int(mask.max())) if mask.size else (0, 0)
+    if least >= 0 and most < len(table):
+        labels = table[mask]
+        if not (labels == UNKNOWN).any():
+            return np.asarray(labels, dtype=np.uint8)
+    known = np.flatnonzero(table != UNKNOWN)
+    strange = [value for value in np.unique(mask).tolist() if value not in known]
+    raise InputError(
+        f"{what} holds the unknown label id {', '.join(map(str, strange[:5]))}; the ids of its data set, from "
+        f"{known[0]} to {known[-1]}, are wanted: check that file and data set fit"
+    )
+
+
+def table(to_label: dict[int, int], size: int = 256) -> Int[np.ndarray, " value"]:
+    """Return a table from values to labels, ``UNKNOWN`` for those left out."""
+    filled = np.full(size, UNKNOWN, dtype=np.int16)
+    filled[list(to_label)] = list(to_label.values())
+    return filled
+
+
+def read_values(path: Path) -> Int[np.ndarray, "h w"]:
+    """Return the values of a mask file with one channel, palette pictures as their indices.
+
+    Raises: InputError if there is no such file, it is damaged, or it has several channels.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            picture.load()
+            values = np.asarray(picture)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no mask {shown(path)}; check the data set's folder") from error
+    except Exception as error:  # Pillow's decoders raise whatever they stumble over
+        raise InputError(f"the mask {shown(path)} is cut short or damaged; fetch it again") from error
+    if values.ndim != 2:
+        raise InputError(f"the mask {shown(path)} has mode {picture.mode}; one channel of label ids is wanted")
+    return values.astype(np.int32)
+
+
+def from_file(path: Path) -> Mask:
+    """Return what reads this mask file."""
+    return partial(read_values, path)
+
+
+def pairs(root: Path, source: str) -> tuple[Sample, ...] | None:
+    """Return the samples of a folder with ``images/`` and ``masks/``, matched by name; None if it is no such folder.
+
+    A photo without a mask is a sample all the same: reading it tells what is missing.
+    """
+    images, masks = root / "images", root / "masks"
+    if not (images.is_dir() and masks.is_dir()):
+        return None
+    found = [path for path in sorted(images.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
+    if not found:
+        raise InputError(f"{shown(images)} holds no photo; {source}")
+    return tuple(Sample(path.stem, path, from_file(masks / f"{path.stem}.png")) for path in found)
+
+
+def read_split(path: Path, source: str) -> tuple[tuple[str, ...], Faults]:
+    """Return the keys listed in a split file, each once, and a fault for each that is listed again.
+
+    Raises: InputError if the file is missing or lists nothing.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the split file {shown(path)} is missing or cannot be read; {source}") from error
+    keys = [line.split()[0].removesuffix(".jpg") for line in lines if line.strip()]
+    if not keys:
+        raise InputError(f"the split file {shown(path)} lists no image; {source}")
+    return once(keys, shown(path))
+
+
+def once(keys: Sequence[str], where: str) -> tuple[tuple[str, ...], Faults]:
+    """Return each key once, in order, and a fault for each that is there several times."""
+    counts = Counter(keys)
+    faults = [
+        (key, f"{key} is listed twice in {where}; it is scored once") for key in counts.elements() if counts[key] > 1
+    ]
+    return tuple(counts), tuple(dict.fromkeys(faults))
+
+
+def read_json(path: Path, wanted: Sequence[str], source: str) -> dict[str, Any]:
+    """Return the object in a JSON file of annotations, which has the entries ``wanted``.
+
+    Raises: InputError if the file is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"the annotations {shown(path)} are missing; {source}") from error
+    except ValueError as error:
+        raise InputError(f"the annotations {shown(path)} are cut short or damaged; fetch them again") from error
+    if not isinstance(content, dict) or not content.keys() >= set(wanted):
+        raise InputError(f"the annotations {shown(path)} lack {' or '.join(wanted)}; {source}")
+    return content
+
+
+def first_folder(root: Path, candidates: Iterable[str], source: str) -> Path:
+    """Return the first of these folders below ``root`` that exists.
+
+    Raises: InputError naming them if none does.
+    """
+    tried = [root / name for name in candidates]
+    found = next((path for path in tried if path.is_dir()), None)
+    if found is None:
+        raise InputError(f"there is no folder {' or '.join(shown(path) for path in tried)}; {source}")
+    return found

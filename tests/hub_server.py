@@ -1,0 +1,140 @@
+"""A hub on the loopback address: as much of its file protocol as ``huggingface_hub`` asks for, and its failures."""
+
+import hashlib
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote
+
+RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+
+
+@dataclass
+class Repository:
+    """The files of one repository, all at one commit, which is also the branch ``main``."""
+
+    folder: Path
+    commit: str = "a" * 40
+    refusal: tuple[int, str] | None = None
+    """Status and ``X-Error-Code`` for every request, as of a gated repository."""
+    cut: set[str] = field(default_factory=set)
+    """Files whose body stops half-way; what is asked of them after that is answered with 503."""
+    failing: bool = False
+    """Answer every request with 503."""
+
+
+@dataclass
+class Hub:
+    """The repositories by id, and what was asked for: ``(method, repository, revision, file)``."""
+
+    url: str = ""
+    repositories: dict[str, Repository] = field(default_factory=dict)
+    requests: list[tuple[str, str, str, str]] = field(default_factory=list)
+    strays: list[str] = field(default_factory=list)
+    """Requests for anything but a repository's file."""
+    tokens: set[str | None] = field(default_factory=set)
+
+    def count(self, method: str) -> int:
+        """Return the number of requests with this method."""
+        return sum(request[0] == method for request in self.requests)
+
+    def fetched(self) -> list[str]:
+        """Return the names of the files whose content was asked for."""
+        return [file for method, _, _, file in self.requests if method == "GET"]
+
+    def forget(self) -> None:
+        """Start counting again."""
+        self.requests.clear()
+
+
+@contextmanager
+def serve() -> Iterator[Hub]:
+    """Serve an empty hub until the block ends."""
+    hub = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 5
+
+        def do_HEAD(self) -> None:
+            self._answer()
+
+        def do_GET(self) -> None:
+            self._answer()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def _answer(self) -> None:
+            found = RESOLVE.fullmatch(unquote(self.path.split("?")[0]))
+            if found is None:
+                hub.strays.append(f"{self.command} {self.path}")
+                return self._error(HTTPStatus.NOT_FOUND, None)
+            name, revision, file = found.groups()
+            hub.requests.append((self.command, name, revision, file))
+            hub.tokens.add(self.headers["Authorization"])
+            repository = hub.repositories.get(name)
+            if repository is None:
+                return self._error(HTTPStatus.NOT_FOUND, "RepoNotFound")
+            if repository.refusal:
+                return self._error(*repository.refusal)
+            if repository.failing:
+                return self._error(HTTPStatus.SERVICE_UNAVAILABLE, None)
+            if revision not in ("main", repository.commit):
+                return self._error(HTTPStatus.NOT_FOUND, "RevisionNotFound")
+            path = repository.folder / file
+            if not path.is_file():
+                return self._error(HTTPStatus.NOT_FOUND, "EntryNotFound", repository.commit)
+            return self._file(repository, path, file)
+
+        def _file(self, repository: Repository, path: Path, file: str) -> None:
+            content = path.read_bytes()
+            asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+            start = int(asked[1]) if asked else 0
+            self.send_response(HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK)
+            if asked:
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            self.send_header("X-Repo-Commit", repository.commit)
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.send_header("X-Linked-Size", str(len(content)))
+            self.send_header("Content-Length", str(len(content) - start))
+            self.end_headers()
+            if self.command == "HEAD":
+                return
+            if file in repository.cut:
+                self.wfile.write(content[start : (start + len(content)) // 2])
+                repository.failing = True
+                self.close_connection = True
+                return
+            self.wfile.write(content[start:])
+
+        def _error(self, status: int, code: str | None, commit: str | None = None) -> None:
+            body = b"" if self.command == "HEAD" else b'{"error": "as asked"}'
+            self.send_response(status)
+            if code:
+                self.send_header("X-Error-Code", code)
+                self.send_header("X-Error-Message", f"{code}, as asked")
+            if commit:
+                self.send_header("X-Repo-Commit", commit)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = False  # so that server_close waits for them, and none outlives the test
+        request_queue_size = 32
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        hub.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield hub
+        finally:
+            server.shutdown()
+            thread.join()

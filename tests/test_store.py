@@ -1,0 +1,99 @@
+"""Files are whole or not there."""
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pnp_ovss import InputError, store
+from pnp_ovss.store import check_folder, save_png, write_bytes, write_text
+
+
+def test_folders_are_made_and_nothing_else_is_left(tmp_path):
+    write_bytes(tmp_path / "new" / "deep" / "file.bin", b"\x00\x01")
+    assert (tmp_path / "new/deep/file.bin").read_bytes() == b"\x00\x01"
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "deep", "file.bin"]
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    write_text(tmp_path / "file.txt", "a long first content")
+    write_text(tmp_path / "file.txt", "naïve 犬")
+    assert (tmp_path / "file.txt").read_text(encoding="utf-8") == "naïve 犬"
+
+
+def test_what_utf_8_cannot_hold_is_escaped(tmp_path):
+    write_text(tmp_path / "file.txt", "\udc80")
+    assert (tmp_path / "file.txt").read_text(encoding="utf-8") == "\\udc80"
+
+
+def test_a_picture_comes_back_as_it_was(tmp_path):
+    save_png(tmp_path / "picture.png", Image.new("RGB", (3, 2), (1, 2, 3)))
+    with Image.open(tmp_path / "picture.png") as image:
+        assert (image.format, image.size, image.getpixel((2, 1))) == ("PNG", (3, 2), (1, 2, 3))
+
+
+def test_the_file_has_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "usual").touch()
+    write_bytes(tmp_path / "ours", b"")
+    assert os.stat(tmp_path / "ours").st_mode == os.stat(tmp_path / "usual").st_mode
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("step", ["write", "replace"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside(tmp_path, monkeypatch, fault, step):
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+
+    class Full:
+        def __init__(self, *arguments):
+            self.file = open(*arguments)  # noqa: SIM115
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *told):
+            self.file.close()
+
+        def write(self, content):
+            self.file.write(content[:1])
+            raise fault
+
+    def refuse(source, target):
+        raise fault
+
+    if step == "write":
+        monkeypatch.setattr(store, "open", Full, raising=False)
+    else:
+        monkeypatch.setattr(store.os, "replace", refuse)
+    with pytest.raises(InputError if isinstance(fault, OSError) else KeyboardInterrupt) as refusal:
+        write_text(path, "new")
+    if isinstance(fault, OSError):
+        told = f"{path} cannot be written (no space left on device); choose another place or make room"
+        assert str(refusal.value) == told
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_a_long_name_can_be_written(tmp_path):
+    write_text(tmp_path / ("n" * 255), "whole")
+    assert (tmp_path / ("n" * 255)).read_text() == "whole"
+
+
+@pytest.mark.parametrize("place", ["file/out", "file", "folder/../file/out"])
+def test_a_folder_that_cannot_be_is_told(tmp_path, place):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError) as refusal:
+        check_folder(tmp_path / place)
+    told = f"the folder {tmp_path / place} cannot be written (not a directory); give another one with --out"
+    assert str(refusal.value) == told
+    with pytest.raises(InputError, match="cannot be written"):
+        write_text(tmp_path / place / "name", "content")
+
+
+def test_checking_a_folder_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path, tmp_path / "not/there/yet", Path("also/not"), Path(".")):
+        check_folder(folder)
+    assert os.listdir(tmp_path) == []
