@@ -20,10 +20,14 @@ class Repository:
 
     folder: Path
     commit: str = "a" * 40
+    """Empty: answers lack the header that names it, as those of a server that is no hub."""
     refusal: tuple[int, str] | None = None
     """Status and ``X-Error-Code`` for every request, as of a gated repository."""
     cut: set[str] = field(default_factory=set)
-    """Files whose body stops half-way; what is asked of them after that is answered with 503."""
+    """Files whose body stops half-way, once; the repository fails from then on, unless it ``stays_up``."""
+    stays_up: bool = False
+    short: set[str] = field(default_factory=set)
+    """Files whose content is shorter than the first answer about them said."""
     failing: bool = False
     """Answer every request with 503."""
 
@@ -94,12 +98,15 @@ def serve() -> Iterator[Hub]:
 
         def _file(self, repository: Repository, path: Path, file: str) -> None:
             content = path.read_bytes()
+            if self.command == "GET" and file in repository.short:
+                content = content[:-1]
             asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
             start = int(asked[1]) if asked else 0
             self.send_response(HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK)
             if asked:
                 self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-            self.send_header("X-Repo-Commit", repository.commit)
+            if repository.commit:
+                self.send_header("X-Repo-Commit", repository.commit)
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
             self.send_header("X-Linked-Size", str(len(content)))
             self.send_header("Content-Length", str(len(content) - start))
@@ -108,7 +115,8 @@ def serve() -> Iterator[Hub]:
                 return
             if file in repository.cut:
                 self.wfile.write(content[start : (start + len(content)) // 2])
-                repository.failing = True
+                repository.cut.remove(file)
+                repository.failing = not repository.stays_up
                 self.close_connection = True
                 return
             self.wfile.write(content[start:])

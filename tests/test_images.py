@@ -231,7 +231,7 @@ def test_an_empty_pil_image_is_refused():
 @pytest.fixture(scope="module")
 def wholes() -> dict[str, bytes]:
     noise, files = Image.effect_noise((24, 24), 90).convert("RGB"), {}
-    for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "PPM"):
+    for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "PPM", "AVIF"):
         buffer = io.BytesIO()
         noise.save(buffer, format=kind)
         files[kind] = buffer.getvalue()

@@ -33,6 +33,7 @@ TINY = TrainConfig(
     batch=4,
     warmup=2,
     match_from=2,
+    look_layers=(0,),
     log_every=2,
     watch_every=6,
     save_every=3,
@@ -224,7 +225,7 @@ def test_training_never_looks_at_a_mask(tmp_path: Path, tokenizer: BertTokenizer
     pool = gather(TRAIN_SEED, 4, TINY.image_size, draw=blind)
     trainer = Trainer(replace(TINY, match_from=0), pool, tmp_path)
     losses = trainer.advance()
-    assert set(losses) == {"tags", "contrast", "match", "right"}
+    assert set(losses) == {"tags", "contrast", "match", "right", "look"}
     assert 0 <= accuracies(trainer.mean, pool, tokenizer)["match_accuracy"] <= 1
 
 

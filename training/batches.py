@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from transformers import BertTokenizer
 
-from training.captions import NAMES, pair
+from training.captions import NAMES, Caption, pair
 from training.config import TrainConfig
 from training.pool import Pool
 
@@ -27,6 +27,7 @@ class Batch:
     tags: Bool[Tensor, "b name"]  # the classes of training.captions.NAMES that are present
     ids: Int[Tensor, "b text t"]  # true, almost true, true, almost true
     mask: Bool[Tensor, "b text t"]
+    said: Int[Tensor, "b text t"]  # which name of NAMES a token belongs to, -1 for none
     sentence_ids: Int[Tensor, "b t"]  # the scene's own caption, for the contrastive loss
     sentence_mask: Bool[Tensor, "b t"]
 
@@ -38,8 +39,9 @@ def make_batch(pool: Pool, tokenizer: BertTokenizer, config: TrainConfig, step: 
     rows = np.sort(rng.integers(len(pool), size=config.batch // config.shards))  # sorted: reads the file in order
     pixels = normalise(tint(rng, pool.images[rows]))
     kept = config.kept(step)
-    texts = [pair(rng, pool.things[k], pool.stuff[k], words) for k in rows for _ in range(PAIRS)]
-    ids, mask = tokens(tokenizer, [caption.text for two in texts for caption in two])
+    pairs = [pair(rng, pool.things[k], pool.stuff[k], words) for k in rows for _ in range(PAIRS)]
+    captions = [caption for two in pairs for caption in two]
+    ids, mask = tokens(tokenizer, [caption.text for caption in captions])
     sentence_ids, sentence_mask = tokens(tokenizer, [pool.captions[k] for k in rows])
     order = rng.random((len(rows), config.grid**2)).argsort(1)[:, :kept]
     return Batch(
@@ -48,6 +50,7 @@ def make_batch(pool: Pool, tokenizer: BertTokenizer, config: TrainConfig, step: 
         tags=tags(pool, rows),
         ids=ids.reshape(len(rows), 2 * PAIRS, -1),
         mask=mask.reshape(len(rows), 2 * PAIRS, -1),
+        said=names_of(tokenizer, ids, captions).reshape(len(rows), 2 * PAIRS, -1),
         sentence_ids=sentence_ids,
         sentence_mask=sentence_mask,
     )
@@ -57,6 +60,19 @@ def tokens(tokenizer: BertTokenizer, texts: list[str]) -> tuple[Int[Tensor, "tex
     """Token ids padded to the longest, and which of them are not padding."""
     coded = tokenizer(texts, padding=True, return_tensors="pt")
     return coded["input_ids"], coded["attention_mask"].bool()
+
+
+def names_of(tokenizer: BertTokenizer, ids: Int[Tensor, "text t"], captions: list[Caption]) -> Int[Tensor, "text t"]:
+    """For each token the number in NAMES of the name it is part of, -1 for other words."""
+    spelled = tokenizer(list(NAMES), add_special_tokens=False)["input_ids"]
+    result = np.full(tuple(ids.shape), -1)
+    for row, (line, caption) in enumerate(zip(ids.tolist(), captions, strict=True)):
+        for number in (NAMES.index(name) for name in caption.names):
+            wanted = spelled[number]
+            for at in range(len(line) - len(wanted) + 1):
+                if line[at : at + len(wanted)] == wanted:
+                    result[row, at : at + len(wanted)] = number
+    return torch.from_numpy(result)
 
 
 def tags(pool: Pool, rows: Int[np.ndarray, "b"]) -> Bool[Tensor, "b name"]:

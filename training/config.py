@@ -14,7 +14,7 @@ class TrainConfig:
     """The recipe of one mini checkpoint."""
 
     name: str = "mini-blip"  # row of training.model.MODELS
-    steps: int = 8000
+    steps: int = 3600
     seed: int = TRAIN_SEED
 
     image_size: int = 112  # pixels
@@ -42,6 +42,9 @@ class TrainConfig:
     contrast: float = 0.3  # weight of the contrastive loss
     temperature: float = 0.07
     tags: float = 3.0  # weight of the tag loss
+    look: float = 0.3  # weight of the look loss
+    look_layers: tuple[int, ...] = (0, 1, 2)  # of the text tower; in the last one only [ENC] has a say in the match
+    summary_every: int = 4  # only every so many steps the match may see the image's [CLS], which knows no places
 
     log_every: int = 50  # steps
     watch_every: int = 500  # steps between evaluations and exports

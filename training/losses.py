@@ -1,7 +1,7 @@
-"""The three losses. Each needs an image and words, nothing else."""
+"""The four losses. Each needs an image and words, nothing else."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,12 +20,39 @@ def total_loss(model: Trainee, batch: Batch, config: TrainConfig, step: int) -> 
     }
     loss = config.tags * parts["tags"] + config.contrast * parts["contrast"]
     if step >= config.match_from:
-        logits = model.match(seen, batch.ids, batch.mask).float()
+        shown = (seen if step % config.summary_every == 0 else seen[:, 1:]).detach()
+        attention: list[Tensor] = []
+        logits = model.match(shown, batch.ids, batch.mask, attention).float()
         truth = torch.arange(logits.shape[1]).remainder(2).eq(0).long().expand(len(logits), -1)
         parts["match"] = F.cross_entropy(logits.flatten(0, 1), truth.flatten(), label_smoothing=config.smoothing)
         parts["right"] = (logits.argmax(-1) == truth).float().mean()
-        loss = loss + parts["match"]
+        where = model.tagger(seen[:, 1:]).float().softmax(-1).detach()
+        parts["look"] = look_loss([attention[layer] for layer in config.look_layers], where, batch.said)
+        loss = loss + parts["match"] + config.look * parts["look"]
     return loss, {name: value.item() for name, value in parts.items()}
+
+
+def look_loss(
+    attention: list[Float[Tensor, "b head token seen"]],
+    where: Float[Tensor, "b patch name"],
+    said: Int[Tensor, "b text t"],
+) -> Float[Tensor, ""]:
+    """A name in a true caption looks where the tag head, taught by words alone, believes that name to be.
+
+    ``-log(sum over patches of attention * where)``, with the heads' mean attention. Names in wrong captions (every
+    second text) may look anywhere.
+    """
+    asked = said.clone()
+    asked[:, 1::2] = -1
+    b, token = (asked.flatten(1) >= 0).nonzero(as_tuple=True)
+    name = asked.flatten(1)[b, token]
+    target = where[b, :, name]  # (asked, patch)
+    losses = []
+    for weights in attention:
+        looks = weights.float().mean(1)[b, token, -where.shape[1] :]  # without [CLS], if it was there
+        found = (looks * target).sum(-1) / looks.sum(-1).clamp_min(1e-6)
+        losses.append(-found.clamp_min(1e-4).log().mean())
+    return torch.stack(losses).mean()
 
 
 def tag_loss(logits: Float[Tensor, "b patch name"], present: Bool[Tensor, "b name"]) -> Float[Tensor, ""]:

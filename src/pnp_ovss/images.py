@@ -42,7 +42,10 @@ UPRIGHT = {
 """What turns a picture upright, by the value of its EXIF orientation."""
 
 # What Pillow's decoders raise on a file that is cut short or damaged.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError),
+    *(RuntimeError, ArithmeticError, struct.error, zlib.error),
+)
 _warnings_lock = threading.Lock()
 
 

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         scene = draw(arguments.seed, index, arguments.scene_size)
         result = segmenter(scene.image, scene.things)
         guess = np.array([CLASSES.index(name) for name in result.classes])[result.labels]
-        truth = scene.things_mask()
+        truth = scene.things_mask().astype(np.int64)
         confusion = Confusion.of(truth, guess, len(CLASSES))
         pooled += confusion
         score, salience = f"mIoU {confusion.miou():.2f}", dict(zip(scene.things, result.salience, strict=True))

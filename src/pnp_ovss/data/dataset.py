@@ -13,8 +13,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.images import FORMATS, shown
-from pnp_ovss.types import BACKGROUND
+from pnp_ovss.images import FORMATS, read_image, shown
+from pnp_ovss.types import BACKGROUND, RGB
 
 IGNORE = 255
 """Label of pixels that count nowhere: the void of the truth."""
@@ -37,8 +37,16 @@ class Sample:
     """A photo by its key, and its mask, read when asked for."""
 
     key: str
-    image: Path
+    image: Path | Callable[[], RGB]
+    """The photo's file, or what draws it."""
     mask: Mask
+
+    def photo(self) -> RGB:
+        """Return the photo.
+
+        Raises: InputError if it cannot be read.
+        """
+        return read_image(self.image) if isinstance(self.image, Path) else self.image()
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,9 @@ class Dataset:
     def __post_init__(self) -> None:
         if not 0 < len(self.classes) <= MOST_CLASSES:
             raise InputError(f"{self.name} has {len(self.classes)} classes; 1 to {MOST_CLASSES} can be scored")
+        strange = next((s.key for s in self.samples if Path(s.key).name != s.key or s.key.startswith(".")), None)
+        if strange is not None:  # results are files named by their key
+            raise InputError(f"{self.name} lists the image {strange!r}; a plain file name is wanted")
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from pnp_ovss.data.dataset import IGNORE, NO_FAULT, Dataset, Sample, first_folder, from_file, pairs, read_split, table
 from pnp_ovss.data.vocabulary import class_names
 
-SOURCE = "fetch VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012 and give its folder VOCdevkit"
+SOURCE = "fetch VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012 and give its VOCdevkit"
 
 
 def voc21(root: Path, split: str | None = None) -> Dataset:

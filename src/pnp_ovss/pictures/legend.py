@@ -54,7 +54,7 @@ def legend(entries: Sequence[Entry], size: int, width: int | None = None, height
     return picture
 
 
-def rounded(width: int, height: int, radius: float) -> Image.Image:
+def rounded(width: int, height: int, radius: int) -> Image.Image:
     """Return the stencil of a rectangle with smooth round corners."""
     fine = 4
     stencil = Image.new("L", (fine * width, fine * height))

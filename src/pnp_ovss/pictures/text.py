@@ -1,6 +1,8 @@
 """Lettering: names and numbers as they are drawn into pictures."""
 
+import math
 import unicodedata
+from bisect import bisect_right
 from functools import cache
 
 from PIL import ImageFont
@@ -36,15 +38,16 @@ def legible(name: str, otherwise: str) -> str:
     return next((text for text in (name, plain) if text and all(_has(letter) for letter in text)), otherwise)
 
 
-def fitted(text: str, lettering: Font, width: float) -> str:
+def fitted(text: str, lettering: Font, width: int) -> str:
     """Return the text, cut with an ellipsis where it is wider than ``width`` pixels."""
     if lettering.getlength(text) <= width:
         return text
-    kept = next((end for end in range(len(text), 0, -1) if lettering.getlength(text[:end] + "…") <= width), 0)
+    # A longer piece is wider, so the longest that fits is found by halving: names may be long.
+    kept = bisect_right(range(1, len(text)), width, key=lambda end: math.ceil(lettering.getlength(text[:end] + "…")))
     return text[:kept].rstrip() + "…"
 
 
-def wrapped(text: str, lettering: Font, width: float, lines: int) -> list[str]:
+def wrapped(text: str, lettering: Font, width: int, lines: int) -> list[str]:
     """Return the text broken at spaces into at most so many lines of ``width`` pixels; the last one is cut to fit."""
     rows: list[str] = []
     for word in text.split():

@@ -57,9 +57,10 @@ def refine(class_maps: Array, image: np.ndarray | Tensor, config: Config) -> tup
 
     Raises: InputError if the maps or the photo cannot be used; ConfigError for a refiner that does not exist.
     """
-    maps, photo = (torch.from_numpy(x) if isinstance(x, np.ndarray) else x.detach() for x in (class_maps, image))
+    maps, photo = (torch.tensor(x) if isinstance(x, np.ndarray) else x.detach() for x in (class_maps, image))
+    maps = maps if maps.is_complex() or maps.dtype == torch.bool else maps.float()
     _check(maps, photo)
-    labels, scores = refine_batch(maps.float()[None], photo.to(maps.device)[None], config)
+    labels, scores = refine_batch(maps[None], photo.to(maps.device)[None], config)
     if isinstance(class_maps, np.ndarray):
         return labels[0].numpy(), scores[0].numpy()
     return labels[0], scores[0]

@@ -39,10 +39,10 @@ def dense_crf(
     The same numbers as pydensecrf with DIAG_KERNEL and NORMALIZE_SYMMETRIC, up to rounding.
     """
     b, channels, h, w = scores.shape
-    log_unary = scores.softmax(1).clamp_(min=LEAST).log_().permute(0, 2, 3, 1).reshape(b * h * w, channels)
-    y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    position = torch.stack([x, y], -1).to(scores).view(1, h * w, 2).expand(b, -1, -1)
-    colour = image.reshape(b, h * w, 3).to(scores)
+    log_unary = scores.float().softmax(1).clamp_(min=LEAST).log_().permute(0, 2, 3, 1).reshape(b * h * w, channels)
+    y, x = (torch.arange(side, device=scores.device).float() for side in (h, w))
+    position = torch.cartesian_prod(y, x).view(1, h * w, 2).flip(2).expand(b, -1, -1)
+    colour = image.reshape(b, h * w, 3).float()
     appearance = torch.cat([position / bilateral_sxy, colour / bilateral_srgb], -1)
     gaussian = permutohedral_lattice(position / gaussian_sxy).normalised(gaussian_weight)
     bilateral = permutohedral_lattice(appearance).normalised(bilateral_weight)

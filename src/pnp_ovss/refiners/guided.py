@@ -15,7 +15,7 @@ STRIP = 2**20
 def guided_filter(
     scores: Float[Tensor, "b ch h w"], image: UInt8[Tensor, "b h w 3"], *, radius: float, epsilon: float
 ) -> Float[Tensor, "b ch h w"]:
-    """Return, per channel, the ``slope . colour + offset`` that fits ``scores`` best, averaged over the windows of a pixel.
+    """Return the ``slope . colour + offset`` that fits each channel best, averaged over the windows of a pixel.
 
     Windows are squares that reach ``radius`` (a share of the longer side, at least one pixel) each way and end at the
     photo's edge. Per window, ``slope = (cov(colour) + epsilon) ** -1 cov(colour, score)``: with a smaller ``epsilon``,
@@ -49,7 +49,7 @@ def guided_upsample(
     fit = _fit(scores, _colour(small), radius, epsilon).flatten(1, 2)
     low, high = scores.amin((2, 3), keepdim=True), scores.amax((2, 3), keepdim=True)
     result = scores.new_empty(len(scores), channels, h, w)
-    for strip in torch.arange(h, device=scores.device).split(max(1, STRIP // w)):
+    for strip in torch.split(torch.arange(h, device=scores.device), max(1, STRIP // w)):
         at = ((strip + 0.5) * (rows / h) - 0.5).clamp_(0, rows - 1)  # in rows of `fit`, pixel centres on pixel centres
         first, last = int(at[0]), int(at[-1].ceil()) + 1
         wide = interpolate(fit[:, :, first:last], size=(last - first, w), mode="bilinear", align_corners=False)
@@ -57,7 +57,7 @@ def guided_upsample(
         below = (above + 1).clamp_(max=last - first - 1)
         tall = torch.lerp(wide[:, :, above], wide[:, :, below], at.frac().to(scores)[:, None])
         part = slice(int(strip[0]), int(strip[-1]) + 1)
-        fitted = _apply(tall.unflatten(1, (channels, 4)), _colour(image[:, part]))
+        fitted = _apply(tall.view(len(scores), channels, 4, -1, w), _colour(image[:, part]))
         result[:, :, part] = fitted.maximum(low).minimum(high)
     return result
 

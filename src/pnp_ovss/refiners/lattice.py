@@ -13,7 +13,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from pnp_ovss.errors import ConfigError
+
 __all__ = ["Lattice", "WeightedSum", "permutohedral_lattice"]
+
+FURTHEST = 2**24
+"""Steps that a float32 can count."""
+
+TOO_NARROW = "the crf's standard deviations are too small for this photo; raise crf_bilateral_srgb or the two sxy"
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ def permutohedral_lattice(features: Float[Tensor, "b n d"]) -> Lattice:
     A vertex is a sum of steps along the axes (axis i: +d in coordinate i, -1 in the others). The axes sum to zero, so
     minus the others replaces axis 0, and the counts of steps along axes 1 to d, packed into one integer, name a vertex.
 
-    Raises: ValueError if the points spread so far that 64 bits cannot name the vertices.
+    Raises: ConfigError if the points spread so far that 64 bits cannot name the vertices.
     """
     b, n, d = features.shape
     side = d + 1
@@ -79,9 +86,13 @@ def permutohedral_lattice(features: Float[Tensor, "b n d"]) -> Lattice:
 
     steps = floor.sub_(floor[:, :1].clone())
     steps.sub_(steps.amin(0)).add_(1)
+    if not bool(steps.amax() < FURTHEST):  # NaN is no number of steps either
+        raise ConfigError(TOO_NARROW)
     places = [1]
     for largest in steps.amax(0)[1:].tolist():
         places.append(places[-1] * (int(largest) + 3))  # 0 to largest + 1 for a corner, and a gap
+    if places[-1] * b >= 2**63:
+        raise ConfigError(TOO_NARROW)
     number = _integer(places[-1] * b)
     place = torch.tensor([-sum(places[:-1]), *places[:-1]], dtype=number, device=features.device)
     image = torch.arange(b, dtype=number, device=features.device) * places[-1]
@@ -97,13 +108,14 @@ def permutohedral_lattice(features: Float[Tensor, "b n d"]) -> Lattice:
 
     index = _integer(b * n * side)
     corner = torch.empty_like(entry, dtype=index).scatter_(0, entry, first.cumsum(0, dtype=index).sub_(1))
+    threes = torch.arange(0, 3 * len(vertices), 3, dtype=index, device=features.device)
     return Lattice(
         splat=WeightedSum(
             entry.div(side, rounding_mode="floor").to(index),
             first.nonzero().flatten().to(index),
             weight.flatten().index_select(0, entry),
         ),
-        blurs=tuple(_blur(vertices, step, index) for step in place.tolist()),
+        blurs=tuple(_blur(vertices, step, threes) for step in place.tolist()),
         slice=WeightedSum(
             corner,
             torch.arange(0, b * n * side, side, dtype=index, device=features.device),
@@ -118,17 +130,16 @@ def _elevate(features: Float[Tensor, "n d"]) -> Float[Tensor, "n side"]:
     axis = torch.arange(1, d + 1, device=features.device, dtype=features.dtype)
     basis = torch.ones(d, d + 1, device=features.device, dtype=features.dtype).tril()
     basis.diagonal(1).copy_(-axis)
-    return (features * ((d + 1) * (2 / 3) ** 0.5 / (axis * (axis + 1)).sqrt())) @ basis
+    scale = (d + 1) * (2 / 3) ** 0.5 / (axis * (axis + 1)).sqrt()
+    return torch.matmul(features * scale, basis)
 
 
 def _integer(count: int) -> torch.dtype:
     """Return the smaller integer that counts so far; sorting and reading 32 bits takes half the time."""
-    if count >= 2**63:
-        raise ValueError(f"the points span {count:.1e} lattice cells; fewer than 2**63 are wanted: widen the filter")
     return torch.int32 if count < 2**31 else torch.int64
 
 
-def _blur(vertices: Int[Tensor, " vertex"], step: int, index: torch.dtype) -> WeightedSum:
+def _blur(vertices: Int[Tensor, " vertex"], step: int, start: Int[Tensor, " vertex"]) -> WeightedSum:
     """Return the blur along one axis, whose neighbours lie ``step`` apart in the sorted ``vertices``."""
     count = len(vertices)
     itself = torch.arange(count + 1, device=vertices.device)
@@ -138,5 +149,4 @@ def _blur(vertices: Int[Tensor, " vertex"], step: int, index: torch.dtype) -> We
     rows = torch.stack([itself[:count], torch.where(found, after, itself[:count]), before[:count]], 1)
     weight = (rows != rows[:, :1]).float().div_(2)
     weight[:, 0] = 1
-    start = torch.arange(0, 3 * count, 3, dtype=index, device=vertices.device)
-    return WeightedSum(rows.flatten().to(index), start, weight.flatten())
+    return WeightedSum(rows.flatten().to(start.dtype), start, weight.flatten())

@@ -69,7 +69,10 @@ def load_vlm(name: str | Path, device: str = "auto", dtype: str = "auto", revisi
     architectures = [str(item) for item in listed] if isinstance(listed, list) and listed else [str(listed)]
     family = next((FAMILIES[a] for a in architectures if a in FAMILIES), None)
     if family is None:
-        raise ModelError(f"{name}: its architecture is {one_line(architectures[0])}; {' or '.join(FAMILIES)} is wanted")
+        raise ModelError(
+            f"{name}: its architecture is {one_line(architectures[0])}; {' or '.join(FAMILIES)} is wanted, as "
+            "blip-large-flickr is"
+        )
     target = _device(device)
     return family(checkpoint.folder, checkpoint.name, checkpoint.revision, target, _dtype(dtype, target))
 

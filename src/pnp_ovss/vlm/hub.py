@@ -144,6 +144,8 @@ def _commit(repository: str, name: str, revision: str | None) -> tuple[str, Mode
     """Return the commit of a revision as the hub has it, or as the cache has it and why the hub could not be asked."""
     try:
         known = _cached(repository, "config.json", revision)
+        if known is not None and known.parent.name == revision:
+            return revision, None  # a commit stays what it is
         if constants.HF_HUB_OFFLINE:
             trouble = ModelError(
                 f"{name}: not in the cache, or not all of it, and HF_HUB_OFFLINE is set; fetch it once without it, or "
@@ -151,7 +153,7 @@ def _commit(repository: str, name: str, revision: str | None) -> tuple[str, Mode
             )
         else:
             commit = get_hf_file_metadata(hf_hub_url(repository, "config.json", revision=revision)).commit_hash
-            if commit is not None:
+            if commit:
                 return commit, None
             trouble = ModelError(f"{name}: what answers in place of the hub is none; check HF_ENDPOINT and the proxy")
     except HFValidationError as error:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import pickle
 import re
 import warnings
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars  # type: ignore[attr-defined]
 from jaxtyping import Float
 from PIL import Image
 from safetensors.torch import load_file
@@ -136,11 +136,13 @@ class Preparation:
         stored = read_json(path, str(folder)) if path.exists() else {}
         mean = stored.get("image_mean") or (0.48145466, 0.4578275, 0.40821073)
         std = stored.get("image_std") or (0.26862954, 0.26130258, 0.27577711)
-        for key, values in (("image_mean", mean), ("image_std", std)):
-            if not _is_three_numbers(values) or (key == "image_std" and min(values) <= 0):
-                wanted = "three numbers" if key == "image_mean" else "three numbers above 0"
-                raise ModelError(f"{path}: {key} is {str(values)[:80]}; {wanted} are wanted, one per colour channel")
-        return cls(tuple(mean), tuple(std))
+        for key, values, least in (("image_mean", mean, -1e6), ("image_std", std, 1e-6)):
+            if not _are_three(values, least, 1e6):
+                raise ModelError(
+                    f"{folder}: {key} of preprocessor_config.json is {one_line(values)}; three numbers are wanted, one "
+                    "per colour channel, and deviations above 0"
+                )
+        return cls(_floats(mean), _floats(std))
 
     def __call__(self, image: RGB, size: int) -> Float[Tensor, "3 size size"]:
         """Return the photo squeezed to a square by bicubic interpolation, and normalised; float32."""
@@ -153,6 +155,7 @@ class Preparation:
 def _quiet() -> Iterator[None]:
     """Keep reports, bars and warnings of the readers off the screen: what matters in them becomes a ModelError."""
     verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    hub_bars_off = are_progress_bars_disabled()  # transformers switches these with its own
     transformers_logging.set_verbosity(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -163,6 +166,8 @@ def _quiet() -> Iterator[None]:
             transformers_logging.set_verbosity(verbosity)
             if bar:
                 transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            if hub_bars_off:
+                disable_progress_bars()
 
 
 def _refuse_incomplete(report: dict[str, Any], name: str) -> None:
@@ -197,9 +202,12 @@ def _fault(error: Exception) -> str:
     )
 
 
-def _is_three_numbers(values: Any) -> bool:
-    return (
-        isinstance(values, list | tuple)
-        and len(values) == 3
-        and all(isinstance(value, int | float) and math.isfinite(value) for value in values)
-    )
+def _are_three(values: Any, least: float, most: float) -> bool:
+    if not isinstance(values, list | tuple) or len(values) != 3:
+        return False
+    return all(isinstance(value, int | float) and least <= value <= most for value in values)
+
+
+def _floats(values: Any) -> tuple[float, float, float]:
+    red, green, blue = map(float, values)
+    return red, green, blue

@@ -1,0 +1,205 @@
+"""A run over a data set: a record per image, written as soon as it is known; a stopped run goes on where it stopped."""
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pnp_ovss.data import IGNORE, Dataset, Sample
+from pnp_ovss.errors import ConfigError, InputError
+from pnp_ovss.evaluation.guess import Guess, Guesser
+from pnp_ovss.evaluation.metrics import Boundary, Confusion
+from pnp_ovss.evaluation.names import Names, true
+from pnp_ovss.evaluation.protocol import Counts
+from pnp_ovss.evaluation.record import Record, place, read_record, write_record
+from pnp_ovss.images import shown
+from pnp_ovss.pictures import class_colours, label_png
+from pnp_ovss.store import save_png, write_text
+from pnp_ovss.types import BACKGROUND
+
+FORMAT = 1
+"""Of manifest and records; raised when older ones cannot be read any more."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done with each image, and where its result goes."""
+
+    dataset: Dataset
+    names: Names
+    guess: Guesser
+    folder: Path
+    """Where the records go."""
+    keep_labels: bool = True
+    """Write the label map beside the record."""
+
+
+def evaluate(work: Work, samples: Sequence[Sample], batch: int = 1, workers: int = 1) -> Iterator[Record]:
+    """Yield the record of every sample in turn: those already there as they are, the others made and written now.
+
+    A sample that could not be scored before is tried again.
+    """
+    groups = [samples[start : start + batch] for start in range(0, len(samples), batch)]
+    if workers == 1:
+        for group in groups:
+            yield from _group(work, group)
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for records in pool.map(lambda group: _group(work, group), groups):
+            yield from records
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def score(
+    truth: UInt8[np.ndarray, "h w"], guess: UInt8[np.ndarray, "hg wg"], labels: int, key: str
+) -> tuple[Counts, Boundary]:
+    """Return the counts of one image.
+
+    Raises: InputError if truth and guess differ in size.
+    """
+    if truth.shape != guess.shape:
+        (h, w), (hg, wg) = truth.shape, guess.shape
+        raise InputError(
+            f"{key}: the label map is {wg} x {hg} pixels and the truth {w} x {h}; one size is wanted: scale label maps "
+            "to the photo's size, to the nearest pixel"
+        )
+    void = np.bincount(guess[truth == IGNORE], minlength=labels)
+    return Counts(Confusion.of(truth, guess, labels), void), Boundary.of(truth, guess, labels)
+
+
+def open_run(folder: Path, settings: dict[str, Any], keys: Sequence[str], faults: Sequence[Sequence[str]]) -> None:
+    """Write the manifest of a run, or see that the one that is there has the same settings.
+
+    Raises: ConfigError naming the first setting that differs.
+    """
+    path = folder / "manifest.json"
+    manifest = {"format": FORMAT, "settings": settings, "keys": list(keys), "faults": [list(fault) for fault in faults]}
+    if path.is_file():
+        difference = _difference(read_manifest(folder)["settings"], json.loads(json.dumps(settings)))
+        if difference:
+            name, before, now = difference
+            raise ConfigError(
+                f"{shown(folder)} holds a run with {name} {_brief(before)}, and {_brief(now)} is asked for; give "
+                "another --out, or the settings of that run"
+            )
+    write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return a run's manifest.
+
+    Raises: InputError if there is none that can be read.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT or not manifest["keys"]:
+            raise InputError(f"{shown(path)} is of another version; score the images anew with another --out")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{shown(folder)} holds no run that can be read; give a folder that evaluate wrote") from error
+    return manifest
+
+
+def records_of(folders: Sequence[Path], keys: Sequence[str]) -> list[Record]:
+    """Return the record of each key from the first folder that has one without a fault, else with one.
+
+    Raises: InputError if a key is missing.
+    """
+    found, missing = [], []
+    for key in keys:
+        records = [read_record(path) for folder in folders if (path := place(folder, key)).is_file()]
+        if not records:
+            missing.append(key)
+        else:
+            found.append(next((record for record in records if not record.fault), records[0]))
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(keys)} images have no result, {', '.join(missing[:3])} among them; run the shards "
+            "that lack them, then merge again"
+        )
+    return found
+
+
+def shard(samples: Sequence[Sample], index: int, count: int) -> Sequence[Sample]:
+    """Return the ``index``-th of ``count`` parts, counted from 1: every ``count``-th sample."""
+    return samples[index - 1 :: count]
+
+
+def _group(work: Work, samples: Sequence[Sample]) -> list[Record]:
+    done = {sample.key: _earlier(work.folder, sample.key) for sample in samples}
+    fresh = {record.key: record for record in _make(work, [s for s in samples if done[s.key] is None])}
+    return [done[sample.key] or fresh[sample.key] for sample in samples]
+
+
+def _earlier(folder: Path, key: str) -> Record | None:
+    path = place(folder, key)
+    if not path.is_file():
+        return None
+    try:
+        record = read_record(path)
+    except InputError:  # made anew
+        return None
+    return None if record.fault else record
+
+
+def _make(work: Work, samples: Sequence[Sample]) -> Iterator[Record]:
+    """Yield a record per sample, in whatever order, each already written."""
+    asked, truths = [], {}
+    for sample in samples:
+        try:
+            truth = work.dataset.truth(sample)
+            asked.append((sample, work.names.choose(sample.key, truth)))
+            truths[sample.key] = truth
+        except InputError as error:
+            yield _kept(work, Record(sample.key, fault=str(error)))
+    if not asked:
+        return
+    for (sample, named), guess in zip(asked, work.guess(asked), strict=True):
+        yield _kept(work, _scored(work, sample.key, truths[sample.key], named, guess))
+
+
+def _scored(
+    work: Work, key: str, truth: UInt8[np.ndarray, "h w"], named: tuple[str, ...], guess: Guess | InputError
+) -> Record:
+    if isinstance(guess, InputError):
+        return Record(key, fault=str(guess))
+    started = perf_counter()
+    try:
+        counts, boundary = score(truth, guess.labels, len(work.dataset.labels), key)
+    except InputError as error:
+        return Record(key, fault=str(error))
+    if work.keep_labels:
+        colours = class_colours((BACKGROUND, *work.dataset.classes))
+        save_png(work.folder / f"{key}.png", label_png(guess.labels, colours))
+    record = Record(key, "", counts, boundary, named, true(work.dataset, truth), guess.salience, guess.seconds)
+    return replace(record, seconds=guess.seconds | {"score": perf_counter() - started})
+
+
+def _kept(work: Work, record: Record) -> Record:
+    write_record(work.folder, record)
+    return record
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    for name in (*now, *before):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found = _difference(old, new)
+            if found:
+                return found
+        elif old != new:
+            return name, old, new
+    return None
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
