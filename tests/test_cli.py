@@ -344,6 +344,13 @@ def test_what_the_model_cannot_do_is_told(segment, capsys, tiny_blip_folder, fla
     assert not Path("results").exists()
 
 
+def test_a_class_called_background_is_one_too_many(segment, capsys):
+    assert segment("photos", classes="dog, Background") == 2
+    line = "class 'background' is there by itself; leave it out, or set the background to 'never'"
+    assert told(capsys) == [f"pnp-ovss: {line}"]
+    assert segment("photos/dog.jpg", "--background", "never", classes="background, dog") == 0
+
+
 def test_too_many_words_are_told_once_however_many_photos(segment, capsys):
     assert segment("photos", classes=",".join(f"n{index}" for index in range(100))) == 2
     (line,) = told(capsys)

@@ -275,6 +275,10 @@ def test_files_folders_and_globs_are_found_once_and_in_order(album, patterns, fo
     assert [str(path) for path in find_images(patterns)] == found
 
 
+def test_a_photo_named_in_two_ways_is_found_once(album):
+    assert find_images(["b.jpg", album / "b.jpg", "sub/../b.jpg"]) == [Path("b.jpg")]
+
+
 def test_a_name_with_brackets_is_that_file(album):
     Path("a[1].jpg").touch()
     assert find_images(["a[1].jpg"]) == [Path("a[1].jpg")]

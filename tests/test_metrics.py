@@ -1,9 +1,14 @@
+import json
 import math
 
 import numpy as np
 import pytest
 
-from pnp_ovss.evaluation.metrics import IGNORE, Confusion
+from pnp_ovss.data import load_dataset
+from pnp_ovss.evaluation.metrics import IGNORE, Boundary, Confusion, near_edge
+from pnp_ovss.evaluation.protocol import PROTOCOLS, Counts
+from pnp_ovss.evaluation.run import score
+from shared import shared
 
 TRUTH = np.array([[0, 0, 1, 1], [0, 2, 2, IGNORE]])
 GUESS = np.array([[0, 1, 1, 1], [0, 1, 2, 1]])
@@ -46,3 +51,120 @@ def test_no_pixel_no_score():
 def test_maps_that_do_not_fit(truth, guess, message):
     with pytest.raises(ValueError, match=message):
         Confusion.of(np.array(truth), np.array(guess), classes=3)
+
+
+def test_the_four_meanings_of_miou():
+    counts = np.zeros((5, 5), dtype=np.int64)
+    counts[0, 0], counts[0, 1], counts[1, 1], counts[1, 3] = 6, 2, 3, 1  # 3 is only guessed, 2 and 4 are nowhere
+    found = {over: Confusion(counts).miou(over) for over in ("truth", "either", "one", "zero")}
+    first, second = 6 / 8, 3 / 6
+    assert found == pytest.approx({
+        "truth": (first + second) / 2, "either": (first + second + 0) / 3,
+        "one": (first + second + 0 + 1 + 1) / 5, "zero": (first + second) / 5,
+    })  # fmt: skip
+    assert Confusion(counts).miou("either", first=1) == pytest.approx((second + 0) / 2)
+    assert Confusion(counts).frequency_weighted_iou() == pytest.approx((8 * first + 4 * second) / 12)
+
+
+def test_the_authors_count_the_void_as_background():
+    known, void = np.array([[4, 0], [1, 3]]), np.array([1, 2])
+    counts = Counts(Confusion(known), void)
+    assert PROTOCOLS["standard"].miou(counts, background=True) == pytest.approx((4 / 5 + 3 / 4) / 2)
+    assert PROTOCOLS["authors"].miou(counts, background=True) == pytest.approx((5 / 8 + 3 / 6) / 2)
+    assert PROTOCOLS["standard"].miou(counts, background=False) == pytest.approx(3 / 4)  # the first row is no class
+    assert PROTOCOLS["authors"].miou(counts, background=False) == pytest.approx((5 / 8 + 3 / 6) / 2)
+
+
+def _corrupted(mask: np.ndarray) -> np.ndarray:
+    """The recipe in the reference: seven pixels to the right, void to background, person to chair in the upper half."""
+    guess = np.roll(mask, 7, axis=1)
+    guess[guess == 255] = 0
+    upper = guess[: len(guess) // 2]
+    upper[upper == 15] = 9
+    return guess.astype(np.uint8)
+
+
+def test_real_masks_against_the_authors_own_scoring():
+    golden = json.loads(shared("golden/metrics/voc.json").read_text())
+    dataset, counts = load_dataset("voc21", shared("data/voc-dev")), Counts.empty(21)
+    assert [sample.key for sample in dataset.samples] == golden["images"]
+    for sample in dataset.samples:
+        counts += score(dataset.truth(sample), _corrupted(sample.mask()), 21, sample.key)[0]
+    for name, protocol in PROTOCOLS.items():
+        wanted, confusion = golden[name], protocol.confusion(counts)
+        assert protocol.miou(counts, background=True) == pytest.approx(wanted["miou"], abs=1e-9)
+        assert confusion.pixel_accuracy() == pytest.approx(wanted["pixel_accuracy"], abs=1e-9)
+    authors = PROTOCOLS["authors"].confusion(counts)
+    assert authors.frequency_weighted_iou() == pytest.approx(golden["authors"]["fwiou"], abs=1e-9)
+    for label, wanted in enumerate(golden["authors"]["class_iou"].values()):
+        if wanted is not None:
+            assert authors.iou()[label] == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize(("name", "folder"), [("voc21", "voc-dev"), ("panoptic133", "coco-dev")])
+def test_truth_against_itself_is_one(name, folder):
+    dataset = load_dataset(name, shared(f"data/{folder}"))
+    counts = Counts.empty(len(dataset.labels))
+    for sample in dataset.samples[:20]:
+        truth = dataset.truth(sample)
+        counts += score(truth, np.where(truth == IGNORE, 0, truth).astype(np.uint8), len(dataset.labels), sample.key)[0]
+    assert PROTOCOLS["standard"].miou(counts, dataset.background) == 1.0
+    assert PROTOCOLS["authors"].miou(counts, dataset.background) == 1.0
+    assert PROTOCOLS["standard"].confusion(counts).pixel_accuracy() == 1.0
+
+
+def _mmseg(truths: list[np.ndarray], guesses: list[np.ndarray], classes: int) -> dict[str, np.ndarray]:
+    """mmsegmentation's IoUMetric: histograms of what agrees, of the guess and of the truth, over all images."""
+    areas = np.zeros((3, classes))
+    for truth, guess in zip(truths, guesses, strict=True):
+        guess, truth = guess[truth != 255], truth[truth != 255]
+        for row, values in enumerate((guess[guess == truth], guess, truth)):
+            areas[row] += np.histogram(values, bins=classes, range=(0, classes - 1))[0]
+    intersect, guessed, true = areas
+    return {"aAcc": intersect.sum() / true.sum(), "IoU": intersect / (guessed + true - intersect)}
+
+
+def test_the_same_score_as_mmsegmentation():
+    rng = np.random.default_rng(5)
+    truths = [rng.choice([*range(7), 255], (40, 30)).astype(np.uint8) for _ in range(6)]
+    guesses = [np.where(rng.random(t.shape) < 0.6, t % 9, rng.integers(0, 9, t.shape)).astype(np.uint8) for t in truths]
+    counts = Counts.empty(12)
+    for number, (truth, guess) in enumerate(zip(truths, guesses, strict=True)):
+        counts += score(truth, guess, 12, str(number))[0]
+    with np.errstate(invalid="ignore"):
+        wanted = _mmseg(truths, guesses, 12)
+    assert np.isnan(wanted["IoU"]).any()  # a class that is nowhere is left out by both
+    np.testing.assert_allclose(counts.known.iou(), wanted["IoU"], atol=1e-12)
+    assert PROTOCOLS["standard"].miou(counts, True) == pytest.approx(np.nanmean(wanted["IoU"]), abs=1e-9)
+    assert counts.known.pixel_accuracy() == pytest.approx(wanted["aAcc"], abs=1e-9)
+
+
+def test_near_an_edge_by_hand():
+    labels = np.zeros((5, 9), dtype=np.uint8)
+    labels[:, 6:] = 3
+    assert near_edge(labels, 1)[2].tolist() == [True, False, False, False, False, True, True, False, True]
+    assert near_edge(labels, 1)[0].all()
+
+
+def test_near_an_edge_as_the_definition_has_it():
+    labels = np.random.default_rng(1).integers(0, 2, (4, 5)).repeat(5, 0).repeat(4, 1).astype(np.uint8)
+    outside = np.pad(labels.astype(int), 3, constant_values=-1)
+    slow = [[len(np.unique(outside[y : y + 7, x : x + 7])) > 1 for x in range(20)] for y in range(20)]
+    assert near_edge(labels, 3).tolist() == slow
+
+
+def test_boundary_iou_by_hand():
+    truth = np.zeros((9, 40), dtype=np.uint8)
+    truth[:, 20:] = 1
+    guess = np.zeros_like(truth)
+    guess[:, 21:] = 1
+    truth[4, 10] = IGNORE
+    boundary = Boundary.of(truth, guess, 3)  # 0.02 of the diagonal of 41 pixels: one pixel wide
+    rim = 20 + 20 + 7  # the upper and lower row and the left side of the truth's left half
+    inner = 8  # towards the void pixel, beside it
+    assert boundary.truth.tolist() == [rim + 7 + inner, 47 + 7, 0]
+    assert boundary.guess.tolist() == [rim + 2 + 7, 47 - 2 + 7, 0]
+    assert boundary.hit.tolist() == [47, 45, 0]
+    assert boundary.iou()[:2] == pytest.approx([47 / (62 + 56 - 47), 45 / (54 + 52 - 45)])
+    assert math.isnan(boundary.iou()[2])
+    assert (boundary + Boundary.empty(3)).miou() == pytest.approx(boundary.miou())

@@ -95,6 +95,15 @@ def test_the_photo_lies_whole_beside_the_legend(size):
     painted = paint(photo, labels, class_colours(LONG), background=True)
     margin = (np.any(picture != PAPER, axis=(1, 2))).argmax()  # rows of bare paper above the photo
     assert np.array_equal(picture[margin : margin + size[0], margin : margin + size[1]], painted)
+    upright = size[0] > size[1]
+    assert (picture.shape[1] > 1.3 * size[1]) == upright  # the legend is at its right, else below
+    assert (picture.shape[0] > 1.3 * size[0]) != upright
+
+
+def test_without_background_the_first_class_has_its_colour():
+    photo = np.full((400, 500, 3), 100, dtype=np.uint8)
+    picture = np.asarray(overlay(photo, np.zeros((400, 500), dtype=np.int64), ("dog", "cat")))
+    assert np.abs(picture[200, 250] - (0.45 * 100 + 0.55 * class_colours(("dog",))[0])).max() <= 1
 
 
 def test_regions_are_tinted_bordered_and_the_background_is_the_dimmed_photo():
@@ -172,12 +181,13 @@ def test_a_legend_fills_the_width_with_columns_and_shows_every_colour():
         assert there >= {entry.colour for entry in entries}
 
 
-def test_heat_is_lighter_where_salience_is_larger():
-    photo = np.full((40, 200, 3), 128, dtype=np.uint8)
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_heat_is_lighter_where_salience_is_larger(grey):
+    photo = np.full((40, 200, 3), grey, dtype=np.uint8)
     shown = heat(photo, np.linspace(3, 9, 20, dtype=np.float32)[None])
     lightness = oklab(shown[20].astype(float), np.eye(3))[:, 0]
     assert (np.diff(lightness) > -0.004).all()
-    assert lightness[-1] - lightness[0] > 0.45
+    assert lightness[-1] - lightness[0] > 0.35
     assert (np.diff(lightness[20:180:20]) > 0.02).all()
 
 
@@ -189,24 +199,29 @@ def rows(salience: int) -> list[Row]:
     photo = np.full((60, 60, 3), 200, dtype=np.uint8)
     labels = np.zeros((60, 60), dtype=np.int64)
     labels[20:40, 20:40] = 2
+    found = np.where(labels == 2, 1, labels)
+    found[40:, 40:] = 2
     maps = {name: np.eye(4, dtype=np.float32) for name in ("dog", "cat")[:salience]}
-    return [Row(photo, labels, labels.T[::-1], maps, "a cat", "mIoU 1.00"), Row(photo, labels, labels, {}, "", "")]
+    return [Row(photo, labels, found, maps, "a cat", "mIoU 0.30"), Row(photo, labels, labels, {}, "", "")]
 
 
 def test_on_a_contact_sheet_a_class_has_one_colour_everywhere():
     classes = ("background", "dog", "cat")
     sheet = contact_sheet(rows(2), classes, "Title", "subtitle")
     pixels = np.asarray(sheet)
-    cat = class_colours(classes)[2]
+    _, dog, cat = class_colours(classes)
     top = int(np.argmax((pixels[:, _left(1) + TILE // 2] == DARK).all(axis=1)))  # where the first truth begins
     middle = top + TILE // 2
     assert np.array_equal(pixels[middle, _left(1) + TILE // 2], cat)
-    assert np.array_equal(pixels[middle, _left(2) + TILE // 2], cat)
+    assert np.array_equal(pixels[middle, _left(2) + TILE // 2], dog)
+    assert np.array_equal(pixels[middle + TILE // 3, _left(2) + TILE * 5 // 6], cat)
     chip = pixels[top + TILE : top + TILE + 30, _left(4) : _left(4) + 14]
     assert (chip == cat).all(axis=2).any()
     key = pixels[-60:]
-    assert (key == cat).all(axis=2).any()
-    assert not (key == class_colours(classes)[1]).all(axis=2).any()  # no dog in truth or labels
+    for colour in (dog, cat, DARK):
+        assert (key == colour).all(axis=2).any()
+    without_dog = np.asarray(contact_sheet(rows(2)[1:], classes, "Title", "subtitle"))[-60:]
+    assert not (without_dog == dog).all(axis=2).any()
 
 
 def test_a_contact_sheet_grows_by_rows_and_columns():

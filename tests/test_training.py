@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, BertTokenizerFast, BlipForImageTextRetrieval
+from transformers import AutoTokenizer, BertTokenizer, BertTokenizerFast, BlipForImageTextRetrieval
 
 from pnp_ovss.mini.scenes import STUFF, THINGS, draw
-from training.batches import hide, make_batch
-from training.captions import NAMES, corrupted, listed, pair, subjects
+from training.batches import hide, make_batch, names_of, tokens
+from training.captions import NAMES, Caption, corrupted, listed, pair, subjects
 from training.config import HELD_OUT_SEED, TRAIN_SEED, TUNE_SEED, TrainConfig
 from training.export import export, write_card
-from training.losses import contrast_loss, tag_loss
+from training.losses import contrast_loss, look_loss, tag_loss
 from training.model import MiniBlip
 from training.pool import Pool, gather, open_pool
 from training.probe import accuracies, guesses, mean_iou
@@ -62,7 +62,7 @@ def pool() -> Pool:
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> BertTokenizerFast:
+def tokenizer() -> BertTokenizer:
     return build_tokenizer()
 
 
@@ -99,7 +99,7 @@ def test_sentences_use_articles_for_things_and_none_for_ground():
     assert listed(("brick wall",)) == "a brick wall"
 
 
-def test_tokenizer_keeps_whole_names_and_says_where_they_are(tmp_path: Path, tokenizer: BertTokenizerFast):
+def test_tokenizer_keeps_whole_names_and_says_where_they_are(tmp_path: Path, tokenizer: BertTokenizer):
     tokenizer.save_pretrained(tmp_path)
     text = "A picture of dog traffic light"
     for kind in (AutoTokenizer, BertTokenizerFast):
@@ -114,7 +114,7 @@ def test_tokenizer_keeps_whole_names_and_says_where_they_are(tmp_path: Path, tok
         assert len(loaded) == len(vocabulary())
 
 
-def test_tokenizer_knows_every_word_of_scenes_and_captions(tokenizer: BertTokenizerFast):
+def test_tokenizer_knows_every_word_of_scenes_and_captions(tokenizer: BertTokenizer):
     rng = np.random.default_rng(0)
     texts = [f"a picture of {' '.join(NAMES)}"]
     for k in range(60):
@@ -123,7 +123,7 @@ def test_tokenizer_knows_every_word_of_scenes_and_captions(tokenizer: BertTokeni
     assert not any(tokenizer.unk_token_id in ids for ids in tokenizer(texts)["input_ids"])
 
 
-def test_forward_is_that_of_the_exported_model(tmp_path: Path, pool: Pool, tokenizer: BertTokenizerFast):
+def test_forward_is_that_of_the_exported_model(tmp_path: Path, pool: Pool, tokenizer: BertTokenizer):
     """Nothing left out, [ENC] in the place of [CLS] for the match and [CLS] itself for the vectors."""
     config = replace(TINY, keep=1.0)
     torch.manual_seed(0)
@@ -162,7 +162,7 @@ def test_hidden_patches_are_whole_and_zero_and_within_the_share():
     assert (hidden[:, 0] == hidden[:, 2]).all()
 
 
-def test_batches_depend_on_seed_step_and_shard_alone(pool: Pool, tokenizer: BertTokenizerFast):
+def test_batches_depend_on_seed_step_and_shard_alone(pool: Pool, tokenizer: BertTokenizer):
     one, same = (make_batch(pool, tokenizer, TINY, 4, 1) for _ in range(2))
     assert torch.equal(one.pixels, same.pixels)
     assert torch.equal(one.ids, same.ids)
@@ -220,7 +220,7 @@ def test_a_run_is_not_continued_with_another_recipe(tmp_path: Path, pool: Pool):
         Trainer(replace(TINY, smoothing=0.0), pool, tmp_path).load()
 
 
-def test_training_never_looks_at_a_mask(tmp_path: Path, tokenizer: BertTokenizerFast):
+def test_training_never_looks_at_a_mask(tmp_path: Path, tokenizer: BertTokenizer):
     blind: Any = Blind
     pool = gather(TRAIN_SEED, 4, TINY.image_size, draw=blind)
     trainer = Trainer(replace(TINY, match_from=0), pool, tmp_path)
@@ -250,6 +250,24 @@ def test_tag_loss_wants_every_patch_explained_by_present_names_and_every_present
     assert tag_loss(flat, present).item() == pytest.approx(
         (2 * np.log(3) + np.log(3 / 2)) / 2 - np.log(2 / 3), abs=1e-5
     )
+
+
+def test_look_loss_asks_that_true_names_look_at_their_patches_and_lets_wrong_ones_look_anywhere():
+    said = torch.tensor([[[-1, 0], [-1, 1]]])  # one image; the second caption is the wrong one
+    where = torch.tensor([[[0.9, 0.1], [0.2, 0.8]]])  # patch 0 shows name 0, patch 1 name 1
+    attention = torch.zeros(1, 2, 4, 3)  # two heads, four tokens, [CLS] and two patches
+    attention[:, :, 1] = torch.tensor([[0.2, 0.6, 0.2], [0.2, 0.2, 0.6]])
+    attention[:, :, 3] = torch.tensor([0.0, 1.0, 0.0])
+    expected = -np.log((0.4 * 0.9 + 0.4 * 0.2) / 0.8)
+    assert look_loss([attention], where, said).item() == pytest.approx(expected, abs=1e-6)
+    assert look_loss([attention[..., 1:]], where, said).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_tokens_know_which_name_they_are_part_of(tokenizer: BertTokenizer):
+    caption = Caption("a traffic light and a dog", ("dog", "traffic light"))
+    ids, _ = tokens(tokenizer, [caption.text])
+    light, dog = NAMES.index("traffic light"), NAMES.index("dog")
+    assert names_of(tokenizer, ids, [caption]).tolist() == [[-1, -1, light, light, -1, -1, dog, -1]]
 
 
 def test_contrast_leaves_out_texts_that_are_true_too():
@@ -285,7 +303,7 @@ def test_seeds_are_three_and_the_held_out_one_is_not_used():
     assert sum("HELD_OUT_SEED" in path.read_text() for path in sources) == 1  # config.py, which names it
 
 
-def test_card_needs_nothing_but_the_log(tmp_path: Path, tokenizer: BertTokenizerFast):
+def test_card_needs_nothing_but_the_log(tmp_path: Path, tokenizer: BertTokenizer):
     export(MiniBlip(TINY), tokenizer, TINY, tmp_path / "mini")
     watched = '"match_accuracy": 0.9, "gradcam": {"layer": 0, "head": 1, "miou": 0.5}'
     (tmp_path / "log.jsonl").write_text(

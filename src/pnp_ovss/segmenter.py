@@ -76,6 +76,8 @@ class Segmenter:
         if not photos:
             return []
         prompts = [make_prompt(names) for names in classes]
+        for prompt in prompts:
+            self._check_background(prompt)
         pixels = torch.stack([self.vlm.prepare(photo, self.config.size or self.vlm.size) for photo in photos])
         looks = look(self.vlm, pixels, prompts, self.config)
         maps = per_image(looks, prompts, self.config)
@@ -83,6 +85,10 @@ class Segmenter:
             self._finish(photo, prompt, salience, float(match))
             for photo, prompt, salience, match in zip(photos, prompts, maps, looks[0].match.tolist(), strict=True)
         ]
+
+    def _check_background(self, prompt: Prompt) -> None:
+        if self.config.has_background(len(prompt.classes)) and BACKGROUND in map(str.casefold, prompt.classes):
+            raise InputError("class 'background' is there by itself; leave it out, or set the background to 'never'")
 
     def _finish(self, photo: RGB, prompt: Prompt, salience: Float[Tensor, "cls gh gw"], match: float) -> Segmentation:
         labels, scores = refine(salience, torch.from_numpy(photo).to(salience.device), self.config)

@@ -321,7 +321,7 @@ def _part(text: str) -> tuple[int, int]:
 COMMAND = Command(
     usage="DATASET --root DIR [options] | scenes [options] | merge DIR... [options]",
     summary="score a model, or anybody's label maps, on a benchmark",
-    description="""Score a model, or anybody's label maps, on a benchmark, and write report.html, report.md and report.json.
+    description="""Score a model, or anybody's label maps, on a benchmark; write report.html, report.md and report.json.
 
 Data sets: voc20, voc21, context59, context60, object80, object81, stuff171, panoptic133, ade150, and folder (your own
 images/, masks/ and classes.txt). scenes are drawn and need no folder. docs/evaluation.md says where to get each one and

@@ -57,8 +57,9 @@ def refine(class_maps: Array, image: np.ndarray | Tensor, config: Config) -> tup
 
     Raises: InputError if the maps or the photo cannot be used; ConfigError for a refiner that does not exist.
     """
-    maps, photo = (torch.tensor(x) if isinstance(x, np.ndarray) else x.detach() for x in (class_maps, image))
-    maps = maps if maps.is_complex() or maps.dtype == torch.bool else maps.float()
+    maps, photo = _tensor(class_maps), _tensor(image)
+    if not (maps.is_complex() or maps.dtype == torch.bool):
+        maps = maps.float()
     _check(maps, photo)
     labels, scores = refine_batch(maps[None], photo.to(maps.device)[None], config)
     if isinstance(class_maps, np.ndarray):
@@ -109,6 +110,15 @@ def _shrunk(images: UInt8[Tensor, "b h w 3"], factor: float) -> UInt8[Tensor, "b
     h, w = (max(1, round(side * factor)) for side in images.shape[1:3])
     small = [interpolate(image.permute(2, 0, 1)[None].float(), size=(h, w), mode="area") for image in images]
     return torch.cat(small).round_().permute(0, 2, 3, 1).to(torch.uint8)
+
+
+def _tensor(array: np.ndarray | Tensor) -> Tensor:
+    if isinstance(array, Tensor):
+        return array.detach()
+    try:  # a copy: torch takes no read-only, reversed or byte-swapped memory
+        return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+    except TypeError as error:
+        raise InputError(f"an array of {array.dtype} came; numbers are wanted: float32 maps, a uint8 photo") from error
 
 
 def _check(maps: Tensor, photo: Tensor) -> None:

@@ -39,7 +39,8 @@ def dense_crf(
     The same numbers as pydensecrf with DIAG_KERNEL and NORMALIZE_SYMMETRIC, up to rounding.
     """
     b, channels, h, w = scores.shape
-    log_unary = scores.float().softmax(1).clamp_(min=LEAST).log_().permute(0, 2, 3, 1).reshape(b * h * w, channels)
+    rows = scores.float().permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
+    log_unary = _softmax(rows.view(b * h * w, channels)).clamp_(min=LEAST).log_()
     y, x = (torch.arange(side, device=scores.device).float() for side in (h, w))
     position = torch.cartesian_prod(y, x).view(1, h * w, 2).flip(2).expand(b, -1, -1)
     colour = image.reshape(b, h * w, 3).float()
@@ -61,6 +62,9 @@ def dense_crf(
 
 
 def _softmax(energy: Float[Tensor, "n ch"]) -> Float[Tensor, "n ch"]:
-    """Return the softmax over the channels, in place; with few channels torch's own is several times slower."""
+    """Return the softmax over the channels, in place.
+
+    With few channels torch's own is several times slower, and over another axis its rounding depends on the batch.
+    """
     energy.sub_(energy.amax(1, keepdim=True)).exp_()
     return energy.div_(energy.sum(1, keepdim=True))

@@ -127,11 +127,12 @@ def permutohedral_lattice(features: Float[Tensor, "b n d"]) -> Lattice:
 def _elevate(features: Float[Tensor, "n d"]) -> Float[Tensor, "n side"]:
     """Return the points on the plane where coordinates sum to 0, scaled to fit the blur of the lattice."""
     d = features.shape[1]
-    axis = torch.arange(1, d + 1, device=features.device, dtype=features.dtype)
-    basis = torch.ones(d, d + 1, device=features.device, dtype=features.dtype).tril()
-    basis.diagonal(1).copy_(-axis)
-    scale = (d + 1) * (2 / 3) ** 0.5 / (axis * (axis + 1)).sqrt()
-    return torch.matmul(features * scale, basis)
+    axis = torch.arange(1, d + 1, device=features.device)
+    scaled = features * ((d + 1) * (2 / 3) ** 0.5 / (axis * (axis + 1)).sqrt())
+    elevated = torch.zeros(len(features), d + 1, device=features.device)
+    elevated[:, :d] = scaled.flip(1).cumsum(1).flip(1)  # no matrix product: its rounding depends on the number of rows
+    elevated[:, 1:] -= scaled.mul_(axis)
+    return elevated
 
 
 def _integer(count: int) -> torch.dtype:

@@ -44,6 +44,20 @@ class VLM(Protocol):
         """
 
 
+@runtime_checkable
+class Matcher(Protocol):
+    """A VLM that says of many texts whether they match an image, without attention maps and gradients."""
+
+    def match(self, pixels: Float[Tensor, "b 3 h w"], prompts: Sequence[Prompt]) -> Float[Tensor, "b prompt"]:
+        """Return the log odds that each image and each prompt match, as the matching head sees them; float32.
+
+        Each image is encoded once, however many prompts there are. The softmax of the head's two logits is the
+        sigmoid of these odds.
+
+        Raises: InputError if a prompt is too long, or a class name is unknown to the model.
+        """
+
+
 def membership(
     prompts: Sequence[Prompt], offsets: Int[Tensor, "b token 2"], device: torch.device
 ) -> Float[Tensor, "b cls token"]:

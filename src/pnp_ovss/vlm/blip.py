@@ -18,6 +18,9 @@ from pnp_ovss.types import RGB, Attention, Prompt
 from pnp_ovss.vlm.base import membership
 from pnp_ovss.vlm.loading import Preparation, load_model, load_tokenizer
 
+PROMPTS_AT_ONCE = 64
+"""Prompts that ``match`` reads at a time: enough to keep the processor busy, and a bound on the memory."""
+
 
 class Blip:
     """A BLIP checkpoint behind the ``VLM`` protocol."""
@@ -57,6 +60,36 @@ class Blip:
             return (stacked * mask[:, None, None, :, None]).view(*stacked.shape[:-1], *grid)
 
         return Attention(grids(weights), grids(gradient), shares, match.detach().float(), picked)
+
+    @torch.no_grad()
+    def match(self, pixels: Float[Tensor, "b 3 h w"], prompts: Sequence[Prompt]) -> Float[Tensor, "b prompt"]:
+        """Return the log odds of the matching head; each image, and its keys and values, are computed once."""
+        patches = self._patches(pixels)
+        crossings = [layer.crossattention.self for layer in self._model.text_encoder.encoder.layer]
+        looks = [(crossing.key(patches), crossing.value(patches)) for crossing in crossings]
+        odds = torch.empty(len(pixels), len(prompts), device=self.device)
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].text))  # so that little is padding
+        for start in range(0, len(order), PROMPTS_AT_ONCE):
+            some = order[start : start + PROMPTS_AT_ONCE]
+            ids, mask, _ = self._tokens([prompts[index] for index in some])
+            odds[:, some] = self._odds(ids, mask, looks)
+        return odds
+
+    def _odds(
+        self, ids: Int[Tensor, "n token"], mask: Int[Tensor, "n token"], looks: Sequence[tuple[Tensor, Tensor]]
+    ) -> Float[Tensor, "b n"]:
+        """Return the log odds of every image with every text. ``looks``: per layer, the images' keys and values."""
+        text, b = self._model.text_encoder, len(looks[0][0])
+        hidden = text.embeddings(input_ids=ids).repeat(b, 1, 1)  # all texts of the first image, then of the second
+        padding = torch.zeros_like(mask, dtype=hidden.dtype).masked_fill(mask == 0, torch.finfo(hidden.dtype).min)
+        padding = padding.repeat(b, 1)[:, None, None]
+        for layer, (key, value) in zip(text.encoder.layer, looks, strict=True):
+            attended, _ = layer.attention(hidden, attention_mask=padding)
+            query = layer.crossattention.self.query(attended).view(b, -1, key.shape[-1])
+            found = _fused_attention(query, key, value, self.heads).view(attended.shape)
+            hidden = layer.feed_forward_chunk(layer.crossattention.output(found, attended))
+        logits: Tensor = self._model.itm_head(hidden[:, 0]).float()
+        return (logits[:, 1] - logits[:, 0]).view(b, -1)
 
     @torch.no_grad()
     def _patches(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b patch width"]:
@@ -118,6 +151,15 @@ def _self_attention(attention: BlipAttention, hidden: Float[Tensor, "b patch wid
     mixed = scaled_dot_product_attention(query, key, value, scale=attention.scale)
     projected: Tensor = attention.projection(mixed.transpose(1, 2).reshape(b, n, width))
     return projected
+
+
+def _fused_attention(
+    query: Float[Tensor, "b n width"], key: Float[Tensor, "b m width"], value: Float[Tensor, "b m width"], heads: int
+) -> Float[Tensor, "b n width"]:
+    """Return attention by torch's fused kernel, each of ``heads`` on its part of the width."""
+    q, k, v = (part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in (query, key, value))
+    found: Tensor = scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(query.shape)
+    return found
 
 
 def _refuse_unknown(prompts: Sequence[Prompt], known: tuple[str, ...], model: str) -> None:

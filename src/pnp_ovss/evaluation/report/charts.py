@@ -21,27 +21,18 @@ def classes(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
     colours = class_colours((BACKGROUND, *names))
     colour = {name: f"#{bytes(colours[label].tolist()).hex()}" for label, name in enumerate((BACKGROUND, *names))}
     order = sorted(rows, key=lambda row: (row["iou"] is None, -(row["iou"] or 0), row["class"]))
-    lines = []
-    for row in order:
-        bar = ""
-        if row["iou"] is not None:
-            mark = "" if row["boundary_iou"] is None else f'<u style="left:{100 * row["boundary_iou"]:.2f}%"></u>'
-            fill = colour.get(row["class"], colour[BACKGROUND])
-            bar = f'<div class="bar thin"><i style="width:{100 * row["iou"]:.2f}%;background:{fill}"></i>{mark}</div>'
-        lines.append(
-            f'<div class="line"><i class="chip" style="background:{colour.get(row["class"], colour[BACKGROUND])}"></i>'
-            f'<span>{escape(row["class"])}</span>{bar or "<span></span>"}<span class="value">{percent(row["iou"])}</span></div>'
-        )
-    return f'<div class="{"three" if len(rows) > 36 else "two"}">{"".join(lines)}</div>'
+    lines = "".join(_class(row, colour.get(row["class"], colour[BACKGROUND])) for row in order)
+    return f'<div class="{"three" if len(rows) > 36 else "two"}">{lines}</div>'
 
 
 def confusions(pairs: Sequence[dict[str, Any]]) -> str:
     """Return a bar per pair, as long as what it costs."""
     most = max(pair["miou_lost"] for pair in pairs)
     lines = "".join(
-        f'<span class="name"><b>{escape(pair["truth"])}</b> <span class="soft">taken for</span> {escape(pair["guess"])}</span>'
-        f'<div class="bar thin"><i style="width:{100 * pair["miou_lost"] / most:.1f}%;background:var(--warm)"></i></div>'
-        f'<span class="value">{percent(pair["miou_lost"], 2)}</span>'
+        f'<span class="name"><b>{escape(pair["truth"])}</b> <span class="soft">taken for</span> '
+        f"{escape(pair['guess'])}</span>"
+        + _bar(pair["miou_lost"] / most, "var(--warm)")
+        + f'<span class="value">{percent(pair["miou_lost"], 2)}</span>'
         for pair in pairs
     )
     return f'<div class="rows">{lines}</div>'
@@ -57,22 +48,19 @@ def losses(score: float | None, lost: dict[str, float | None]) -> str:
         ("lost to naming", naming, lost["lost_to_naming"], "var(--warm)"),
         ("lost to localisation", rest, lost["lost_to_localisation"], "var(--other)"),
     ]
-    stack = "".join(f'<div style="width:{100 * w:.2f}%;background:{colour}"></div>' for _, w, _, colour in parts)
-    keys = "".join(
-        f'<span><i class="chip" style="background:{colour}"></i>{name} <b>{percent(value)}</b></span>'
-        for name, _, value, colour in parts
-    )
+    keys = "".join(f"<span>{_chip(colour)}{name} <b>{percent(value)}</b></span>" for name, _, value, colour in parts)
     best = f'<span class="soft">with the true names {percent(lost["miou_with_true_names"])}</span>'
-    return f'<div class="stack">{stack}</div><div class="keys">{keys}{best}</div>'
+    return _stack([(width, colour) for _, width, _, colour in parts]) + f'<div class="keys">{keys}{best}</div>'
 
 
 def scale(score: float | None, rows: Sequence[dict[str, Any]]) -> str:
     """Return a bar per published score and one for this run, the best first."""
-    ours = [("this run", 100 * score, "ours")] if score is not None else []
+    ours = [("this run", 100 * score, " ours")] if score is not None else []
     told = sorted([*((row["method"], row["miou"], "") for row in rows), *ours], key=lambda row: -row[1])
     lines = "".join(
-        f'<span class="name"{_strong(kind)}>{escape(name)}</span><div class="bar"><i style="width:{value:.1f}%;background:'
-        f'var({"--accent" if kind else "--other"})"></i></div><span class="value"{_strong(kind)}>{value:.1f}</span>'
+        f'<span class="name{kind}">{escape(name)}</span>'
+        + _bar(value / 100, "var(--accent)" if kind else "var(--other)")
+        + f'<span class="value{kind}">{value:.1f}</span>'
         for name, value, kind in told
     )
     return f'<div class="rows">{lines}</div>'
@@ -99,13 +87,30 @@ def times(seconds: dict[str, float], images: int) -> str:
     if not (whole and images):
         return ""
     parts = [(*STAGES.get(stage, (stage, "var(--other)")), spent) for stage, spent in seconds.items()]
-    stack = "".join(f'<div style="width:{100 * s / whole:.2f}%;background:{colour}"></div>' for _, colour, s in parts)
     keys = "".join(
-        f'<span><i class="chip" style="background:{colour}"></i>{name} <b>{1000 * spent / images:.0f} ms</b></span>'
-        for name, colour, spent in parts
+        f"<span>{_chip(colour)}{name} <b>{1000 * spent / images:.0f} ms</b></span>" for name, colour, spent in parts
     )
-    return f'<div class="stack">{stack}</div><div class="keys">{keys}</div>'
+    return _stack([(spent / whole, colour) for _, colour, spent in parts]) + f'<div class="keys">{keys}</div>'
 
 
-def _strong(kind: str) -> str:
-    return ' style="font-weight:650;color:var(--accent)"' if kind else ""
+def _class(row: dict[str, Any], colour: str) -> str:
+    bar = "<span></span>" if row["iou"] is None else _bar(row["iou"], colour, row["boundary_iou"])
+    return (
+        f'<div class="line">{_chip(colour)}<span>{escape(row["class"])}</span>{bar}'
+        f'<span class="value">{percent(row["iou"])}</span></div>'
+    )
+
+
+def _bar(share: float, colour: str = "var(--accent)", mark: float | None = None) -> str:
+    """Return a bar of the share, with a mark at another share."""
+    line = "" if mark is None else f'<u style="left:{100 * mark:.2f}%"></u>'
+    return f'<div class="bar"><i style="width:{100 * share:.2f}%;background:{colour}"></i>{line}</div>'
+
+
+def _stack(parts: Sequence[tuple[float, str]]) -> str:
+    pieces = "".join(f'<div style="width:{100 * share:.2f}%;background:{colour}"></div>' for share, colour in parts)
+    return f'<div class="stack">{pieces}</div>'
+
+
+def _chip(colour: str) -> str:
+    return f'<i class="chip" style="background:{colour}"></i>'

@@ -59,7 +59,7 @@ MEANINGS = {
 
 def percent(share: float | None, digits: int = 1) -> str:
     """Return a share as percent; a dash where there is none."""
-    return "–" if share is None else f"{100 * share:.{digits}f}"
+    return "-" if share is None else f"{100 * share:.{digits}f}"
 
 
 def made_by(settings: dict[str, Any]) -> str:

@@ -81,8 +81,13 @@ def _head(told: dict[str, Any]) -> str:
 </div>
 </div>
 {drawn}
-<div class="tiles">{"".join(f'<div class="tile{bad}"><b>{value}</b><span>{name}</span></div>' for value, name, bad in tiles)}</div>
+<div class="tiles">{"".join(map(_tile, tiles))}</div>
 </header>"""
+
+
+def _tile(tile: tuple[str, str, str]) -> str:
+    value, name, kind = tile
+    return f'<div class="tile{kind}"><b>{value}</b><span>{name}</span></div>'
 
 
 def _other_numbers(told: dict[str, Any]) -> str:
@@ -167,7 +172,7 @@ def _failed(told: dict[str, Any]) -> str:
 
 
 def _made(told: dict[str, Any]) -> str:
-    rows = settings_rows(told["settings"]) + [("python", told["python"])]
+    rows = [*settings_rows(told["settings"]), ("python", told["python"])]
     table = "".join(f"<tr><td>{escape(n)}</td><td><code>{escape(v)}</code></td></tr>" for n, v in rows)
     settings = (
         f'<details><summary>Every setting</summary><div class="scroll settings"><table>{table}</table></div></details>'

@@ -1,0 +1,72 @@
+"""Names by a dual encoder: a name counts where its similarity to the photo stands out among all names'."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pnp_ovss.clip import Clip, similarity
+from pnp_ovss.data.vocabulary import class_names
+from pnp_ovss.errors import InputError
+from pnp_ovss.naming.base import Naming
+from pnp_ovss.naming.calibration import Calibration
+from pnp_ovss.naming.candidates import Candidates, fold
+from pnp_ovss.naming.itm import ranked
+from pnp_ovss.prompt import PREFIX
+from pnp_ovss.types import RGB
+
+STANDING_OUT = Calibration(slope=2.0, cut=2.0)
+"""For a model nobody has calibrated: a name counts two standard deviations above the mean of the crowd."""
+CALIBRATIONS: dict[str, Calibration] = {}
+"""Per model, of its similarities times its scale, chosen on photos or scenes whose names are known."""
+CROWD = 50
+"""Names that a similarity is compared with; a smaller vocabulary is filled up with common nouns."""
+
+
+class ClipNamer:
+    """Compares the photo with ``"A picture of NAME"`` for every name.
+
+    Cosines of CLIP lie close together and mean nothing by themselves. With a ``calibration`` they are cut where that
+    says; without one, what counts is how far a name stands out, in standard deviations, among the vocabulary and, where
+    that is small, common nouns.
+    """
+
+    def __init__(self, clip: Clip, calibration: Calibration | None = None) -> None:
+        self.source = f"clip by {clip.name}"
+        self._clip = clip
+        self._calibration = calibration or CALIBRATIONS.get(clip.name)
+        self._texts: tuple[tuple[str, ...], Tensor] = ((), torch.empty(0))
+
+    def __call__(self, image: RGB, candidates: Candidates | None, key: str) -> Naming:
+        """Return every name of the vocabulary, the surest first. Without one: the names the model can know."""
+        names = candidates.names if candidates else self._clip.known
+        if not names:
+            raise InputError(
+                f"{self.source} needs a vocabulary to choose from; give one, such as coco-object, or a file"
+            )
+        if self._calibration is not None:
+            return ranked(names, self._calibration(self.scores(image, names)))
+        crowd = (*names, *self._fillers(names))
+        scores = self.scores(image, crowd)
+        apart = (scores - scores.mean()) / scores.std().clamp_min(1e-6)
+        return ranked(names, STANDING_OUT(apart[: len(names)]))
+
+    def scores(self, image: RGB, names: Sequence[str]) -> Float[Tensor, " name"]:
+        """Return the similarity of the photo with each name, times the model's own scale."""
+        seen = self._clip.encode_images(self._clip.prepare(image)[None])
+        return (self._clip.scale * similarity(seen, self._encoded(tuple(names)))[0]).cpu()
+
+    def _encoded(self, names: tuple[str, ...]) -> Tensor:
+        """Return the names' vectors; those of the last vocabulary are kept, as photos mostly share one."""
+        held, vectors = self._texts
+        if held != names:
+            self._clip.check_known(names)
+            vectors = self._clip.encode_texts([PREFIX + name for name in names])
+            self._texts = names, vectors
+        return vectors
+
+    def _fillers(self, names: Sequence[str]) -> tuple[str, ...]:
+        taken = {fold(name) for name in names}
+        others = self._clip.known or class_names("context")
+        return tuple(name for name in others if fold(name) not in taken)[: max(0, CROWD - len(names))]

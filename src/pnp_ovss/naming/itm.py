@@ -1,0 +1,63 @@
+"""Names by the model that segments: its matching head says of every name whether the photo shows it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pnp_ovss.errors import InputError, ModelError
+from pnp_ovss.naming.base import Guess, Naming
+from pnp_ovss.naming.calibration import Calibration
+from pnp_ovss.naming.candidates import Candidates
+from pnp_ovss.prompt import make_prompt
+from pnp_ovss.types import RGB
+from pnp_ovss.vlm import VLM
+from pnp_ovss.vlm.base import Matcher
+
+CALIBRATIONS: dict[str, Calibration] = {}
+"""Per model, chosen on photos or scenes whose names are known. Others: the softmax of the head's two logits."""
+
+
+@dataclass(frozen=True)
+class Itm:
+    """Matches ``"A picture of NAME"`` for every name with the photo, which is encoded once."""
+
+    vlm: VLM
+    calibration: Calibration = field(default_factory=Calibration)
+
+    @classmethod
+    def by(cls, vlm: VLM) -> "Itm":
+        """Return the namer with the calibration of its model."""
+        return cls(vlm, CALIBRATIONS.get(vlm.name, Calibration()))
+
+    @property
+    def source(self) -> str:
+        """Who names, in words."""
+        return f"itm by {self.vlm.name}"
+
+    def __call__(self, image: RGB, candidates: Candidates | None, key: str) -> Naming:
+        """Return every name of the vocabulary, the surest first. Without one: the names the model can know."""
+        names = candidates.names if candidates else self.vlm.known
+        if not names:
+            raise InputError(
+                f"{self.source} needs a vocabulary to choose from; give one, such as coco-object, or a file"
+            )
+        confidences = self.calibration(self.scores(image, names))
+        return ranked(names, confidences)
+
+    def scores(self, image: RGB, names: Sequence[str]) -> Float[Tensor, " name"]:
+        """Return the log odds that the photo shows each name, as the matching head sees it."""
+        if not isinstance(self.vlm, Matcher):
+            raise ModelError(
+                f"{self.vlm.name} cannot match many names at once; name with --namer clip, or another model"
+            )
+        pixels = self.vlm.prepare(image, self.vlm.size)[None]
+        return self.vlm.match(pixels, [make_prompt([name]) for name in names])[0].cpu()
+
+
+def ranked(names: Sequence[str], confidences: Float[Tensor, " name"]) -> Naming:
+    """Return names with confidences, the surest first; equals stay in order."""
+    order = torch.argsort(confidences, descending=True, stable=True).tolist()
+    return Naming(tuple(Guess(names[index], float(confidences[index])) for index in order))

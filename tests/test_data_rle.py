@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from pnp_ovss.data.rle import decode, lengths
+from pnp_ovss.errors import InputError
+
+
+# What pycocotools 2.0.11 paints, and its compressed form.
+@pytest.mark.parametrize(("polygon", "rows", "compressed"), [
+    ([1, 1, 4, 1, 4, 3, 1, 3], ["000000", "011100", "011100", "000000", "000000"], "6230009"),
+    ([0.4, 0.2, 5.6, 1.1, 2.3, 4.7],
+     ["0100000", "0111100", "0111000", "0010000", "0010000", "0000000"], "6341NN2O<"),
+    ([-2, 1.5, 3.2, -1, 8.5, 3.3, 3, 6], ["1111100", "1111110", "1111111", "1111111", "0111110"], "041`00@1NO"),
+])  # fmt: skip
+def test_the_pixels_of_pycocotools(polygon, rows, compressed):
+    height, width = len(rows), len(rows[0])
+    expected = [[int(value) for value in row] for row in rows]
+    assert decode([polygon], height, width).tolist() == expected
+    assert decode({"size": [height, width], "counts": compressed}, height, width).tolist() == expected
+
+
+def test_long_runs_and_negative_differences():
+    mask = np.zeros((40, 50), dtype=np.uint8)
+    mask[3:37, 5:9] = mask[10:12, 20:44] = mask[0, 49] = 1
+    text = "[6R1600000o=POQC000000000000000000000000000000000000000000000n5OSJ"
+    assert decode({"size": [40, 50], "counts": text}, 40, 50).tolist() == mask.tolist()
+    assert sum(lengths(text)) == 40 * 50
+
+
+def test_several_polygons_are_one_region():
+    both = decode([[0, 0, 2, 0, 2, 2, 0, 2], [1, 1, 3, 1, 3, 3, 1, 3]], 4, 4)
+    assert both.tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(("region", "message"), [
+    ({"size": [2, 2], "counts": [1, 2]}, "cover 3 pixels of 4"), ("text", "neither polygons nor run lengths"),
+])  # fmt: skip
+def test_a_region_that_is_none(region, message):
+    with pytest.raises(InputError, match=message):
+        decode(region, 2, 2)
