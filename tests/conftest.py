@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from tiny import tiny_blip
+
+# The models of the tests are so small that threads wait for each other longer than they compute.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

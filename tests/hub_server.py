@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+STORED = re.compile(r"/stored/([^/]+/[^/]+)/(.+)")
 
 
 @dataclass
@@ -26,6 +27,8 @@ class Repository:
     cut: set[str] = field(default_factory=set)
     """Files whose body stops half-way, once; the repository fails from then on, unless it ``stays_up``."""
     stays_up: bool = False
+    linked: set[str] = field(default_factory=set)
+    """Files that lie on another host, as large ones do; requests for them are sent there."""
     short: set[str] = field(default_factory=set)
     """Files whose content is shorter than the first answer about them said."""
     failing: bool = False
@@ -42,6 +45,9 @@ class Hub:
     strays: list[str] = field(default_factory=list)
     """Requests for anything but a repository's file."""
     tokens: set[str | None] = field(default_factory=set)
+    """What came as ``Authorization``."""
+    tokens_elsewhere: set[str | None] = field(default_factory=set)
+    """The same, at the host where large files lie."""
 
     def count(self, method: str) -> int:
         """Return the number of requests with this method."""
@@ -75,7 +81,12 @@ def serve() -> Iterator[Hub]:
             pass
 
         def _answer(self) -> None:
-            found = RESOLVE.fullmatch(unquote(self.path.split("?")[0]))
+            path = unquote(self.path.split("?")[0])
+            if stored := STORED.fullmatch(path):
+                hub.tokens_elsewhere.add(self.headers["Authorization"])
+                repository = hub.repositories[stored[1]]
+                return self._file(repository, repository.folder / stored[2], stored[2])
+            found = RESOLVE.fullmatch(path)
             if found is None:
                 hub.strays.append(f"{self.command} {self.path}")
                 return self._error(HTTPStatus.NOT_FOUND, None)
@@ -91,10 +102,21 @@ def serve() -> Iterator[Hub]:
                 return self._error(HTTPStatus.SERVICE_UNAVAILABLE, None)
             if revision not in ("main", repository.commit):
                 return self._error(HTTPStatus.NOT_FOUND, "RevisionNotFound")
-            path = repository.folder / file
-            if not path.is_file():
+            content = repository.folder / file
+            if not content.is_file():
                 return self._error(HTTPStatus.NOT_FOUND, "EntryNotFound", repository.commit)
-            return self._file(repository, path, file)
+            if file in repository.linked:
+                return self._elsewhere(repository, content, f"/stored/{name}/{file}")
+            return self._file(repository, content, file)
+
+        def _elsewhere(self, repository: Repository, path: Path, target: str) -> None:
+            self.send_response(HTTPStatus.FOUND)
+            self.send_header("Location", hub.url.replace("127.0.0.1", "localhost") + target)
+            self.send_header("X-Repo-Commit", repository.commit)
+            self.send_header("X-Linked-ETag", f'"{hashlib.sha256(path.read_bytes()).hexdigest()}"')
+            self.send_header("X-Linked-Size", str(path.stat().st_size))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def _file(self, repository: Repository, path: Path, file: str) -> None:
             content = path.read_bytes()
@@ -108,7 +130,6 @@ def serve() -> Iterator[Hub]:
             if repository.commit:
                 self.send_header("X-Repo-Commit", repository.commit)
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-            self.send_header("X-Linked-Size", str(len(content)))
             self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
             if self.command == "HEAD":

@@ -69,9 +69,12 @@ def test_class_lists_are_complete_and_in_official_order():
         "ade20k": 150,
     }
     assert all(len({name.casefold() for name in class_names(words)}) == count for words, count in counts.items())
-    assert [
-        class_names("voc")[label - 1] for label in (1, 11, 15, 20)
-    ] == ["aeroplane", "diningtable", "person", "tvmonitor"]
+    assert [class_names("voc")[label - 1] for label in (1, 11, 15, 20)] == [
+        "aeroplane",
+        "diningtable",
+        "person",
+        "tvmonitor",
+    ]
     assert [class_names("context")[label - 1] for label in (1, 30, 59)] == ["aeroplane", "ground", "wood"]
     assert [class_names("coco-stuff")[label - 1] for label in (12, 80, 81, 171)] == [
         "stop sign", "toothbrush", "banner", "wood",

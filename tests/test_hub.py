@@ -1,6 +1,7 @@
 """Repositories of a hub on the loopback address: what is downloaded, what the cache gives, and every refusal."""
 
 import json
+import logging
 import os
 import pickle
 import shutil
@@ -33,7 +34,7 @@ def hub(tmp_path, tiny_blip_folder, monkeypatch) -> Iterator[Hub]:
     for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(variable, raising=False)
     for variable in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(variable, "127.0.0.1")
+        monkeypatch.setenv(variable, "127.0.0.1,localhost")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -49,9 +50,15 @@ def hub(tmp_path, tiny_blip_folder, monkeypatch) -> Iterator[Hub]:
 
 
 @pytest.fixture(autouse=True)
-def silence(capfd):
+def silence(capfd, caplog):
     """Neither the hub's client nor transformers may say anything of its own."""
+    loggers = [logging.getLogger(library) for library in ("transformers", "huggingface_hub")]
+    for logger in loggers:
+        logger.addHandler(caplog.handler)  # they do not pass their records on
     yield
+    for logger in loggers:
+        logger.removeHandler(caplog.handler)
+    assert [record.getMessage() for record in caplog.get_records("call")] == []
     assert capfd.readouterr() == ("", "")
 
 
@@ -117,6 +124,15 @@ def test_the_model_is_the_repository_s(hub, tiny_blip_folder):
 def test_all_files_come_from_the_commit_that_was_found_first(hub, repository):
     load()
     assert {revision for method, _, revision, _ in hub.requests if method == "GET"} == {repository.commit}
+
+
+def test_weights_may_lie_on_another_host_which_gets_no_token(hub, repository, tiny_blip_folder, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    repository.linked = {SAFE}
+    got, wanted = load()._model.state_dict(), load(tiny_blip_folder)._model.state_dict()
+    assert all(torch.equal(got[key], wanted[key]) for key in wanted)
+    assert hub.tokens == {"Bearer hf_secret"}
+    assert hub.tokens_elsewhere == {None}
 
 
 def test_offline_takes_the_cache_and_asks_nothing(hub, monkeypatch):

@@ -1,6 +1,7 @@
 """What a checkpoint folder may hold, and the one line that says what is wrong with it."""
 
 import json
+import logging
 import os
 import pickle
 import shutil
@@ -27,9 +28,15 @@ def folder(tiny_blip_folder, tmp_path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def silence(capfd):
+def silence(capfd, caplog):
     """No reader may say anything of its own."""
+    loggers = [logging.getLogger(library) for library in ("transformers", "huggingface_hub")]
+    for logger in loggers:
+        logger.addHandler(caplog.handler)  # they do not pass their records on
     yield
+    for logger in loggers:
+        logger.removeHandler(caplog.handler)
+    assert [record.getMessage() for record in caplog.get_records("call")] == []
     assert capfd.readouterr() == ("", "")
 
 
@@ -284,6 +291,13 @@ def test_config_and_weights_of_different_sizes_are_refused(folder, tmp_path, cap
 def test_missing_files(folder, lacking, text):
     (folder / lacking).unlink()
     assert refusal(folder) == text
+
+
+def test_a_tokenizer_without_words_is_refused(folder):
+    """transformers would go on with one that reads every word as ``[UNK]``."""
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    assert refusal(folder) == "the checkpoint holds no tokenizer; tokenizer.json is wanted"
 
 
 def test_a_missing_part(folder):

@@ -24,9 +24,11 @@ def photo_of(b: int, h: int, w: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_threshold_keeps_raw_values_from_the_threshold_upwards():
-    maps = torch.tensor([[[[2.0, 4.0], [6.0, 10.0]], [[0.5, 0.0], [0.25, 0.125]]]])  # min-max: 0 .25 .5 1, 1 0 .5 .25
+    maps = torch.tensor(
+        [[[[12.0, 14.0], [16.0, 20.0]], [[0.5, 0.0], [0.25, 0.125]]]]
+    )  # min-max: 0 .25 .5 1, 1 0 .5 .25
     kept = threshold_and_upsample(maps, (2, 2), threshold=0.5, background=False)
-    assert kept.tolist() == [[[[0, 0], [6, 10]], [[0.5, 0], [0.25, 0]]]]
+    assert kept.tolist() == [[[[0, 0], [16, 20]], [[0.5, 0], [0.25, 0]]]]
 
 
 def test_upsampling_aligns_the_corners_of_rows_and_columns():

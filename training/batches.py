@@ -24,6 +24,7 @@ class Batch:
 
     pixels: Float[Tensor, "b 3 s s"]  # normalised; hidden patches are 0
     keep: Int[Tensor, "b kept"] | None  # patches the image tower sees
+    stays: Float[Tensor, "b kept"] | None  # 1 where the match's attention to them stays, else 0; None: everywhere
     tags: Bool[Tensor, "b name"]  # the classes of training.captions.NAMES that are present
     ids: Int[Tensor, "b text t"]  # true, almost true, true, almost true
     mask: Bool[Tensor, "b text t"]
@@ -47,6 +48,7 @@ def make_batch(pool: Pool, tokenizer: BertTokenizer, config: TrainConfig, step: 
     return Batch(
         pixels=hide(rng, pixels, config),
         keep=torch.from_numpy(np.sort(order, 1)) if kept < config.grid**2 else None,
+        stays=stays(rng, len(rows), kept, config) if step >= config.fade_from else None,
         tags=tags(pool, rows),
         ids=ids.reshape(len(rows), 2 * PAIRS, -1),
         mask=mask.reshape(len(rows), 2 * PAIRS, -1),
@@ -54,6 +56,12 @@ def make_batch(pool: Pool, tokenizer: BertTokenizer, config: TrainConfig, step: 
         sentence_ids=sentence_ids,
         sentence_mask=sentence_mask,
     )
+
+
+def stays(rng: np.random.Generator, b: int, kept: int, config: TrainConfig) -> Float[Tensor, "b kept"]:
+    """1 where the match's attention to a patch stays, 0 where it is taken away."""
+    share = np.where(rng.random((b, 1)) < config.fade_none, 1, rng.uniform(*config.fade, (b, 1)))
+    return torch.from_numpy((rng.random((b, kept)) < share).astype(np.float32))
 
 
 def tokens(tokenizer: BertTokenizer, texts: list[str]) -> tuple[Int[Tensor, "text t"], Bool[Tensor, "text t"]]:

@@ -38,13 +38,16 @@ class TrainConfig:
     hide_share: tuple[float, float] = (0.05, 0.3)  # how many of them
 
     match_from: int = 200  # first step with the match loss: before, the image tower knows no words
-    smoothing: float = 0.1  # of the match labels; a saturated match has no gradient to show
+    smoothing: float = 0.1  # of the match labels, while it learns to match; it pins the logit, so it ends with that
+    fade_from: int = 1500  # from this step on the attention of some patches is set to 0: the logit must count evidence
+    fade: tuple[float, float] = (0.05, 0.7)  # share of the seen patches whose attention stays
+    fade_none: float = 0.25  # how often all of it stays all the same
     contrast: float = 0.3  # weight of the contrastive loss
     temperature: float = 0.07
     tags: float = 3.0  # weight of the tag loss
     look: float = 0.3  # weight of the look loss
     look_layers: tuple[int, ...] = (0, 1, 2)  # of the text tower; in the last one only [ENC] has a say in the match
-    summary_every: int = 4  # only every so many steps the match may see the image's [CLS], which knows no places
+    summary_every: int = 4  # before that, only every so many steps the match may see the image's [CLS], which knows no places
 
     log_every: int = 50  # steps
     watch_every: int = 500  # steps between evaluations and exports

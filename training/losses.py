@@ -20,16 +20,33 @@ def total_loss(model: Trainee, batch: Batch, config: TrainConfig, step: int) -> 
     }
     loss = config.tags * parts["tags"] + config.contrast * parts["contrast"]
     if step >= config.match_from:
-        shown = (seen if step % config.summary_every == 0 else seen[:, 1:]).detach()
+        shown, stays = shown_to_match(seen.detach(), batch, config, step)
         attention: list[Tensor] = []
-        logits = model.match(shown, batch.ids, batch.mask, attention).float()
+        logits = model.match(shown, batch.ids, batch.mask, attention, stays).float()
         truth = torch.arange(logits.shape[1]).remainder(2).eq(0).long().expand(len(logits), -1)
-        parts["match"] = F.cross_entropy(logits.flatten(0, 1), truth.flatten(), label_smoothing=config.smoothing)
+        smoothing = config.smoothing if step < config.fade_from else 0.0
+        parts["match"] = F.cross_entropy(logits.flatten(0, 1), truth.flatten(), label_smoothing=smoothing)
         parts["right"] = (logits.argmax(-1) == truth).float().mean()
         where = model.tagger(seen[:, 1:]).float().softmax(-1).detach()
         parts["look"] = look_loss([attention[layer] for layer in config.look_layers], where, batch.said)
         loss = loss + parts["match"] + config.look * parts["look"]
     return loss, {name: value.item() for name, value in parts.items()}
+
+
+def shown_to_match(
+    seen: Float[Tensor, "b token width"], batch: Batch, config: TrainConfig, step: int
+) -> tuple[Float[Tensor, "b some width"], Float[Tensor, "b some"] | None]:
+    """The image tokens that the match may look at, and by what its attention to each is multiplied.
+
+    First the patches, and only now and then the image's [CLS]. Later the patches, some of whose attention is taken away
+    without a substitute, and the [CLS] of another image, which is worth nothing: so the match has to count the evidence
+    that patches give. Its logit then rises with the attention on every patch that shows a name, which is what its
+    gradient is asked for.
+    """
+    if step < config.fade_from:
+        return seen[:, int(step % config.summary_every != 0) :], None
+    shown = torch.cat([seen[:, :1].roll(1, 0), seen[:, 1:]], 1)
+    return shown, None if batch.stays is None else F.pad(batch.stays, (1, 0), value=1.0)
 
 
 def look_loss(
@@ -40,13 +57,17 @@ def look_loss(
     """A name in a true caption looks where the tag head, taught by words alone, believes that name to be.
 
     ``-log(sum over patches of attention * where)``, with the heads' mean attention. Names in wrong captions (every
-    second text) may look anywhere.
+    second text) may look anywhere, and so may those that no patch shows.
     """
     asked = said.clone()
     asked[:, 1::2] = -1
     b, token = (asked.flatten(1) >= 0).nonzero(as_tuple=True)
     name = asked.flatten(1)[b, token]
     target = where[b, :, name]  # (asked, patch)
+    shown = target.amax(1) > 0.5
+    b, token, target = b[shown], token[shown], target[shown]
+    if len(b) == 0:
+        return where.new_zeros(())
     losses = []
     for weights in attention:
         looks = weights.float().mean(1)[b, token, -where.shape[1] :]  # without [CLS], if it was there

@@ -37,8 +37,12 @@ class Trainee(nn.Module):
         ids: Int[Tensor, "b text t"],
         mask: Bool[Tensor, "b text t"],
         record: list[Tensor] | None = None,
+        stays: Float[Tensor, "b token"] | None = None,
     ) -> Float[Tensor, "b text 2"]:
-        """Match logits of each image with its texts; cross-attention (b, head, text * t, token) goes to ``record``."""
+        """Match logits of each image with its texts; cross-attention (b, head, text * t, token) goes to ``record``.
+
+        The attention to each token is multiplied by ``stays``, after it was recorded.
+        """
         raise NotImplementedError
 
     def vectors(
@@ -101,11 +105,15 @@ class MiniBlip(Trainee):
         ids: Int[Tensor, "b text t"],
         mask: Bool[Tensor, "b text t"],
         record: list[Tensor] | None = None,
+        stays: Float[Tensor, "b token"] | None = None,
     ) -> Float[Tensor, "b text 2"]:
-        """Match logits of each image with its texts; cross-attention (b, head, text * t, token) goes to ``record``."""
+        """Match logits of each image with its texts; cross-attention (b, head, text * t, token) goes to ``record``.
+
+        The attention to each token is multiplied by ``stays``, after it was recorded.
+        """
         ids = ids.clone()
         ids[..., 0] = self.model.config.text_config.vocab_size - 1  # [ENC]
-        x = self._read(ids.flatten(0, 1), mask.flatten(0, 1), seen, record)
+        x = self._read(ids.flatten(0, 1), mask.flatten(0, 1), seen, record, stays)
         logits: Tensor = self.model.itm_head(x[:, 0]).reshape(*ids.shape[:2], 2)
         return logits
 
@@ -122,6 +130,7 @@ class MiniBlip(Trainee):
         mask: Bool[Tensor, "text t"],
         seen: Float[Tensor, "b token width"] | None = None,
         record: list[Tensor] | None = None,
+        stays: Float[Tensor, "b token"] | None = None,
     ) -> Float[Tensor, "text t width"]:
         """Text tokens, after looking at the image if there is one (the texts of an image follow each other)."""
         x: Tensor = self.model.text_encoder.embeddings(ids)
@@ -131,7 +140,7 @@ class MiniBlip(Trainee):
             if seen is not None:
                 cross = layer.crossattention
                 asked = cross.self.query(x).reshape(len(seen), -1, x.shape[-1])
-                found = self._attend(asked, cross.self.key(seen), cross.self.value(seen), record=record)
+                found = self._attend(asked, cross.self.key(seen), cross.self.value(seen), None, record, stays)
                 x = cross.output(found.reshape(x.shape), x)
             x = layer.feed_forward_chunk(x)
         return x
@@ -143,6 +152,7 @@ class MiniBlip(Trainee):
         v: Float[Tensor, "b m width"],
         mask: Bool[Tensor, "b m"] | None = None,
         record: list[Tensor] | None = None,
+        stays: Float[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b n width"]:
         q, k, v = (x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2) for x in (q, k, v))
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
@@ -151,6 +161,8 @@ class MiniBlip(Trainee):
         weights = scores.softmax(-1)
         if record is not None:
             record.append(weights)
+        if stays is not None:
+            weights = weights * stays[:, None, None]
         found: Tensor = weights.to(v.dtype) @ v
         return found.transpose(1, 2).flatten(2)
 

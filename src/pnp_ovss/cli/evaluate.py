@@ -15,11 +15,12 @@ from pnp_ovss.errors import InputError
 if TYPE_CHECKING:
     from pnp_ovss.data import Dataset
     from pnp_ovss.evaluation.record import Record
-    from pnp_ovss.evaluation.result import Result, Table
+    from pnp_ovss.evaluation.result import Result
     from pnp_ovss.evaluation.run import Work
     from pnp_ovss.segmenter import Segmenter
 
 SCENES, MERGE = "scenes", "merge"
+MODEL = "blip-large-flickr"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,10 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (default: evaluation/DATASET)")
     parser.add_argument(
         "--names",
-        default="truth",
         metavar="truth|given|FILE",
         help="who names the classes: truth, the classes of each image's truth; given, every class of the data set; or "
-        "a file: .json with names per image, else one name a line for all (default: truth)",
+        f"a file: .json with names per image, else one name a line for all (for {SCENES} default: truth)",
     )
     parser.add_argument(
         "--oracle", action="store_true", help="score with the true names too, and tell naming from localisation"
@@ -64,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=natural, default=2, metavar="N", help="which series (default: 2, held out)")
     group.add_argument("--scene-size", type=positive, default=224, metavar="N", help="their side (default: 224)")
     group.add_argument("--no-steps", action="store_true", help="leave out the table of what each step earns")
-    add_model(parser, "blip-large-flickr")
+    add_model(parser, MODEL)
+    parser.set_defaults(model=None)
     add_settings(parser)
 
 
@@ -74,8 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
         return _merge(arguments)
     if arguments.folders:
         raise InputError(f"{arguments.folders[0]} came besides {arguments.what}; name the folder with --root")
-    if arguments.what == SCENES and arguments.model == "blip-large-flickr":
-        arguments.model = "mini-blip"
+    if arguments.what == SCENES:
+        arguments.names = arguments.names or "truth"
+        arguments.model = arguments.model or "mini-blip"
     arguments.out = arguments.out or Path("evaluation") / arguments.what
     from pnp_ovss.store import check_folder
 
@@ -89,8 +91,9 @@ def _evaluate(arguments: argparse.Namespace, dataset: "Dataset") -> int:
 
     from pnp_ovss.data import load_vocabulary
     from pnp_ovss.evaluation.guess import Guesser, Predictions, Segmenting
+    from pnp_ovss.evaluation.manifest import about_data, about_model, open_run
     from pnp_ovss.evaluation.names import load_names
-    from pnp_ovss.evaluation.run import Work, open_run, shard
+    from pnp_ovss.evaluation.run import Work, shard
 
     vocabulary = load_vocabulary(arguments.vocabulary, dataset.classes, dataset.words)
     names = load_names("truth" if arguments.predictions else arguments.names, dataset, vocabulary)
@@ -105,11 +108,13 @@ def _evaluate(arguments: argparse.Namespace, dataset: "Dataset") -> int:
     else:
         segmenter = _segmenter(arguments, dataset)
         guesser = Segmenting(segmenter, dataset, vocabulary)
-        made_by = _made_by(arguments, segmenter) | {"names": names.source, "vocabulary": vocabulary.name}
-        made_by["words"] = {cls: list(words) for cls, words in vocabulary.words.items() if words != (cls,)}
+        made_by = about_model(segmenter, arguments.dtype, names.source, vocabulary)
     samples = dataset.samples[: arguments.limit]
-    told = _about(arguments, dataset) | made_by
-    open_run(arguments.out, told, [sample.key for sample in samples], dataset.faults)
+    told = about_data(dataset, arguments.what, arguments.split) | made_by
+    if arguments.what == SCENES:
+        told |= {"scenes": arguments.scenes, "seed": arguments.seed, "scene_size": arguments.scene_size}
+    root = str(arguments.root.resolve()) if arguments.root else None
+    open_run(arguments.out, told, [sample.key for sample in samples], dataset.faults, root)
     work = Work(dataset, names, guesser, arguments.out / "images", keep_labels=not arguments.predictions)
     part = shard(samples, *arguments.shard) if arguments.shard else samples
     records = _progress(arguments, work, part, dataset)
@@ -130,21 +135,13 @@ def _evaluate(arguments: argparse.Namespace, dataset: "Dataset") -> int:
 
 def _finish(arguments: argparse.Namespace, folders: Sequence[Path], dataset: "Dataset | None") -> int:
     """Write the report of complete results into ``arguments.out``."""
-    from pnp_ovss.evaluation.protocol import PROTOCOLS
+    from pnp_ovss.evaluation.collect import collect
     from pnp_ovss.evaluation.report import write_report
-    from pnp_ovss.evaluation.result import add_up
-    from pnp_ovss.evaluation.run import read_manifest, records_of
 
-    manifest = read_manifest(folders[0])
-    keys, faults = manifest["keys"], [(key, fault) for key, fault in manifest["faults"]]
-    records = records_of([folder / "images" for folder in folders], keys)
-    oracles = [path for folder in folders if (path := folder / "oracle").is_dir()]
-    oracle = records_of(oracles, keys) if oracles else []
-    tables = _tables(manifest["settings"], folders, len(keys))
-    result = add_up(manifest["settings"], records, faults, PROTOCOLS[arguments.protocol], oracle, tables)
+    result = collect(folders, arguments.protocol)
     _complain_of(result.faults)
     if not result.records:
-        raise InputError(f"none of {len(keys)} images could be scored: {result.faults[0][1]}")
+        raise InputError(f"none of {len(result.faults)} images could be scored: {result.faults[0][1]}")
     write_report(arguments.out, result, folders, dataset)
     _tell(result, arguments.out)
     return PARTLY if result.faults else 0
@@ -152,7 +149,7 @@ def _finish(arguments: argparse.Namespace, folders: Sequence[Path], dataset: "Da
 
 def _merge(arguments: argparse.Namespace) -> int:
     from pnp_ovss.data import load_dataset
-    from pnp_ovss.evaluation.run import open_run, read_manifest
+    from pnp_ovss.evaluation.manifest import open_run, read_manifest
 
     if not arguments.folders:
         raise InputError(f"no folder was given; name those of the shards: {PROG} evaluate {MERGE} DIR DIR")
@@ -160,14 +157,15 @@ def _merge(arguments: argparse.Namespace) -> int:
     arguments.out = arguments.out or arguments.folders[0]
     told = manifests[0]["settings"]
     for manifest, folder in zip(manifests[1:], arguments.folders[1:], strict=True):
-        open_run(arguments.folders[0], manifest["settings"], manifests[0]["keys"], manifests[0]["faults"])
+        first = manifests[0]
+        open_run(arguments.folders[0], manifest["settings"], first["keys"], first["faults"], first["root"])
         if manifest["keys"] != manifests[0]["keys"]:
             raise InputError(f"{folder} is a run over other images than {arguments.folders[0]}; merge parts of one run")
     try:
         if told["dataset"] == SCENES:
             dataset: Dataset | None = _scenes(told)
         else:
-            dataset = load_dataset(told["dataset"], arguments.root or told["root"], told["split"])
+            dataset = load_dataset(told["dataset"], arguments.root or manifests[0]["root"], told["split"])
     except InputError:
         complain("the data set is not here: the report has no photos; give its folder with --root to have them")
         dataset = None
@@ -183,6 +181,8 @@ def _dataset(arguments: argparse.Namespace) -> "Dataset":
         raise InputError(f"no data set {arguments.what!r}; the data sets are {', '.join(DATASETS)} and {SCENES}")
     if arguments.root is None:
         raise InputError(f"where {arguments.what} lies is not said; give its folder with --root")
+    if arguments.names is None and arguments.predictions is None:
+        raise InputError("who names the classes is not said; give --names truth, given or a file")
     return load_dataset(arguments.what, arguments.root, arguments.split)
 
 
@@ -199,42 +199,8 @@ def _segmenter(arguments: argparse.Namespace, dataset: "Dataset") -> "Segmenter"
     given = settings(arguments)
     if not dataset.background:  # the authors' code: a background only where fewer than 3 classes are named
         given = {"background": "few" if arguments.protocol == "authors" else "never"} | given
-    chosen = (arguments.model, arguments.preset, arguments.device, arguments.dtype, arguments.revision)
+    chosen = (arguments.model or MODEL, arguments.preset, arguments.device, arguments.dtype, arguments.revision)
     return Segmenter.from_pretrained(*chosen, **given)
-
-
-def _about(arguments: argparse.Namespace, dataset: "Dataset") -> dict[str, Any]:
-    from pnp_ovss._version import VERSION
-
-    told = {
-        "dataset": arguments.what,
-        "title": dataset.title,
-        "split": arguments.split,
-        "layout": dataset.layout,
-        "classes": list(dataset.classes),
-        "nothing": dataset.labels[0],
-        "version": VERSION,
-    }
-    if arguments.what == SCENES:
-        return told | {"scenes": arguments.scenes, "seed": arguments.seed, "scene_size": arguments.scene_size}
-    return told | {"root": str(arguments.root.resolve())}
-
-
-def _made_by(arguments: argparse.Namespace, segmenter: "Segmenter") -> dict[str, Any]:
-    from dataclasses import asdict
-
-    import torch
-    import transformers
-
-    return {
-        "model": segmenter.vlm.name,
-        "revision": segmenter.vlm.revision,
-        "device": segmenter.vlm.device.type,
-        "dtype": arguments.dtype,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "config": asdict(segmenter.config),
-    }
 
 
 def _progress(
@@ -275,16 +241,6 @@ def _steps(arguments: argparse.Namespace, segmenter: "Segmenter", count: int) ->
     made = steps(segmenter.vlm, segmenter.config, indices, seed, size, folder)
     for _ in tqdm(made, total=len(indices), unit="scene", desc="steps", file=sys.stderr):
         pass
-
-
-def _tables(told: dict[str, Any], folders: Sequence[Path], count: int) -> list["Table"]:
-    from pnp_ovss.config import Config
-    from pnp_ovss.evaluation.scenes import steps_table
-
-    if not any((folder / "steps").is_dir() for folder in folders):
-        return []
-    config = Config(**(told["config"] | {"refiners": tuple(told["config"]["refiners"])}))
-    return [steps_table(config, count, [folder / "steps" for folder in folders])]
 
 
 def _tell(result: "Result", out: Path) -> None:

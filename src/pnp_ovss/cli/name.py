@@ -78,7 +78,7 @@ def load_namer(arguments: argparse.Namespace, vlm: "Callable[[], VLM]") -> "Name
         model=arguments.namer_model,
         base_url=arguments.base_url or os.environ.get("OPENAI_BASE_URL"),
         cache=arguments.cache or _cache(),
-        patience=Patience(timeout=arguments.timeout, tries=arguments.tries),
+        patience=Patience(timeout=float(arguments.timeout), tries=arguments.tries),
         device=arguments.device,
         dtype=arguments.dtype,
     )
@@ -197,8 +197,8 @@ def _tell_cost(namer: "Namer", keys: dict[str, Path], candidates: "Candidates | 
     told = namer.cost(sizes, candidates)
     price = f", about ${told.dollars:.2f}" if told.dollars is not None else f"; no price of {namer.model} is known"
     print(
-        f"{len(keys)} photos: {len(keys) - len(sizes) - bad} replies are there, {told.calls} calls to {namer.model} "
-        f"are to be made: about {told.tokens_in:,} tokens in and {told.tokens_out:,} out{price}"
+        f"{len(keys) - len(sizes) - bad} of {len(keys)} replies are there; calls to {namer.model} to be made: "
+        f"{told.calls}, about {told.tokens_in:,} tokens in and {told.tokens_out:,} out{price}"
     )
     return PARTLY if bad else 0
 

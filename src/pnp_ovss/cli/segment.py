@@ -2,27 +2,39 @@
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, positive
+from pnp_ovss.cli.name import add_namer, load_namer, load_vocabulary
 from pnp_ovss.cli.options import add_model, add_settings, settings
 from pnp_ovss.config import Config
-from pnp_ovss.errors import InputError, ModelError
+from pnp_ovss.errors import InputError, ModelError, PnpError
+
+if TYPE_CHECKING:
+    from pnp_ovss.naming import NoReply
+    from pnp_ovss.segmenter import Segmenter
 
 MODEL = "blip-large-flickr"
 MOST_CLASSES = 255
 """Values of a palette picture, less the background's."""
+AUTO = "auto"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``segment``."""
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="file, folder (the pictures right in it) or glob")
     classes = parser.add_mutually_exclusive_group(required=True)
-    classes.add_argument("--classes", metavar="NAMES", help="what to look for, with commas: 'dog, traffic light'")
+    classes.add_argument(
+        "--classes",
+        metavar="NAMES",
+        help="what to look for, with commas: 'dog, traffic light'; auto: a namer says it, photo by photo",
+    )
     classes.add_argument(
         "--classes-file", type=Path, metavar="FILE", help="the same from a file, one name a line; # starts a comment"
     )
@@ -30,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=positive, default=1, metavar="N", help="photos the model sees at a time (default: 1)"
     )
+    add_namer(parser, "itm")
     add_model(parser, MODEL)
     add_settings(parser)
 
@@ -42,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pnp_ovss.store import check_folder
 
     # All that can be wrong without a model is found before one is loaded or even fetched.
-    classes = make_prompt(_classes(arguments)).classes
+    classes = () if arguments.classes == AUTO else make_prompt(_classes(arguments)).classes
     if len(classes) > MOST_CLASSES:
         raise InputError(f"{len(classes)} classes were named; a label map holds {MOST_CLASSES} at most: name fewer")
     photos = find_images(arguments.photos)
@@ -63,24 +76,31 @@ def _segment(arguments: argparse.Namespace, photos: list[Path], classes: tuple[s
     given, out = settings(arguments), arguments.out
     chosen = (arguments.model, arguments.preset, arguments.device, arguments.dtype, arguments.revision)
     load = cache(lambda: Segmenter.from_pretrained(*chosen, **given))  # at the first photo that can be read
+    choose = _chooser(arguments, classes, load)
     done, bad, alone = 0, 0, len(photos) == 1
     bar = tqdm(total=len(photos), disable=alone, unit="photo", file=sys.stderr)
     try:
         for start in range(0, len(photos), arguments.batch_size):
             batch = photos[start : start + arguments.batch_size]
             readable, faults = _read(batch)
+            named = dict(choose(readable))
+            faults += [names for names in named.values() if not isinstance(names, tuple)]
+            asked = {path: names for path, names in named.items() if isinstance(names, tuple) and names}
             for fault in faults:
                 if alone:
                     raise fault
                 with bar.external_write_mode(file=sys.stderr):
                     complain(str(fault))
             bad += len(faults)
-            if readable:
+            for path in (path for path, names in named.items() if names == ()):
+                with bar.external_write_mode(file=sys.stdout):
+                    print(f"{shown(path)}: nothing was named, nothing is written")
+            if asked:
                 segmenter, begin = load(), perf_counter()
-                results = segmenter(list(readable.values()), [classes] * len(readable))
-                seconds = (perf_counter() - begin) / len(readable)
-                for (path, photo), result in zip(readable.items(), results, strict=True):
-                    write_result(out, path, photo, result, seconds)
+                results = segmenter([readable[path] for path in asked], list(asked.values()))
+                seconds = (perf_counter() - begin) / len(asked)
+                for path, result in zip(asked, results, strict=True):
+                    write_result(out, path, readable[path], result, seconds)
                     done += 1
                     with bar.external_write_mode(file=sys.stdout):
                         print(f"{shown(path)}: {_told(result.areas)}")
@@ -98,15 +118,36 @@ def _segment(arguments: argparse.Namespace, photos: list[Path], classes: tuple[s
     if done:
         print(f"{done} photo{'s' * (done > 1)} in {out}: for each a label map .png, an .overlay.png and a .json record")
     if bad:
-        complain(f"{bad} of {len(photos)} photos could not be read")
+        complain(f"{bad} of {len(photos)} photos could not be read{' or named' if not classes else ''}")
     return PARTLY if bad else 0
 
 
-def _read(paths: list[Path]) -> tuple[dict[Path, np.ndarray], list[InputError]]:
+def _chooser(
+    arguments: argparse.Namespace, classes: tuple[str, ...], load: "Callable[[], Segmenter]"
+) -> "Callable[[dict[Path, np.ndarray]], Iterator[tuple[Path, tuple[str, ...] | NoReply]]]":
+    """Return what chooses the classes of photos: the user once for all, or a namer for each."""
+    from pnp_ovss.naming import Naming, name_photos
+
+    if classes:
+        return lambda photos: ((path, classes) for path in photos)
+    candidates = load_vocabulary(arguments)
+    namer = load_namer(arguments, lambda: load().vlm)
+    calls = arguments.calls if arguments.namer == "openai" else 1
+
+    def choose(photos: dict[Path, np.ndarray]) -> "Iterator[tuple[Path, tuple[str, ...] | NoReply]]":
+        keyed = ((path.stem, photo) for path, photo in photos.items())
+        for path, (_, naming) in zip(photos, name_photos(namer, keyed, candidates, calls), strict=True):
+            yield path, naming.kept(arguments.keep) if isinstance(naming, Naming) else naming
+
+    return choose
+
+
+def _read(paths: list[Path]) -> tuple[dict[Path, np.ndarray], list[PnpError]]:
     """Return the photos that can be read, and what is wrong with the others."""
     from pnp_ovss.images import read_image
 
-    readable, faults = {}, []
+    readable: dict[Path, np.ndarray] = {}
+    faults: list[PnpError] = []
     for path in paths:
         try:
             readable[path] = read_image(path)
@@ -146,7 +187,7 @@ For each photo three files are written: <name>.png, a palette label map whose va
 shares, match score, settings, model and revision, version, seconds.
 
 The default model is fetched once (1.8 GB). mini-blip comes along, but knows drawn scenes only, such as the demo's.""",
-    example=f'{PROG} segment demo/scene-000.png --model mini-blip --classes "cat, umbrella"  (after {PROG} demo)',
+    example=f'{PROG} segment demo/scene-000.png --model mini-blip --classes "rocket, cactus"  (after {PROG} demo)',
     add_arguments=add_arguments,
     run=run,
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Integer, UInt8
 from PIL import Image
 
 from pnp_ovss.errors import InputError
@@ -26,7 +26,7 @@ Faults = tuple[tuple[str, str], ...]
 """Samples that are not scored although they are listed: key, and why in one line."""
 NO_FAULT: Faults = ()
 
-Mask = Callable[[], Int[np.ndarray, "h w"]]
+Mask = Callable[[], Integer[np.ndarray, "h w"]]
 """Reads or paints a truth mask, with the values of the data set's own files.
 
 Raises: InputError if that cannot be done."""
@@ -88,7 +88,9 @@ class Dataset:
         return translate(sample.mask(), self.to_label, f"the truth of {sample.key}")
 
 
-def translate(mask: Int[np.ndarray, "h w"], table: Int[np.ndarray, " value"], what: str) -> UInt8[np.ndarray, "h w"]:
+def translate(
+    mask: Integer[np.ndarray, "h w"], table: Int[np.ndarray, " value"], what: str
+) -> UInt8[np.ndarray, "h w"]:
     """Return ``table[mask]``.
 
     Raises: InputError naming the values that the table does not have.
@@ -113,7 +115,7 @@ def table(to_label: dict[int, int], size: int = 256) -> Int[np.ndarray, " value"
     return filled
 
 
-def read_values(path: Path) -> Int[np.ndarray, "h w"]:
+def read_values(path: Path) -> Integer[np.ndarray, "h w"]:
     """Return the values of a mask file with one channel, palette pictures as their indices.
 
     Raises: InputError if there is no such file, it is damaged, or it has several channels.
@@ -128,7 +130,7 @@ def read_values(path: Path) -> Int[np.ndarray, "h w"]:
         raise InputError(f"the mask {shown(path)} is cut short or damaged; fetch it again") from error
     if values.ndim != 2:
         raise InputError(f"the mask {shown(path)} has mode {picture.mode}; one channel of label ids is wanted")
-    return values.astype(np.int32)
+    return values if values.dtype == np.uint8 else values.astype(np.int32)
 
 
 def from_file(path: Path) -> Mask:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 
 IGNORE = 255
 """Truth pixels of this value count nowhere."""
@@ -29,7 +29,7 @@ class Confusion:
         return cls(np.zeros((classes, classes), dtype=np.int64))
 
     @classmethod
-    def of(cls, truth: Int[np.ndarray, "h w"], guess: Int[np.ndarray, "hg wg"], classes: int) -> "Confusion":
+    def of(cls, truth: Integer[np.ndarray, "h w"], guess: Integer[np.ndarray, "hg wg"], classes: int) -> "Confusion":
         """Return the matrix of one image; pixels whose truth is ``IGNORE`` are left out.
 
         Raises: ValueError if the maps differ in size or hold a label that is no class.
@@ -85,7 +85,7 @@ class Boundary:
         return cls(*(np.zeros(classes, dtype=np.int64) for _ in range(3)))
 
     @classmethod
-    def of(cls, truth: Int[np.ndarray, "h w"], guess: Int[np.ndarray, "h w"], classes: int) -> "Boundary":
+    def of(cls, truth: Integer[np.ndarray, "h w"], guess: Integer[np.ndarray, "h w"], classes: int) -> "Boundary":
         """Return the counts of one image, for a boundary ``REACH`` of the diagonal wide.
 
         Pixels whose truth is ``IGNORE`` are left out; towards them and the picture's border a region has a boundary.
@@ -114,19 +114,23 @@ class Boundary:
         return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
 
 
-def near_edge(labels: Int[np.ndarray, "h w"], reach: int) -> Bool[np.ndarray, "h w"]:
+def near_edge(labels: Integer[np.ndarray, "h w"], reach: int) -> Bool[np.ndarray, "h w"]:
     """Return where another label, or the picture's border, is within ``reach`` pixels, along both axes."""
-    outside = np.pad(labels.astype(np.int16), reach, constant_values=-1)
-    least, most = outside, outside
-    for axis in (0, 1):
-        least, most = _running(np.minimum, least, 2 * reach + 1, axis), _running(np.maximum, most, 2 * reach + 1, axis)
-    return np.asarray(least != most)
+    near = np.ones(labels.shape, dtype=bool)
+    if min(labels.shape) > 2 * reach:
+        least, most = labels, labels
+        for axis in (0, 1):
+            least = _running(np.minimum, least, 2 * reach + 1, axis)
+            most = _running(np.maximum, most, 2 * reach + 1, axis)
+        near[reach:-reach, reach:-reach] = least != most
+    return near
 
 
 def _running(extreme: np.ufunc, values: np.ndarray, width: int, axis: int) -> np.ndarray:
     """Return the extreme of every window of ``width`` along the axis, by windows of 1, 2, 4, ... pixels."""
-    values, covered = np.moveaxis(values, axis, 0), 1
+    covered = 1
     while covered < width:
         step = min(covered, width - covered)
-        values, covered = extreme(values[:-step], values[step:]), covered + step
-    return np.moveaxis(values, 0, axis)
+        before, behind = (values[:-step], values[step:]) if axis == 0 else (values[:, :-step], values[:, step:])
+        values, covered = extreme(before, behind), covered + step
+    return values

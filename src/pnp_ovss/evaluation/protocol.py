@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
-from pnp_ovss.evaluation.metrics import Confusion, Over
+from pnp_ovss.evaluation.metrics import IGNORE, Confusion, Over
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,19 @@ class Counts:
     def empty(cls, labels: int) -> "Counts":
         """Return the counts of no image."""
         return cls(Confusion.empty(labels), np.zeros(labels, dtype=np.int64))
+
+    @classmethod
+    def of(cls, truth: UInt8[np.ndarray, "h w"], guess: UInt8[np.ndarray, "h w"], labels: int) -> "Counts":
+        """Return the counts of one image: as ``Confusion.of``, and those of the void with them, in one go.
+
+        Raises: ValueError if a map holds a value that is no label.
+        """
+        pairs = truth.astype(np.uint16) << 8 | guess
+        table = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
+        known, void = table[:labels, :labels], table[IGNORE, :labels]
+        if known.sum() + void.sum() != truth.size:
+            raise ValueError(f"a map holds a value that is no label; 0 to {labels - 1} are wanted")
+        return cls(Confusion(known), void)
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(self.known + other.known, self.void + other.void)

@@ -1,30 +1,24 @@
 """A run over a data set: a record per image, written as soon as it is known; a stopped run goes on where it stopped."""
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from pnp_ovss.data import IGNORE, Dataset, Sample
-from pnp_ovss.errors import ConfigError, InputError
+from pnp_ovss.data import Dataset, Sample
+from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.guess import Guess, Guesser
-from pnp_ovss.evaluation.metrics import Boundary, Confusion
+from pnp_ovss.evaluation.metrics import Boundary
 from pnp_ovss.evaluation.names import Names, true
 from pnp_ovss.evaluation.protocol import Counts
 from pnp_ovss.evaluation.record import Record, place, read_record, write_record
-from pnp_ovss.images import shown
 from pnp_ovss.pictures import class_colours, label_png
-from pnp_ovss.store import save_png, write_text
+from pnp_ovss.store import save_png
 from pnp_ovss.types import BACKGROUND
-
-FORMAT = 1
-"""Of manifest and records; raised when older ones cannot be read any more."""
 
 
 @dataclass(frozen=True)
@@ -71,41 +65,7 @@ def score(
             f"{key}: the label map is {wg} x {hg} pixels and the truth {w} x {h}; one size is wanted: scale label maps "
             "to the photo's size, to the nearest pixel"
         )
-    void = np.bincount(guess[truth == IGNORE], minlength=labels)
-    return Counts(Confusion.of(truth, guess, labels), void), Boundary.of(truth, guess, labels)
-
-
-def open_run(folder: Path, settings: dict[str, Any], keys: Sequence[str], faults: Sequence[Sequence[str]]) -> None:
-    """Write the manifest of a run, or see that the one that is there has the same settings.
-
-    Raises: ConfigError naming the first setting that differs.
-    """
-    path = folder / "manifest.json"
-    manifest = {"format": FORMAT, "settings": settings, "keys": list(keys), "faults": [list(fault) for fault in faults]}
-    if path.is_file():
-        difference = _difference(read_manifest(folder)["settings"], json.loads(json.dumps(settings)))
-        if difference:
-            name, before, now = difference
-            raise ConfigError(
-                f"{shown(folder)} holds a run with {name} {_brief(before)}, and {_brief(now)} is asked for; give "
-                "another --out, or the settings of that run"
-            )
-    write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return a run's manifest.
-
-    Raises: InputError if there is none that can be read.
-    """
-    path = folder / "manifest.json"
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT or not manifest["keys"]:
-            raise InputError(f"{shown(path)} is of another version; score the images anew with another --out")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{shown(folder)} holds no run that can be read; give a folder that evaluate wrote") from error
-    return manifest
+    return Counts.of(truth, guess, labels), Boundary.of(truth, guess, labels)
 
 
 def records_of(folders: Sequence[Path], keys: Sequence[str]) -> list[Record]:
@@ -178,7 +138,7 @@ def _scored(
         return Record(key, fault=str(error))
     if work.keep_labels:
         colours = class_colours((BACKGROUND, *work.dataset.classes))
-        save_png(work.folder / f"{key}.png", label_png(guess.labels, colours))
+        save_png(work.folder / f"{key}.png", label_png(guess.labels.astype(np.int32), colours))
     record = Record(key, "", counts, boundary, named, true(work.dataset, truth), guess.salience, guess.seconds)
     return replace(record, seconds=guess.seconds | {"score": perf_counter() - started})
 
@@ -186,20 +146,3 @@ def _scored(
 def _kept(work: Work, record: Record) -> Record:
     write_record(work.folder, record)
     return record
-
-
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, Any, Any] | None:
-    for name in (*now, *before):
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found = _difference(old, new)
-            if found:
-                return found
-        elif old != new:
-            return name, old, new
-    return None
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -7,12 +7,11 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from pnp_ovss.config import Config
 from pnp_ovss.data import Dataset, Sample
 from pnp_ovss.data.dataset import table
-from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.ablation import STEPS, TASKS, Task, ablation
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.evaluation.result import Table
@@ -61,29 +60,28 @@ def steps(vlm: VLM, config: Config, indices: Sequence[int], seed: int, size: int
         yield
 
 
-def steps_table(config: Config, count: int, folders: Sequence[Path]) -> Table:
-    """Return the table of the first ``count`` scenes.
-
-    Raises: InputError if a scene is in none of the folders.
-    """
+def steps_table(config: Config, count: int, folders: Sequence[Path]) -> list[Table]:
+    """Return the table of the first ``count`` scenes; none while a scene is in none of the folders."""
     columns = variants(config)
     pooled = np.zeros((len(columns), len(STEPS), len(CLASSES), len(CLASSES)), dtype=np.int64)
     for index in range(count):
         found = next((path for folder in folders if (path := folder / f"{index:05}.npy").is_file()), None)
         if found is None:
-            raise InputError(f"scene {index} is missing in the table of steps; run the shard that lacks it, then merge")
+            return []
         pooled += np.load(found, allow_pickle=False)
     rows = [
         (step, *(f"{100 * Confusion(pooled[column, row]).miou():.1f}" for column in range(len(columns))))
         for row, step in enumerate(STEPS)
     ]
-    note = f"mIoU in percent over truth or guess, the true names given, {count} scenes. {CAVEAT}"
-    return Table("What each step earns", note, ("step", *columns), tuple(rows))
+    note = (
+        f"mIoU in percent over truth or guess, {count} scenes, the true names given in the order of drawing. {CAVEAT}"
+    )
+    return [Table("What each step earns", note, ("step", *columns), tuple(rows))]
 
 
 def _photo(seed: int, index: int, size: int) -> RGB:
     return draw(seed, index, size).image
 
 
-def _mask(seed: int, index: int, size: int) -> Int[np.ndarray, "h w"]:
+def _mask(seed: int, index: int, size: int) -> Integer[np.ndarray, "h w"]:
     return draw(seed, index, size).things_mask()

@@ -6,13 +6,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from pnp_ovss.errors import ConfigError
 from pnp_ovss.naming.base import KEEP, Guess, Namer, Naming, NoReply, Stoppable
 from pnp_ovss.naming.candidates import BENCHMARKS, Candidates, load_candidates
 from pnp_ovss.naming.endpoint import KEY, Patience
 from pnp_ovss.types import RGB
-from pnp_ovss.vlm import VLM
 
 __all__ = [
     "BENCHMARKS",
@@ -39,8 +39,8 @@ class Options:
     """given: the names."""
     source: Path | None = None
     """cached: a file of names or replies, or the folder of a cache."""
-    vlm: Callable[[], VLM] | None = None
-    """itm: gives the model that matches."""
+    vlm: Callable[[], Any] | None = None
+    """itm: gives the ``VLM`` that matches. Not named here, for its package loads seconds of libraries."""
     model: str | None = None
     """openai: a chat model; clip, caption: a short name, hub id or folder."""
     base_url: str | None = None

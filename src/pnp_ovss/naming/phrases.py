@@ -39,6 +39,7 @@ IRREGULAR = {
     "girl": "person",
     "child": "person",
     "kid": "person",
+    "buses": "bus",
     "mice": "mouse",
     "geese": "goose",
     "sheep": "sheep",

@@ -88,8 +88,8 @@ def _name(claim: Claim, candidates: Candidates | None) -> tuple[str | None, str]
 
 def _from_json(text: str) -> tuple[list[Claim], list[str]] | None:
     """Return what a JSON reply says, alone or among other words; None if there is no such thing in it."""
-    start, end = text.find("{"), text.rfind("}")
-    for part in (text.strip(), text[start : end + 1] if 0 <= start < end else ""):
+    ends = [(text.find(first), text.rfind(last) + 1) for first, last in ("{}", "[]")]
+    for part in (text, *(text[start:end] for start, end in ends if 0 <= start < end)):
         try:
             content = json.loads(part)
         except (ValueError, RecursionError):
@@ -101,6 +101,8 @@ def _from_json(text: str) -> tuple[list[Claim], list[str]] | None:
 
 
 def _claims(content: Any) -> list[Claim] | None:
+    if isinstance(content, dict) and any(isinstance(content.get(key), str) for key in NAMES_OF_NAME):
+        return [_claim(content)]
     if isinstance(content, dict):
         lists = [value for value in content.values() if isinstance(value, list)]
         if lists:

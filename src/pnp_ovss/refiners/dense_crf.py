@@ -11,6 +11,9 @@ __all__ = ["dense_crf"]
 LEAST = 1e-5
 """No channel starts with a smaller probability: one that the scores rule out can come back."""
 
+MANY = 16
+"""Channels that fill the registers of a CPU: from here on torch's own softmax is the faster one."""
+
 
 @torch.no_grad()
 def dense_crf(
@@ -62,9 +65,11 @@ def dense_crf(
 
 
 def _softmax(energy: Float[Tensor, "n ch"]) -> Float[Tensor, "n ch"]:
-    """Return the softmax over the channels, in place.
+    """Return the softmax over the channels; ``energy`` is used up.
 
     With few channels torch's own is several times slower, and over another axis its rounding depends on the batch.
     """
+    if energy.shape[1] >= MANY:
+        return energy.softmax(1)
     energy.sub_(energy.amax(1, keepdim=True)).exp_()
     return energy.div_(energy.sum(1, keepdim=True))

@@ -72,10 +72,37 @@ class Lattice:
 def permutohedral_lattice(features: Float[Tensor, "b n d"]) -> Lattice:
     """Return the lattice of ``b * n`` points, given in standard deviations; points of different ``b`` never mix.
 
+    Raises: ConfigError if the points spread so far that 64 bits cannot name the vertices.
+    """
+    key, weight, axes = _simplices(features)
+    points, side = weight.shape
+    ordered, entry = key.flatten().sort(stable=True)
+    first = torch.ones_like(ordered, dtype=torch.bool)
+    torch.ne(ordered[1:], ordered[:-1], out=first[1:])
+    start = first.nonzero().flatten()
+    vertices = ordered.index_select(0, start)
+
+    index = _integer(points * side)
+    corner = torch.empty_like(entry, dtype=index).scatter_(0, entry, first.cumsum(0, dtype=index).sub_(1))
+    member = entry.div(side, rounding_mode="floor").to(index)
+    corners, threes = (
+        torch.arange(0, count * step, step, dtype=index, device=features.device)
+        for count, step in ((points, side), (len(vertices), 3))
+    )
+    return Lattice(
+        splat=WeightedSum(member, start.to(index), weight.flatten().index_select(0, entry)),
+        blurs=tuple(_blur(vertices, axis, threes) for axis in axes),
+        slice=WeightedSum(corner, corners, weight.flatten().div_(1 + 2.0 ** (1 - side))),
+    )
+
+
+def _simplices(
+    features: Float[Tensor, "b n d"],
+) -> tuple[Int[Tensor, "point side"], Float[Tensor, "point side"], list[int]]:
+    """Return the names and the barycentric weights of each point's corners, and the step between names along each axis.
+
     A vertex is a sum of steps along the axes (axis i: +d in coordinate i, -1 in the others). The axes sum to zero, so
     minus the others replaces axis 0, and the counts of steps along axes 1 to d, packed into one integer, name a vertex.
-
-    Raises: ConfigError if the points spread so far that 64 bits cannot name the vertices.
     """
     b, n, d = features.shape
     side = d + 1
@@ -86,42 +113,24 @@ def permutohedral_lattice(features: Float[Tensor, "b n d"]) -> Lattice:
 
     steps = floor.sub_(floor[:, :1].clone())
     steps.sub_(steps.amin(0)).add_(1)
-    if not bool(steps.amax() < FURTHEST):  # NaN is no number of steps either
+    furthest = steps.amax(0).tolist()
+    if not all(largest < FURTHEST for largest in furthest):  # NaN is no number of steps either
         raise ConfigError(TOO_NARROW)
     places = [1]
-    for largest in steps.amax(0)[1:].tolist():
+    for largest in furthest[1:]:
         places.append(places[-1] * (int(largest) + 3))  # 0 to largest + 1 for a corner, and a gap
     if places[-1] * b >= 2**63:
         raise ConfigError(TOO_NARROW)
-    number = _integer(places[-1] * b)
-    place = torch.tensor([-sum(places[:-1]), *places[:-1]], dtype=number, device=features.device)
-    image = torch.arange(b, dtype=number, device=features.device) * places[-1]
+    axes = [-sum(places[:-1]), *places[:-1]]
+    name = _integer(places[-1] * b)
+    axis = torch.tensor(axes, dtype=name, device=features.device)
+    image = torch.arange(b, dtype=name, device=features.device) * places[-1]
 
-    # The simplex: from the floor one step at a time, along the axis of the largest rest, then of the next, ...
-    key = torch.empty(b * n, side, dtype=number, device=features.device)
-    key[:, 0] = (steps[:, 1:].to(number) * place[1:]).sum(1, dtype=number) + image.repeat_interleave(n)
-    key[:, 1:] = place.take(order[:, :-1])
-    ordered, entry = key.cumsum(1, dtype=number).flatten().sort(stable=True)
-    first = torch.ones_like(ordered, dtype=torch.bool)
-    torch.ne(ordered[1:], ordered[:-1], out=first[1:])
-    vertices = ordered[first]
-
-    index = _integer(b * n * side)
-    corner = torch.empty_like(entry, dtype=index).scatter_(0, entry, first.cumsum(0, dtype=index).sub_(1))
-    threes = torch.arange(0, 3 * len(vertices), 3, dtype=index, device=features.device)
-    return Lattice(
-        splat=WeightedSum(
-            entry.div(side, rounding_mode="floor").to(index),
-            first.nonzero().flatten().to(index),
-            weight.flatten().index_select(0, entry),
-        ),
-        blurs=tuple(_blur(vertices, step, threes) for step in place.tolist()),
-        slice=WeightedSum(
-            corner,
-            torch.arange(0, b * n * side, side, dtype=index, device=features.device),
-            weight.flatten().div_(1 + 2.0**-d),
-        ),
-    )
+    # The corners: from the floor one step at a time, along the axis of the largest rest, then of the next, ...
+    key = torch.empty(b * n, side, dtype=name, device=features.device)
+    key[:, 0] = (steps[:, 1:].to(name) * axis[1:]).sum(1, dtype=name) + image.repeat_interleave(n)
+    key[:, 1:] = axis.take(order[:, :-1])
+    return key.cumsum(1, dtype=name), weight, axes
 
 
 def _elevate(features: Float[Tensor, "n d"]) -> Float[Tensor, "n side"]:
@@ -143,11 +152,11 @@ def _integer(count: int) -> torch.dtype:
 def _blur(vertices: Int[Tensor, " vertex"], step: int, start: Int[Tensor, " vertex"]) -> WeightedSum:
     """Return the blur along one axis, whose neighbours lie ``step`` apart in the sorted ``vertices``."""
     count = len(vertices)
-    itself = torch.arange(count + 1, device=vertices.device)
-    after = torch.searchsorted(vertices, vertices + step).clamp_(max=count - 1)
+    itself = torch.arange(count, dtype=start.dtype, device=vertices.device)
+    after = torch.searchsorted(vertices, vertices + step, out_int32=start.dtype == torch.int32).clamp_(max=count - 1)
     found = vertices.index_select(0, after) == vertices + step
-    before = itself.scatter(0, torch.where(found, after, count), itself[:count])  # slot `count` takes the rest
-    rows = torch.stack([itself[:count], torch.where(found, after, itself[:count]), before[:count]], 1)
-    weight = (rows != rows[:, :1]).float().div_(2)
-    weight[:, 0] = 1
-    return WeightedSum(rows.flatten().to(start.dtype), start, weight.flatten())
+    target = torch.where(found, after, count).long()  # slot `count` takes those that are nobody's neighbour
+    before = torch.cat([itself, itself[:1]]).scatter_(0, target, itself)[:count]
+    weights = torch.ones_like(found, dtype=torch.float), found / 2, (before != itself) / 2
+    rows = torch.stack([itself, torch.where(found, after, itself), before], 1)
+    return WeightedSum(rows.flatten(), start, torch.stack(weights, 1).flatten())

@@ -55,8 +55,11 @@ def _head(told: dict[str, Any]) -> str:
         (percent(also["pixel_accuracy"]) + " %", "pixel accuracy", ""),
         (percent(also["frequency_weighted_iou"]) + " %", "frequency-weighted IoU", ""),
         (percent(also["boundary_miou"]) + " %", "boundary mIoU", ""),
-        (str(score["images"]), "images scored", ""),
-        (str(score["failed"]), "failed", " bad" if score["failed"] else ""),
+        (
+            str(score["images"]),
+            f"images scored, {score['failed'] or 'none'} failed",
+            " bad" if score["failed"] else "",
+        ),
     ]
     if settings["names"] not in ("truth", "unknown"):
         tiles[3:3] = [
@@ -77,7 +80,7 @@ def _head(told: dict[str, Any]) -> str:
 <div class="score">{percent(score["miou"])}<small>% mIoU</small></div>
 <div>
 <p>Protocol <b>{score["protocol"]}</b>: {escape(score["meaning"])}.</p>
-<p class="soft small">{_other_numbers(told)}</p>
+{_other_numbers(told)}
 </div>
 </div>
 {drawn}
@@ -92,9 +95,10 @@ def _tile(tile: tuple[str, str, str]) -> str:
 
 def _other_numbers(told: dict[str, Any]) -> str:
     also, own = told["also"], told["score"]["protocol"]
-    protocols = [f"{percent(v)} by the {name} protocol" for name, v in also["miou_by_protocol"].items() if name != own]
-    meanings = [f"{percent(value)} over {MEANINGS[name]}" for name, value in also["miou_by_meaning"].items()]
-    return f"The same label maps give {', '.join(protocols)}; and the mean of the IoUs above is {', '.join(meanings)}."
+    numbers = [(f"protocol {name}", value) for name, value in also["miou_by_protocol"].items() if name != own]
+    numbers += [(f"mean over {MEANINGS[name]}", value) for name, value in also["miou_by_meaning"].items()]
+    told_of = "".join(f"<span><b>{percent(value)}</b> {name}</span>" for name, value in numbers)
+    return f'<p class="soft small">The same label maps by other rules:</p><div class="keys soft">{told_of}</div>'
 
 
 def _lost(told: dict[str, Any]) -> str:

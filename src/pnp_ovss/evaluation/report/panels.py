@@ -27,6 +27,10 @@ VOID = (235, 235, 235)
 """Colour of the pixels that the truth leaves open."""
 
 
+Small = UInt8[np.ndarray, "_ _ 3"]
+"""A picture of the page."""
+
+
 @dataclass(frozen=True)
 class Panel:
     """An image of the report. The pictures are data URLs by their caption."""
@@ -80,14 +84,14 @@ def _labels(result: Result, key: str, folders: Sequence[Path], dataset: Dataset)
     return read_values(next((path for path in places if path.is_file()), places[0])).astype(np.uint8)
 
 
-def _painted(photo: RGB, labels: UInt8[np.ndarray, "h w"], colours: UInt8[np.ndarray, "value 3"]) -> RGB:
+def _painted(photo: RGB, labels: UInt8[np.ndarray, "h w"], colours: UInt8[np.ndarray, "value 3"]) -> Small:
     small = _small(photo)
     height, width = small.shape[:2]
     nearest = np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
-    return paint(small, nearest, colours, background=True)
+    return paint(small, nearest.astype(np.int32), colours, background=True)
 
 
-def _small(photo: RGB) -> RGB:
+def _small(photo: RGB) -> Small:
     height, width = photo.shape[:2]
     scale = SIDE / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -108,5 +112,5 @@ def _legend(
 ) -> tuple[tuple[str, str], ...]:
     area = np.bincount(truth.ravel(), minlength=256) + np.bincount(labels.ravel(), minlength=256)
     area[[0, IGNORE]] = 0
-    order = sorted(np.flatnonzero(area).tolist(), key=lambda label: -area[label])[:8]
+    order = sorted(np.flatnonzero(area).tolist(), key=lambda label: -area[label])[:6]
     return tuple((dataset.labels[label], "#" + bytes(colours[label].tolist()).hex()) for label in order)

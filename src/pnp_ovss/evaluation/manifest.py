@@ -1,0 +1,108 @@
+"""What a run was made with: written before the first image, and compared when a run goes on."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from pnp_ovss._version import VERSION
+from pnp_ovss.data import Dataset, Vocabulary
+from pnp_ovss.errors import ConfigError, InputError
+from pnp_ovss.images import shown
+from pnp_ovss.segmenter import Segmenter
+from pnp_ovss.store import write_text
+
+FORMAT = 1
+"""Of manifest and records; raised when older ones cannot be read any more."""
+
+
+def about_data(dataset: Dataset, name: str, split: str | None) -> dict[str, Any]:
+    """Return what is scored; ``name`` is that of the data set in its table."""
+    return {
+        "dataset": name,
+        "title": dataset.title,
+        "split": split,
+        "layout": dataset.layout,
+        "classes": list(dataset.classes),
+        "nothing": dataset.labels[0],
+        "version": VERSION,
+    }
+
+
+def about_model(segmenter: Segmenter, dtype: str, names: str, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Return who guesses, and what it is told."""
+    return {
+        "model": segmenter.vlm.name,
+        "revision": segmenter.vlm.revision,
+        "device": segmenter.vlm.device.type,
+        "dtype": dtype,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "config": asdict(segmenter.config),
+        "names": names,
+        "vocabulary": vocabulary.name,
+        "words": {cls: list(words) for cls, words in vocabulary.words.items() if words != (cls,)},
+    }
+
+
+def open_run(
+    folder: Path,
+    settings: dict[str, Any],
+    keys: Sequence[str],
+    faults: Sequence[Sequence[str]],
+    root: str | None = None,
+) -> None:
+    """Write the manifest of a run, or see that the one that is there has the same settings.
+
+    ``root``, where the data set lies, may be another one on every machine.
+
+    Raises: ConfigError naming the first setting that differs.
+    """
+    path = folder / "manifest.json"
+    manifest = {"format": FORMAT, "settings": settings, "root": root, "keys": list(keys)}
+    manifest["faults"] = [list(fault) for fault in faults]
+    if path.is_file():
+        difference = _difference(read_manifest(folder)["settings"], json.loads(json.dumps(settings)))
+        if difference:
+            name, before, now = difference
+            raise ConfigError(
+                f"{shown(folder)} holds a run with {name} {_brief(before)}, and {_brief(now)} is asked for; give "
+                "another --out, or the settings of that run"
+            )
+    write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return a run's manifest.
+
+    Raises: InputError if there is none that can be read.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT or not manifest["keys"]:
+            raise InputError(f"{shown(path)} is of another version; score the images anew with another --out")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{shown(folder)} holds no run that can be read; give a folder that evaluate wrote") from error
+    return manifest
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    for name in (*now, *before):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found = _difference(old, new)
+            if found:
+                return found
+        elif old != new:
+            return name, old, new
+    return None
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

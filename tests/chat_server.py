@@ -1,0 +1,160 @@
+"""A chat-completions server on the loopback address, and all the ways in which such servers fail."""
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+KEY = "sk-test-0123456789abcdef"
+ANSWER = '{"found": [{"name": "dog", "confidence": 95}, {"name": "cat", "confidence": 40}]}'
+
+
+@dataclass
+class Chat:
+    """What the server does. ``script`` holds one behaviour per call; when it is used up, all goes well."""
+
+    url: str = ""
+    script: list[str] = field(default_factory=list)
+    answer: str | Callable[[dict[str, Any]], str] = ANSWER
+    schema: bool = True
+    """Whether it takes a ``response_format``."""
+    retry_after: str | None = None
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    """The bodies of all requests."""
+    keys: set[str] = field(default_factory=set)
+    holding: threading.Event = field(default_factory=threading.Event)
+    """Set while a call is held back ("hold")."""
+    released: threading.Event = field(default_factory=threading.Event)
+    most_at_once: int = 0
+    now: int = 0
+
+    def photos(self) -> list[bytes]:
+        """Return the files that were sent."""
+        urls = [call["messages"][0]["content"][1]["image_url"]["url"] for call in self.calls]
+        return [base64.b64decode(url.removeprefix("data:image/jpeg;base64,")) for url in urls]
+
+    def texts(self) -> list[str]:
+        """Return the questions that were asked."""
+        return [call["messages"][0]["content"][0]["text"] for call in self.calls]
+
+
+def completion(content: str | None, finish: str = "stop", refusal: str | None = None) -> dict[str, Any]:
+    """Return the body of a chat completion."""
+    message = {"role": "assistant", "content": content, "refusal": refusal}
+    choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": None}
+    usage = {"prompt_tokens": 900, "completion_tokens": 30, "total_tokens": 930}
+    return {"id": "c1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+
+
+def error(message: str, code: str | None = None) -> dict[str, Any]:
+    """Return the body of an error."""
+    return {"error": {"message": message, "type": "error", "param": None, "code": code}}
+
+
+FIXED: dict[str, tuple[int, dict[str, Any] | bytes]] = {
+    "no json": (200, b'{"choices": [{"mess'),
+    "page": (200, b"<html>Log in first</html>"),
+    "odd": (200, {"choices": [{"message": None}]}),
+    "refusal": (200, completion(None, refusal="I'm sorry, I can't help with that.")),
+    "filtered": (200, completion("", finish="content_filter")),
+    "filter": (400, error("The response was filtered by the policy", "content_filter")),
+    "quota": (429, error("You exceeded your current quota", "insufficient_quota")),
+    "echo": (400, error(f"cannot do this for {KEY}")),
+}
+"""Answers that are the same whatever is asked. Other behaviours: a status, "drop", "cut", "hold", "slow"."""
+
+
+@contextmanager
+def serve() -> Iterator[Chat]:
+    """Serve until the block ends."""
+    chat, lock = Chat(), threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 5
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with lock:
+                chat.calls.append(body)
+                chat.keys.add(self.headers["Authorization"])
+                behaviour = chat.script.pop(0) if chat.script else "well"
+                chat.now += 1
+                chat.most_at_once = max(chat.most_at_once, chat.now)
+            try:
+                self._behave(behaviour, body)
+            except (BrokenPipeError, ConnectionResetError):
+                self.close_connection = True  # whoever asked is gone
+            finally:
+                with lock:
+                    chat.now -= 1
+
+        def _behave(self, behaviour: str, body: dict[str, Any]) -> None:
+            answer = chat.answer if isinstance(chat.answer, str) else chat.answer(body)
+            sent = (self.headers["Authorization"] or "").removeprefix("Bearer ")
+            if self.path != "/v1/chat/completions":
+                self._send(404, error(f"Invalid URL (POST {self.path})"))
+            elif sent != KEY:
+                self._send(401, error(f"Incorrect API key provided: {sent}.", "invalid_api_key"))
+            elif not chat.schema and "response_format" in body:
+                self._send(400, error("'response_format' of type 'json_schema' is not supported"))
+            elif behaviour in FIXED:
+                self._send(*FIXED[behaviour])
+            elif behaviour.isdigit():
+                self._send(int(behaviour), error(f"as asked: {behaviour}"))
+            elif behaviour == "drop":
+                self._drop(completion(answer))
+            elif behaviour == "cut":
+                self._send(200, completion(answer[:48], finish="length"))
+            else:
+                if behaviour == "hold":
+                    chat.holding.set()
+                    chat.released.wait(30)
+                elif behaviour == "slow":
+                    threading.Event().wait(0.6)
+                self._send(200, completion(answer))
+
+        def _send(self, status: int, body: dict[str, Any] | bytes) -> None:
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
+            self.send_response(status)
+            if status >= 400 and chat.retry_after is not None:
+                self.send_header("Retry-After", chat.retry_after)
+            self.send_header("Content-Type", "text/html" if content.startswith(b"<") else "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def _drop(self, body: dict[str, Any]) -> None:
+            content = json.dumps(body).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2])
+            self.wfile.flush()
+            self.close_connection = True
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True  # a call may be held back, or its other end killed
+        request_queue_size = 32
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            pass
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        chat.url = f"http://127.0.0.1:{server.server_port}/v1"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield chat
+        finally:
+            chat.released.set()
+            server.shutdown()
+            thread.join()
