@@ -75,6 +75,14 @@ def test_lattice_of_whole_numbers_is_the_papers():
     np.testing.assert_allclose(filtered, plain_lattice(features), atol=1e-5)
 
 
+@pytest.mark.parametrize(("n", "d", "seed"), [(6, 2, 80), (12, 3, 17)])
+def test_no_vertex_takes_the_name_of_anothers_neighbour(n, d, seed):
+    """Clouds at whose rim, were the names packed one step closer, two vertices far apart would be neighbours."""
+    features = cloud(n, d, 1.0, seed)
+    filtered = permutohedral_lattice(torch.from_numpy(features).float()[None]).filter(torch.eye(n))
+    np.testing.assert_allclose(filtered, plain_lattice(features), atol=1e-4)
+
+
 def test_lattice_filters_like_a_gaussian_of_deviation_1():
     y, x = np.meshgrid(np.arange(24) / 3, np.arange(30) / 3, indexing="ij")
     features = np.stack([x, y], -1).reshape(-1, 2)

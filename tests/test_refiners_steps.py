@@ -97,6 +97,10 @@ def test_blur_leaves_each_channel_to_itself_and_a_constant_one_at_0():
     assert not out[0, 1:].any()
 
 
+def test_blur_is_an_average():
+    torch.testing.assert_close(blur._blur_rows(torch.full((1, 1, 2, 7), 3.0), 1.4), torch.full((1, 1, 2, 7), 3.0))
+
+
 def test_no_sigma_no_blur():
     scores = noise(1, 1, 4, 5)
     assert torch.equal(gaussian_blur(scores, sigma=0.0), stretch(scores))

@@ -47,6 +47,10 @@ class TrainConfig:
     tags: float = 3.0  # weight of the tag loss
     look: float = 0.3  # weight of the look loss
     look_layers: tuple[int, ...] = (0, 1, 2)  # of the text tower; in the last one only [ENC] has a say in the match
+    explain: int = 800  # last steps, with the image tower at rest: the match learns to rest on the patches it names
+    explain_rate: float = 0.3  # of the peak learning rate, at their beginning
+    explain_layer: int = 1  # the text layer whose attention has to explain the match
+    explain_slope: float = 4.0  # how sharply the explain loss tells a positive gradient from a negative one
     summary_every: int = 4  # before that, only every so many steps the match may see the image's [CLS], which knows no places
 
     log_every: int = 50  # steps
@@ -67,9 +71,14 @@ class TrainConfig:
         """Patches per side."""
         return self.image_size // self.patch
 
+    @property
+    def learned(self) -> int:
+        """The step at which the image tower is done and explaining begins."""
+        return self.steps - self.explain
+
     def kept(self, step: int) -> int:
         """How many patch tokens the image tower sees at this step."""
-        return self.grid**2 if step >= self.full_from * self.steps else round(self.keep * self.grid**2)
+        return self.grid**2 if step >= self.full_from * self.learned else round(self.keep * self.grid**2)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would give it back, so that two can be compared."""

@@ -1,4 +1,4 @@
-"""The four losses. Each needs an image and words, nothing else."""
+"""The losses. Each needs an image and words, nothing else."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,6 +12,8 @@ from training.model import Trainee
 
 def total_loss(model: Trainee, batch: Batch, config: TrainConfig, step: int) -> tuple[Tensor, dict[str, float]]:
     """The weighted sum for one shard, and its parts for the log."""
+    if step >= config.learned:
+        return explain_loss(model, batch, config)
     seen = model.see(batch.pixels, batch.keep)
     image, text = model.vectors(seen, batch.sentence_ids, batch.sentence_mask)
     parts = {
@@ -31,6 +33,47 @@ def total_loss(model: Trainee, batch: Batch, config: TrainConfig, step: int) -> 
         parts["look"] = look_loss([attention[layer] for layer in config.look_layers], where, batch.said)
         loss = loss + parts["match"] + config.look * parts["look"]
     return loss, {name: value.item() for name, value in parts.items()}
+
+
+def explain_loss(model: Trainee, batch: Batch, config: TrainConfig) -> tuple[Tensor, dict[str, float]]:
+    """The match, the look, and the sign of the match logit's gradient, for a text tower before an image tower at rest.
+
+    A match that is certain of its case has a gradient of any sign: which patch it rests on does not show. So the
+    gradient of the logit with respect to the attention of one layer has to be positive on the patches where the tag
+    head, taught by words alone, believes the name to be, and negative elsewhere: ``softplus(-+ slope * gradient)``, the
+    gradient of each head and token over its largest value, the two kinds of patches weighing the same.
+    """
+    with torch.no_grad():
+        seen = model.see(batch.pixels, batch.keep)
+        where = model.tagger(seen[:, 1:]).float().softmax(-1)
+    attention: list[Tensor] = []
+    logits = model.match(seen, batch.ids, batch.mask, attention).float()
+    truth = torch.arange(logits.shape[1]).remainder(2).eq(0).long().expand(len(logits), -1)
+    parts = {"match": F.cross_entropy(logits.flatten(0, 1), truth.flatten())}
+    parts["look"] = look_loss([attention[layer] for layer in config.look_layers], where, batch.said)
+    (gradient,) = torch.autograd.grad(logits[:, ::2, 1].sum(), attention[config.explain_layer], create_graph=True)
+    b, token, target = asked(where, batch.said)
+    slopes = gradient.float()[b, :, token, -where.shape[1] :]  # (asked, head, patch)
+    slopes = config.explain_slope * slopes / slopes.detach().abs().amax(-1, keepdim=True).clamp_min(1e-12)
+    on = (target > 0.5).float()[:, None]
+    right = (F.softplus(-slopes) * on).sum(-1) / on.sum(-1).clamp_min(1)
+    wrong = (F.softplus(slopes) * (1 - on)).sum(-1) / (1 - on).sum(-1).clamp_min(1)
+    parts["explain"] = (right + wrong).mean()
+    parts["right"] = (logits.argmax(-1) == truth).float().mean()
+    loss = parts["match"] + config.look * parts["look"] + parts["explain"]
+    return loss, {name: value.item() for name, value in parts.items()}
+
+
+def asked(
+    where: Float[Tensor, "b patch name"], said: Int[Tensor, "b text t"]
+) -> tuple[Int[Tensor, " asked"], Int[Tensor, " asked"], Float[Tensor, "asked patch"]]:
+    """Image, position and place of each token that is part of a name in a true caption and that some patch shows."""
+    true = said.clone()
+    true[:, 1::2] = -1
+    b, token = (true.flatten(1) >= 0).nonzero(as_tuple=True)
+    target = where[b, :, true.flatten(1)[b, token]]
+    shown = target.amax(1) > 0.5
+    return b[shown], token[shown], target[shown]
 
 
 def shown_to_match(
@@ -59,13 +102,7 @@ def look_loss(
     ``-log(sum over patches of attention * where)``, with the heads' mean attention. Names in wrong captions (every
     second text) may look anywhere, and so may those that no patch shows.
     """
-    asked = said.clone()
-    asked[:, 1::2] = -1
-    b, token = (asked.flatten(1) >= 0).nonzero(as_tuple=True)
-    name = asked.flatten(1)[b, token]
-    target = where[b, :, name]  # (asked, patch)
-    shown = target.amax(1) > 0.5
-    b, token, target = b[shown], token[shown], target[shown]
+    b, token, target = asked(where, said)
     if len(b) == 0:
         return where.new_zeros(())
     losses = []

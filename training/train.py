@@ -57,6 +57,8 @@ class Trainer:
     def advance(self) -> dict[str, float]:
         """One step: each shard's gradient in a thread of its own, then their mean."""
         started = time.monotonic()
+        if self.step == self.config.learned:  # explaining starts from the weights that learning would have exported
+            self.model.load_state_dict(self.mean.state_dict())
         results = list(self.threads.map(self._shard, range(self.config.shards)))
         for k, parameter in enumerate(self.parameters):
             found = [g for gradients, _ in results if (g := gradients[k]) is not None]
@@ -113,8 +115,11 @@ class Trainer:
 
 
 def schedule(step: int, config: TrainConfig) -> float:
-    """The learning rate over its peak: a ramp, then a cosine to 0."""
-    return min((step + 1) / config.warmup, 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / config.steps)))
+    """The learning rate over its peak: a ramp and a cosine to 0, for learning and once more for explaining."""
+    if step >= config.learned:
+        left = 0.5 + 0.5 * math.cos(math.pi * (step - config.learned) / config.explain)
+        return config.explain_rate * left * min(1.0, (step - config.learned + 1) / 50)
+    return min((step + 1) / config.warmup, 0.5 + 0.5 * math.cos(math.pi * step / config.learned))
 
 
 def train(trainer: Trainer, watched: Pool) -> Iterator[dict[str, Any]]:

@@ -85,14 +85,14 @@ def permutohedral_lattice(features: Float[Tensor, "b n d"]) -> Lattice:
     index = _integer(points * side)
     corner = torch.empty_like(entry, dtype=index).scatter_(0, entry, first.cumsum(0, dtype=index).sub_(1))
     member = entry.div(side, rounding_mode="floor").to(index)
-    corners, threes = (
-        torch.arange(0, count * step, step, dtype=index, device=features.device)
-        for count, step in ((points, side), (len(vertices), 3))
+    sides, threes = (
+        torch.arange(0, rows * width, width, dtype=index, device=features.device)
+        for rows, width in ((points, side), (len(vertices), 3))
     )
     return Lattice(
         splat=WeightedSum(member, start.to(index), weight.flatten().index_select(0, entry)),
         blurs=tuple(_blur(vertices, axis, threes) for axis in axes),
-        slice=WeightedSum(corner, corners, weight.flatten().div_(1 + 2.0 ** (1 - side))),
+        slice=WeightedSum(corner, sides, weight.flatten().div_(1 + 2.0 ** (1 - side))),
     )
 
 
