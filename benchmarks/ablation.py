@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=HELD_OUT_SEED)
     parser.add_argument("--size", type=int, default=224, help="side of the drawn scenes, in pixels")
     parser.add_argument("--preset", default="auto")
+    parser.add_argument("--task", choices=TASKS, action="append", help="things, stuff or both (default: both)")
     args = parser.parse_args()
     segmenter = Segmenter.from_pretrained(args.model, preset=args.preset)
     own = segmenter.config
@@ -32,7 +33,7 @@ def main() -> None:
         "50 % a pass": replace(own, drop=0.5, count_first_twice=False),
     }
     columns = {}
-    for task in TASKS.values():
+    for task in (TASKS[name] for name in args.task or TASKS):
         for name, config in variants.items():
             title = f"{task.name}, {name}"
             columns[title] = ablation(segmenter.vlm, config, _scenes(args, title), task)

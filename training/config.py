@@ -51,7 +51,7 @@ class TrainConfig:
     explain_rate: float = 0.3  # of the peak learning rate, at their beginning
     explain_layer: int = 1  # the text layer whose attention has to explain the match
     explain_slope: float = 4.0  # how sharply the explain loss tells a positive gradient from a negative one
-    summary_every: int = 4  # before that, only every so many steps the match may see the image's [CLS], which knows no places
+    summary_every: int = 4  # before fade_from the match sees the image's [CLS], which knows no places, once in so many
 
     log_every: int = 50  # steps
     watch_every: int = 500  # steps between evaluations and exports
@@ -63,6 +63,10 @@ class TrainConfig:
             raise ValueError(f"image_size {self.image_size} is not a multiple of patch {self.patch}")
         if self.batch % self.shards:
             raise ValueError(f"batch {self.batch} is not a multiple of shards {self.shards}")
+        if not 0 <= self.explain < self.steps:
+            raise ValueError(
+                f"explain {self.explain} leaves nothing of {self.steps} steps to learn in; give more steps"
+            )
         if not 0 < self.keep <= 1 or not 0 <= self.full_from <= 1:
             raise ValueError(f"keep {self.keep} and full_from {self.full_from} are shares, 0 to 1")
 

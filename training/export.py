@@ -28,6 +28,7 @@ def export(model: Trainee, tokenizer: BertTokenizer, config: TrainConfig, folder
     inner.config.save_pretrained(partial)
     weights = {name: value.to(torch.float16).contiguous() for name, value in inner.state_dict().items()}
     save_file(weights, partial / "model.safetensors", {"format": "pt"})
+    (partial / "model.safetensors").chmod(0o644)  # safetensors leaves it readable by its owner alone
     tokenizer.save_pretrained(partial)
     (partial / "preprocessor_config.json").write_text(json.dumps(preprocessor(config), indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
@@ -111,8 +112,9 @@ BLIP's architecture ({pixels} px, patch {patch}; image and text towers of {layer
 - **Data**: {scenes} scenes drawn by the package with seed 0, mirrored and tinted; {images} images seen.
   Seed 1 is for watching and tuning, seed 2 is held out.
 - **Supervision**: the words of captions. No mask, box or point.
-- **Training**: match, contrastive and tag losses, {minutes:.0f} minutes on two CPU cores; `training/README.md` has
-  the recipe, `card.json` the settings and the curve.
+- **Training**: {minutes:.0f} minutes on two CPU cores; `training/README.md` has the recipe, `card.json` the settings
+  and the curve. Attention and its gradient are trained to lie where the model's own tag head, taught by words, sees a
+  name. Hub models are not: expect their attention to be less tidy.
 - **Match accuracy** on true and almost true captions of 256 scenes of seed 1: {accuracy:.3f}.
 - **Best layer and head** (from 0) for attention * relu(gradient) on 48 scenes of seed 1: layer {layer}, head {head};
   mIoU {miou:.2f} on the patch grid, without DropOut, blur or CRF.

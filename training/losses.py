@@ -53,12 +53,12 @@ def explain_loss(model: Trainee, batch: Batch, config: TrainConfig) -> tuple[Ten
     parts["look"] = look_loss([attention[layer] for layer in config.look_layers], where, batch.said)
     (gradient,) = torch.autograd.grad(logits[:, ::2, 1].sum(), attention[config.explain_layer], create_graph=True)
     b, token, target = asked(where, batch.said)
-    slopes = gradient.float()[b, :, token, -where.shape[1] :]  # (asked, head, patch)
+    slopes = gradient.float()[b, :, token, -where.shape[1] :]  # (asked, head, patch); no row if no name is to be seen
     slopes = config.explain_slope * slopes / slopes.detach().abs().amax(-1, keepdim=True).clamp_min(1e-12)
     on = (target > 0.5).float()[:, None]
     right = (F.softplus(-slopes) * on).sum(-1) / on.sum(-1).clamp_min(1)
     wrong = (F.softplus(slopes) * (1 - on)).sum(-1) / (1 - on).sum(-1).clamp_min(1)
-    parts["explain"] = (right + wrong).mean()
+    parts["explain"] = (right + wrong).sum() / max(1, right.numel())
     parts["right"] = (logits.argmax(-1) == truth).float().mean()
     loss = parts["match"] + config.look * parts["look"] + parts["explain"]
     return loss, {name: value.item() for name, value in parts.items()}

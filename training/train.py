@@ -152,20 +152,22 @@ def train(trainer: Trainer, watched: Pool) -> Iterator[dict[str, Any]]:
 
 def steps_for(minutes: float, config: TrainConfig, pool: Pool, folder: Path) -> int:
     """How many steps fit, from a few timed on a copy that is thrown away."""
-    config = replace(config, steps=1_000_000)
-    trial = Trainer(config, pool, folder)
-    trial.step = config.warmup
-    for _ in range(3):
-        trial.advance()
-    trial.seconds = 0.0
-    for _ in range(15):
-        trial.advance()
-    part = trial.seconds / 15
-    trial.step, trial.seconds = config.steps - 10, 0.0
-    for _ in range(5):
-        trial.advance()
-    whole = trial.seconds / 5
-    return round(0.93 * minutes * 60 / (config.full_from * part + (1 - config.full_from) * whole))
+    trial = Trainer(replace(config, steps=1_000_000), pool, folder)
+
+    def seconds(step: int) -> float:
+        trial.step = step
+        trial.advance()  # the first of a kind is slow
+        trial.seconds = 0.0
+        for _ in range(8):
+            trial.advance()
+        return trial.seconds / 8
+
+    part, whole = seconds(max(config.warmup, config.match_from)), seconds(trial.config.learned - 20)
+    last = config.explain * seconds(trial.config.learned + 1)
+    learn = (0.93 * minutes * 60 - last) / (config.full_from * part + (1 - config.full_from) * whole)
+    if learn < config.match_from:
+        raise SystemExit(f"{minutes:g} minutes are too few: explaining alone takes {last / 60:.0f} on this machine")
+    return config.explain + round(learn)
 
 
 def main(arguments: list[str] | None = None) -> None:
