@@ -12,7 +12,7 @@ from dataclasses import replace
 from tqdm import tqdm
 
 from pnp_ovss import Segmenter
-from pnp_ovss.evaluation.ablation import TASKS, ablation, table
+from pnp_ovss.evaluation.ablation import TASKS, ablation, left_out, table
 from pnp_ovss.mini import HELD_OUT_SEED, Scene, draw
 
 
@@ -32,13 +32,15 @@ def main() -> None:
         f"{own.drop} a pass": own,
         "50 % a pass": replace(own, drop=0.5, count_first_twice=False),
     }
-    columns = {}
+    columns, without = {}, {}
     for task in (TASKS[name] for name in args.task or TASKS):
         for name, config in variants.items():
             title = f"{task.name}, {name}"
             columns[title] = ablation(segmenter.vlm, config, _scenes(args, title), task)
+            without[title] = left_out(segmenter.vlm, config, _scenes(args, title), task)
     print(f"{args.model}, {args.scenes} scenes of seed {args.seed} at {args.size} px, mIoU over truth or guess\n")
-    print(table(columns))
+    print(table(columns) + "\n")
+    print(table(without))
 
 
 def _scenes(args: argparse.Namespace, title: str) -> Iterator[Scene]:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import BertTokenizerFast, BlipConfig, BlipForImageTextRetrieval
+from transformers import BertTokenizer, BlipConfig, BlipForImageTextRetrieval
 
 VISION = {
     "base": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
@@ -30,7 +30,7 @@ def main() -> None:
     model = random_blip(args.shape, args.image_size, len(args.vocabulary.read_text(encoding="utf-8").splitlines()))
     model.save_pretrained(args.out)
     (args.out / "vocab.txt").write_bytes(args.vocabulary.read_bytes())
-    BertTokenizerFast(vocab=str(args.out / "vocab.txt")).save_pretrained(args.out)
+    BertTokenizer(vocab=str(args.out / "vocab.txt")).save_pretrained(args.out)
     (args.out / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "BlipImageProcessor"}))
     print(f"{args.out}: {sum(weight.numel() for weight in model.parameters()) / 1e6:.1f} M parameters, random")
 
@@ -41,7 +41,7 @@ def random_blip(shape: str, image_size: int, words: int) -> BlipForImageTextRetr
     text = {"encoder_hidden_size": VISION[shape]["hidden_size"], "vocab_size": words + ADDED_TOKENS}
     torch.manual_seed(0)
     config = BlipConfig(text_config=text, vision_config=vision, architectures=["BlipForImageTextRetrieval"])
-    return BlipForImageTextRetrieval(config).eval()
+    return BlipForImageTextRetrieval(config)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,10 @@ class Repository:
     """Files that lie on another host, as large ones do; requests for them are sent there."""
     short: set[str] = field(default_factory=set)
     """Files whose content is shorter than the first answer about them said."""
+    broken: set[str] = field(default_factory=set)
+    """Files for which every request is answered with 503."""
     failing: bool = False
-    """Answer every request with 503."""
+    """Answer so for every file."""
 
 
 @dataclass
@@ -98,7 +100,7 @@ def serve() -> Iterator[Hub]:
                 return self._error(HTTPStatus.NOT_FOUND, "RepoNotFound")
             if repository.refusal:
                 return self._error(*repository.refusal)
-            if repository.failing:
+            if repository.failing or file in repository.broken:
                 return self._error(HTTPStatus.SERVICE_UNAVAILABLE, None)
             if revision not in ("main", repository.commit):
                 return self._error(HTTPStatus.NOT_FOUND, "RevisionNotFound")

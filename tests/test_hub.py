@@ -240,6 +240,14 @@ def test_a_broken_download_is_refused_and_the_next_try_succeeds(hub, repository,
     assert all(torch.equal(got[key], wanted[key]) for key in wanted)
 
 
+@pytest.mark.parametrize("file", ["preprocessor_config.json", SAFE])
+def test_a_file_that_cannot_be_asked_for_is_not_taken_for_absent(hub, repository, file):
+    torch.save(load_file(repository.folder / SAFE), repository.folder / BIN)
+    repository.broken = {file}
+    assert refusal() == f"the hub answers 503 for {file} of {NAME}; try again later"
+    assert BIN not in hub.fetched()
+
+
 def test_a_connection_that_breaks_is_taken_up_again(hub, repository):
     repository.cut, repository.stays_up = {SAFE}, True
     load()

@@ -13,7 +13,7 @@ from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.mini import CLASSES, Scene
 from pnp_ovss.prompt import make_prompt
 from pnp_ovss.refiners import refine
-from pnp_ovss.segmenter import look
+from pnp_ovss.segmenter import look, salience
 from pnp_ovss.types import BACKGROUND
 from pnp_ovss.vlm import VLM
 
@@ -54,6 +54,27 @@ def ablation(vlm: VLM, config: Config, scenes: Iterable[Scene], task: Task) -> d
     return pooled
 
 
+def left_out(vlm: VLM, config: Config, scenes: Iterable[Scene], task: Task) -> dict[str, Confusion]:
+    """Return the pooled confusion of the whole method, and of the method with one step left out at a time."""
+    whole = replace(task.config(config), refiners=("blur", "crf"))
+    settings = {
+        "the whole method": whole,
+        "without GradCAM": replace(whole, gradient=False),
+        "without DropOut": replace(whole, passes=1),
+        "without blur": replace(whole, refiners=("crf",)),
+        "without DenseCRF": replace(whole, refiners=("blur",)),
+    }
+    pooled = {name: Confusion.empty(len(CLASSES)) for name in settings}
+    for scene in scenes:
+        pixels = vlm.prepare(scene.image, config.size or vlm.size)[None]
+        prompts = [make_prompt(task.classes(scene))]
+        for name, chosen in settings.items():
+            maps = salience(vlm, pixels, prompts, chosen)[0]
+            labels, _ = refine(maps, torch.from_numpy(scene.image).to(maps.device), chosen)
+            pooled[name] += confusion(scene, task, labels.cpu(), background=not task.stuff)
+    return pooled
+
+
 def confusion(scene: Scene, task: Task, labels: Tensor, background: bool) -> Confusion:
     """Return the confusion of a label map whose labels index the scene's true classes, behind a background if any."""
     names = (BACKGROUND, *task.classes(scene)) if background else task.classes(scene)
@@ -78,8 +99,8 @@ def _steps(
 
 
 def table(columns: dict[str, dict[str, Confusion]]) -> str:
-    """Return the mIoU of every step as a Markdown table, one column per named ablation."""
+    """Return the mIoU of every row as a Markdown table, one column per named ablation."""
     lines = ["| step | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    for step in STEPS:
+    for step in next(iter(columns.values())):
         lines.append(f"| {step} | " + " | ".join(f"{column[step].miou():.3f}" for column in columns.values()) + " |")
     return "\n".join(lines)
