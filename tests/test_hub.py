@@ -352,6 +352,18 @@ def test_safetensors_is_preferred_and_bin_not_downloaded(hub, repository):
     assert BIN not in hub.fetched()
 
 
+def test_weights_in_the_cache_are_not_downloaded_in_the_other_form(hub, repository):
+    whole = (repository.folder / SAFE).read_bytes()
+    to_bin(repository.folder)
+    load()
+    [absent] = Path(constants.HF_HUB_CACHE).glob("*/.no_exist")
+    shutil.rmtree(absent)
+    (repository.folder / SAFE).write_bytes(whole)
+    hub.forget()
+    load()
+    assert hub.fetched() == []
+
+
 class Code:
     """Makes a folder when it is unpickled."""
 
