@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pnp_ovss import PRESETS
 from pnp_ovss.cli import main
 from pnp_ovss.data import load_dataset, load_vocabulary
 from pnp_ovss.errors import InputError
@@ -184,7 +185,7 @@ def test_a_run_that_stopped_goes_on_and_other_settings_are_refused(
     assert np.asarray(Image.open(whole / f"images/{KEYS[0]}.png")).shape == (16, 24)
     capsys.readouterr()
     for flags, name in (
-        (["--threshold", "0.3"], "threshold 0.15, and 0.3"),
+        (["--threshold", "0.3"], f"threshold {PRESETS['mini'].threshold}, and 0.3"),
         (["--vocabulary", "synonyms"], 'vocabulary "plain", and "synonyms"'),
         (["--names", "given"], 'names "truth", and "given"'),
     ):

@@ -18,7 +18,16 @@ from training.tokenizer import build_tokenizer
 
 TINY = TrainConfig(
     explain=2,
-    name="mini-clip", steps=6, image_size=32, width=16, layers=2, heads=2, scenes=8, batch=8, shards=1, keep=1.0
+    name="mini-clip",
+    steps=6,
+    image_size=32,
+    width=16,
+    layers=2,
+    heads=2,
+    scenes=8,
+    batch=8,
+    shards=1,
+    keep=1.0,
 )
 
 
