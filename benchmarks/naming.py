@@ -68,15 +68,17 @@ def main() -> None:
         namers[f"clip by {args.clip}"] = ClipNamer(load_clip(args.clip)).scores
     print("| vocabulary | namer | precision | recall | F1 |" + ("" if args.no_masks else " mIoU | with true names |"))
     print("|---|---|---|---|---|" + ("" if args.no_masks else "---|---|"))
-    found: dict[str, Calibration] = {}
-    true = {} if args.no_masks else {title: _miou(segmenter, args, title, None) for title in VOCABULARIES}
-    for namer, scores in namers.items():
-        found[namer] = calibration(scores, args.tune, args.size)
+    found = {f"{namer}, uncalibrated": Calibration() for namer in namers if namer.startswith("itm")}
+    masks = Masks(segmenter, args.size)
+    true = {title: [_present(scene, names) for scene in _held_out(args)] for title, names in VOCABULARIES.items()}
+    found |= {namer: calibration(scores, args.tune, args.size) for namer, scores in namers.items()}
+    for namer, calibrated in found.items():
+        scores = namers[namer.removesuffix(", uncalibrated")]
         for title, names in VOCABULARIES.items():
-            chosen = _chosen(scores, found[namer], names, args)
-            row = f"| {title} | {namer} | {_counts(chosen, names, args)} |"
+            chosen = _chosen(scores, calibrated, names, args)
+            row = f"| {title} | {namer} | {_counts(chosen, true[title])} |"
             if not args.no_masks:
-                row += f" {_miou(segmenter, args, title, chosen):.3f} | {true[title]:.3f} |"
+                row += f" {_miou(masks, title, chosen):.3f} | {_miou(masks, title, true[title]):.3f} |"
             print(row, flush=True)
     for namer, chosen_calibration in found.items():
         print(f"\n{namer}: {chosen_calibration}")
@@ -99,25 +101,36 @@ def _chosen(
     return [calibrated(scores(scene.image, names)) > KEEP for scene in _held_out(args)]
 
 
-def _counts(chosen: Sequence[Bool[Tensor, " name"]], names: tuple[str, ...], args: argparse.Namespace) -> Counts:
-    truth = torch.stack([_present(scene, names) for scene in _held_out(args)])
-    guess = torch.stack(list(chosen))
+def _counts(chosen: Sequence[Bool[Tensor, " name"]], true: Sequence[Bool[Tensor, " name"]]) -> Counts:
+    guess, truth = torch.stack(list(chosen)), torch.stack(list(true))
     return Counts(int((guess & truth).sum()), int(guess.sum()), int(truth.sum()))
 
 
-def _miou(
-    segmenter: Segmenter, args: argparse.Namespace, title: str, chosen: Sequence[Bool[Tensor, " name"]] | None
-) -> float:
-    """Return the pooled mIoU with the chosen names, or with the true ones."""
-    names, task = VOCABULARIES[title], TASKS["things" if title == "things" else "stuff"]
-    worker, pooled = Segmenter(segmenter.vlm, task.config(segmenter.config)), Confusion.empty(len(CLASSES))
-    for index, scene in enumerate(_held_out(args)):
-        if chosen is None:
-            given = task.classes(scene)
-        else:
-            given = tuple(name for name, kept in zip(names, chosen[index].tolist(), strict=True) if kept)
-        pooled += _confusion(worker, scene, task, given)
+def _miou(measured: "Masks", title: str, chosen: Sequence[Bool[Tensor, " name"]]) -> float:
+    """Return the pooled mIoU with the chosen names."""
+    names, pooled = VOCABULARIES[title], Confusion.empty(len(CLASSES))
+    for index, kept in enumerate(tqdm(chosen, desc=f"{title}, masks")):
+        given = tuple(name for name, is_kept in zip(names, kept.tolist(), strict=True) if is_kept)
+        pooled += measured(title, index, given)
     return pooled.miou()
+
+
+class Masks:
+    """Segments a scene with some names, once: most namers agree on most scenes."""
+
+    def __init__(self, segmenter: Segmenter, size: int) -> None:
+        self._segmenter, self._size = segmenter, size
+        self._known: dict[tuple[str, int, tuple[str, ...]], Confusion] = {}
+
+    def __call__(self, title: str, index: int, names: tuple[str, ...]) -> Confusion:
+        """Return the confusion of held-out scene ``index`` with these names, in the vocabulary's order."""
+        found = self._known.get((title, index, names))
+        if found is None:
+            task = TASKS["things" if title == "things" else "stuff"]
+            worker = Segmenter(self._segmenter.vlm, task.config(self._segmenter.config))
+            found = _confusion(worker, draw(HELD_OUT_SEED, index, self._size), task, names)
+            self._known[title, index, names] = found
+        return found
 
 
 def _confusion(segmenter: Segmenter, scene: Scene, task: Task, names: tuple[str, ...]) -> Confusion:

@@ -323,6 +323,16 @@ def test_a_broken_index(folder, text):
     assert refusal(folder) == f"model.safetensors.index.json does not list the files of the weights{AGAIN}"
 
 
+def test_a_folder_that_may_not_be_read(folder, monkeypatch):
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", "config.json")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert refusal(folder) == (
+        "the folder cannot be read ([Errno 13] Permission denied: 'config.json'); check its permissions"
+    )
+
+
 # What is damaged
 
 

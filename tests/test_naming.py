@@ -89,6 +89,7 @@ def test_every_reply_of_the_authors_is_parsed_or_reported(file, vocabulary, phot
         ("[12: dog, 8: cat], [90", {"dog": 0.9, "cat": 0.0}),
         ("[12: dog, 8: cat], [90, 80, 70]", {"dog": 0.9, "cat": 0.8}),
         ("[12: dog, 12: dog], [20, 90]", {"dog": 0.9}),
+        ("[12: dog, 12: dog], [90, 20]", {"dog": 0.9}),
         ("[12: dog], [400%]", {"dog": 1.0}),
         ("[12: dragon, 8: cat], [90, 80]", {"cat": 0.8}),
         ('{"found": [{"name": "dog", "confidence": 95}]}', {"dog": 0.95}),
@@ -109,6 +110,11 @@ def test_replies_in_all_their_forms(reply, expected):
     assert read(reply) == expected
     parsed = parse_reply(reply, VOC)
     assert parsed.guesses or parsed.notes
+
+
+def test_what_comes_after_twenty_thousand_characters_is_not_read():
+    assert read("[12: dog], [90]" + "x" * 20_000) == {"dog": 0.9}
+    assert read("x" * 20_000 + "[12: dog], [90]") == {}
 
 
 def test_the_name_counts_where_the_number_is_another():

@@ -113,6 +113,7 @@ def test_wide_clouds_take_64_bits_and_wider_ones_are_refused(monkeypatch):
     permutohedral_lattice(torch.from_numpy(cloud(30, 5, 1.0)).float()[None])
     permutohedral_lattice(torch.from_numpy(cloud(30, 5, 1e3)).float()[None])
     assert seen == [torch.int32, torch.int32, torch.int64, torch.int32]
+    assert [integer(2**31 - 1), integer(2**31)] == [torch.int32, torch.int64]
     for spread in (1e5, 1e12, 1e39):
         with pytest.raises(ConfigError, match="standard deviations are too small"):
             permutohedral_lattice(torch.from_numpy(cloud(30, 5, spread)).float()[None])
@@ -177,9 +178,10 @@ def case(b: int, ch: int, h: int, w: int, seed: int = 0) -> tuple[torch.Tensor, 
     return 3 * torch.rand(b, ch, h, w, generator=g), photo.to(torch.uint8)
 
 
+@pytest.mark.parametrize("channels", [3, 17])
 @pytest.mark.parametrize("change", [{}, {"gaussian_weight": 0.0}, {"bilateral_weight": 0.0}, {"iterations": 0}])
-def test_dense_crf_is_its_formula(change):
-    scores, photo = case(2, 3, 7, 10)
+def test_dense_crf_is_its_formula(change, channels):
+    scores, photo = case(2, channels, 7, 10)
     settings = SETTINGS | change
     out = dense_crf(scores, photo, **settings)
     for i in range(2):

@@ -223,8 +223,11 @@ def _fingerprint(folder: Path, name: str) -> str:
     config = folder / "config.json"
     if not config.is_file():
         raise ModelError(f"{name}: the folder holds no config.json; a checkpoint in the Hugging Face layout is wanted")
-    sizes = [f"{path.name} {path.stat().st_size}" for path in weight_files(folder, name)]
-    digest = hashlib.sha256(config.read_bytes() + "\n".join(sizes).encode())
+    try:
+        sizes = [f"{path.name} {path.stat().st_size}" for path in weight_files(folder, name)]
+        digest = hashlib.sha256(config.read_bytes() + "\n".join(sizes).encode())
+    except OSError as error:
+        raise ModelError(f"{name}: the folder cannot be read ({one_line(error)}); check its permissions") from error
     return f"local-{digest.hexdigest()[:12]}"
 
 
