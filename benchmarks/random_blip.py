@@ -38,7 +38,11 @@ def main() -> None:
 def random_blip(shape: str, image_size: int, words: int) -> BlipForImageTextRetrieval:
     """Return BLIP for image-text retrieval with a vocabulary of ``words`` and two tokens more."""
     vision = VISION[shape] | {"image_size": image_size, "patch_size": 16}
-    text = {"encoder_hidden_size": VISION[shape]["hidden_size"], "vocab_size": words + ADDED_TOKENS}
+    text = {
+        "num_attention_heads": 12,
+        "encoder_hidden_size": VISION[shape]["hidden_size"],
+        "vocab_size": words + ADDED_TOKENS,
+    }
     torch.manual_seed(0)
     config = BlipConfig(text_config=text, vision_config=vision, architectures=["BlipForImageTextRetrieval"])
     return BlipForImageTextRetrieval(config)

@@ -36,7 +36,7 @@ class Blip:
         self.layers: int = config.text_config.num_hidden_layers
         self.heads: int = config.text_config.num_attention_heads
         known = getattr(config, "known_classes", None)
-        self.known: tuple[str, ...] | None = tuple(known) if known else None
+        self.known: tuple[str, ...] | None = tuple(map(str, known)) if isinstance(known, list) and known else None
 
     def prepare(self, image: RGB, size: int) -> Float[Tensor, "3 size size"]:
         """Return the photo squeezed to a square (bicubic, as the authors' code) and normalised."""
