@@ -20,6 +20,7 @@ from training.losses import contrast_loss, look_loss, tag_loss
 from training.model import MiniBlip
 from training.pool import Pool, gather, open_pool
 from training.probe import accuracies, guesses, mean_iou
+from training.recipes import MATCH_CARD
 from training.tokenizer import build_tokenizer, vocabulary
 from training.train import Trainer, schedule, train
 
@@ -181,7 +182,7 @@ def apart(one: torch.nn.Module, other: torch.nn.Module) -> float:
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("training.train.places", lambda *_: {"gradcam": {"layer": 0, "head": 0, "miou": 0.0}})
+    monkeypatch.setattr("training.probe.places", lambda *_: {"gradcam": {"layer": 0, "head": 0, "miou": 0.0}})
     runs = {}
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
@@ -319,9 +320,10 @@ def test_card_needs_nothing_but_the_log(tmp_path: Path, tokenizer: BertTokenizer
     export(MiniBlip(TINY), tokenizer, TINY, tmp_path / "mini")
     watched = '"match_accuracy": 0.9, "gradcam": {"layer": 0, "head": 1, "miou": 0.5}'
     (tmp_path / "log.jsonl").write_text(
-        f'{{"step": 2, "seconds": 60, "tags": 1.0}}\n{{"step": 6, "seconds": 120, {watched}}}\n'
+        f'{{"step": 2, "seconds": 60, "tags": 1.0}}\n{{"step": 6, "seconds": 120, "watched": {{{watched}}}}}\n'
     )
-    write_card(tmp_path / "mini", TINY, tmp_path / "log.jsonl")
+    write_card(tmp_path / "mini", TINY, MATCH_CARD, tmp_path / "log.jsonl")
     card = SimpleNamespace(**json.loads((tmp_path / "mini" / "card.json").read_text()))
-    assert (card.step, card.minutes, card.match_accuracy) == (6, 2.0, 0.9)
+    assert (card.minutes, card.images) == (2.0, 6 * TINY.batch)
+    assert (card.watched[-1]["step"], card.watched[-1]["match_accuracy"]) == (6, 0.9)
     assert "0.900" in (tmp_path / "mini" / "README.md").read_text()

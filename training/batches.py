@@ -72,7 +72,8 @@ def tokens(tokenizer: BertTokenizer, texts: list[str]) -> tuple[Int[Tensor, "tex
 
 def names_of(tokenizer: BertTokenizer, ids: Int[Tensor, "text t"], captions: list[Caption]) -> Int[Tensor, "text t"]:
     """For each token the number in NAMES of the name it is part of, -1 for other words."""
-    spelled = tokenizer(list(NAMES), add_special_tokens=False)["input_ids"]
+    # Not by calling the tokenizer without padding: that is a state, which the other shard's thread may be using.
+    spelled = [tokenizer.convert_tokens_to_ids(name.split()) for name in NAMES]
     result = np.full(tuple(ids.shape), -1)
     for row, (line, caption) in enumerate(zip(ids.tolist(), captions, strict=True)):
         for number in (NAMES.index(name) for name in caption.names):

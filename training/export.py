@@ -51,43 +51,39 @@ def preprocessor(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def write_card(folder: Path, config: TrainConfig, log: Path) -> None:
-    """card.json with every watched number of the run, and README.md with the last."""
+def write_card(folder: Path, config: TrainConfig, about: str, log: Path) -> None:
+    """card.json with every watched number of the run, and README.md with the last, which ``about`` has fields for."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    watched = [line for line in lines if "match_accuracy" in line]
-    losses = [line for line in lines if "match_accuracy" not in line]
-    last = watched[-1]
+    watched = [{"step": line["step"], **line["watched"]} for line in lines if "watched" in line]
+    losses = [line for line in lines if "watched" not in line]
+    minutes = lines[-1]["seconds"] / 60
     parameters = sum(value.numel() for value in _weights(folder).values())
     card = {
         "name": config.name,
         "parameters": parameters,
-        "step": last["step"],
-        "minutes": round(last["seconds"] / 60, 1),
-        "images": last["step"] * config.batch,
+        "minutes": round(minutes, 1),
+        "images": watched[-1]["step"] * config.batch,
         "data": {"scenes": config.scenes, "seed": config.seed, "watched_seed": TUNE_SEED},
         "supervision": "words of captions; no mask, box or point",
         "config": config.to_dict(),
-        "match_accuracy": last["match_accuracy"],
         "watched": watched,
         "losses": losses[:: max(1, len(losses) // 60)],
     }
+    architecture = json.loads((folder / "config.json").read_text())["architectures"][0]
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
     (folder / "README.md").write_text(
         README.format(
             name=config.name,
+            architecture=architecture,
             millions=parameters / 1e6,
             pixels=config.image_size,
             patch=config.patch,
             layers=config.layers,
             width=config.width,
-            heads=config.heads,
             scenes=config.scenes,
-            images=last["step"] * config.batch,
-            minutes=last["seconds"] / 60,
-            accuracy=last["match_accuracy"],
-            layer=last["gradcam"]["layer"],
-            head=last["gradcam"]["head"],
-            miou=last["gradcam"]["miou"],
+            images=card["images"],
+            minutes=minutes,
+            about=about.format(**watched[-1]),
         )
     )
 
@@ -99,27 +95,21 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
 README = """---
 license: apache-2.0
 library_name: transformers
-tags: [image-text-matching, synthetic]
+tags: [synthetic]
 ---
 
 # {name}
 
-A demonstration and a test bench, never a stand-in for a real vision-language model: {millions:.1f} M parameters,
-BLIP's architecture ({pixels} px, patch {patch}; image and text towers of {layers} layers, width {width},
-{heads} heads), trained from scratch on drawn scenes. It knows the 20 things and 6 kinds of ground of
-`pnp_ovss.mini.scenes` and nothing else.
+A demonstration and a test bench, never a stand-in for a real vision-language model: {millions:.1f} M parameters of a
+`{architecture}` ({pixels} px, patch {patch}; image and text towers of {layers} layers, width {width}), trained on drawn scenes. It knows the 20 things and 6 kinds of ground of `pnp_ovss.mini.scenes` and
+nothing else.
 
 - **Data**: {scenes} scenes drawn by the package with seed 0, mirrored and tinted; {images} images seen.
   Seed 1 is for watching and tuning, seed 2 is held out.
 - **Supervision**: the words of captions. No mask, box or point.
 - **Training**: {minutes:.0f} minutes on two CPU cores; `training/README.md` has the recipe, `card.json` the settings
-  and the curve. Attention and its gradient are trained to lie where the model's own tag head, taught by words, sees a
-  name. Hub models are not: expect their attention to be less tidy.
-- **Match accuracy** on true and almost true captions of 256 scenes of seed 1: {accuracy:.3f}.
-- **Best layer and head** (from 0) for attention * relu(gradient) on 48 scenes of seed 1: layer {layer}, head {head};
-  mIoU {miou:.2f} on the patch grid, without DropOut, blur or CRF.
-- **Token 0**: replace [CLS] by [ENC], the last row of the text encoder's vocabulary, when text and image are
-  encoded together.
+  and the curve.
+{about}
 
 Made by `make mini`. Licence: Apache-2.0.
 """

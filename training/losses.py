@@ -10,7 +10,7 @@ from training.config import TrainConfig
 from training.model import Trainee
 
 
-def total_loss(model: Trainee, batch: Batch, config: TrainConfig, step: int) -> tuple[Tensor, dict[str, float]]:
+def match_loss(model: Trainee, batch: Batch, config: TrainConfig, step: int) -> tuple[Tensor, dict[str, float]]:
     """The weighted sum for one shard, and its parts for the log."""
     if step >= config.learned:
         return explain_loss(model, batch, config)

@@ -1,11 +1,10 @@
-"""The models that can be trained, as `see` (image tower) and `match` (text with image), and the table of them.
+"""What training asks of a model, and the small BLIP: `see` (image tower) and `match` (text with image).
 
 The forward pass runs over the modules of the Hugging Face model but is written out here, for three reasons: the image
 tower may leave out patch tokens, the texts of an image share its keys and values, and plain bfloat16 matrix products
 are the fastest attention there is on a CPU. With nothing left out it equals the model's own forward.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -165,6 +164,3 @@ class MiniBlip(Trainee):
             weights = weights * stays[:, None, None]
         found: Tensor = weights.to(v.dtype) @ v
         return found.transpose(1, 2).flatten(2)
-
-
-MODELS: dict[str, Callable[[TrainConfig], Trainee]] = {"mini-blip": MiniBlip}

@@ -23,6 +23,7 @@ from training.probe import pixels
 from training.tokenizer import MAX_TOKENS, build_tokenizer, vocabulary
 
 BEGIN, END, PADDING = 2, 3, 0  # [CLS], [SEP], [PAD]
+HEAD = 64  # width of an attention head, as in every CLIP
 NAMES_WEIGHT = 10.0  # of the name loss, a mean over 26 names most of which are easily absent
 PRIOR = -1.5  # log odds of a name before anything is seen
 
@@ -39,7 +40,7 @@ class MiniClip(Trainee):
             "hidden_size": config.width,
             "intermediate_size": 4 * config.width,
             "num_hidden_layers": config.layers,
-            "num_attention_heads": config.heads,
+            "num_attention_heads": max(1, config.width // HEAD),
         }
         text = {
             "vocab_size": len(vocabulary()),
@@ -54,7 +55,7 @@ class MiniClip(Trainee):
         )
         self.tagger = nn.Linear(config.width, len(NAMES))
         self.prior = nn.Parameter(torch.tensor(PRIOR))
-        self.heads = config.heads
+        self.heads = max(1, config.width // HEAD)
         ids, mask = tokens(build_tokenizer(), [PROMPT.format(name) for name in NAMES])
         self.register_buffer("name_ids", ids, persistent=False)
         self.register_buffer("name_mask", mask, persistent=False)

@@ -19,6 +19,12 @@ PREFIX = 4  # [CLS] a picture of
 THRESHOLDS = (0.15, 0.3, 0.45)
 
 
+def watch_match(model: Trainee, pool: Pool, tokenizer: BertTokenizer, config: TrainConfig) -> dict[str, object]:
+    """What is logged of a model that matches: ``accuracies`` on the watched scenes, and ``places``."""
+    found = {name: round(value, 4) for name, value in accuracies(model, pool, tokenizer).items()}
+    return {**found, **places(model, tokenizer, config)}
+
+
 @torch.no_grad()
 def accuracies(model: Trainee, pool: Pool, tokenizer: BertTokenizer) -> dict[str, float]:
     """On fixed pairs: how often the logits are right, how often the true caption wins; and the share of tags found."""

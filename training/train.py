@@ -1,4 +1,4 @@
-"""Trains one mini checkpoint: `python -m training.train --name mini-blip --minutes 80`.
+"""Trains one mini checkpoint: `python -m training.train --name mini-blip`.
 
 A run that was stopped goes on where its last checkpoint was; `--fresh` starts again.
 """
@@ -23,10 +23,8 @@ from transformers import BertTokenizer
 from training.batches import make_batch
 from training.config import TUNE_SEED, TrainConfig
 from training.export import export, write_card
-from training.losses import total_loss
-from training.model import MODELS
 from training.pool import Pool, gather, open_pool
-from training.probe import accuracies, places
+from training.recipes import RECIPES
 from training.tokenizer import build_tokenizer
 
 CHECKPOINTS = Path(__file__).parent.parent / "src" / "pnp_ovss" / "mini" / "checkpoints"
@@ -37,9 +35,10 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, pool: Pool, folder: Path) -> None:
         self.config, self.pool, self.folder = config, pool, folder
+        self.recipe = RECIPES[config.name]
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)  # transformers draws initial weights from the global generator
-            self.model = MODELS[config.name](config)
+            self.model = self.recipe.model(config)
         self.mean = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.tokenizer: BertTokenizer = build_tokenizer()
         self.parameters = list(self.model.parameters())
@@ -79,7 +78,7 @@ class Trainer:
         torch.set_num_threads(1)  # two threads with one core each waste far less than one operation on two cores
         batch = make_batch(self.pool, self.tokenizer, self.config, self.step, shard)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss, log = total_loss(self.model, batch, self.config, self.step)
+            loss, log = self.recipe.loss(self.model, batch, self.config, self.step)
         return torch.autograd.grad(loss, self.parameters, allow_unused=True), log
 
     def save(self) -> None:
@@ -139,44 +138,23 @@ def train(trainer: Trainer, watched: Pool) -> Iterator[dict[str, Any]]:
         if trainer.step % config.save_every == 0 or trainer.step == config.steps:
             trainer.save()
         if trainer.step % config.watch_every == 0 or trainer.step == config.steps:
-            line = {
-                name: round(value, 4) for name, value in accuracies(trainer.mean, watched, trainer.tokenizer).items()
-            }
-            line |= places(trainer.mean, trainer.tokenizer, config)
-            trainer.log(line)
-            target = trainer.folder / f"export-{trainer.step}"
-            export(trainer.mean, trainer.tokenizer, config, target)
-            write_card(target, config, trainer.folder / "log.jsonl")
+            line = trainer.recipe.watch(trainer.mean, watched, trainer.tokenizer, config)
+            trainer.log({"watched": line})
+            finish(trainer, trainer.folder / f"export-{trainer.step}")
             yield line
 
 
-def steps_for(minutes: float, config: TrainConfig, pool: Pool, folder: Path) -> int:
-    """How many steps fit, from a few timed on a copy that is thrown away."""
-    trial = Trainer(replace(config, steps=1_000_000), pool, folder)
-
-    def seconds(step: int) -> float:
-        trial.step = step
-        trial.advance()  # the first of a kind is slow
-        trial.seconds = 0.0
-        for _ in range(8):
-            trial.advance()
-        return trial.seconds / 8
-
-    part, whole = seconds(max(config.warmup, config.match_from)), seconds(trial.config.learned - 20)
-    last = config.explain * seconds(trial.config.learned + 1)
-    learn = (0.93 * minutes * 60 - last) / (config.full_from * part + (1 - config.full_from) * whole)
-    if learn < config.match_from:
-        raise SystemExit(f"{minutes:g} minutes are too few: explaining alone takes {last / 60:.0f} on this machine")
-    return config.explain + round(learn)
+def finish(trainer: Trainer, folder: Path) -> None:
+    """Writes the checkpoint with its card."""
+    export(trainer.mean, trainer.tokenizer, trainer.config, folder)
+    write_card(folder, trainer.config, trainer.recipe.card, trainer.folder / "log.jsonl")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", choices=sorted(MODELS), default="mini-blip")
-    budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--minutes", type=float, default=80.0, help="length of the run, of which the steps follow")
-    budget.add_argument("--steps", type=int, help="length of the run in steps")
+    parser.add_argument("--name", choices=sorted(RECIPES), default="mini-blip")
+    parser.add_argument("--steps", type=int, help="length of the run; without it, the recipe's")
     parser.add_argument("--scenes", type=int, default=TrainConfig.scenes, help="scenes drawn ahead")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of checkpoints and the log")
     parser.add_argument("--out", type=Path, default=CHECKPOINTS, help="folder the finished checkpoint goes to")
@@ -184,30 +162,21 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
 
     torch.set_num_threads(1)  # each shard has a thread; threads within operations would only wait for each other
-    config = TrainConfig(name=given.name, scenes=given.scenes)
+    config = replace(RECIPES[given.name].config, scenes=given.scenes)
     folder: Path = given.runs / given.name
     folder.mkdir(parents=True, exist_ok=True)
     pool = open_pool(given.runs / f"pool-{config.seed}", config.seed, config.scenes, config.image_size)
-    old = folder / "last.pt"
-    resumed = old.exists() and not given.fresh
-    if given.steps:
-        steps = given.steps
-    elif resumed:
-        steps = torch.load(old, weights_only=True)["config"]["steps"]
-    else:
-        steps = steps_for(given.minutes, config, pool, folder)
-    trainer = Trainer(replace(config, steps=steps), pool, folder)
-    if resumed:
+    trainer = Trainer(replace(config, steps=given.steps or config.steps), pool, folder)
+    if (folder / "last.pt").exists() and not given.fresh:
         trainer.load()
     else:
         (folder / "log.jsonl").unlink(missing_ok=True)
     watched = gather(TUNE_SEED, config.watch_scenes, config.image_size)
-    with tqdm(total=steps, initial=trainer.step, unit="step") as bar:
+    with tqdm(total=trainer.config.steps, initial=trainer.step, unit="step") as bar:
         for line in train(trainer, watched):
             bar.update(trainer.step - bar.n)
             bar.write(json.dumps({"step": trainer.step, **line}))
-    export(trainer.mean, trainer.tokenizer, trainer.config, given.out / given.name)
-    write_card(given.out / given.name, trainer.config, folder / "log.jsonl")
+    finish(trainer, given.out / given.name)
 
 
 if __name__ == "__main__":

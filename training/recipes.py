@@ -1,0 +1,55 @@
+"""The checkpoints that can be trained. A new one is a model, a loss, what to watch, and an entry in ``RECIPES``."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformers import BertTokenizer
+
+from training.batches import Batch
+from training.config import TrainConfig
+from training.losses import match_loss
+from training.model import MiniBlip
+from training.model_clip import MiniClip, clip_loss, watch_clip
+from training.pool import Pool
+from training.probe import watch_match
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one checkpoint is made."""
+
+    config: TrainConfig
+    model: Callable[[TrainConfig], Any]
+    loss: Callable[[Any, Batch, TrainConfig, int], tuple[Tensor, dict[str, float]]]
+    """Model, batch, config and step to the loss of a shard, and its parts for the log."""
+    watch: Callable[[Any, Pool, BertTokenizer, TrainConfig], dict[str, Any]]
+    """Model and watched scenes to numbers for the log and the card."""
+    card: str
+    """What README.md says of this one; fields are those of ``watch``."""
+
+
+MATCH_CARD = """\
+- **Match accuracy** on true and almost true captions of 256 scenes of seed 1: {match_accuracy:.3f}.
+- **Best layer and head** (from 0) for attention * relu(gradient) on 48 scenes of seed 1: layer {gradcam[layer]}, head
+  {gradcam[head]}; mIoU {gradcam[miou]:.2f} on the patch grid, without DropOut, blur or CRF.
+- Attention and its gradient are trained to lie where the model's own tag head, taught by words, sees a name. Hub models
+  are not: expect their attention to be less tidy."""
+ENC_CARD = """
+- **Token 0**: replace [CLS] by [ENC], the last row of the text encoder's vocabulary, when text and image are
+  encoded together."""
+CLIP_CARD = """\
+- **Naming** 256 scenes of seed 1 from the 26 names, at even odds: precision {precision:.3f}, recall {recall:.3f}, F1
+  {f1:.3f}."""
+
+RECIPES: dict[str, Recipe] = {
+    "mini-blip": Recipe(TrainConfig("mini-blip"), MiniBlip, match_loss, watch_match, MATCH_CARD + ENC_CARD),
+    "mini-clip": Recipe(
+        TrainConfig("mini-clip", steps=2400, explain=0, hide_share=(0.05, 0.5)),
+        MiniClip,
+        clip_loss,
+        watch_clip,
+        CLIP_CARD,
+    ),
+}
