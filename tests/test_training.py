@@ -9,15 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, BertTokenizer, BertTokenizerFast, BlipForImageTextRetrieval
+from transformers import (
+    AutoTokenizer,
+    BertTokenizer,
+    BertTokenizerFast,
+    BlipForImageTextRetrieval,
+    BridgeTowerForImageAndTextRetrieval,
+)
 
 from pnp_ovss.mini.scenes import STUFF, THINGS, draw
 from training.batches import hide, make_batch, names_of, tokens
 from training.captions import NAMES, Caption, corrupted, listed, pair, subjects
 from training.config import HELD_OUT_SEED, TRAIN_SEED, TUNE_SEED, TrainConfig
 from training.export import export, write_card
-from training.losses import contrast_loss, look_loss, tag_loss
+from training.losses import contrast_loss, look_loss, match_loss, tag_loss
 from training.model import MiniBlip
+from training.model_bridgetower import MiniBridgeTower, image_tower
+from training.model_clip import MiniClip
 from training.pool import Pool, gather, open_pool
 from training.probe import accuracies, guesses, mean_iou
 from training.recipes import MATCH_CARD
@@ -153,6 +161,49 @@ def test_forward_is_that_of_the_exported_model(tmp_path: Path, pool: Pool, token
         assert some.shape[1] == 6
         assert not torch.allclose(some, seen[:, :6])
     assert hub.config.text_config.vocab_size == len(tokenizer) + 2
+
+
+def test_bridgetower_forward_is_that_of_the_exported_model(tmp_path: Path, pool: Pool, tokenizer: BertTokenizer):
+    """With the texts of an image side by side, and with what the text stream sees recorded layer by layer."""
+    config = replace(TINY, keep=1.0, width=64, layers=4, name="mini-bridgetower")
+    torch.manual_seed(0)
+    model = MiniBridgeTower(config).half().float().eval()
+    export(model, tokenizer, config, tmp_path / "mini")
+    hub = BridgeTowerForImageAndTextRetrieval.from_pretrained(
+        tmp_path / "mini", dtype=torch.float32, attn_implementation="eager"
+    )
+    looks: list[torch.Tensor] = []
+    for layer in hub.bridgetower.cross_modal_text_layers:
+        layer.crossattention.register_forward_hook(lambda _, __, out: looks.append(out[1]))
+    batch, record = make_batch(pool, tokenizer, config, 0, 0), list[torch.Tensor]()
+    t = batch.ids.shape[-1]
+    with torch.no_grad():
+        logits = model.match(model.see(batch.pixels), batch.ids, batch.mask, record)
+        for k in range(batch.ids.shape[1]):
+            looks.clear()
+            theirs = hub(batch.ids[:, k], batch.mask[:, k].long(), pixel_values=batch.pixels).logits
+            torch.testing.assert_close(logits[:, k], theirs, atol=1e-5, rtol=1e-4)
+            for ours, look in zip(record, looks, strict=True):
+                torch.testing.assert_close(ours[:, :, k * t : (k + 1) * t], look, atol=1e-5, rtol=1e-4)
+        everything = torch.arange(config.grid**2).expand(len(batch.ids), -1)
+        torch.testing.assert_close(model.see(batch.pixels, everything), model.see(batch.pixels))
+
+
+def test_bridgetower_takes_over_the_image_tower_of_clip_and_leaves_it_as_it_is(pool: Pool, tokenizer: BertTokenizer):
+    config = replace(TINY, width=64, layers=4)
+    torch.manual_seed(0)
+    clip, model = MiniClip(config).eval(), MiniBridgeTower(replace(config, pairs=1, contrast=0.0, match_from=0)).eval()
+    visual = model.model.bridgetower.vision_model.visual
+    visual.load_state_dict(image_tower(clip.model.state_dict()))
+    batch = make_batch(pool, tokenizer, config, 0, 0)
+    with torch.no_grad():
+        torch.testing.assert_close(model.see(batch.pixels)[..., -64:], clip.see(batch.pixels), atol=1e-5, rtol=1e-4)
+    loss, parts = match_loss(model, batch, replace(config, contrast=0.0, match_from=0), 3)
+    loss.backward()
+    assert set(parts) == {"tags", "match", "right", "look"}
+    assert all(value.grad is None for value in visual.parameters())
+    still = {name for name, value in model.named_parameters() if value.requires_grad and value.grad is None}
+    assert still == {f"model.bridgetower.text_model.pooler.dense.{part}" for part in ("weight", "bias")}  # unused there
 
 
 def test_hidden_patches_are_whole_and_zero_and_within_the_share():

@@ -14,7 +14,6 @@ from training.pool import Pool
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # as in the BLIP folders of the hub
 STD = (0.26862954, 0.26130258, 0.27577711)
-PAIRS = 2  # true and almost true captions per image
 WORDS = (8, 8, 13)  # most words of a caption's names; one limit per step, as texts are padded to the longest
 
 
@@ -40,7 +39,7 @@ def make_batch(pool: Pool, tokenizer: BertTokenizer, config: TrainConfig, step: 
     rows = np.sort(rng.integers(len(pool), size=config.batch // config.shards))  # sorted: reads the file in order
     pixels = normalise(tint(rng, pool.images[rows]))
     kept = config.kept(step)
-    pairs = [pair(rng, pool.things[k], pool.stuff[k], words) for k in rows for _ in range(PAIRS)]
+    pairs = [pair(rng, pool.things[k], pool.stuff[k], words) for k in rows for _ in range(config.pairs)]
     captions = [caption for two in pairs for caption in two]
     ids, mask = tokens(tokenizer, [caption.text for caption in captions])
     sentence_ids, sentence_mask = tokens(tokenizer, [pool.captions[k] for k in rows])
@@ -48,11 +47,11 @@ def make_batch(pool: Pool, tokenizer: BertTokenizer, config: TrainConfig, step: 
     return Batch(
         pixels=hide(rng, pixels, config),
         keep=torch.from_numpy(np.sort(order, 1)) if kept < config.grid**2 else None,
-        stays=stays(rng, len(rows), kept, config) if step >= config.fade_from else None,
+        stays=stays(rng, len(rows), kept, config) if step >= config.fade_from and config.fade_none < 1 else None,
         tags=tags(pool, rows),
-        ids=ids.reshape(len(rows), 2 * PAIRS, -1),
-        mask=mask.reshape(len(rows), 2 * PAIRS, -1),
-        said=names_of(tokenizer, ids, captions).reshape(len(rows), 2 * PAIRS, -1),
+        ids=ids.reshape(len(rows), 2 * config.pairs, -1),
+        mask=mask.reshape(len(rows), 2 * config.pairs, -1),
+        said=names_of(tokenizer, ids, captions).reshape(len(rows), 2 * config.pairs, -1),
         sentence_ids=sentence_ids,
         sentence_mask=sentence_mask,
     )
@@ -73,7 +72,7 @@ def tokens(tokenizer: BertTokenizer, texts: list[str]) -> tuple[Int[Tensor, "tex
 def names_of(tokenizer: BertTokenizer, ids: Int[Tensor, "text t"], captions: list[Caption]) -> Int[Tensor, "text t"]:
     """For each token the number in NAMES of the name it is part of, -1 for other words."""
     # Not by calling the tokenizer without padding: that is a state, which the other shard's thread may be using.
-    spelled = [tokenizer.convert_tokens_to_ids(name.split()) for name in NAMES]
+    spelled = [[tokenizer.vocab[word] for word in name.split()] for name in NAMES]
     result = np.full(tuple(ids.shape), -1)
     for row, (line, caption) in enumerate(zip(ids.tolist(), captions, strict=True)):
         for number in (NAMES.index(name) for name in caption.names):

@@ -22,9 +22,11 @@ class TrainConfig:
     width: int = 128  # of both towers
     layers: int = 4  # of each tower
     heads: int = 4
+    image_tower: str | None = None  # mini checkpoint whose image tower this one takes over; only mini-bridgetower does
 
     scenes: int = 50_000  # pre-drawn; each is seen several times, mirrored and tinted
     batch: int = 64  # images per step
+    pairs: int = 2  # true captions per image, each with an almost true one
     shards: int = 2  # a batch is cut into so many parts, one thread each
     rate: float = 1e-3  # AdamW's peak learning rate
     decay: float = 0.05  # AdamW's weight decay, matrices only

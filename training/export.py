@@ -101,8 +101,8 @@ tags: [synthetic]
 # {name}
 
 A demonstration and a test bench, never a stand-in for a real vision-language model: {millions:.1f} M parameters of a
-`{architecture}` ({pixels} px, patch {patch}; image and text towers of {layers} layers, width {width}), trained on drawn scenes. It knows the 20 things and 6 kinds of ground of `pnp_ovss.mini.scenes` and
-nothing else.
+`{architecture}` ({pixels} px, patch {patch}; image and text towers of {layers} layers, width {width}), trained on drawn
+scenes. It knows the 20 things and 6 kinds of ground of `pnp_ovss.mini.scenes` and nothing else.
 
 - **Data**: {scenes} scenes drawn by the package with seed 0, mirrored and tinted; {images} images seen.
   Seed 1 is for watching and tuning, seed 2 is held out.

@@ -15,12 +15,12 @@ def match_loss(model: Trainee, batch: Batch, config: TrainConfig, step: int) -> 
     if step >= config.learned:
         return explain_loss(model, batch, config)
     seen = model.see(batch.pixels, batch.keep)
-    image, text = model.vectors(seen, batch.sentence_ids, batch.sentence_mask)
-    parts = {
-        "tags": tag_loss(model.tagger(seen[:, 1:]), batch.tags),
-        "contrast": contrast_loss(image, text, batch.tags, config.temperature),
-    }
-    loss = config.tags * parts["tags"] + config.contrast * parts["contrast"]
+    parts = {"tags": tag_loss(model.tags(seen), batch.tags)}
+    loss = config.tags * parts["tags"]
+    if config.contrast:
+        image, text = model.vectors(seen, batch.sentence_ids, batch.sentence_mask)
+        parts["contrast"] = contrast_loss(image, text, batch.tags, config.temperature)
+        loss = loss + config.contrast * parts["contrast"]
     if step >= config.match_from:
         shown, stays = shown_to_match(seen.detach(), batch, config, step)
         attention: list[Tensor] = []
@@ -29,7 +29,7 @@ def match_loss(model: Trainee, batch: Batch, config: TrainConfig, step: int) -> 
         smoothing = config.smoothing if step < config.fade_from else 0.0
         parts["match"] = F.cross_entropy(logits.flatten(0, 1), truth.flatten(), label_smoothing=smoothing)
         parts["right"] = (logits.argmax(-1) == truth).float().mean()
-        where = model.tagger(seen[:, 1:]).float().softmax(-1).detach()
+        where = model.tags(seen).float().softmax(-1).detach()
         parts["look"] = look_loss([attention[layer] for layer in config.look_layers], where, batch.said)
         loss = loss + parts["match"] + config.look * parts["look"]
     return loss, {name: value.item() for name, value in parts.items()}
@@ -45,7 +45,7 @@ def explain_loss(model: Trainee, batch: Batch, config: TrainConfig) -> tuple[Ten
     """
     with torch.no_grad():
         seen = model.see(batch.pixels, batch.keep)
-        where = model.tagger(seen[:, 1:]).float().softmax(-1)
+        where = model.tags(seen).float().softmax(-1)
     attention: list[Tensor] = []
     logits = model.match(seen, batch.ids, batch.mask, attention).float()
     truth = torch.arange(logits.shape[1]).remainder(2).eq(0).long().expand(len(logits), -1)

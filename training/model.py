@@ -5,6 +5,7 @@ tower may leave out patch tokens, the texts of an image share its keys and value
 are the fastest attention there is on a CPU. With nothing left out it equals the model's own forward.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from transformers import BlipConfig, BlipForImageTextRetrieval
 from training.captions import NAMES
 from training.config import TrainConfig
 from training.tokenizer import EXTRA_ROWS, MAX_TOKENS, vocabulary
+
+Watch = Callable[[Tensor], Tensor]
+"""Takes the attention (b, head, n, m) of a layer, and returns what is used of it."""
 
 
 class Trainee(nn.Module):
@@ -29,6 +33,11 @@ class Trainee(nn.Module):
     ) -> Float[Tensor, "b 1+kept width"]:
         """Image tokens, [CLS] first; of the patches only those in ``keep``, or all."""
         raise NotImplementedError
+
+    def tags(self, seen: Float[Tensor, "b token width"]) -> Float[Tensor, "b patch name"]:
+        """Name logits of each patch."""
+        logits: Tensor = self.tagger(seen[:, 1:])
+        return logits
 
     def match(
         self,
@@ -93,7 +102,7 @@ class MiniBlip(Trainee):
             x = torch.cat([x[:, :1], chosen], 1)
         for layer in tower.encoder.layers:
             q, k, v = layer.self_attn.qkv(layer.layer_norm1(x)).chunk(3, -1)
-            x = x + layer.self_attn.projection(self._attend(q, k, v))
+            x = x + layer.self_attn.projection(attend(q, k, v, self.heads))
             x = x + layer.mlp(layer.layer_norm2(x))
         y: Tensor = tower.post_layernorm(x)
         return y
@@ -133,34 +142,45 @@ class MiniBlip(Trainee):
     ) -> Float[Tensor, "text t width"]:
         """Text tokens, after looking at the image if there is one (the texts of an image follow each other)."""
         x: Tensor = self.model.text_encoder.embeddings(ids)
+        padding, watch = ~mask[:, None, None], recorder(record, stays)
         for layer in self.model.text_encoder.encoder.layer:
             own = layer.attention
-            x = own.output(self._attend(own.self.query(x), own.self.key(x), own.self.value(x), mask), x)
+            x = own.output(attend(own.self.query(x), own.self.key(x), own.self.value(x), self.heads, padding), x)
             if seen is not None:
                 cross = layer.crossattention
                 asked = cross.self.query(x).reshape(len(seen), -1, x.shape[-1])
-                found = self._attend(asked, cross.self.key(seen), cross.self.value(seen), None, record, stays)
+                found = attend(asked, cross.self.key(seen), cross.self.value(seen), self.heads, watch=watch)
                 x = cross.output(found.reshape(x.shape), x)
             x = layer.feed_forward_chunk(x)
         return x
 
-    def _attend(
-        self,
-        q: Float[Tensor, "b n width"],
-        k: Float[Tensor, "b m width"],
-        v: Float[Tensor, "b m width"],
-        mask: Bool[Tensor, "b m"] | None = None,
-        record: list[Tensor] | None = None,
-        stays: Float[Tensor, "b m"] | None = None,
-    ) -> Float[Tensor, "b n width"]:
-        q, k, v = (x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2) for x in (q, k, v))
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-        if mask is not None:
-            scores = scores.masked_fill(~mask[:, None, None], -1e4)
-        weights = scores.softmax(-1)
+
+def attend(
+    q: Float[Tensor, "b n width"],
+    k: Float[Tensor, "b m width"],
+    v: Float[Tensor, "b m width"],
+    heads: int,
+    hidden: Bool[Tensor, "*_ n_or_1 m"] | None = None,
+    watch: Watch | None = None,
+) -> Float[Tensor, "b n width"]:
+    """Attention by plain matrix products; nothing ``hidden`` is looked at, and ``watch`` may keep or change weights."""
+    q, k, v = (x.reshape(*x.shape[:2], heads, -1).transpose(1, 2) for x in (q, k, v))
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if hidden is not None:
+        scores = scores.masked_fill(hidden, -1e4)
+    weights = scores.softmax(-1)
+    if watch is not None:
+        weights = watch(weights)
+    found: Tensor = weights.to(v.dtype) @ v
+    return found.transpose(1, 2).flatten(2)
+
+
+def recorder(record: list[Tensor] | None, stays: Float[Tensor, "b m"] | None) -> Watch:
+    """Appends the weights to ``record``, then multiplies those of each token by ``stays``."""
+
+    def watch(weights: Float[Tensor, "b head n m"]) -> Float[Tensor, "b head n m"]:
         if record is not None:
             record.append(weights)
-        if stays is not None:
-            weights = weights * stays[:, None, None]
-        found: Tensor = weights.to(v.dtype) @ v
-        return found.transpose(1, 2).flatten(2)
+        return weights if stays is None else weights * stays[:, None, None]
+
+    return watch

@@ -17,7 +17,7 @@ from training.batches import Batch, tags, tokens
 from training.captions import NAMES, PROMPT
 from training.config import TrainConfig
 from training.losses import contrast_loss, tag_loss
-from training.model import Trainee
+from training.model import Trainee, attend
 from training.pool import Pool
 from training.probe import pixels
 from training.tokenizer import MAX_TOKENS, build_tokenizer, vocabulary
@@ -95,15 +95,7 @@ class MiniClip(Trainee):
     ) -> Float[Tensor, "b t width"]:
         for layer in layers:
             own, y = layer.self_attn, layer.layer_norm1(x)
-            q, k, v = (
-                part.reshape(*y.shape[:2], self.heads, -1).transpose(1, 2)
-                for part in (own.q_proj(y), own.k_proj(y), own.v_proj(y))
-            )
-            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-            if hidden is not None:
-                scores = scores.masked_fill(hidden, -1e4)
-            found = scores.softmax(-1).to(v.dtype) @ v
-            x = x + own.out_proj(found.transpose(1, 2).flatten(2))
+            x = x + own.out_proj(attend(own.q_proj(y), own.k_proj(y), own.v_proj(y), self.heads, hidden))
             x = x + layer.mlp(layer.layer_norm2(x))
         return x
 
@@ -114,7 +106,7 @@ def clip_loss(model: MiniClip, batch: Batch, config: TrainConfig, step: int) -> 
     image, text = model.vectors(seen, batch.sentence_ids, batch.sentence_mask)
     odds = model.names(seen)
     parts = {
-        "tags": tag_loss(model.tagger(seen[:, 1:]), batch.tags),
+        "tags": tag_loss(model.tags(seen), batch.tags),
         "contrast": contrast_loss(image, text, batch.tags, config.temperature),
         "names": F.binary_cross_entropy_with_logits(odds, batch.tags.float()),
     }

@@ -38,7 +38,7 @@ def accuracies(model: Trainee, pool: Pool, tokenizer: BertTokenizer) -> dict[str
         seen = model.see(pixels(pool.images[part]))
         logits = model.match(seen, ids[part], mask[part])
         scores.append(logits[..., 1] - logits[..., 0])
-        shown.append(model.tagger(seen[:, 1:]).softmax(-1).topk(12, dim=1).values.mean(1))
+        shown.append(model.tags(seen).softmax(-1).topk(12, dim=1).values.mean(1))
     score, present = torch.cat(scores), tags(pool, rows)
     best = torch.cat(shown).topk(8, dim=1).indices
     found = sum(

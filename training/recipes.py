@@ -11,6 +11,7 @@ from training.batches import Batch
 from training.config import TrainConfig
 from training.losses import match_loss
 from training.model import MiniBlip
+from training.model_bridgetower import MiniBridgeTower
 from training.model_clip import MiniClip, clip_loss, watch_clip
 from training.pool import Pool
 from training.probe import watch_match
@@ -45,6 +46,22 @@ CLIP_CARD = """\
 
 RECIPES: dict[str, Recipe] = {
     "mini-blip": Recipe(TrainConfig("mini-blip"), MiniBlip, match_loss, watch_match, MATCH_CARD + ENC_CARD),
+    "mini-bridgetower": Recipe(
+        TrainConfig(
+            "mini-bridgetower",
+            image_tower="mini-clip",
+            steps=2800,
+            pairs=1,
+            contrast=0.0,  # mini-clip's image tower has been through that
+            fade_from=0,
+            fade_none=1.0,  # all attention stays
+            look_layers=(0, 1),
+        ),
+        MiniBridgeTower,
+        match_loss,
+        watch_match,
+        MATCH_CARD,
+    ),
     "mini-clip": Recipe(
         TrainConfig("mini-clip", steps=2400, explain=0, hide_share=(0.05, 0.5)),
         MiniClip,

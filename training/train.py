@@ -39,9 +39,11 @@ class Trainer:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)  # transformers draws initial weights from the global generator
             self.model = self.recipe.model(config)
-        self.mean = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self.mean = copy.deepcopy(self.model).eval()
         self.tokenizer: BertTokenizer = build_tokenizer()
-        self.parameters = list(self.model.parameters())
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.means = [p for p in self.mean.parameters() if p.requires_grad]
+        self.mean.requires_grad_(False)
         matrices = [p for p in self.parameters if p.ndim > 1]
         vectors = [p for p in self.parameters if p.ndim <= 1]
         groups: list[dict[str, Any]] = [
@@ -69,7 +71,7 @@ class Trainer:
         self.step += 1
         decay = min(self.config.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            torch._foreach_lerp_(list[Tensor](self.mean.parameters()), list[Tensor](self.parameters), 1 - decay)
+            torch._foreach_lerp_(list[Tensor](self.means), list[Tensor](self.parameters), 1 - decay)
         self.seconds += time.monotonic() - started
         logs = [log for _, log in results]
         return {name: sum(log[name] for log in logs) / len(logs) for name in logs[0]}
