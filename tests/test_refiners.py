@@ -1,5 +1,7 @@
 """``refine``: what goes in, what comes out, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from pnp_ovss.config import Config
 from pnp_ovss.errors import ConfigError, InputError
-from pnp_ovss.refiners import REFINERS, check_refiners, refine, refine_batch
+from pnp_ovss.refiners import REFINERS, _shrunk, check_refiners, refine, refine_batch
 from pnp_ovss.refiners.scale import stretch
 
 BARE = Config(refiners=(), threshold=0.5)
@@ -52,10 +54,12 @@ def test_equal_scores_go_to_the_lowest_label():
 
 def test_tensors_in_tensors_out():
     maps, photo = maps_of(2, 4, 5), photo_of(9, 7)
-    labels, scores = refine(maps, photo, Config())
+    config = Config(refiners=("blur",))
+    labels, scores = refine(maps, photo, config)
     for given_photo in (photo, torch.from_numpy(photo)):
-        tensors = refine(torch.from_numpy(maps).requires_grad_(), given_photo, Config())
+        tensors = refine(torch.from_numpy(maps).requires_grad_(), given_photo, config)
         assert tensors[0].dtype == torch.int32
+        assert not tensors[1].requires_grad
         assert np.array_equal(tensors[0].numpy(), labels)
         assert np.array_equal(tensors[1].numpy(), scores)
 
@@ -102,6 +106,37 @@ def test_refiners_run_in_the_order_given_on_stretched_scores(monkeypatch):
     assert scores.max() == 10
 
 
+def test_each_setting_reaches_its_refiner(monkeypatch):
+    calls = {}
+    for name in ("gaussian_blur", "dense_crf", "pamr", "guided_filter"):
+        spy = lambda scores, *_, name=name, **given: calls.update({name: given}) or scores  # noqa: E731
+        monkeypatch.setattr(f"pnp_ovss.refiners.{name}", spy)
+    crf = {
+        "iterations": 3,
+        "gaussian_sxy": 2.0,
+        "gaussian_weight": 4.0,
+        "bilateral_sxy": 30.0,
+        "bilateral_srgb": 6.0,
+        "bilateral_weight": 8.0,
+        "tolerance": 0.5,
+    }
+    config = Config(
+        refiners=("blur", "crf", "pamr", "guided"),
+        blur=0.07,
+        pamr_iterations=9,
+        guided_radius=0.1,
+        guided_epsilon=0.2,
+        **{f"crf_{name}": value for name, value in crf.items()},
+    )
+    refine(maps_of(2, 3, 3), photo_of(5, 5), config)
+    assert calls == {
+        "gaussian_blur": {"sigma": 0.07},
+        "dense_crf": crf,
+        "pamr": {"iterations": 9},
+        "guided_filter": {"radius": 0.1, "epsilon": 0.2},
+    }
+
+
 def halves(h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
     """Return class maps of a left and a right object, and a photo with its edge a little to the right of the middle."""
     photo = np.full((h, w, 3), (200, 60, 30), dtype=np.uint8)
@@ -123,6 +158,24 @@ def test_a_large_photo_is_refined_small_and_enlarged_along_its_edges():
     assert (labels[:, 112:] == 2).mean() > 0.99
     assert scores.min() >= 0
     assert scores.max() <= 1
+
+
+def test_lengths_in_pixels_shrink_with_a_large_photo(monkeypatch):
+    seen = []
+    monkeypatch.setitem(REFINERS, "crf", lambda scores, image, config: seen.append((image.shape, config)) or scores)
+    config = Config(refiners=("crf",), max_pixels=150)
+    labels, _ = refine(maps_of(2, 4, 4), photo_of(20, 30), config)
+    shape, setting = seen[0]
+    assert labels.shape == (20, 30)
+    assert shape == (1, 10, 15, 3)
+    assert (setting.crf_gaussian_sxy, setting.crf_bilateral_sxy) == (1.5, 25.0)
+    assert replace(setting, crf_gaussian_sxy=3.0, crf_bilateral_sxy=50.0) == config
+
+
+def test_shrinking_takes_the_mean_of_the_pixels_that_fall_together():
+    photo = torch.tensor([[0, 10, 100, 104], [20, 30, 100, 98]], dtype=torch.uint8)[None, :, :, None].repeat(1, 1, 1, 3)
+    assert _shrunk(photo, 0.5)[..., 0].tolist() == [[[15, 100]]]
+    assert _shrunk(photo, 0.01).shape == (1, 1, 1, 3)
 
 
 def test_a_photo_at_the_bound_is_refined_whole():
