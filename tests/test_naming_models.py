@@ -126,7 +126,7 @@ def test_a_match_is_that_of_the_models_own_forward(vlm, pixels):
 
 def test_names_in_batches_are_names_at_once(vlm, pixels, monkeypatch):
     at_once = vlm.match(pixels, PROMPTS)
-    monkeypatch.setattr("pnp_ovss.vlm.blip.PROMPTS_AT_ONCE", 3)
+    monkeypatch.setattr(vlm, "prompts_at_once", 3)
     torch.testing.assert_close(vlm.match(pixels, PROMPTS), at_once, rtol=1e-4, atol=1e-5)
 
 

@@ -123,19 +123,19 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
 class Preparation:
     """How a checkpoint wants its pixels: mean and standard deviation per RGB channel, of values in [0, 1]."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, which BLIP took over
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
 
     @classmethod
-    def from_folder(cls, folder: Path) -> "Preparation":
-        """Return the numbers of ``preprocessor_config.json``, or those of CLIP and BLIP where it has none.
+    def from_folder(cls, folder: Path, family: "Preparation | None" = None) -> "Preparation":
+        """Return the numbers of ``preprocessor_config.json``, or those of the ``family`` (CLIP's) where it has none.
 
         Raises: ModelError if they are not three numbers each, or a deviation is not positive.
         """
         path = folder / "preprocessor_config.json"
         stored = read_json(path, str(folder)) if path.exists() else {}
-        mean = stored.get("image_mean") or (0.48145466, 0.4578275, 0.40821073)
-        std = stored.get("image_std") or (0.26862954, 0.26130258, 0.27577711)
+        family = family or cls()
+        mean, std = stored.get("image_mean") or family.mean, stored.get("image_std") or family.std
         for key, values, least in (("image_mean", mean, -1e6), ("image_std", std, 1e-6)):
             if not _are_three(values, least, 1e6):
                 raise ModelError(
