@@ -11,7 +11,7 @@ help:
 	@echo "make demo      draw scenes, segment them, write demo/contact-sheet.png"
 	@echo "make test      the fast tests;  make test-all: the slow ones too"
 	@echo "make lint      format, style and types"
-	@echo "make mini      train the mini checkpoint anew (hours on a CPU; goes on after a stop)"
+	@echo "make mini      train the mini checkpoints anew (two hours on a CPU; goes on after a stop)"
 	@echo "make bench     the ablation table and the refinement timings"
 	@echo "make docs      check that every code block of README and docs runs"
 
@@ -40,6 +40,8 @@ lint: $(STAMP)
 
 mini: $(STAMP)
 	$(BIN)/python -m training.train --name mini-blip
+	$(BIN)/python -m training.train --name mini-clip
+	$(BIN)/python -m training.train --name mini-bridgetower
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]" || \

@@ -98,9 +98,10 @@ def _steps(
     yield STEPS[4], maps, replace(config, refiners=("blur", "crf"))
 
 
-def table(columns: dict[str, dict[str, Confusion]]) -> str:
-    """Return the mIoU of every row as a Markdown table, one column per named ablation."""
-    lines = ["| step | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    for step in next(iter(columns.values())):
-        lines.append(f"| {step} | " + " | ".join(f"{column[step].miou():.3f}" for column in columns.values()) + " |")
+def table(rows: dict[str, dict[str, Confusion]]) -> str:
+    """Return the mIoU of every step as a Markdown table, one row per named ablation."""
+    steps = list(next(iter(rows.values())))
+    lines = ["| | " + " | ".join(steps) + " |", "|---|" + "---|" * len(steps)]
+    for name, found in rows.items():
+        lines.append(f"| {name} | " + " | ".join(f"{found[step].miou():.3f}" for step in steps) + " |")
     return "\n".join(lines)
