@@ -1,25 +1,39 @@
 """The contract every VLM adapter keeps, on random weights. A new adapter is one more entry of ``ADAPTERS``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import references
 from pnp_ovss import Config, InputError, load_vlm, make_prompt, salience
 from pnp_ovss.vlm import VLM
-from pnp_ovss.vlm.base import membership
-from tiny import tiny_blip
+from pnp_ovss.vlm.base import Matcher, membership
+from references import Reference
+from tiny import tiny_blip, tiny_bridgetower
 
-ADAPTERS: dict[str, Callable[[Path], Path]] = {"blip": tiny_blip}
+Refer = Callable[[Path, Sequence[str], torch.Tensor], Reference]
+
+ADAPTERS: dict[str, tuple[Callable[..., Path], Refer]] = {
+    "blip": (tiny_blip, references.blip),
+    "bridgetower": (tiny_bridgetower, references.bridgetower),
+}
+"""Per family: what writes a tiny checkpoint, and what computes its maps plainly."""
 
 PROMPTS = [make_prompt(["dog", "traffic light"]), make_prompt(["cat"])]
+MIXED = [*PROMPTS, make_prompt(["hot air balloon", "snow", "unheard of", "boat"])]
 
 
 @pytest.fixture(scope="module", params=ADAPTERS)
-def folder(request, tmp_path_factory) -> Path:
-    return ADAPTERS[request.param](tmp_path_factory.mktemp(request.param))
+def family(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(family, tmp_path_factory) -> Path:
+    return ADAPTERS[family][0](tmp_path_factory.mktemp(family))
 
 
 @pytest.fixture(scope="module")
@@ -55,35 +69,36 @@ def test_attention_is_a_share_and_has_a_gradient(vlm, pixels):
         assert float(attention.gradient[:, layer].abs().max()) > 0
 
 
-def test_attention_and_gradient_are_those_of_a_plain_full_backward(vlm, pixels):
-    attention = vlm.attend(pixels, PROMPTS)
-    reference = plain_reference(vlm, pixels, PROMPTS)
-    for layer, (weights, gradient) in enumerate(reference):
-        torch.testing.assert_close(attention.weights[:, layer].flatten(-2), weights, rtol=1e-5, atol=1e-8)
-        torch.testing.assert_close(attention.gradient[:, layer].flatten(-2), gradient, rtol=1e-4, atol=1e-7)
+@pytest.mark.parametrize("sides", [(4, 4), (3, 5)])
+def test_every_map_is_that_of_a_plain_full_backward(family, folder, vlm, sides):
+    """In float64, so that what differs is the computation and not its rounding."""
+    exact = load_vlm(folder, device="cpu")
+    exact._model.double()
+    h, w = (side * vlm.patch for side in sides)
+    pixels = torch.randn(3, 3, h, w, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    ours, single = exact.attend(pixels, MIXED), vlm.attend(pixels.float(), MIXED)
+    reference = ADAPTERS[family][1](folder, [prompt.text for prompt in MIXED], pixels)
+    assert len(reference.weights) == len(reference.gradient) == vlm.layers
+    torch.testing.assert_close(ours.match.double(), reference.match, rtol=1e-5, atol=0)
+    for layer, (weights, gradient) in enumerate(zip(reference.weights, reference.gradient, strict=True)):
+        theirs = (weights, gradient, weights * gradient.relu())
+        for found, rtol, share in ((ours, 1e-5, 0.0), (single, 1e-4, 1e-5)):
+            a, g = (maps[:, layer].flatten(-2).double() for maps in (found.weights, found.gradient))
+            for mine, wanted in zip((a, g, a * g.relu()), theirs, strict=True):
+                torch.testing.assert_close(mine, wanted, rtol=rtol, atol=share * float(wanted.abs().max()))
 
 
-def plain_reference(vlm, pixels, prompts):
-    """The model's own forward, attention kept by hooks, and one full backward into every weight."""
-    model, kept = vlm._model, []
-    ids, mask, _ = vlm._tokens(prompts)
-
-    def keep(module, inputs, output):
-        output[1].retain_grad()
-        kept.append(output[1])
-
-    hooks = [layer.crossattention.self.register_forward_hook(keep) for layer in model.text_encoder.encoder.layer]
-    model.requires_grad_(True)
-    try:
-        out = model(input_ids=ids, pixel_values=pixels, attention_mask=mask, use_itm_head=True)
-        out.itm_score[:, 1].sum().backward()
-    finally:
-        for hook in hooks:
-            hook.remove()
-        model.zero_grad(set_to_none=True)
-        model.requires_grad_(False)
-    real = mask[:, None, :, None]
-    return [((a.detach() * real)[..., 1:], (a.grad * real)[..., 1:]) for a in kept]
+def test_a_match_is_that_of_the_models_own_forward(family, folder, vlm):
+    if not isinstance(vlm, Matcher):
+        pytest.skip("its score is no log odds")
+    pixels = torch.randn(2, 3, vlm.size, vlm.size, generator=torch.Generator().manual_seed(1))
+    odds = vlm.match(pixels, MIXED)
+    assert odds.shape == (2, 3)
+    assert not odds.requires_grad
+    for row in range(2):
+        repeated = pixels[row : row + 1].expand(3, -1, -1, -1).double()
+        wanted = ADAPTERS[family][1](folder, [prompt.text for prompt in MIXED], repeated).odds
+        torch.testing.assert_close(odds[row].double(), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_membership_follows_the_names(vlm, pixels):

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BlipConfig, BlipForImageTextRetrieval
+from transformers import (
+    BlipConfig,
+    BlipForImageTextRetrieval,
+    BridgeTowerConfig,
+    BridgeTowerForImageAndTextRetrieval,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = (
@@ -63,19 +70,72 @@ def tiny_blip(
         architectures=["BlipForImageTextRetrieval"],
         **({"known_classes": list(known)} if known else {}),
     )
+    _save(folder, BlipForImageTextRetrieval, config, image_size, seed)
+    write_tokenizer(folder, words)
+    return folder
+
+
+def tiny_bridgetower(
+    folder: Path,
+    image_size: int = 32,
+    patch: int = 8,
+    layers: int = 3,
+    heads: int = 2,
+    words: Sequence[str] = WORDS,
+    known: Sequence[str] = (),
+    seed: int = 0,
+    **text: int,
+) -> Path:
+    """Write a BridgeTower of random weights and a word-level tokenizer to ``folder``, and return the folder.
+
+    Either tower has one layer more than there are cross-modal ones, so that its lowest output crosses nowhere.
+    ``text``: settings of the text tower, for another tokenizer.
+    """
+    config = BridgeTowerConfig(
+        vision_config={
+            "hidden_size": 64,  # its heads are 64 wide
+            "num_hidden_layers": layers + 1,
+            "image_size": image_size,
+            "patch_size": patch,
+        },
+        text_config={
+            "hidden_size": 8 * heads,
+            "intermediate_size": 32,
+            "num_hidden_layers": layers + 1,
+            "num_attention_heads": heads,
+            "vocab_size": len(SPECIAL) + len(words),
+            "max_position_embeddings": 64,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "pad_token_id": 0,
+        }
+        | text,
+        hidden_size=8 * heads,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        architectures=["BridgeTowerForImageAndTextRetrieval"],
+        **({"known_classes": list(known)} if known else {}),
+    )
+    _save(folder, BridgeTowerForImageAndTextRetrieval, config, image_size, seed)
+    write_tokenizer(folder, words)
+    return folder
+
+
+def _save(
+    folder: Path, model_class: type[PreTrainedModel], config: PretrainedConfig, image_size: int, seed: int
+) -> None:
+    """Write ``config.json``, random weights and the pixels' normalisation."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = BlipForImageTextRetrieval(config)
+        model = model_class(config)
         with torch.no_grad():  # transformers starts positions and biases at zero or ones, which would hide mistakes
             for weight in model.parameters():
                 weight.add_(0.2 * torch.randn_like(weight))
     model.save_pretrained(folder)
-    write_tokenizer(folder, words)
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     side = {"height": image_size, "width": image_size}
     settings = {"image_processor_type": "BlipImageProcessor", "size": side, "image_mean": mean, "image_std": std}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
-    return folder
 
 
 def write_tokenizer(folder: Path, words: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from pnp_ovss.errors import ModelError
 from pnp_ovss.mini import CHECKPOINTS
 from pnp_ovss.vlm.base import VLM
 from pnp_ovss.vlm.blip import Blip
+from pnp_ovss.vlm.bridgetower import BridgeTower
 from pnp_ovss.vlm.hub import Checkpoint, one_line, resolve
 from pnp_ovss.vlm.loading import read_json
 
@@ -17,8 +18,15 @@ __all__ = ["FAMILIES", "MODELS", "VLM", "Model", "load_vlm"]
 
 FAMILIES: dict[str, Callable[[Path, str, str, torch.device, torch.dtype], VLM]] = {
     "BlipForImageTextRetrieval": Blip,
+    "BridgeTowerForImageAndTextRetrieval": BridgeTower,
 }
 """Adapter per architecture, as ``config.json`` names it."""
+
+MODEL_TYPES = {"bridgetower": "BridgeTowerForImageAndTextRetrieval"}
+"""Architecture to try where ``config.json`` names another of the kind, or none, as the hub's BridgeTower does.
+
+A checkpoint without a matching head is refused when its weights are read.
+"""
 
 
 @dataclass(frozen=True)
@@ -65,9 +73,11 @@ def load_vlm(name: str | Path, device: str = "auto", dtype: str = "auto", revisi
     Raises: ModelError if it cannot be found, fetched, read or used.
     """
     checkpoint = find(name, revision)
-    listed = read_json(checkpoint.folder / "config.json", str(name)).get("architectures")
+    settings = read_json(checkpoint.folder / "config.json", str(name))
+    listed = settings.get("architectures")
     architectures = [str(item) for item in listed] if isinstance(listed, list) and listed else [str(listed)]
-    family = next((FAMILIES[a] for a in architectures if a in FAMILIES), None)
+    alike = MODEL_TYPES.get(str(settings.get("model_type")), "")
+    family = next((FAMILIES[a] for a in (*architectures, alike) if a in FAMILIES), None)
     if family is None:
         raise ModelError(
             f"{name}: its architecture is {one_line(architectures[0])}; {' or '.join(FAMILIES)} is wanted, as "

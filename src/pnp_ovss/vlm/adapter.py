@@ -63,7 +63,7 @@ class Adapter:
 
         def grids(maps: Sequence[Tensor]) -> Float[Tensor, "b layer head token gh gw"]:
             stacked = torch.stack(list(maps), dim=1).float()
-            return (stacked * mask[:, None, None, :, None]).unflatten(-1, grid)
+            return (stacked * mask[:, None, None, :, None]).view(*stacked.shape[:-1], *grid)
 
         return Attention(grids(weights), grids(gradient), shares, match.detach().float(), picked)
 
@@ -183,7 +183,7 @@ def see(vision: Any, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b patch
 
 
 def _split(part: Float[Tensor, "b n width"], heads: int) -> Float[Tensor, "b head n _"]:
-    return part.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return part.view(*part.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _join(parts: Float[Tensor, "b head n _"]) -> Float[Tensor, "b n width"]:
