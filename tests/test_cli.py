@@ -263,7 +263,7 @@ def no_model(monkeypatch):
         (
             ["photos", "--preset", "best"],
             "dog",
-            "no preset 'best'; the presets are released, paper, mini, or give the path of",
+            f"no preset 'best'; the presets are {', '.join(PRESETS)}, or give the path of",
         ),
         (["photos", "--threshold", "2"], "dog", "threshold is 2.0; a number from 0 to 1 is wanted"),
         (

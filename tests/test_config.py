@@ -12,8 +12,15 @@ def test_the_published_presets():
     assert (released.drop, released.count_first_twice) == (10, True)
     assert (paper.drop, paper.count_first_twice) == (0.5, False)
     assert (released.threshold, released.blur, released.refiners) == (0.15, 0.05, ("blur", "crf"))
-    differing = {f.name for f in dataclasses.fields(Config) if getattr(released, f.name) != getattr(paper, f.name)}
-    assert differing == {"drop", "count_first_twice", "sum_last_name"}
+    assert different(released, paper) == {"drop", "count_first_twice", "sum_last_name"}
+    bridgetower = PRESETS["bridgetower"]
+    assert (bridgetower.layer, bridgetower.head) == (1, 7)
+    assert different(released, bridgetower) == {"layer", "head"}
+
+
+def different(one: Config, other: Config) -> set[str]:
+    names = [field.name for field in dataclasses.fields(Config)]
+    return {name for name in names if getattr(one, name) != getattr(other, name)}
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -63,9 +70,8 @@ def test_a_config_made_by_hand_is_checked_too():
 
 
 def test_names_that_do_not_exist(tmp_path):
-    with pytest.raises(
-        ConfigError, match=r"^no preset 'best'; the presets are released, paper, mini, or give the path"
-    ):
+    known = ", ".join(PRESETS)
+    with pytest.raises(ConfigError, match=rf"^no preset 'best'; the presets are {known}, or give the path"):
         Config.from_preset("best")
     with pytest.raises(ConfigError, match="^no setting 'treshold'; the settings are size, layer, "):
         Config.from_preset("paper", treshold=0.1)

@@ -7,12 +7,16 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
+    Blip2Config,
+    Blip2ForImageTextRetrieval,
     BlipConfig,
     BlipForImageTextRetrieval,
     BridgeTowerConfig,
     BridgeTowerForImageAndTextRetrieval,
     PretrainedConfig,
     PreTrainedModel,
+    ViltConfig,
+    ViltForImageAndTextRetrieval,
 )
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -117,6 +121,75 @@ def tiny_bridgetower(
         **({"known_classes": list(known)} if known else {}),
     )
     _save(folder, BridgeTowerForImageAndTextRetrieval, config, image_size, seed)
+    write_tokenizer(folder, words)
+    return folder
+
+
+def tiny_vilt(
+    folder: Path,
+    image_size: int = 32,
+    patch: int = 8,
+    layers: int = 2,
+    heads: int = 2,
+    words: Sequence[str] = WORDS,
+    known: Sequence[str] = (),
+    seed: int = 0,
+) -> Path:
+    """Write a ViLT of random weights and a word-level tokenizer to ``folder``, and return the folder."""
+    config = ViltConfig(
+        hidden_size=8 * heads,
+        intermediate_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        vocab_size=len(SPECIAL) + len(words),
+        image_size=image_size,
+        patch_size=patch,
+        architectures=["ViltForImageAndTextRetrieval"],
+        **({"known_classes": list(known)} if known else {}),
+    )
+    _save(folder, ViltForImageAndTextRetrieval, config, image_size, seed)
+    write_tokenizer(folder, words)
+    return folder
+
+
+def tiny_blip2(
+    folder: Path,
+    image_size: int = 32,
+    patch: int = 8,
+    layers: int = 2,
+    heads: int = 2,
+    words: Sequence[str] = WORDS,
+    known: Sequence[str] = (),
+    seed: int = 0,
+) -> Path:
+    """Write a BLIP-2 of random weights and a word-level tokenizer to ``folder``, and return the folder.
+
+    Its Q-Former has 2 layers for each of ``layers``, and 2 on top, whose words are not read.
+    """
+    config = Blip2Config(
+        vision_config={
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": image_size,
+            "patch_size": patch,
+        },
+        qformer_config={
+            "hidden_size": 8 * heads,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2 * layers + 2,
+            "num_attention_heads": heads,
+            "vocab_size": len(SPECIAL) + len(words),
+            "max_position_embeddings": 64,
+            "use_qformer_text_input": True,
+        },
+        num_query_tokens=3,
+        image_text_hidden_size=8,
+        architectures=["Blip2ForImageTextRetrieval"],
+        **({"known_classes": list(known)} if known else {}),
+    )
+    _save(folder, Blip2ForImageTextRetrieval, config, image_size, seed)
     write_tokenizer(folder, words)
     return folder
 

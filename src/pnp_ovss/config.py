@@ -146,6 +146,10 @@ POSITIVE = ("crf_gaussian_sxy", "crf_bilateral_sxy", "crf_bilateral_srgb", "guid
 PRESETS: dict[str, Config] = {
     "released": Config(size=336),  # the authors' code of June 2024, which made Table 3 of the poster
     "paper": Config(size=336, sum_last_name=False, drop=0.5, count_first_twice=False),  # the text of arXiv v4
+    "bridgetower": Config(size=336, layer=1, head=7),  # the authors' code with BridgeTower
+    # No paper says which layer and head to take here: from the middle, and to be tuned.
+    "vilt": Config(layer=6, head=0),
+    "blip2": Config(layer=2, head=0),
     "mini": Config(  # chosen on tuning scenes by benchmarks/choose_settings.py
         layer=1,
         head=1,

@@ -10,19 +10,23 @@ from pnp_ovss.errors import ModelError
 from pnp_ovss.mini import CHECKPOINTS
 from pnp_ovss.vlm.base import VLM
 from pnp_ovss.vlm.blip import Blip
+from pnp_ovss.vlm.blip2 import Blip2
 from pnp_ovss.vlm.bridgetower import BridgeTower
 from pnp_ovss.vlm.hub import Checkpoint, one_line, resolve
 from pnp_ovss.vlm.loading import read_json
+from pnp_ovss.vlm.vilt import Vilt
 
 __all__ = ["FAMILIES", "MODELS", "VLM", "Model", "load_vlm"]
 
 FAMILIES: dict[str, Callable[[Path, str, str, torch.device, torch.dtype], VLM]] = {
     "BlipForImageTextRetrieval": Blip,
     "BridgeTowerForImageAndTextRetrieval": BridgeTower,
+    "ViltForImageAndTextRetrieval": Vilt,
+    "Blip2ForImageTextRetrieval": Blip2,
 }
 """Adapter per architecture, as ``config.json`` names it."""
 
-MODEL_TYPES = {"bridgetower": "BridgeTowerForImageAndTextRetrieval"}
+MODEL_TYPES = {"bridgetower": "BridgeTowerForImageAndTextRetrieval", "vilt": "ViltForImageAndTextRetrieval"}
 """Architecture to try where ``config.json`` names another of the kind, or none, as the hub's BridgeTower does.
 
 A checkpoint without a matching head is refused when its weights are read.
@@ -44,6 +48,8 @@ class Model:
     """What was seen to work with it."""
 
 
+UNSEEN = "loading and arithmetic, with random weights"
+
 MODELS: dict[str, Model] = {
     "mini-blip": Model(
         CHECKPOINTS / "mini-blip", "BlipForImageTextRetrieval", "mini", 2.0, 112, "Apache-2.0", "all, drawn scenes only"
@@ -56,11 +62,43 @@ MODELS: dict[str, Model] = {
             millions,
             384,
             "BSD-3-Clause",
-            "loading and arithmetic, with random weights",
+            UNSEEN,
         )
         for size, millions in (("base", 223.7), ("large", 446.1))
         for data in ("coco", "flickr")
     },
+    **{
+        f"bridgetower-{short}": Model(
+            f"BridgeTower/bridgetower-{full}",
+            "BridgeTowerForImageAndTextRetrieval",
+            "bridgetower",
+            millions,
+            pixels,
+            "MIT",
+            UNSEEN,
+        )
+        for short, full, millions, pixels in (
+            ("base", "base-itm-mlm", 326.4, 288),
+            ("large", "large-itm-mlm", 864.5, 294),
+            ("large-itc", "large-itm-mlm-itc", 864.5, 294),
+        )
+    },
+    **{
+        f"vilt-{short}": Model(
+            f"dandelin/vilt-b32-finetuned-{full}",
+            "ViltForImageAndTextRetrieval",
+            "vilt",
+            111.6,
+            384,
+            "Apache-2.0",
+            UNSEEN,
+        )
+        for short, full in (("coco", "coco"), ("flickr", "flickr30k"))
+    },
+    "blip2": Model("Salesforce/blip2-itm-vit-g", "Blip2ForImageTextRetrieval", "blip2", 1172.0, 224, "MIT", UNSEEN),
+    "blip2-coco": Model(
+        "Salesforce/blip2-itm-vit-g-coco", "Blip2ForImageTextRetrieval", "blip2", 1172.6, 364, "MIT", UNSEEN
+    ),
 }
 
 
