@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pnp_ovss.data.rle import decode, lengths
+from pnp_ovss.data.rle import decode, encode, lengths, letters
 from pnp_ovss.errors import InputError
 
 
@@ -38,3 +38,19 @@ def test_several_polygons_are_one_region():
 def test_a_region_that_is_none(region, message):
     with pytest.raises(InputError, match=message):
         decode(region, 2, 2)
+
+
+@pytest.mark.parametrize(("height", "width", "compressed"), [
+    (5, 6, "6230009"), (6, 7, "6341NN2O<"), (5, 7, "041`00@1NO"),
+    (40, 50, "[6R1600000o=POQC000000000000000000000000000000000000000000000n5OSJ"),
+    (2, 3, "6"), (2, 3, "06"),
+])  # fmt: skip
+def test_masks_are_written_as_pycocotools_writes_them(height, width, compressed):
+    mask = decode({"size": [height, width], "counts": compressed}, height, width).astype(bool)
+    assert encode(mask) == {"size": [height, width], "counts": compressed}
+    assert decode(encode(mask), height, width).astype(bool).tolist() == mask.tolist()
+
+
+def test_any_run_length_is_read_back():
+    runs = [0, 1, 15, 16, 17, 31, 32, 511, 512, 513, 1, 40_000_000, 3, 1, 100_000]
+    assert lengths(letters(runs)) == runs

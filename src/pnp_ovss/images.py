@@ -1,6 +1,7 @@
 """A photo in any form people have it becomes an RGB array, or one clear line says why not."""
 
 import glob
+import io
 import os
 import struct
 import threading
@@ -71,6 +72,18 @@ def read_image(photo: Photo) -> RGB:
     return _from_file(_home(photo))
 
 
+def decode_image(content: bytes, name: str, most_pixels: int = MAX_PIXELS) -> RGB:
+    """Return the photo that a file holds, as ``read_image`` does; ``name`` is what a message calls it.
+
+    Raises: InputError if it is no picture, damaged, or larger than ``most_pixels``: that is told by its header, before
+    anything is decoded.
+    """
+    if not content:
+        raise InputError(f"{name} is empty; fetch or save it again")
+    with _told(name), _no_warnings(), Image.open(io.BytesIO(content), formats=_formats()) as image:
+        return _decode(image, name, most_pixels)
+
+
 def find_images(patterns: Iterable[str | Path]) -> list[Path]:
     """Return the photos meant by files, folders and globs, in the order given, each once.
 
@@ -132,7 +145,7 @@ def _from_array(array: np.ndarray) -> RGB:
 
 def _from_file(path: Path) -> RGB:
     name = shown(path)
-    try:
+    with _told(name):
         if os.path.isdir(path):
             raise InputError(f"{name} is a folder; a picture file is wanted")
         if not path.exists():
@@ -143,10 +156,17 @@ def _from_file(path: Path) -> RGB:
             raise InputError(f"{name} is empty; fetch or save it again")
         with _no_warnings(), Image.open(path, formats=_formats()) as image:
             return _decode(image, name)
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Turn what Pillow raises on opening a file into a line of ours."""
+    try:
+        yield
     except UnidentifiedImageError as error:
         raise InputError(f"{name} is no picture; a JPEG, PNG, WebP, TIFF, BMP or GIF file is wanted") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{name} has more than {_limit()}; make it smaller first") from error
+        raise InputError(f"{name} has more than {_millions(MAX_PIXELS)}; make it smaller first") from error
     except PermissionError as error:
         raise InputError(f"{name} may not be read; check its permissions") from error
     except _DAMAGE as error:  # opening a damaged file, or a path the system does not take
@@ -159,10 +179,12 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _decode(image: Image.Image, name: str) -> RGB:
+def _decode(image: Image.Image, name: str, most_pixels: int = MAX_PIXELS) -> RGB:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise InputError(f"{name} has {width} x {height} pixels, more than {_limit()}; make it smaller first")
+    if width * height > most_pixels:
+        raise InputError(
+            f"{name} has {width} x {height} pixels, more than {_millions(most_pixels)}; make it smaller first"
+        )
     if width * height == 0:
         raise InputError(f"{name} has {width} x {height} pixels; at least one is wanted")
     try:
@@ -212,8 +234,8 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-def _limit() -> str:
-    return f"{MAX_PIXELS // 1_000_000} million pixels"
+def _millions(pixels: int) -> str:
+    return f"{pixels // 1_000_000} million pixels"
 
 
 def _reason(error: BaseException) -> str:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from pnp_ovss.errors import InputError
 from pnp_ovss.images import shown
@@ -44,13 +45,17 @@ def write_result(folder: Path, path: Path, photo: RGB, result: Segmentation, sec
     labels, picture, record = places(folder, path)
     save_png(labels, label_png(result.labels, class_colours(result.classes)))
     save_png(picture, overlay(photo, result.labels, result.classes))
-    told = {
-        "photo": str(path),
+    told = {"labels": labels.name, "overlay": picture.name} | about(str(path), photo, result, seconds)
+    write_text(record, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+
+
+def about(place: str, photo: RGB, result: Segmentation, seconds: float) -> dict[str, Any]:
+    """Return what a record tells: of which photo, what was found, and who found it how."""
+    return {
+        "photo": place,
         "width": photo.shape[1],
         "height": photo.shape[0],
-        "labels": labels.name,
-        "overlay": picture.name,
-        "classes": result.classes,
+        "classes": list(result.classes),
         "areas": {name: round(area, 6) for name, area in result.areas.items()},
         "match": round(result.match, 6),
         "model": result.model,
@@ -59,4 +64,3 @@ def write_result(folder: Path, path: Path, photo: RGB, result: Segmentation, sec
         "seconds": round(seconds, 3),
         "config": asdict(result.config),
     }
-    write_text(record, json.dumps(told, indent=2, ensure_ascii=False) + "\n")

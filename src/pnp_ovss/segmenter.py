@@ -1,6 +1,7 @@
 """The method, from a photo and class names to a label map."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -46,9 +47,7 @@ class Segmenter:
 
         Raises: ModelError, ConfigError.
         """
-        if preset == "auto":
-            preset = MODELS[str(model)].preset if str(model) in MODELS else "released"
-        config = Config.from_preset(preset, **overrides)  # before the model: a wrong setting should not cost a download
+        config = settle(model, preset, **overrides)  # before the model: a wrong setting should not cost a download
         return cls(load_vlm(model, device, dtype, revision), config)
 
     @overload
@@ -69,6 +68,17 @@ class Segmenter:
     def _batch(
         self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], classes: Sequence[Sequence[str]]
     ) -> list[Segmentation]:
+        return [finish() for finish in self.see(photos, classes)]
+
+    def see(
+        self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], classes: Sequence[Sequence[str]]
+    ) -> list[Callable[[], Segmentation]]:
+        """Return for each photo of a batch, after the model has seen them all, what refines it.
+
+        For those who refine in a thread while the model sees the next batch.
+
+        Raises: InputError if a class name cannot be used.
+        """
         if len(photos) != len(classes):
             raise InputError(
                 f"{len(photos)} photos came with {len(classes)} class lists; one list for each photo is wanted"
@@ -82,7 +92,7 @@ class Segmenter:
         looks = look(self.vlm, pixels, prompts, self.config)
         maps = per_image(looks, prompts, self.config)
         return [
-            self._finish(photo, prompt, salience, float(match))
+            partial(self._finish, photo, prompt, salience, float(match))
             for photo, prompt, salience, match in zip(photos, prompts, maps, looks[0].match.tolist(), strict=True)
         ]
 
@@ -104,6 +114,16 @@ class Segmenter:
             revision=self.vlm.revision,
             version=VERSION,
         )
+
+
+def settle(model: str | Path, preset: str | Path = "auto", **overrides: Any) -> Config:
+    """Return the settings that ``Segmenter.from_pretrained`` takes for a model.
+
+    Raises: ConfigError if there is no such preset or setting.
+    """
+    if preset == "auto":
+        preset = MODELS[str(model)].preset if str(model) in MODELS else "released"
+    return Config.from_preset(preset, **overrides)
 
 
 def salience(

@@ -3,7 +3,10 @@
 import io
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -40,6 +43,91 @@ def save_png(path: Path, image: Image.Image) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+class Folder:
+    """A folder of this machine, or behind an address that fsspec knows, such as ``s3://bucket/run``.
+
+    Names are paths below it, with ``/``. Its files are whole or not there: here by ``write_bytes``, and an object store
+    shows an object once all of it has arrived.
+    """
+
+    def __init__(self, place: str | Path) -> None:
+        self.place = str(place)
+        with _told(self.place):
+            self._files, root = open_place(self.place)
+            self.root: str = root.rstrip("/")
+        self.is_local = "file" in _protocols(self._files)
+        """Whether it lies on this machine, or is mounted there."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put ``content`` into the file, with the folders above it.
+
+        Raises: InputError if it cannot be written.
+        """
+        if self.is_local:
+            write_bytes(Path(self._at(name)), content)
+        else:
+            with _told(f"{self.place}/{name}"):
+                self._files.pipe_file(self._at(name), content)
+
+    def read(self, name: str) -> bytes:
+        """Return what the file holds.
+
+        Raises: InputError if it cannot be read.
+        """
+        with _told(f"{self.place}/{name}"):
+            return bytes(self._files.cat_file(self._at(name)))
+
+    def has(self, name: str) -> bool:
+        """Return whether there is such a file."""
+        with _told(f"{self.place}/{name}"):
+            return bool(self._files.isfile(self._at(name)))
+
+    def names(self, below: str) -> Iterator[str]:
+        """Yield the names of all files below a folder in it, as paths below that one."""
+        with _told(self.place):
+            self._files.invalidate_cache()
+            start = len(self._at(below)) + 1
+            for path in self._files.find(self._at(below)):
+                yield path[start:]
+
+    def remove(self, name: str) -> None:
+        """Remove the file if it is there."""
+        try:
+            with _told(f"{self.place}/{name}"):
+                self._files.rm_file(self._at(name))
+        except InputError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+
+    def _at(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+
+def open_place(place: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a path or address, and the path in it.
+
+    Raises: what fsspec does, among it ImportError where a package for such an address is missing.
+    """
+    from fsspec.core import url_to_fs  # comes with torch
+
+    files, path = url_to_fs(place)
+    return files, str(path)
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(f"{name} cannot be reached ({_reason(error)}); install that package") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} cannot be reached ({_reason(error)}); check the address and its access") from error
+
+
+def _protocols(files: Any) -> tuple[str, ...]:
+    return (files.protocol,) if isinstance(files.protocol, str) else tuple(files.protocol)
+
+
 def check_folder(folder: Path) -> None:
     """Raise InputError if no file could be written into ``folder``, which need not exist and is not made."""
     nearest = next((place for place in (folder, *folder.absolute().parents) if os.path.lexists(place)), folder)
@@ -55,5 +143,5 @@ def check_folder(folder: Path) -> None:
         ) from error
 
 
-def _reason(error: OSError | ValueError) -> str:
+def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) and error.strerror else str(error)).lower()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from pnp_ovss._version import VERSION
-from pnp_ovss.cli import demo, evaluate, models, segment
+from pnp_ovss.cli import batch, demo, evaluate, models, segment
 from pnp_ovss.cli import name as naming
 from pnp_ovss.cli.command import FAILED, PROG, STOPPED, Command, Parser, complain
 from pnp_ovss.errors import PnpError
@@ -16,6 +16,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: dict[str, Command] = {
     "demo": demo.COMMAND,
     "segment": segment.COMMAND,
+    "batch": batch.COMMAND,
     "name": naming.COMMAND,
     "evaluate": evaluate.COMMAND,
     "models": models.COMMAND,

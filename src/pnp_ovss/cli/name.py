@@ -12,7 +12,7 @@ from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, posit
 from pnp_ovss.errors import ConfigError, InputError, ModelError
 
 if TYPE_CHECKING:
-    from pnp_ovss.naming import Candidates, Namer, Naming
+    from pnp_ovss.naming import Candidates, Namer, Naming, Options
     from pnp_ovss.naming.openai import OpenAI
     from pnp_ovss.types import RGB
     from pnp_ovss.vlm import VLM
@@ -67,11 +67,17 @@ def add_namer(parser: argparse.ArgumentParser, namer: str) -> None:
 
 def load_namer(arguments: argparse.Namespace, vlm: "Callable[[], VLM]") -> "Namer":
     """Return the namer that the flags ask for; ``vlm`` gives the model of one that matches with it."""
-    from pnp_ovss.naming import Options
     from pnp_ovss.naming import load_namer as load
+
+    return load(arguments.namer, namer_options(arguments, vlm))
+
+
+def namer_options(arguments: argparse.Namespace, vlm: "Callable[[], VLM] | None" = None) -> "Options":
+    """Return what the flags tell a namer."""
+    from pnp_ovss.naming import Options
     from pnp_ovss.naming.endpoint import Patience
 
-    options = Options(
+    return Options(
         names=tuple((arguments.names or "").split(",")) if arguments.names else (),
         source=arguments.names_from,
         vlm=vlm,
@@ -82,7 +88,6 @@ def load_namer(arguments: argparse.Namespace, vlm: "Callable[[], VLM]") -> "Name
         device=arguments.device,
         dtype=arguments.dtype,
     )
-    return load(arguments.namer, options)
 
 
 def load_vocabulary(arguments: argparse.Namespace) -> "Candidates | None":

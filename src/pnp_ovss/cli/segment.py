@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pnp_ovss.store import check_folder
 
     # All that can be wrong without a model is found before one is loaded or even fetched.
-    classes = () if arguments.classes == AUTO else make_prompt(_classes(arguments)).classes
+    classes = () if arguments.classes == AUTO else make_prompt(given_classes(arguments)).classes
     if len(classes) > MOST_CLASSES:
         raise InputError(f"{len(classes)} classes were named; a label map holds {MOST_CLASSES} at most: name fewer")
     photos = find_images(arguments.photos)
@@ -156,7 +156,8 @@ def _read(paths: list[Path]) -> tuple[dict[Path, np.ndarray], list[PnpError]]:
     return readable, faults
 
 
-def _classes(arguments: argparse.Namespace) -> list[str]:
+def given_classes(arguments: argparse.Namespace) -> list[str]:
+    """Return the names that ``--classes`` or ``--classes-file`` gives."""
     if arguments.classes is not None:
         return [name.strip() for name in arguments.classes.split(",")]
     file = arguments.classes_file

@@ -1,13 +1,13 @@
 """COCO's regions, polygons or run lengths, as masks: the same pixels as pycocotools paints.
 
-Source: Lin et al., COCO, maskApi.c (rleFrPoly, rleFrString), written anew for numpy.
+Source: Lin et al., COCO, maskApi.c (rleFrPoly, rleFrString, rleToString), written anew for numpy.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from pnp_ovss.errors import InputError
 
@@ -32,6 +32,30 @@ def decode(region: Any, height: int, width: int) -> UInt8[np.ndarray, "h w"]:
     if runs.sum() != height * width:
         raise InputError(f"a region's runs cover {runs.sum()} pixels of {height * width}; fetch the annotations again")
     return np.repeat(np.arange(len(runs)) % 2, runs).astype(np.uint8).reshape(width, height).T
+
+
+def encode(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
+    """Return the mask as COCO's compressed run lengths, ``{"size": [h, w], "counts": text}``: what pycocotools writes.
+
+    Runs go down the columns, the first one outside the mask, if only of length 0.
+    """
+    pixels = np.concatenate([[False], mask.T.ravel()])
+    ends = np.flatnonzero(pixels[1:] != pixels[:-1])
+    runs = np.diff(np.concatenate([[0], ends, [mask.size]]))
+    return {"size": list(mask.shape), "counts": letters(runs.tolist())}
+
+
+def letters(runs: Sequence[int]) -> str:
+    """Return run lengths in COCO's compressed form, which ``lengths`` reads."""
+    text = []
+    for index, run in enumerate(runs):
+        value = run - (runs[index - 2] if index > 2 else 0)
+        more = True
+        while more:
+            low, value = value & 0x1F, value >> 5
+            more = value != (-1 if low & 0x10 else 0)
+            text.append(chr(low + (0x20 if more else 0) + 48))
+    return "".join(text)
 
 
 def lengths(text: str) -> list[int]:

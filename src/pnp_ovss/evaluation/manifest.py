@@ -2,17 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-
 from pnp_ovss._version import VERSION
 from pnp_ovss.data import Dataset, Vocabulary
-from pnp_ovss.errors import ConfigError, InputError
+from pnp_ovss.errors import InputError
 from pnp_ovss.images import shown
+from pnp_ovss.manifest import about_model as model_and_settings
+from pnp_ovss.manifest import check_same
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.store import write_text
 
@@ -35,14 +33,8 @@ def about_data(dataset: Dataset, name: str, split: str | None) -> dict[str, Any]
 
 def about_model(segmenter: Segmenter, dtype: str, names: str, vocabulary: Vocabulary) -> dict[str, Any]:
     """Return who guesses, and what it is told."""
-    return {
-        "model": segmenter.vlm.name,
-        "revision": segmenter.vlm.revision,
-        "device": segmenter.vlm.device.type,
-        "dtype": dtype,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "config": asdict(segmenter.config),
+    vlm = segmenter.vlm
+    return model_and_settings(vlm.name, vlm.revision, vlm.device.type, dtype, segmenter.config) | {
         "names": names,
         "vocabulary": vocabulary.name,
         "words": {cls: list(words) for cls, words in vocabulary.words.items() if words != (cls,)},
@@ -66,13 +58,7 @@ def open_run(
     manifest = {"format": FORMAT, "settings": settings, "root": root, "keys": list(keys)}
     manifest["faults"] = [list(fault) for fault in faults]
     if path.is_file():
-        difference = _difference(read_manifest(folder)["settings"], json.loads(json.dumps(settings)))
-        if difference:
-            name, before, now = difference
-            raise ConfigError(
-                f"{shown(folder)} holds a run with {name} {_brief(before)}, and {_brief(now)} is asked for; give "
-                "another --out, or the settings of that run"
-            )
+        check_same(shown(folder), read_manifest(folder)["settings"], settings)
     write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -89,20 +75,3 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{shown(folder)} holds no run that can be read; give a folder that evaluate wrote") from error
     return manifest
-
-
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, Any, Any] | None:
-    for name in (*now, *before):
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found = _difference(old, new)
-            if found:
-                return found
-        elif old != new:
-            return name, old, new
-    return None
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,137 @@
+"""Many workers, by Ray Data: photos are fetched wherever there is room, each worker holds a model and writes results.
+
+Ray starts a worker anew that died and gives it the same photos again; those whose record is there are left alone.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from pnp_ovss.batch.photos import Source, fetch
+from pnp_ovss.batch.results import Results
+from pnp_ovss.batch.work import Job, Outcome, Worker
+from pnp_ovss.errors import ConfigError, InputError, ModelError, PnpError
+from pnp_ovss.store import Folder
+
+BATCHES = 8
+"""Batches of a block, the unit that Ray hands out and repeats: enough for reading, seeing and refining to overlap."""
+
+
+def work_on_ray(
+    job: Job, sources: Sequence[Source], workers: int | None = None, cpus: int = 1, address: str | None = None
+) -> Iterator[Outcome]:
+    """Do the photos on a Ray cluster; yield each as soon as Ray has told that it is done.
+
+    ``workers``: how many models; None: one per GPU, or per ``cpus`` cores where there is no GPU. ``address``: as
+    ``ray.init`` takes it; "local" starts a cluster of this machine, which ends with the run. Photos and results must be
+    within reach of every machine, by the same path or address.
+
+    Raises: ConfigError if Ray is missing or cannot be reached; PnpError as ``Worker`` does.
+    """
+    ray = check_ray()
+    folder = Folder(job.out)
+    job = replace(job, out=folder.root if folder.is_local else job.out)  # workers have another working folder
+    try:
+        ray.init(address=address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, ValueError, TimeoutError) as error:
+        raise ConfigError(
+            f"the Ray cluster {address or 'here'} cannot be reached ({error}); check --cluster"
+        ) from error
+    try:
+        for row in _done(ray, job, sources, workers, cpus).iter_rows():
+            if row["stop"]:
+                raise _STOPS.get(row["stop"], PnpError)(row["fault"])
+            yield Outcome(row["key"], row["fault"])
+    finally:
+        ray.shutdown()
+
+
+def check_ray() -> Any:
+    """Return Ray, told to be quiet and to send nothing home.
+
+    Raises: ConfigError if it is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reads it on import
+    try:
+        import ray.data
+    except ImportError as error:
+        raise ConfigError(
+            "--engine ray needs Ray Data, which is not installed; run pip install 'pnp-ovss[batch]', or take "
+            "--engine local"
+        ) from error
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    return ray
+
+
+def _done(ray: Any, job: Job, sources: Sequence[Source], workers: int | None, cpus: int) -> Any:
+    """Return the data set of outcomes, which is made while it is read."""
+    has = ray.cluster_resources()
+    gpus = 0 if job.device == "cpu" else int(has.get("GPU", 0))
+    count = workers or gpus or max(1, int(has.get("CPU", 1)) // cpus)
+    blocks = max(1, -(-len(sources) // (BATCHES * job.batch)))
+    rows = ray.data.from_items([asdict(source) for source in sources], override_num_blocks=blocks)
+    # Fetching waits, it does not compute: it takes no core, or workers that hold all cores would starve for photos.
+    return rows.map(_fetch, num_cpus=0, concurrency=2 * count).map_batches(
+        _Actor,
+        fn_constructor_args=(job, None if gpus else cpus),
+        batch_size=None,  # a block as it comes
+        batch_format="pyarrow",
+        concurrency=count,
+        **({"num_gpus": 1} if gpus else {"num_cpus": cpus}),
+    )
+
+
+def _fetch(row: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return row | {"content": fetch(row["place"]), "fault": ""}
+    except InputError as error:
+        return row | {"content": b"", "fault": str(error)}
+
+
+class _Actor:
+    """A worker of Ray's; the model stays loaded from block to block."""
+
+    def __init__(self, job: Job, cores: int | None) -> None:
+        import torch
+
+        if cores is not None:
+            torch.set_num_threads(cores)
+        self._worker = Worker(job)
+        self._results = Results(Folder(job.out))
+
+    def __call__(self, block: Any) -> dict[str, list[str]]:
+        """Do the photos of a block that are not done yet; return key, fault and what stops the run."""
+        rows = {row["key"]: row for row in block.to_pylist()}
+        done = [key for key in rows if self._results.has(key)]
+        outcomes = [Outcome(key) for key in done]
+        photos = ((Source(key, row["place"]), _Given(row)) for key, row in rows.items() if key not in done)
+        stop = ""
+        try:
+            outcomes += self._worker(photos)
+        except PnpError as error:  # not for this photo: for all
+            stop = next(name for name, kind in _STOPS.items() if isinstance(error, kind))
+            outcomes.append(Outcome("", str(error)))
+        return {
+            "key": [outcome.key for outcome in outcomes],
+            "fault": [outcome.fault for outcome in outcomes],
+            "stop": ["" if outcome.key else stop for outcome in outcomes],
+        }
+
+
+class _Given:
+    """Gives a file that Ray has fetched."""
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        self._row = row
+
+    def __call__(self) -> bytes:
+        if self._row["fault"]:
+            raise InputError(self._row["fault"])
+        return bytes(self._row["content"])
+
+
+_STOPS = {"input": InputError, "config": ConfigError, "model": ModelError, "other": PnpError}
+"""Errors by a name that travels."""

@@ -1,0 +1,108 @@
+"""Which photos there are, on this machine or behind an address, and what each is called."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from pnp_ovss.errors import InputError
+from pnp_ovss.images import SUFFIXES
+from pnp_ovss.store import Folder, open_place
+
+MOST_BYTES = 600_000_000
+"""Of a photo's file: more than the largest photo takes without compression."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A photo: its key, which names its result, and where it lies."""
+
+    key: str
+    """Path below the folder it was found in, without suffix: ``2024/05/dog``."""
+    place: str
+    """Path or address, such as ``s3://bucket/2024/05/dog.jpg``."""
+
+
+def find_photos(patterns: Iterable[str], out: Folder) -> list[Source]:
+    """Return the photos meant by files, folders and globs, here or behind fsspec addresses, sorted by key, each once.
+
+    A folder stands for the pictures in it and in the folders below, by suffix and without hidden ones; a glob for the
+    pictures among its matches, with keys below its first part without wildcards; a file is taken as it is.
+
+    Raises: InputError if there is none, two photos have one key, or results would lie among the photos.
+    """
+    found: dict[str, str] = {}
+    for pattern in patterns:
+        for key, place in _expand(os.path.expanduser(pattern), out):
+            if found.setdefault(key, place) != place:
+                raise InputError(
+                    f"{_shown(found[key])} and {_shown(place)} would both be written as {_shown(key)}; rename one, or "
+                    "give each its own --out"
+                )
+    return [Source(key, found[key]) for key in sorted(found)]
+
+
+def fetch(place: str) -> bytes:
+    """Return what a photo's file holds.
+
+    Raises: InputError if it cannot be read.
+    """
+    name = _shown(place)
+    try:
+        files, path = open_place(place)
+        told = files.info(path)
+        if told["type"] != "file":
+            raise InputError(f"{name} is no regular file; a picture file is wanted")
+        if (told.get("size") or 0) > MOST_BYTES:
+            raise InputError(f"{name} has more than {MOST_BYTES // 1_000_000} MB; make it smaller first")
+        return bytes(files.cat_file(path))
+    except FileNotFoundError as error:
+        raise InputError(f"there is no photo {name}; check the path") from error
+    except PermissionError as error:
+        raise InputError(f"{name} may not be read; check its permissions") from error
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"{name} cannot be read ({_reason(error)}); check the path and the file") from error
+
+
+def _expand(pattern: str, out: Folder) -> Iterator[tuple[str, str]]:
+    try:
+        files, path = open_place(pattern)
+        matches, base = _matches(files, path)
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"{_shown(pattern)} cannot be listed ({_reason(error)}); check the path") from error
+    if (out.root + "/").startswith(base.rstrip("/") + "/") and matches != [path]:
+        raise InputError(
+            f"the results in {out.place} would lie among the photos of {_shown(pattern)}; give another --out"
+        )
+    if not matches:
+        raise InputError(f"{_shown(pattern)} holds no picture; give a file, a folder or a glob such as 'photos/*.jpg'")
+    remote = "://" in pattern
+    for match in matches:
+        place = files.unstrip_protocol(match) if remote else match
+        yield str(PurePosixPath(match[len(base) :].lstrip("/")).with_suffix("")), place
+
+
+def _matches(files: Any, path: str) -> tuple[list[str], str]:
+    """Return the pictures that a path means, and the folder that their keys start below."""
+    if files.isdir(path):
+        base = path.rstrip("/")
+        return [name for name in files.find(base) if _is_picture(name[len(base) :])], base
+    wild = next((index for index, letter in enumerate(path) if letter in "*?["), None)
+    if wild is None or files.exists(path):
+        return [path], os.path.dirname(path)
+    base = os.path.dirname(path[:wild])
+    return [name for name in files.glob(path) if _is_picture(name[len(base) :]) and files.isfile(name)], base
+
+
+def _is_picture(name: str) -> bool:
+    hidden = any(part.startswith(".") for part in name.split("/"))
+    return not hidden and PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def _shown(text: str) -> str:
+    return text if text.isprintable() else ascii(text)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(getattr(error, "strerror", None) or error).split())[:120].lower()

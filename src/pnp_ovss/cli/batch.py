@@ -1,0 +1,180 @@
+"""``pnp-ovss batch``: as many photos as there are, on one machine or many; a stopped run goes on."""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, positive
+from pnp_ovss.cli.name import add_namer, load_vocabulary, namer_options
+from pnp_ovss.cli.options import add_model, add_settings, settings
+from pnp_ovss.cli.segment import AUTO, MODEL, MOST_CLASSES, given_classes
+from pnp_ovss.errors import InputError
+
+if TYPE_CHECKING:
+    from pnp_ovss.batch import Names, Run
+    from pnp_ovss.batch.run import Engine
+
+MOST_TOLD = 20
+"""Faults that are told while a run goes on; all are in its folder."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``batch``."""
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTOS",
+        help="folder (with all folders below), file or glob, here or behind an address such as s3://bucket/photos",
+    )
+    classes = parser.add_mutually_exclusive_group(required=True)
+    classes.add_argument(
+        "--classes",
+        metavar="NAMES",
+        help="what to look for, with commas: 'dog, traffic light'; auto: a namer says it, photo by photo",
+    )
+    classes.add_argument(
+        "--classes-file",
+        type=Path,
+        metavar="FILE",
+        help="the same from a file, one name a line, # starts a comment; or a .json file with the names of each photo: "
+        '{"2024/dog": ["dog", "sofa"]}, by its path below PHOTOS without suffix',
+    )
+    parser.add_argument("--out", default="results", metavar="PLACE", help="folder or address (default: results)")
+    parser.add_argument(
+        "--format",
+        default="files",
+        choices=("files", "parquet"),
+        help="files: a label map and a record per photo; parquet: the same packed (default: files)",
+    )
+    parser.add_argument(
+        "--rows", type=positive, default=256, metavar="N", help="parquet: photos per file, about (default: 256)"
+    )
+    parser.add_argument(
+        "--batch-size", type=positive, default=1, metavar="N", help="photos the model sees at a time (default: 1)"
+    )
+    group = parser.add_argument_group("many processes or machines")
+    group.add_argument(
+        "--engine", default="local", choices=("local", "ray"), help="ray: many workers (default: local, this process)"
+    )
+    group.add_argument(
+        "--workers", type=positive, metavar="N", help="models at a time (default: one per GPU, else per --cpus cores)"
+    )
+    group.add_argument(
+        "--cpus", type=positive, default=1, metavar="N", help="cores of a worker, where there is no GPU (default: 1)"
+    )
+    group.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Ray cluster; local: start one on this machine (default: RAY_ADDRESS, else the one running, else local)",
+    )
+    add_namer(parser, "itm")
+    add_model(parser, MODEL)
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Segment the photos; return the exit code."""
+    from pnp_ovss.batch import Job, find_photos, open_run
+    from pnp_ovss.store import Folder, check_folder
+
+    # All that can be wrong without a model is found before one is loaded or even fetched.
+    names = _names(arguments)
+    engine = _engine(arguments)
+    folder = Folder(arguments.out)
+    if folder.is_local:
+        check_folder(Path(folder.root))
+    sources = find_photos(arguments.photos, folder)
+    job = Job(
+        out=arguments.out,
+        names=names,
+        model=arguments.model,
+        preset=arguments.preset,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        revision=arguments.revision,
+        settings=settings(arguments),
+        batch=arguments.batch_size,
+    )
+    return _follow(open_run(job, arguments.format, arguments.rows, sources), engine, arguments.out)
+
+
+def _follow(run: "Run", engine: "Engine", out: str) -> int:
+    """Go through the run under a progress bar."""
+    from tqdm import tqdm
+
+    total, done, failed = len(run.sources), len(run.sources) - len(run.todo), 0
+    bar = tqdm(total=total, initial=done, unit="photo", file=sys.stderr)
+    try:
+        for outcome in run(engine):
+            if outcome.fault:
+                failed += 1
+                if failed <= MOST_TOLD:
+                    with bar.external_write_mode(file=sys.stderr):
+                        complain(outcome.fault)
+            else:
+                done += 1
+            bar.update()
+    except KeyboardInterrupt:
+        bar.close()
+        complain(f"stopped; {done} of {total} photos are done; the same command goes on")
+        return STOPPED
+    finally:
+        bar.close()
+    print(f"{done} of {total} photos are done, in {out}")
+    if failed:
+        complain(f"{failed} of {total} photos could not be done; faults/ in {out} says why, and a next run tries again")
+    return PARTLY if failed else 0
+
+
+def _names(arguments: argparse.Namespace) -> "Names":
+    from dataclasses import replace
+
+    from pnp_ovss.batch import Names
+    from pnp_ovss.prompt import make_prompt
+
+    file = arguments.classes_file
+    if file is not None and file.suffix == ".json":
+        options = replace(namer_options(arguments), source=file)
+        return Names(namer="cached", options=options, candidates=load_vocabulary(arguments), keep=arguments.keep)
+    if arguments.classes == AUTO:
+        return Names(
+            namer=arguments.namer,
+            options=namer_options(arguments),
+            candidates=load_vocabulary(arguments),
+            keep=arguments.keep,
+            calls=arguments.calls if arguments.namer == "openai" else 1,
+        )
+    classes = make_prompt(given_classes(arguments)).classes
+    if len(classes) > MOST_CLASSES:
+        raise InputError(f"{len(classes)} classes were named; a label map holds {MOST_CLASSES} at most: name fewer")
+    return Names(classes=classes)
+
+
+def _engine(arguments: argparse.Namespace) -> "Engine":
+    from pnp_ovss.batch import work_here
+
+    if arguments.engine == "local":
+        return work_here
+    from pnp_ovss.batch.cluster import check_ray, work_on_ray
+
+    check_ray()
+    return partial(work_on_ray, workers=arguments.workers, cpus=arguments.cpus, address=arguments.cluster)
+
+
+COMMAND = Command(
+    usage="PHOTOS... --classes NAMES [options]",
+    summary="segment any number of photos; a stopped run goes on",
+    description="""Segment any number of photos into the classes you name, on one machine or many.
+
+Results go by key, a photo's path below PHOTOS without suffix: images/<key>.png, a palette label map whose values index
+the classes, and images/<key>.json, the record, with each class's region as COCO run lengths. With --format parquet both
+become a row of shards/*.parquet. What cannot be done is told in faults/<key>.json, and the run goes on (exit code 1).
+
+The same command goes on with a run that was stopped, whatever stopped it; one with other settings is refused. Memory
+does not grow with the number of photos. docs/scale.md has photos per hour, cost, and runs on a cluster.""",
+    example=f'{PROG} batch demo --model mini-blip --classes "rocket, cactus"  (after {PROG} demo)',
+    add_arguments=add_arguments,
+    run=run,
+)
