@@ -57,6 +57,7 @@ def about(place: str, photo: RGB, result: Segmentation, seconds: float) -> dict[
         "height": photo.shape[0],
         "classes": list(result.classes),
         "areas": {name: round(area, 6) for name, area in result.areas.items()},
+        **quality(result),
         "match": round(result.match, 6),
         "model": result.model,
         "revision": result.revision,
@@ -64,3 +65,11 @@ def about(place: str, photo: RGB, result: Segmentation, seconds: float) -> dict[
         "seconds": round(seconds, 3),
         "config": asdict(result.config),
     }
+
+
+def quality(result: Segmentation) -> dict[str, Any]:
+    """Return what a record tells of the masks' quality: nothing where nobody asked."""
+    if result.quality is None:
+        return {}
+    named = result.classes[len(result.classes) - len(result.quality) :]
+    return {"quality": {name: round(float(value), 6) for name, value in zip(named, result.quality, strict=True)}}

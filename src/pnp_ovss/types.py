@@ -71,6 +71,8 @@ class Segmentation:
     model: str
     revision: str
     version: str
+    quality: Float[np.ndarray, " cls"] | None = None
+    """How well each class's mask shows its class, in [0, 1], where ``tuning.rate`` was asked."""
 
     def __post_init__(self) -> None:
         if self.scores.shape != (len(self.classes), *self.labels.shape):

@@ -50,6 +50,11 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {setting.name: given[setting.name] for setting in fields(Config) if setting.name in given}
 
 
+def clip_name(given: str | None, model: str) -> str:
+    """Return the dual encoder that was given, or the one that goes with a model."""
+    return given or ("mini-clip" if model.startswith("mini-") else "clip-base")
+
+
 def _reader(kind: Any) -> tuple[Callable[[str], Any], str]:
     """Return what reads a flag's text as this type, and what stands for the value in the help."""
     if get_origin(kind) is tuple:

@@ -12,13 +12,14 @@ import numpy as np
 
 from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, positive
 from pnp_ovss.cli.name import add_namer, load_namer, load_vocabulary
-from pnp_ovss.cli.options import add_model, add_settings, settings
+from pnp_ovss.cli.options import add_model, add_settings, clip_name, settings
 from pnp_ovss.config import Config
 from pnp_ovss.errors import InputError, ModelError, PnpError
 
 if TYPE_CHECKING:
     from pnp_ovss.naming import NoReply
     from pnp_ovss.segmenter import Segmenter
+    from pnp_ovss.types import Segmentation
 
 MODEL = "blip-large-flickr"
 MOST_CLASSES = 255
@@ -43,6 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size", type=positive, default=1, metavar="N", help="photos the model sees at a time (default: 1)"
     )
     add_namer(parser, "itm")
+    group = parser.add_argument_group("quality")
+    group.add_argument(
+        "--clip", metavar="NAME", help="dual encoder, such as clip-base, that rates each mask from 0 to 1 in the record"
+    )
+    group.add_argument(
+        "--min-quality",
+        type=float,
+        metavar="X",
+        help="drop the classes whose mask is rated lower; docs/tuning.md has precision and recall",
+    )
     add_model(parser, MODEL)
     add_settings(parser)
 
@@ -76,6 +87,7 @@ def _segment(arguments: argparse.Namespace, photos: list[Path], classes: tuple[s
     given, out = settings(arguments), arguments.out
     chosen = (arguments.model, arguments.preset, arguments.device, arguments.dtype, arguments.revision)
     load = cache(lambda: Segmenter.from_pretrained(*chosen, **given))  # at the first photo that can be read
+    rated = _rater(arguments)
     choose = _chooser(arguments, classes, load)
     done, bad, alone = 0, 0, len(photos) == 1
     bar = tqdm(total=len(photos), disable=alone, unit="photo", file=sys.stderr)
@@ -99,7 +111,8 @@ def _segment(arguments: argparse.Namespace, photos: list[Path], classes: tuple[s
                 segmenter, begin = load(), perf_counter()
                 results = segmenter([readable[path] for path in asked], list(asked.values()))
                 seconds = (perf_counter() - begin) / len(asked)
-                for path, result in zip(asked, results, strict=True):
+                for path, found in zip(asked, results, strict=True):
+                    result = rated(found, readable[path])
                     write_result(out, path, readable[path], result, seconds)
                     done += 1
                     with bar.external_write_mode(file=sys.stdout):
@@ -120,6 +133,24 @@ def _segment(arguments: argparse.Namespace, photos: list[Path], classes: tuple[s
     if bad:
         complain(f"{bad} of {len(photos)} photos could not be read{' or named' if not classes else ''}")
     return PARTLY if bad else 0
+
+
+def _rater(arguments: argparse.Namespace) -> "Callable[[Segmentation, np.ndarray], Segmentation]":
+    """Return what gives a segmentation its quality and drops what is too bad, where the flags ask for it."""
+    least = arguments.min_quality
+    if arguments.clip is None and least is None:
+        return lambda result, photo: result
+    from pnp_ovss.clip import load_clip
+    from pnp_ovss.tuning.quality import drop_below, judge_for, masks_of, rate
+
+    clip = load_clip(clip_name(arguments.clip, arguments.model), arguments.device, arguments.dtype)
+    judge = cache(lambda names: judge_for(clip, names))  # photos mostly share their classes
+
+    def rated(result: "Segmentation", photo: np.ndarray) -> "Segmentation":
+        found = rate(result, photo, judge(masks_of(result)[1]))
+        return found if least is None else drop_below(found, least)
+
+    return rated
 
 
 def _chooser(

@@ -31,7 +31,7 @@ def confusions(pairs: Sequence[dict[str, Any]]) -> str:
     lines = "".join(
         f'<span class="name"><b>{escape(pair["truth"])}</b> <span class="soft">taken for</span> '
         f"{escape(pair['guess'])}</span>"
-        + _bar(pair["miou_lost"] / most, "var(--warm)")
+        + bar(pair["miou_lost"] / most, "var(--warm)")
         + f'<span class="value">{percent(pair["miou_lost"], 2)}</span>'
         for pair in pairs
     )
@@ -59,7 +59,7 @@ def scale(score: float | None, rows: Sequence[dict[str, Any]]) -> str:
     told = sorted([*((row["method"], row["miou"], "") for row in rows), *ours], key=lambda row: -row[1])
     lines = "".join(
         f'<span class="name{kind}">{escape(name)}</span>'
-        + _bar(value / 100, "var(--accent)" if kind else "var(--other)")
+        + bar(value / 100, "var(--accent)" if kind else "var(--other)")
         + f'<span class="value{kind}">{value:.1f}</span>'
         for name, value, kind in told
     )
@@ -94,14 +94,14 @@ def times(seconds: dict[str, float], images: int) -> str:
 
 
 def _class(row: dict[str, Any], colour: str) -> str:
-    bar = "<span></span>" if row["iou"] is None else _bar(row["iou"], colour, row["boundary_iou"])
+    drawn = "<span></span>" if row["iou"] is None else bar(row["iou"], colour, row["boundary_iou"])
     return (
-        f'<div class="line">{_chip(colour)}<span>{escape(row["class"])}</span>{bar}'
+        f'<div class="line">{_chip(colour)}<span>{escape(row["class"])}</span>{drawn}'
         f'<span class="value">{percent(row["iou"])}</span></div>'
     )
 
 
-def _bar(share: float, colour: str = "var(--accent)", mark: float | None = None) -> str:
+def bar(share: float, colour: str = "var(--accent)", mark: float | None = None) -> str:
     """Return a bar of the share, with a mark at another share."""
     line = "" if mark is None else f'<u style="left:{100 * mark:.2f}%"></u>'
     return f'<div class="bar"><i style="width:{100 * share:.2f}%;background:{colour}"></i>{line}</div>'

@@ -1,5 +1,6 @@
 """The report as one HTML page: no script, no network; light and dark; readable on a phone."""
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ def page(told: dict[str, Any], panels: dict[str, list[Panel]]) -> str:
         _failed(told),
         _made(told),
     ]
+    return document(title, parts, told["settings"]["version"])
+
+
+def document(title: str, parts: Sequence[str], version: str) -> str:
+    """Return a whole page of these parts, in the report's style; ``title`` in HTML."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -42,7 +48,7 @@ def page(told: dict[str, Any], panels: dict[str, list[Panel]]) -> str:
 <body>
 <main>
 {"".join(parts)}
-<footer>pnp-ovss {escape(told["settings"]["version"])}</footer>
+<footer>pnp-ovss {escape(version)}</footer>
 </main>
 </body>
 </html>
@@ -104,7 +110,7 @@ def _other_numbers(told: dict[str, Any]) -> str:
 def _lost(told: dict[str, Any]) -> str:
     if not told["losses"]:
         return ""
-    return _section(
+    return section(
         "What is lost where",
         "The same images with the true names: what is gained there is lost to naming, the rest to localisation.",
         losses(told["score"]["miou"], told["losses"]),
@@ -113,14 +119,15 @@ def _lost(told: dict[str, Any]) -> str:
 
 def _photos(panels: dict[str, list[Panel]]) -> str:
     groups = [
-        f'<h3>{TOLD_OF[name]}</h3><div class="panels">{"".join(map(_figure, group))}</div>'
+        f'<h3>{TOLD_OF[name]}</h3><div class="panels">{"".join(map(figure, group))}</div>'
         for name, group in panels.items()
     ]
     note = "Photo, truth, label map, and where the model looked, all classes together."
-    return _section("Photos", note, "".join(groups), card=False) if groups else ""
+    return section("Photos", note, "".join(groups), card=False) if groups else ""
 
 
-def _figure(panel: Panel) -> str:
+def figure(panel: Panel) -> str:
+    """Return the pictures of a panel side by side, with score, legend and key below."""
     pictures = "".join(
         f'<div><img src="{url}" alt="{escape(name)} of {escape(panel.key)}" loading="lazy"><span>{name}</span></div>'
         for name, url in panel.pictures.items()
@@ -136,19 +143,19 @@ def _figure(panel: Panel) -> str:
 
 
 def _steps(told: dict[str, Any]) -> str:
-    return "".join(_section(t["title"], t["note"], steps(t["head"], t["rows"])) for t in told["tables"])
+    return "".join(section(t["title"], t["note"], steps(t["head"], t["rows"])) for t in told["tables"])
 
 
 def _classes(told: dict[str, Any]) -> str:
     note = "IoU in percent; the dark mark is the boundary IoU. Classes in neither truth nor label maps have a dash."
-    return _section("Classes", note, classes(told["classes"], told["settings"]["classes"]))
+    return section("Classes", note, classes(told["classes"], told["settings"]["classes"]))
 
 
 def _confusions(told: dict[str, Any]) -> str:
     if not told["confusions"]:
         return ""
     note = "Points of mIoU that would be gained if the pixels of one class that were taken for another were right."
-    return _section("Confusions that cost most", note, confusions(told["confusions"]))
+    return section("Confusions that cost most", note, confusions(told["confusions"]))
 
 
 def _published(told: dict[str, Any]) -> str:
@@ -165,14 +172,14 @@ def _published(told: dict[str, Any]) -> str:
         "</div></details>"
     )
     note = "Scores as published. They differ in image size, names and rule; the table says how."
-    return _section("Published scores", note, scale(told["score"]["miou"], told["published"]) + table)
+    return section("Published scores", note, scale(told["score"]["miou"], told["published"]) + table)
 
 
 def _failed(told: dict[str, Any]) -> str:
     if not told["failed"]:
         return ""
     lines = "".join(f"<li>{escape(entry['fault'])}</li>" for entry in told["failed"])
-    return _section("Failed", "These images are not in the score.", f'<ul class="small">{lines}</ul>')
+    return section("Failed", "These images are not in the score.", f'<ul class="small">{lines}</ul>')
 
 
 def _made(told: dict[str, Any]) -> str:
@@ -181,11 +188,12 @@ def _made(told: dict[str, Any]) -> str:
     settings = (
         f'<details><summary>Every setting</summary><div class="scroll settings"><table>{table}</table></div></details>'
     )
-    return _section(
+    return section(
         "How it was made", "Time per image and stage.", times(told["seconds"], told["score"]["images"]) + settings
     )
 
 
-def _section(title: str, note: str, content: str, card: bool = True) -> str:
+def section(title: str, note: str, content: str, card: bool = True) -> str:
+    """Return a part of the page: a heading, a note and the content, in HTML, on a card or not."""
     inside = f'<div class="card">{content}</div>' if card else content
     return f'\n<section><h2>{escape(title)}</h2><p class="soft small">{escape(note)}</p>{inside}</section>'

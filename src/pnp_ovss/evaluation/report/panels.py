@@ -68,12 +68,12 @@ def _panel(
     known = class_colours((BACKGROUND, *dataset.classes))
     colours[: len(known)] = known
     pictures = {
-        "photo": _jpeg(photo),
-        "truth": _jpeg(_painted(photo, truth, colours)),
-        "ours" if "model" in result.settings else "label map": _jpeg(_painted(photo, labels, colours)),
+        "photo": jpeg(photo),
+        "truth": jpeg(painted(photo, truth, colours)),
+        "ours" if "model" in result.settings else "label map": jpeg(painted(photo, labels, colours)),
     }
     if record.salience is not None:
-        pictures["salience"] = _jpeg(heat(_small(photo), record.salience.astype(np.float32)))
+        pictures["salience"] = jpeg(heat(small(photo), record.salience.astype(np.float32)))
     return Panel(record.key, result.of(record), pictures, _legend(truth, labels, dataset, colours))
 
 
@@ -84,23 +84,26 @@ def _labels(result: Result, key: str, folders: Sequence[Path], dataset: Dataset)
     return read_values(next((path for path in places if path.is_file()), places[0])).astype(np.uint8)
 
 
-def _painted(photo: RGB, labels: UInt8[np.ndarray, "h w"], colours: UInt8[np.ndarray, "value 3"]) -> Small:
-    small = _small(photo)
-    height, width = small.shape[:2]
+def painted(photo: RGB, labels: UInt8[np.ndarray, "h w"], colours: UInt8[np.ndarray, "value 3"]) -> Small:
+    """Return the photo, small, under the classes' colours; label 0 is the background."""
+    picture = small(photo)
+    height, width = picture.shape[:2]
     nearest = np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
-    return paint(small, nearest.astype(np.int32), colours, background=True)
+    return paint(picture, nearest.astype(np.int32), colours, background=True)
 
 
-def _small(photo: RGB) -> Small:
+def small(photo: RGB) -> Small:
+    """Return the photo as large as the page shows it."""
     height, width = photo.shape[:2]
     scale = SIDE / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))
 
 
-def _jpeg(photo: RGB) -> str:
+def jpeg(photo: RGB) -> str:
+    """Return the photo, small, as a data URL."""
     buffer = io.BytesIO()
-    Image.fromarray(_small(photo)).save(buffer, format="JPEG", quality=84, optimize=True)
+    Image.fromarray(small(photo)).save(buffer, format="JPEG", quality=84, optimize=True)
     return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode("ascii")
 
 
