@@ -192,11 +192,17 @@ def test_a_name_without_a_token_of_its_own_is_refused():
         membership([make_prompt(["dog", "cat"])], offsets, torch.device("cpu"))
 
 
-def test_known_names(tmp_path, pixels):
-    vlm = load_vlm(tiny_blip(tmp_path, known=("dog", "traffic light")), device="cpu")
+def test_known_names(family, tmp_path, pixels):
+    vlm = load_vlm(ADAPTERS[family][0](tmp_path, known=("dog", "traffic light")), device="cpu")
     assert vlm.known == ("dog", "traffic light")
     vlm.attend(pixels[:1], [make_prompt(["Dog"])])
     with pytest.raises(
         InputError, match=r"cannot know 'cat'; it knows dog, traffic light. For photos and any other name"
     ):
         vlm.attend(pixels[:1], [make_prompt(["cat"])])
+
+
+def test_the_worked_example_of_the_docs_is_the_adapter():
+    root = Path(__file__).resolve().parents[1]
+    page = (root / "docs/adding-a-model.md").read_text(encoding="utf-8")
+    assert f"```python\n{(root / 'src/pnp_ovss/vlm/vilt.py').read_text(encoding='utf-8')}```" in page

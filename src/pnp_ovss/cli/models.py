@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table of models; return the exit code."""
-    from pnp_ovss.vlm import MODELS
+    from pnp_ovss.vlm import MODELS, UNSEEN
 
     rows = []
     for name, model in MODELS.items():
@@ -36,9 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
             )
         )
     print("\n".join(table(HEADINGS, rows)))
-    print(
-        "\nA hub id (owner/name) or a local folder in the Hugging Face layout of one of these families works as well."
-    )
+    print(f"\n{UNSEEN}: loading, and every layer and head against a plain computation, on random weights.")
+    print("A hub id (owner/name) or a local folder in the Hugging Face layout of one of these families works as well.")
     return 0
 
 

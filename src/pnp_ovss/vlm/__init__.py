@@ -48,7 +48,8 @@ class Model:
     """What was seen to work with it."""
 
 
-UNSEEN = "loading and arithmetic, with random weights"
+UNSEEN = "arithmetic"
+"""Loading, and every layer and head against a plain computation, on random weights: the weights were not at hand."""
 
 MODELS: dict[str, Model] = {
     "mini-blip": Model(
