@@ -12,10 +12,13 @@ import pytest
 import torch
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers.utils import logging as transformers_logging
 
-from pnp_ovss import ModelError, load_vlm, make_prompt
-from tiny import tiny_blip
+from pnp_ovss import ConfigError, ModelError, load_vlm, make_prompt
+from pnp_ovss.vlm import FAMILIES
+from shared import shared
+from tiny import tiny_blip, tiny_blip2, tiny_bridgetower, tiny_vilt
 
 BIN, SAFE = "pytorch_model.bin", "model.safetensors"
 AGAIN = "; fetch the checkpoint again"
@@ -391,9 +394,7 @@ def test_files_that_hold_no_settings(folder, file, content):
 )
 def test_another_architecture(folder, architectures, shown):
     edit(folder / "config.json", architectures=architectures)
-    assert refusal(folder) == (
-        f"its architecture is {shown}; BlipForImageTextRetrieval is wanted, as blip-large-flickr is"
-    )
+    assert refusal(folder) == f"its architecture is {shown}; {' or '.join(FAMILIES)} is wanted, as blip-large-flickr is"
 
 
 @pytest.mark.parametrize(
@@ -513,3 +514,129 @@ def test_a_folder_has_no_revisions(folder):
     assert str(caught.value) == (
         f"{folder} is a local folder and has no revision 'v2'; leave the revision out, or give a hub id"
     )
+
+
+# Other families
+
+
+HEADS = {"bridgetower": "itm_score.fc", "vilt": "rank_output", "blip2": "itm_head"}
+
+
+@pytest.fixture(params=HEADS)
+def other(request, tmp_path, capfd) -> tuple[Path, str]:
+    """A tiny checkpoint, and where its matching head is."""
+    write = {"bridgetower": tiny_bridgetower, "vilt": tiny_vilt, "blip2": tiny_blip2}[request.param]
+    path = write(tmp_path / request.param)
+    capfd.readouterr()  # transformers shows a bar while it writes
+    return path, HEADS[request.param]
+
+
+def test_a_checkpoint_without_a_matching_head_is_refused(other):
+    path, head = other
+    save_file({key: tensor for key, tensor in weights(path).items() if not key.startswith(head)}, path / SAFE)
+    assert refusal(path) == (
+        f"the checkpoint lacks {head}.bias, {head}.weight; a whole checkpoint with an image-text-matching head is "
+        "wanted, such as blip-large-flickr"
+    )
+
+
+def test_missing_weights_of_other_families_are_refused(other):
+    path, _ = other
+    (path / SAFE).unlink()
+    assert refusal(path) == "the folder holds no weights; model.safetensors or pytorch_model.bin is wanted"
+
+
+def test_other_families_load_from_a_bin(other):
+    path, _ = other
+    wanted = parameters(path)
+    got = parameters(to_bin(path, weights(path)))
+    assert all(torch.equal(got[key], wanted[key]) for key in wanted)
+
+
+def test_a_layer_that_the_model_lacks(other):
+    path, _ = other
+    vlm = load_vlm(path, device="cpu")
+    for layer in (vlm.layers, -1):
+        with pytest.raises(ConfigError) as caught:
+            vlm.attend(torch.zeros(1, 3, 32, 32), [make_prompt(["dog"])], layers=(layer,))
+        assert str(caught.value) == f"layer is {layer}; {path} has layers 0 to {vlm.layers - 1}"
+
+
+def test_another_family_s_architecture_is_refused_by_its_weights(folder):
+    edit(folder / "config.json", architectures=["ViltForImageAndTextRetrieval"])
+    assert refusal(folder).startswith(("config.json does not describe", "the checkpoint lacks"))
+
+
+@pytest.fixture
+def bridgetower(tmp_path, capfd) -> Path:
+    path = tiny_bridgetower(tmp_path / "bridgetower")
+    capfd.readouterr()
+    return path
+
+
+@pytest.mark.parametrize(
+    "architectures", [None, [], ["BridgeTowerModel"], ["BridgeTowerForMaskedLM"], ["BridgeTowerForContrastiveLearning"]]
+)
+@pytest.mark.parametrize("prefix", ["bridgetower.", ""])
+def test_a_bridgetower_of_another_name_loads_if_it_holds_the_head(bridgetower, architectures, prefix):
+    """The hub's folders name no architecture; one saved as the bare model has no prefix either."""
+    wanted = parameters(bridgetower)
+    edit(bridgetower / "config.json", architectures=architectures)
+    stored = {key.replace("bridgetower.", prefix, 1): tensor for key, tensor in weights(bridgetower).items()}
+    save_file(stored | {"mlm_score.bias": torch.zeros(30)}, bridgetower / SAFE)
+    got = parameters(bridgetower)
+    assert all(torch.equal(got[key], wanted[key]) for key in wanted)
+
+
+def test_a_bare_bridgetower_is_refused(bridgetower):
+    edit(bridgetower / "config.json", architectures=["BridgeTowerModel"])
+    stored = weights(bridgetower)
+    bare = {key.removeprefix("bridgetower."): tensor for key, tensor in stored.items() if "itm_score" not in key}
+    save_file(bare, bridgetower / SAFE)
+    assert refusal(bridgetower).startswith("the checkpoint lacks itm_score.fc.bias, itm_score.fc.weight; ")
+
+
+def test_a_q_former_without_words_is_refused(tmp_path, capfd):
+    path = tiny_blip2(tmp_path / "blip2")
+    capfd.readouterr()
+    config = json.loads((path / "config.json").read_text())
+    edit(path / "config.json", qformer_config=config["qformer_config"] | {"use_qformer_text_input": False})
+    assert refusal(path) == (
+        "qformer_config of config.json lacks use_qformer_text_input, so this Q-Former reads no words; a checkpoint for "
+        "image-text matching is wanted, such as blip2"
+    )
+
+
+def test_roberta_s_tokens_and_padding(tmp_path, capfd):
+    """As on the hub: byte-level tokens that begin with their space, padding 1, and no tokenizer_config.json."""
+    words = json.loads(shared("vocab/roberta-vocab.json").read_text(encoding="utf-8"))
+    path = tiny_bridgetower(tmp_path / "roberta", vocab_size=len(words), pad_token_id=1)
+    capfd.readouterr()
+    write_roberta(path, words, shared("vocab/roberta-merges.txt"))
+    vlm = load_vlm(path, device="cpu")
+    prompts = [make_prompt(["dog", "traffic light", "tvmonitor"]), make_prompt(["cat"])]
+    ids, mask, _ = vlm._tokens(prompts)
+    spelled = [vlm._tokenizer.convert_ids_to_tokens(row) for row in ids.tolist()]
+    assert spelled[0] == ["<s>", "A", "Ġpicture", "Ġof", "Ġdog", "Ġtraffic", "Ġlight", "Ġtv", "monitor", "</s>"]
+    assert spelled[1][:6] == ["<s>", "A", "Ġpicture", "Ġof", "Ġcat", "</s>"]
+    assert ids[1, 6:].tolist() == [1] * 4
+    assert mask.sum(1).tolist() == [10, 6]
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    both = vlm.attend(pixels, prompts)
+    named = [row.nonzero().flatten().tolist() for row in both.membership[0]]
+    assert named == [[4], [5, 6], [7, 8]]
+    alone = vlm.attend(pixels[1:], prompts[1:])
+    torch.testing.assert_close(both.match[1:], alone.match)
+    torch.testing.assert_close(both.gradient[1:, :, :, :6], alone.gradient, rtol=1e-4, atol=1e-7)
+    assert vlm._longest == 62  # of 64 positions the first two are never a token's
+
+
+def write_roberta(folder: Path, words: dict[str, int], merges: Path) -> None:
+    pairs = [tuple(line.split()) for line in merges.read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
+    tokenizer = Tokenizer(models.BPE(words, [pair for pair in pairs if len(pair) == 2]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "vocab.json").write_text(json.dumps(words))
+    (folder / "tokenizer_config.json").unlink()
