@@ -63,9 +63,8 @@ class Blip2(MatchingAdapter):
         """
         queries = self._model.query_tokens.shape[1]
         weights, gradient = [], []
-        for own, crossing, own_slope, crossing_slope in zip(
-            traced[::2], traced[1::2], gradients[::2], gradients[1::2], strict=True
-        ):
+        for pair in zip(traced[::2], traced[1::2], gradients[::2], gradients[1::2], strict=True):
+            own, crossing, own_slope, crossing_slope = (part.float() for part in pair)
             route = _route(own, crossing, queries)
             salience = _route(own * own_slope.relu(), crossing * crossing_slope.relu(), queries)
             weights.append(route)
@@ -139,5 +138,5 @@ def _route(
     own: Float[Tensor, "b head both both"], crossing: Float[Tensor, "b head query _"], queries: int
 ) -> Float[Tensor, "b head token _"]:
     """Return how words reach patches through the queries; the image's ``[CLS]`` is left out."""
-    reading = own[:, :, queries:, :queries].float().mean(1)
-    return torch.einsum("btq,bhqp->bhtp", reading, crossing[..., 1:].float())
+    reading = own[:, :, queries:, :queries].mean(1)
+    return torch.einsum("btq,bhqp->bhtp", reading, crossing[..., 1:])
