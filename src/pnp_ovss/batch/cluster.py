@@ -33,11 +33,15 @@ def work_on_ray(
     ray = check_ray()
     folder = Folder(job.out)
     job = replace(job, out=folder.root if folder.is_local else job.out)  # workers have another working folder
+    # A cluster of this machine's own has a place for each worker that was asked for, however few cores there are.
+    cores = max(os.cpu_count() or 1, (workers or 1) * cpus) if address == "local" else None
+    quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
     try:
-        ray.init(address=address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, ValueError, TimeoutError) as error:
+        ray.init(address=address, num_cpus=cores, **quiet)
+    except Exception as error:  # Ray raises plain ones too, for what takes too long
+        ray.shutdown()
         raise ConfigError(
-            f"the Ray cluster {address or 'here'} cannot be reached ({error}); check --cluster"
+            f"the Ray cluster {address or 'here'} cannot be reached ({_first_line(error)}); check --cluster"
         ) from error
     try:
         for row in _done(ray, job, sources, workers, cpus).iter_rows():
@@ -61,6 +65,7 @@ def check_ray() -> Any:
             "--engine ray needs Ray Data, which is not installed; run pip install 'pnp-ovss[batch]', or take "
             "--engine local"
         ) from error
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     return ray
@@ -74,12 +79,13 @@ def _done(ray: Any, job: Job, sources: Sequence[Source], workers: int | None, cp
     blocks = max(1, -(-len(sources) // (BATCHES * job.batch)))
     rows = ray.data.from_items([asdict(source) for source in sources], override_num_blocks=blocks)
     # Fetching waits, it does not compute: it takes no core, or workers that hold all cores would starve for photos.
-    return rows.map(_fetch, num_cpus=0, concurrency=2 * count).map_batches(
+    fetched = rows.map(_fetch, num_cpus=0, compute=ray.data.TaskPoolStrategy(size=2 * count))
+    return fetched.map_batches(
         _Actor,
         fn_constructor_args=(job, None if gpus else cpus),
         batch_size=None,  # a block as it comes
         batch_format="pyarrow",
-        concurrency=count,
+        compute=ray.data.ActorPoolStrategy(size=count),
         **({"num_gpus": 1} if gpus else {"num_cpus": cpus}),
     )
 
@@ -89,6 +95,10 @@ def _fetch(row: dict[str, Any]) -> dict[str, Any]:
         return row | {"content": fetch(row["place"]), "fault": ""}
     except InputError as error:
         return row | {"content": b"", "fault": str(error)}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:160]
 
 
 class _Actor:
