@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pnp_ovss import InputError
+from pnp_ovss import Config, InputError, load_vlm
 from pnp_ovss.batch import Job, Names, find_photos, results, work
 from pnp_ovss.batch.photos import Source
 from pnp_ovss.batch.work import Worker, ahead
@@ -22,6 +22,7 @@ from pnp_ovss.cli import main
 from pnp_ovss.data import rle
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.store import Folder
+from tiny import tiny_blip, tiny_blip2, tiny_bridgetower, tiny_vilt
 
 SMALL = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine", "blur")
 NAMES = {"a": ["dog"], "b": ["cat", "traffic light"], "deep/down/c": ["sky", "dog"], "deep/e": ["boat"]}
@@ -437,6 +438,17 @@ def test_a_batch_gives_each_photo_the_labels_it_gets_alone(batch, names_file):
         assert batch("--batch-size", str(size), "--out", f"by-{size}", classes=names_file) == 1
         for key in NAMES:
             assert labels(key, f"by-{size}").tolist() == labels(key, "by-1").tolist()
+
+
+@pytest.mark.parametrize("write", [tiny_blip, tiny_bridgetower, tiny_vilt, tiny_blip2])
+def test_a_batch_is_its_photos_one_by_one_with_every_adapter(write, tmp_path):
+    vlm = load_vlm(write(tmp_path), device="cpu")
+    segmenter = Segmenter(vlm, Config(layer=0, head=1, drop=2, refiners=("blur",)))
+    draw = np.random.default_rng(3).integers
+    photos = [draw(0, 256, (30 + seed, 40 - 3 * seed, 3), dtype=np.uint8) for seed in range(4)]
+    together = segmenter(photos, list(NAMES.values()))
+    for photo, names, result in zip(photos, NAMES.values(), together, strict=True):
+        assert result.labels.tolist() == segmenter(photo, names).labels.tolist()
 
 
 def test_shards_are_even_and_stay():
