@@ -113,6 +113,7 @@ class Segmenter:
             model=self.vlm.name,
             revision=self.vlm.revision,
             version=VERSION,
+            photo=photo,
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from colorsys import hls_to_rgb
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 
 from pnp_ovss.types import BACKGROUND
@@ -45,6 +45,11 @@ def label_png(labels: Int[np.ndarray, "h w"], colours: Colours | None = None) ->
     picture = Image.fromarray(labels.astype(np.uint8))
     picture.putpalette(colours.tobytes())
     return picture
+
+
+def mask_picture(mask: Bool[np.ndarray, "h w"]) -> Image.Image:
+    """Return a grey picture, 255 in the mask and 0 elsewhere."""
+    return Image.fromarray(mask.astype(np.uint8) * 255)
 
 
 def _colour(index: int) -> tuple[int, int, int]:

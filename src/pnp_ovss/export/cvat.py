@@ -1,0 +1,49 @@
+"""CVAT: ``annotations.xml`` in the format "CVAT for images 1.1", a mask per photo and class, and ``labels.json``.
+
+A mask is its box, and within it the lengths of the runs along the rows, the first one outside the mask, if only of
+length 0. Labels are matched by name; the background is none. Several parts and holes are kept.
+Source: CVAT's documentation of its XML format.
+"""
+
+from collections.abc import Iterator, Sequence
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+from jaxtyping import Bool
+
+from pnp_ovss.export.coco import as_json
+from pnp_ovss.export.results import Labelled, Region
+from pnp_ovss.export.voc import colours
+
+
+def cvat(results: Sequence[Labelled], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the annotations, to be uploaded to a task, and the labels, to be pasted into its constructor ("Raw")."""
+    lines = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations>", "  <version>1.1</version>"]
+    for number, result in enumerate(results):
+        size = f'width="{result.width}" height="{result.height}"'
+        lines.append(f'  <image id="{number}" name={quoteattr(result.file_name)} {size}>')
+        lines += [f"    {_mask(region)}" for region in result.regions(names)]
+        lines.append("  </image>")
+    text = "\n".join([*lines, "</annotations>"]) + "\n"
+    yield "annotations.xml", text.encode("utf-8", errors="xmlcharrefreplace")
+    palette = colours()
+    labels = [
+        {"name": name, "type": "mask", "color": f"#{bytes(palette[number % 256]).hex()}", "attributes": []}
+        for number, name in enumerate(names, start=1)
+    ]
+    yield "labels.json", as_json(labels)
+
+
+def runs(mask: Bool[np.ndarray, "h w"]) -> list[int]:
+    """Return the lengths of the runs along the rows, the first one outside the mask, if only of length 0."""
+    pixels = np.concatenate([[False], mask.ravel()])
+    ends = np.flatnonzero(pixels[1:] != pixels[:-1])
+    lengths: list[int] = np.diff(np.concatenate([[0], ends, [mask.size]])).tolist()
+    return lengths
+
+
+def _mask(region: Region) -> str:
+    left, top, right, bottom = region.box
+    lengths = ", ".join(map(str, runs(region.mask[top:bottom, left:right])))
+    box = f'left="{left}" top="{top}" width="{right - left}" height="{bottom - top}"'
+    return f'<mask label={quoteattr(region.name)} source="auto" occluded="0" rle="{lengths}" {box} z_order="0"></mask>'

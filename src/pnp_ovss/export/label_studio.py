@@ -1,0 +1,84 @@
+"""Label Studio: tasks with brush masks as predictions, and the labelling interface that shows them.
+
+Masks are kept pixel by pixel, in the brush's own run lengths. The background is no label.
+Source: Label Studio's task format; the run lengths are those of thi-ng's rle-pack, which it uses.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import quote
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+from jaxtyping import Bool
+
+from pnp_ovss.export.coco import as_json
+from pnp_ovss.export.results import Labelled
+
+FROM, TO, DATA = "label", "image", "image"
+"""Names of the brush, of the picture, and of the task's entry with the photo's address, in the interface we write."""
+
+LOCAL_FILES = "/data/local-files/?d="
+"""Where Label Studio serves the files of its own machine, below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT."""
+
+SIZES = (4, 8, 12, 16)
+"""Bits in which a run's length may be written."""
+
+
+def label_studio(results: Sequence[Labelled], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield ``tasks.json``, to be imported, and ``interface.xml``, to be put into the project's settings first."""
+    tasks = [
+        {"data": {DATA: LOCAL_FILES + quote(result.file_name)}, "predictions": [prediction(result, names)]}
+        for result in results
+    ]
+    yield "tasks.json", as_json(tasks)
+    yield "interface.xml", interface(names).encode()
+
+
+def interface(names: Sequence[str]) -> str:
+    """Return the labelling interface with a brush for each name."""
+    brushes = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in names)
+    picture = f'  <Image name="{TO}" value="${DATA}" zoom="true"/>\n'
+    return f'<View>\n{picture}  <BrushLabels name="{FROM}" toName="{TO}">\n{brushes}  </BrushLabels>\n</View>\n'
+
+
+def prediction(result: Labelled, names: Sequence[str], from_name: str = FROM, to_name: str = TO) -> dict[str, Any]:
+    """Return a prediction: a brush mask for each class that is there; its score is the mean of theirs, if known."""
+    found = []
+    for region in result.regions(names):
+        told = {
+            "id": f"{region.category}",
+            "from_name": from_name,
+            "to_name": to_name,
+            "type": "brushlabels",
+            "original_width": result.width,
+            "original_height": result.height,
+            "image_rotation": 0,
+            "value": {"format": "rle", "rle": brush(region.mask), "brushlabels": [region.name]},
+        }
+        found.append(told if region.score is None else told | {"score": region.score})
+    scores = [told["score"] for told in found if "score" in told]
+    whole = {"model_version": result.model or "pnp-ovss", "result": found}
+    return whole | {"score": sum(scores) / len(scores)} if scores else whole
+
+
+def brush(mask: Bool[np.ndarray, "h w"]) -> list[int]:
+    """Return the mask as Label Studio's brush keeps it: run lengths of red, green, blue and opacity, as bytes.
+
+    32 bits say how many values there are, 5 how wide one is, 4 times 4 the widths of a length; then for each run: a bit
+    1, the width's index in 2 bits, the length less 1, and the value, 0 or 255. Each number is written less 1 but the
+    first, the index and the value.
+    """
+    pixels = mask.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(pixels[1:] != pixels[:-1]) + 1, [pixels.size]])
+    bits = [f"{4 * pixels.size:032b}", f"{7:05b}", *(f"{size - 1:04b}" for size in SIZES)]
+    longest = 1 << SIZES[-1]
+    for start, length in zip(starts[:-1].tolist(), (4 * np.diff(starts)).tolist(), strict=True):
+        value = "11111111" if pixels[start] else "00000000"
+        for part in [*[longest] * (length // longest), length % longest]:
+            if part:
+                index = next(index for index, size in enumerate(SIZES) if part <= 1 << size)
+                bits.append(f"1{index:02b}{part - 1:0{SIZES[index]}b}{value}")
+    text = "".join(bits)
+    content = int(text + "0" * (-len(text) % 8), 2).to_bytes(-(-len(text) // 8), "big")
+    return list(content)

@@ -1,0 +1,41 @@
+"""supervision: its COCO layout, and its detections from a result in memory.
+
+``sv.DetectionDataset.from_coco(photos, "_annotations.coco.json", force_masks=True)`` reads the file; class ids count
+from 0 there, in the order of the categories. Masks are run lengths, so that every pixel is kept.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from pnp_ovss.errors import ConfigError
+from pnp_ovss.export.coco import as_json, dataset
+from pnp_ovss.export.results import Labelled
+
+
+def supervision(results: Sequence[Labelled], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield ``_annotations.coco.json``, the name that this layout expects beside the photos."""
+    yield "_annotations.coco.json", as_json(dataset(results, names))
+
+
+def detections(result: Labelled, names: Sequence[str]) -> Any:
+    """Return ``supervision.Detections``: a mask and box per class that is there, ``class_id`` from 0.
+
+    Raises: ConfigError if supervision is not installed.
+    """
+    try:
+        from supervision import Detections
+    except ImportError as error:
+        raise ConfigError("supervision is not installed; run pip install 'pnp-ovss[supervision]'") from error
+    regions = list(result.regions(names))
+    if not regions:
+        return Detections.empty()
+    scores = [region.score for region in regions if region.score is not None]
+    return Detections(
+        xyxy=np.array([region.box for region in regions], dtype=np.float32),
+        mask=np.stack([region.mask for region in regions]),
+        confidence=np.array(scores, dtype=np.float32) if len(scores) == len(regions) else None,
+        class_id=np.array([region.category - 1 for region in regions]),
+        data={"class_name": np.array([region.name for region in regions])},
+    )

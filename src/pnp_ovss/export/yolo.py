@@ -1,0 +1,34 @@
+"""YOLO segmentation labels: a text file per photo, a line per part of a class, with the class from 0 and its outline.
+
+A line is ``class x1 y1 x2 y2 ...``, x as a share of the width, y of the height, as ultralytics reads them. Of several
+parts each is a line of its own; a hole is joined to its outline by a seam of no width.
+Source: the segmentation data set format of ultralytics' documentation.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+
+from pnp_ovss.export.outlines import outlines
+from pnp_ovss.export.results import Labelled
+
+
+def yolo(results: Sequence[Labelled], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield ``labels/<key>.txt`` for each photo, empty where nothing is, and ``data.yaml``."""
+    for result in results:
+        yield f"labels/{result.key}.txt", "".join(f"{line}\n" for line in lines(result, names)).encode()
+    yield "data.yaml", settings(names).encode()
+
+
+def lines(result: Labelled, names: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each part of each class."""
+    for region in result.regions(names):
+        for polygon in outlines(region.mask):
+            shares = (share for x, y in polygon for share in (x / result.width, y / result.height))
+            yield " ".join([str(region.category - 1), *(f"{share:.9g}" for share in shares)])
+
+
+def settings(names: Sequence[str]) -> str:
+    """Return ``data.yaml``: where the photos are to be, and the name of each class."""
+    head = ["path: .", "train: images", "val: images", "names:"]
+    quoted = [f"  {number}: {json.dumps(name)}" for number, name in enumerate(names)]  # JSON's text is YAML's too
+    return "\n".join([*head, *quoted]) + "\n"
