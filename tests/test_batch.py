@@ -252,6 +252,10 @@ def test_results_among_the_photos_are_refused(batch, out, capsys):
     assert not list(Path("photos").rglob("manifest.json"))
 
 
+def test_results_may_lie_beside_the_photos_of_a_glob_that_does_not_go_down(desk):
+    assert [source.key for source in find_photos(["photos/*.*g"], Folder("photos/results"))] == ["a", "b"]
+
+
 @pytest.mark.parametrize(("photos", "message"), [
     ("nowhere/*.jpg", "nowhere/*.jpg holds no picture"), ("empty", "empty holds no picture"),
     ("odd://place/x", "odd://place/x cannot be listed"),

@@ -1,9 +1,10 @@
 """Which photos there are, on this machine or behind an address, and what each is called."""
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pnp_ovss.errors import InputError
@@ -11,7 +12,7 @@ from pnp_ovss.images import SUFFIXES
 from pnp_ovss.store import Folder, open_place
 
 MOST_BYTES = 600_000_000
-"""Of a photo's file: more than the largest photo takes without compression."""
+"""Of a photo's file on this machine: more than the largest photo takes without compression."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,15 @@ def fetch(place: str) -> bytes:
     """
     name = _shown(place)
     try:
-        files, path = open_place(place)
-        told = files.info(path)
-        if told["type"] != "file":
+        if "://" in place:
+            files, path = open_place(place)
+            return bytes(files.cat_file(path))
+        told = os.stat(place)
+        if not stat.S_ISREG(told.st_mode):
             raise InputError(f"{name} is no regular file; a picture file is wanted")
-        if (told.get("size") or 0) > MOST_BYTES:
+        if told.st_size > MOST_BYTES:
             raise InputError(f"{name} has more than {MOST_BYTES // 1_000_000} MB; make it smaller first")
-        return bytes(files.cat_file(path))
+        return Path(place).read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"there is no photo {name}; check the path") from error
     except PermissionError as error:
@@ -69,9 +72,10 @@ def _expand(pattern: str, out: Folder) -> Iterator[tuple[str, str]]:
     try:
         files, path = open_place(pattern)
         matches, base = _matches(files, path)
+        goes_down = "**" in path or files.isdir(path)
     except (OSError, ValueError, ImportError) as error:
         raise InputError(f"{_shown(pattern)} cannot be listed ({_reason(error)}); check the path") from error
-    if (out.root + "/").startswith(base.rstrip("/") + "/") and matches != [path]:
+    if goes_down and (out.root + "/").startswith(base.rstrip("/") + "/"):  # the next run would take them for photos
         raise InputError(
             f"the results in {out.place} would lie among the photos of {_shown(pattern)}; give another --out"
         )
