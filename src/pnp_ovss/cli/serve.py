@@ -1,0 +1,65 @@
+"""``pnp-ovss serve``: the method on a page of the browser."""
+
+import argparse
+import os
+import threading
+
+from pnp_ovss.cli.command import PROG, Command, natural, positive
+from pnp_ovss.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``serve``."""
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME",
+        help="short name, hub id or local folder; several times for a choice (default: the models in the box)",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
+    parser.add_argument("--port", type=natural, default=None, metavar="N", help="default: the first free from 7860 on")
+    parser.add_argument(
+        "--max-megapixels", type=positive, default=50, metavar="N", help="largest photo taken (default: 50)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve the page until Ctrl-C; return the exit code."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when Gradio is imported
+    try:
+        from pnp_ovss.web.page import serve
+    except ImportError as error:
+        raise ConfigError(f"the page needs Gradio ({error}); install it with: pip install 'pnp-ovss[web]'") from error
+    from pnp_ovss.vlm import MODELS
+    from pnp_ovss.web.studio import Studio
+
+    models = arguments.model or [name for name in MODELS if name.startswith("mini-")]
+    studio = Studio(models, arguments.device, arguments.max_megapixels * 1_000_000)
+    studio.vlm(models[0])  # a model that cannot be loaded is told here, not to the first visitor
+    try:
+        page = serve(studio, arguments.host, arguments.port, block=False)
+    except OSError as error:
+        raise ConfigError(
+            f"no page can be served on {arguments.host}: {error}; give another --port or --host"
+        ) from error
+    print(f"the page is at {page.local_url} (Ctrl-C ends it)", flush=True)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print("the page is closed")
+    finally:
+        page.close()
+    return 0
+
+
+COMMAND = Command(
+    usage="[--model NAME] [options]",
+    summary="a page in the browser: photo and names in, masks out",
+    description="""Serve a page on which to upload a photo, name classes or have them named, and look at the labels, the
+salience of each class and every pass of Saliency DropOut; with downloads, and the same as an API for gradio_client.
+Only this machine can reach it unless --host says otherwise. Needs the extra [web].""",
+    example=f"{PROG} serve",
+    add_arguments=add_arguments,
+    run=run,
+)

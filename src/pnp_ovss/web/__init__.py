@@ -1,0 +1,1 @@
+"""The page: ``studio`` does the work and knows no page, ``page`` shows it."""

@@ -1,0 +1,256 @@
+"""The page: photo and names on the left, what was found on the right. Gradio draws it and queues the work."""
+
+import html
+import io
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from pnp_ovss.config import PRESETS
+from pnp_ovss.errors import PnpError
+from pnp_ovss.mini import HELD_OUT_SEED, draw
+from pnp_ovss.pictures import class_colours
+from pnp_ovss.pictures.overlay import paint
+from pnp_ovss.pictures.sheet import heat
+from pnp_ovss.refiners import REFINERS
+from pnp_ovss.types import BACKGROUND, RGB
+from pnp_ovss.web.studio import Studio, View, write_downloads
+
+SHOWN_SIDE = 900
+"""Longer side, in pixels, of pictures on the page; downloads have the photo's own size."""
+TILE_SIDE = 420
+SAMPLES = (0, 3, 7, 9)
+WAITING = 16
+"""Requests that may wait; further ones are told to come again."""
+UPLOAD = "30mb"
+VISITORS = 64
+"""Whose results are held at the same time; the oldest is forgotten first."""
+KEEP_FILES = 3600
+"""Seconds after which uploads, downloads and what a visitor has seen are forgotten."""
+CSS = """
+.gradio-container {max-width: 1240px !important; margin: auto}
+.legend {display: flex; flex-wrap: wrap; gap: .35rem 1.2rem; margin: 0; padding: .2rem 0; list-style: none}
+.legend li {display: flex; align-items: center; gap: .45rem; margin: 0}
+.legend .chip {width: .95rem; height: .95rem; border-radius: .25rem; flex: none}
+.legend .area {opacity: .7; font-variant-numeric: tabular-nums}
+@media (max-width: 640px) {.gradio-container {padding: .5rem !important}}
+"""
+FONTS = ["system-ui", "sans-serif"]
+"""Those of the visitor's machine: nothing is fetched from elsewhere."""
+
+
+class Shown(NamedTuple):
+    """What a visitor looks at, kept for the opacity slider: two small pictures, as files."""
+
+    photo: bytes
+    painted: bytes
+
+
+def build(studio: Studio) -> gr.Blocks:
+    """Return the page. Its ``segment`` and ``name`` are the API as well."""
+    with gr.Blocks(title="pnp-ovss", analytics_enabled=False, delete_cache=(600, KEEP_FILES)) as page:
+        gr.Markdown("# pnp-ovss\nName what is in a photo, and get a mask of each. " + _about(studio))
+        shown = gr.State(None, time_to_live=KEEP_FILES)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                photo = gr.Image(
+                    label="Photo",
+                    type="filepath",
+                    image_mode=None,
+                    sources=["upload", "clipboard"],
+                    height=300,
+                    elem_id="photo",
+                    placeholder="Drop a photo here, or press to choose one",
+                )
+                # Gradio's own reader decodes the file here already, and raises what no visitor understands.
+                photo.preprocess = _uploaded
+                names = gr.Textbox(
+                    label="Names", placeholder="dog, traffic light", lines=1, max_lines=4, elem_id="names",
+                    info="separated by commas; Enter starts",
+                )  # fmt: skip
+                name = gr.Button("Name them for me", elem_id="name")
+                with gr.Row():
+                    run = gr.Button("Segment", variant="primary", elem_id="run")
+                    cancel = gr.Button("Cancel", elem_id="cancel")
+                with gr.Accordion("Model and settings", open=False):
+                    model = gr.Dropdown(list(studio.models), value=studio.models[0], label="Model")
+                    preset = gr.Dropdown(["auto", *PRESETS], value="auto", label="Preset", info="auto: the model's own")
+                    refiners = gr.Dropdown(
+                        list(REFINERS), value=["blur", "crf"], multiselect=True, label="Refinement, in this order"
+                    )
+            with gr.Column(scale=3, min_width=300):
+                status = gr.Markdown("", elem_id="status")
+                with gr.Tabs():
+                    with gr.Tab("Labels"):
+                        picture = gr.Image(
+                            label="Labels", type="pil", format="png", interactive=False, elem_id="picture",
+                            buttons=["fullscreen"], alt_text="The photo under the colours of its classes",
+                        )  # fmt: skip
+                        opacity = gr.Slider(0, 1, value=1, step=0.05, label="Opacity of the labels", elem_id="opacity")
+                        legend = gr.HTML(elem_id="legend")
+                        with gr.Row():
+                            labels = gr.DownloadButton("Label map, PNG", interactive=False, elem_id="labels")
+                            coco = gr.DownloadButton("COCO JSON", interactive=False, elem_id="coco")
+                            packed = gr.DownloadButton("All of it, ZIP", interactive=False, elem_id="zip")
+                    with gr.Tab("Salience"):
+                        gr.Markdown("Where each class is found, before refinement.")
+                        salience = gr.Gallery(show_label=False, columns=2, height="auto", elem_id="salience")
+                    with gr.Tab("Passes"):
+                        gr.Markdown("Saliency DropOut: what each pass was shown, and what it found.")
+                        passes = gr.Gallery(show_label=False, columns=2, height="auto", elem_id="passes")
+        gr.Examples(_samples(), [photo, names], label="Samples, drawn", cache_examples=False)
+        found = [shown, status, picture, legend, salience, passes, labels, coco, packed]
+        asked = [photo, names, model, preset, refiners, opacity]
+
+        def segment(
+            photo: str | None, names: str, model: str, preset: str, refiners: list[str], opacity: float = 1.0
+        ) -> Iterator[dict[Any, Any]]:
+            """Segment a photo into the classes named, which commas separate."""
+            try:
+                for step in studio.segment(studio.photo(photo), names, model, preset, refiners):
+                    if not isinstance(step, View):
+                        yield {status: _progress(*step)}
+                        continue
+                    yield dict(zip(found, _found(step, opacity), strict=True))
+            except PnpError as error:
+                raise gr.Error(str(error), duration=None, print_exception=False) from error
+
+        def suggest(photo: str | None, model: str) -> str:
+            """Return the names of what the photo shows."""
+            try:
+                return ", ".join(studio.name(studio.photo(photo), model))
+            except PnpError as error:
+                raise gr.Error(str(error), duration=None, print_exception=False) from error
+
+        work = {"concurrency_limit": 1, "concurrency_id": "model"}
+        started = gr.on(
+            [run.click, names.submit], segment, asked, found, api_name="segment", scroll_to_output=True, **work
+        )
+        suggested = name.click(suggest, [photo, model], names, api_name="name", **work)
+        cancel.click(_cancelled, None, status, cancels=[started, suggested], api_visibility="private", queue=False)
+        opacity.input(
+            _painted, [shown, opacity], picture, api_visibility="private", show_progress="hidden",
+            trigger_mode="always_last",
+        )  # fmt: skip
+    page.queue(max_size=WAITING)
+    return page
+
+
+def serve(studio: Studio, host: str, port: int | None, block: bool = True) -> Any:
+    """Serve the page until Ctrl-C; with ``block`` false, return the page, whose ``close`` ends it."""
+    page = build(studio)
+    page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        quiet=True,
+        prevent_thread_lock=not block,
+        max_file_size=UPLOAD,
+        state_session_capacity=VISITORS,
+        footer_links=["api"],
+        css=CSS,
+        theme=gr.themes.Soft(primary_hue="teal", font=FONTS, font_mono=["ui-monospace", "monospace"]),
+        ssr_mode=False,
+    )
+    return page
+
+
+def _uploaded(payload: Any) -> str | None:
+    """Return the path of a file, which Gradio has seen to be an upload or a sample."""
+    return None if payload is None else payload.path
+
+
+def _about(studio: Studio) -> str:
+    if all(model.startswith("mini-") for model in studio.models):
+        return (
+            "This page has the small models that come along. They know the 26 names of drawn scenes and **nothing "
+            "about photos**; start it with a published one for those: `pnp-ovss serve --model blip-large-flickr`."
+        )
+    return "The masks come from a vision-language model that never saw one."
+
+
+def _samples() -> list[list[str]]:
+    folder = Path(tempfile.mkdtemp(prefix="pnp-ovss-samples-"))
+    rows = []
+    for index in SAMPLES:
+        scene = draw(HELD_OUT_SEED, index, 448)
+        Image.fromarray(scene.image).save(folder / f"scene-{index}.png")
+        rows.append([str(folder / f"scene-{index}.png"), ", ".join(scene.things)])
+    return rows
+
+
+def _progress(done: int, passes: int) -> str:
+    return f"Looking: pass {done + 1} of {passes}" if done < passes else "Refining the masks"
+
+
+def _cancelled() -> str:
+    return "Cancelled."
+
+
+def _found(view: View, strength: float) -> tuple[Any, ...]:
+    """Return what each of the components shows."""
+    result = view.result
+    folder = Path(tempfile.mkdtemp(prefix="pnp-ovss-"))
+    files = [gr.DownloadButton(value=str(path), interactive=True) for path in write_downloads(view, folder)]
+    small, labels = _fitted(view.photo, SHOWN_SIDE), _fitted(result.labels.astype(np.uint8), SHOWN_SIDE)
+    painted = paint(small, labels, class_colours(result.classes), result.classes[0] == BACKGROUND)
+    shown = Shown(_packed(small), _packed(painted))
+    tile = _fitted(view.photo, TILE_SIDE)
+    heats = [
+        (Image.fromarray(heat(tile, grid)), name)
+        for name, grid in zip(result.classes[-len(result.salience) :], result.salience, strict=True)
+    ]
+    looks = []
+    for number, one in enumerate(view.passes, 1):
+        hidden = int((~one.visible).sum())
+        seen = f"pass {number} saw: {hidden} of {one.visible.size} patches hidden" if hidden else f"pass {number} saw"
+        looks.append((Image.fromarray(_masked(tile, one.visible)), seen))
+        looks.append((Image.fromarray(heat(tile, one.found)), f"pass {number} found"))
+    h, w = result.labels.shape
+    told = f"{w} x {h} pixels, {result.model}, match {result.match:.2f}"
+    return shown, told, _painted(shown, strength), _legend(view), heats, looks, *files
+
+
+def _painted(shown: Shown | None, strength: float) -> Image.Image | None:
+    """Return the photo under its labels at this opacity."""
+    if shown is None:
+        return None
+    photo, painted = (Image.open(io.BytesIO(picture)) for picture in shown)
+    return Image.blend(photo, painted, strength)
+
+
+def _packed(picture: RGB) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=92)
+    return file.getvalue()
+
+
+def _legend(view: View) -> str:
+    classes, areas = view.result.classes, view.result.areas
+    rows = [
+        f'<li><span class="chip" style="background: rgb({r}, {g}, {b})"></span>{html.escape(name)} '
+        f'<span class="area">{100 * areas[name]:.1f} %</span></li>'
+        for name, (r, g, b) in zip(classes, class_colours(classes).tolist(), strict=True)
+    ]
+    return f'<ul class="legend">{"".join(rows)}</ul>'
+
+
+def _fitted(picture: np.ndarray, side: int) -> np.ndarray:
+    """Return a photo or a label map with this longer side."""
+    h, w = picture.shape[:2]
+    size = max(1, round(w * side / max(h, w))), max(1, round(h * side / max(h, w)))
+    smooth = Image.Resampling.BOX if side < max(h, w) else Image.Resampling.BICUBIC
+    how = Image.Resampling.NEAREST if picture.ndim == 2 else smooth
+    return np.asarray(Image.fromarray(picture).resize(size, how))
+
+
+def _masked(photo: RGB, visible: np.ndarray) -> RGB:
+    """Return the photo with hidden patches in grey."""
+    h, w = photo.shape[:2]
+    large = Image.fromarray(visible).resize((w, h), Image.Resampling.NEAREST)
+    return np.where(np.asarray(large)[..., None], photo, np.uint8(110))

@@ -1,0 +1,189 @@
+"""What the page does with a photo: read it within limits, name it, segment it pass by pass, write the downloads."""
+
+import json
+import threading
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from pnp_ovss.config import PRESETS, Config
+from pnp_ovss.errors import ConfigError, InputError
+from pnp_ovss.images import decode_image
+from pnp_ovss.naming import Candidates, Options, load_candidates, load_namer, name_photo
+from pnp_ovss.pictures import class_colours, label_png, overlay
+from pnp_ovss.results import about
+from pnp_ovss.saliency import class_maps
+from pnp_ovss.segmenter import Segmenter, settle
+from pnp_ovss.store import save_png, write_text
+from pnp_ovss.types import RGB, Attention, Segmentation
+from pnp_ovss.vlm import VLM, load_vlm
+
+MOST_PIXELS = 50_000_000
+"""Larger photos are refused by their header, before anything is decoded."""
+MOST_NAMES = 60
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass of Saliency DropOut, as the page shows it."""
+
+    visible: Bool[np.ndarray, "gh gw"]
+    """Patches the model was shown."""
+    found: Float[np.ndarray, "gh gw"]
+    """Salience found, summed over the classes."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A photo, its segmentation, and how it came about."""
+
+    photo: RGB
+    result: Segmentation
+    passes: tuple[Pass, ...]
+
+
+class Stopped(Exception):
+    """Somebody pressed cancel: the next pass does not start."""
+
+
+class Studio:
+    """The models of a page. One photo at a time; whoever serves the page sees to that."""
+
+    def __init__(self, models: Sequence[str], device: str = "auto", most_pixels: int = MOST_PIXELS) -> None:
+        self.models = tuple(models)
+        self.most_pixels = most_pixels
+        self._device = device
+        self._loaded: dict[str, VLM] = {}
+        self._lock = threading.Lock()
+
+    def vlm(self, model: str) -> VLM:
+        """Return one of ``models``, loaded once.
+
+        Raises: ConfigError if it is none of them, ModelError if it cannot be loaded.
+        """
+        if model not in self.models:
+            raise ConfigError(f"this page has no model {model[:40]!r}; it has {', '.join(self.models)}")
+        with self._lock:
+            if model not in self._loaded:
+                self._loaded[model] = load_vlm(model, self._device)
+            return self._loaded[model]
+
+    def photo(self, path: str | None) -> RGB:
+        """Return the photo of an uploaded file.
+
+        Raises: InputError if there is none, it is no picture, or it has more than ``most_pixels``.
+        """
+        if path is None:
+            raise InputError("there is no photo yet; upload one, or pick a sample")
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise InputError("the photo is no longer there; upload it again") from error
+        return decode_image(content, "the photo", self.most_pixels)
+
+    def name(self, photo: RGB, model: str) -> tuple[str, ...]:
+        """Return the names that the model's own matching head gives the photo, the surest first.
+
+        Asked are the names it can know, where these are few, else those of COCO's objects.
+        """
+        vlm = self.vlm(model)
+        vocabulary = Candidates.of(vlm.known) if vlm.known else load_candidates("coco-object")
+        return name_photo(load_namer("itm", Options(vlm=lambda: vlm)), photo, vocabulary)
+
+    def segment(
+        self, photo: RGB, names: str, model: str, preset: str, refiners: Sequence[str]
+    ) -> Iterator[tuple[int, int] | View]:
+        """Yield (passes done, passes) as they are done, and the view at last. Closed early, the next pass never starts.
+
+        ``names`` are separated by commas or lines. Raises: PnpError.
+        """
+        classes = split(names)
+        if preset != "auto" and preset not in PRESETS:
+            raise ConfigError(f"no preset {preset[:40]!r}; the presets are auto, {', '.join(PRESETS)}")
+        config = settle(model, preset, refiners=tuple(refiners))
+        watched = _Watched(self.vlm(model), config)
+        segmenter = Segmenter(watched, config)
+        steps: SimpleQueue[int | Segmentation | BaseException] = SimpleQueue()
+        watched.tell = steps.put
+
+        def work() -> None:
+            try:
+                steps.put(segmenter(photo, classes))
+            except BaseException as error:  # raised again where somebody is waiting
+                steps.put(error)
+
+        thread = threading.Thread(target=work, name="segment", daemon=True)
+        thread.start()
+        try:
+            yield 0, config.passes
+            while not isinstance(step := steps.get(), Segmentation):
+                if isinstance(step, BaseException):
+                    raise step
+                yield step, config.passes
+            yield View(photo, step, tuple(watched.passes))
+        finally:
+            watched.stopped.set()
+            thread.join()
+
+
+class _Watched:
+    """A VLM that keeps what each pass saw and found, tells how far it is, and stops when asked to."""
+
+    def __init__(self, vlm: VLM, config: Config) -> None:
+        self._vlm, self._config = vlm, config
+        self.passes: list[Pass] = []
+        self.stopped = threading.Event()
+        self.tell: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._vlm, name)
+
+    def prepare(self, image: RGB, size: int) -> Float[Tensor, "3 size size"]:
+        return self._vlm.prepare(image, size)
+
+    def attend(self, pixels: Tensor, prompts: Any, layers: Any = None) -> Attention:
+        if self.stopped.is_set():
+            raise Stopped
+        attention = self._vlm.attend(pixels, prompts, layers)
+        patch, config = self._vlm.patch, self._config
+        shown = pixels.unfold(2, patch, patch).unfold(3, patch, patch).abs().amax((1, 4, 5))[0] > 0
+        maps = class_maps(attention, config.layer, config.head, config.gradient, config.sum_last_name)[0].sum(0)
+        self.passes.append(Pass(shown.cpu().numpy(), (maps * shown).cpu().numpy()))
+        self.tell(len(self.passes))
+        return attention
+
+
+def split(names: str) -> list[str]:
+    """Return the names of a text that separates them by commas or lines.
+
+    Raises: InputError if there is none, or more than ``MOST_NAMES``.
+    """
+    found = [name for line in names.splitlines() for part in line.split(",") if (name := part.strip())]
+    if not found:
+        raise InputError("no class is named yet; type names such as: dog, traffic light")
+    if len(found) > MOST_NAMES:
+        raise InputError(f"{len(found)} classes are named; {MOST_NAMES} at most are taken here: name fewer")
+    return found
+
+
+def write_downloads(view: View, folder: Path) -> tuple[Path, Path, Path]:
+    """Write the label map (labels.png), coco.json and everything as a ZIP; return their paths."""
+    result = view.result
+    labels, coco, packed = folder / "labels.png", folder / "coco.json", folder / "segmentation.zip"
+    picture, record = folder / "overlay.png", folder / "record.json"
+    save_png(labels, label_png(result.labels, class_colours(result.classes)))
+    save_png(picture, overlay(view.photo, result.labels, result.classes))
+    write_text(coco, json.dumps(result.to_coco("photo"), ensure_ascii=False) + "\n")
+    told = about("photo", view.photo, result, 0.0)
+    write_text(record, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in (labels, picture, coco, record):
+            archive.write(path, path.name)
+    return labels, coco, packed
