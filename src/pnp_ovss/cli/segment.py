@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-quality",
         type=float,
         metavar="X",
-        help="drop the classes whose mask is rated lower; docs/tuning.md has precision and recall",
+        help="drop the classes whose mask is rated lower; below 0.5 the reward of the paper rejects it",
     )
     add_model(parser, MODEL)
     add_settings(parser)

@@ -48,9 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--clip", metavar="NAME", help="dual encoder (default: clip-base, mini-clip for mini models)")
     group.add_argument(
         "--reward",
-        default="contrast",
-        choices=("contrast", "black", "rest"),
-        help="black: the paper's; rest: kept against removed; contrast: graded, ours (default: contrast)",
+        default="black",
+        choices=("black", "rest", "graded"),
+        help="black: the paper's; rest: kept against removed; graded: the paper's, with degrees (default: black)",
     )
     group = parser.add_argument_group("search")
     group.add_argument("--trials", type=positive, default=34, metavar="N", help="candidates (default: 34)")

@@ -10,7 +10,7 @@ from torch import Tensor
 from pnp_ovss.clip import Clip, similarity
 from pnp_ovss.errors import InputError
 from pnp_ovss.prompt import PREFIX
-from pnp_ovss.tuning.reward import REWARDS, Evidence
+from pnp_ovss.tuning.reward import LOOK_AT_REST, REWARDS, Evidence
 from pnp_ovss.types import RGB
 
 __all__ = ["Judge"]
@@ -24,7 +24,7 @@ class Judge:
     Raises: InputError if there are fewer than two names, or one that the model cannot know.
     """
 
-    def __init__(self, clip: Clip, names: Sequence[str], form: str = "contrast") -> None:
+    def __init__(self, clip: Clip, names: Sequence[str], form: str = "black") -> None:
         self.names = tuple(dict.fromkeys(names))
         if len(self.names) < 2:
             raise InputError(
@@ -43,10 +43,10 @@ class Judge:
         return REWARDS[self.form](self.evidence(photo, masks, classes)).numpy()
 
     def evidence(self, photo: RGB, masks: Bool[np.ndarray, "cls h w"], classes: Sequence[str]) -> Evidence:
-        """Return what the model makes of each mask and of what each mask leaves, all encoded as one batch."""
+        """Return what the model makes of each mask, and of what it leaves if the form asks, encoded as one batch."""
         own = torch.tensor([self.names.index(name) for name in classes], dtype=torch.long)
         seen = torch.from_numpy(masks.any((1, 2)))
-        groups = (masks,) if self.form == "black" else (masks, ~masks)
+        groups = (masks, ~masks) if self.form in LOOK_AT_REST else (masks,)
         # A mask without a pixel shows black, and one of every pixel leaves black: no need to look at that.
         looks = [(part, row) for part, group in enumerate(groups) for row in range(len(masks)) if group[row].any()]
         found = self._black.repeat(2, len(masks), 1)

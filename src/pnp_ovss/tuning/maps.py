@@ -121,7 +121,7 @@ def _packed(maps: HeadMaps) -> bytes:
 
 def _read(place: Path) -> HeadMaps | None:
     try:
-        with np.load(place, allow_pickle=False) as file:
+        with np.load(io.BytesIO(place.read_bytes()), allow_pickle=False) as file:
             shares, largest = file["shares"], file["largest"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from pnp_ovss.config import Config
 from pnp_ovss.refiners import refine
@@ -54,6 +54,7 @@ class Objective:
         return masks(labels.numpy(), len(example.classes), self.config.has_background(len(example.classes)))
 
 
-def masks(labels: np.ndarray, classes: int, background: bool) -> Bool[np.ndarray, "cls h w"]:
-    """Return the mask of each class of a label map."""
-    return labels[None] == (np.arange(classes) + int(background))[:, None, None]
+def masks(labels: Int[np.ndarray, "h w"], classes: int, background: bool) -> Bool[np.ndarray, "cls h w"]:
+    """Return the mask of each class of a label map, whose label 0 is the background if there is one."""
+    found: Bool[np.ndarray, "cls h w"] = labels[None] == (np.arange(classes) + int(background))[:, None, None]
+    return found

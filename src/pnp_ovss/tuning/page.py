@@ -1,6 +1,6 @@
 """The page of a tuning run: what the search found where, and the masks that its choice draws."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -24,7 +24,7 @@ SHOWN = 6
 FORMS = {
     "black": "the share of masks whose class is likelier in the mask than in a black picture",
     "rest": "the share of masks whose class is likelier in the mask than in the rest of the photo",
-    "contrast": "how likely the class is in the mask, times how unlikely in the rest of the photo; the mean over masks",
+    "graded": "how likely the class is in the mask against a black picture, 0.5 where they are equal; mean over masks",
 }
 
 
@@ -61,8 +61,7 @@ def page(search: Search, objective: Objective, best: Finished, shown: Sequence[S
     parts = [head, section("Layer and head", note, _grid(search, tried))]
     for name, title in (("threshold", "Threshold"), ("blur", "Blur")):
         note = "Best reward of the candidates with this value; the dark mark is their mean."
-        values = vars(search.space)[f"{name}s"]
-        parts.append(section(title, note, _bars(values, tried, lambda one, name=name: vars(one.candidate)[name])))
+        parts.append(section(title, note, _bars(name, vars(search.space)[f"{name}s"], tried)))
     for title, some in (("Best masks", shown[:SHOWN]), ("Worst masks", shown[SHOWN:][::-1][:SHOWN])):
         if some:
             panels = "".join(figure(_panel(objective, one, chosen)) for one in some)
@@ -99,10 +98,10 @@ def _cell(reward: float | None, low: float, high: float) -> str:
     return f'<td{kind} style="padding-left:8px;{colour}">{reward:.3f}</td>'
 
 
-def _bars(values: Iterable[float], tried: Sequence[Finished], of: Callable[[Finished], float]) -> str:
+def _bars(name: str, values: Iterable[float], tried: Sequence[Finished]) -> str:
     lines = []
     for value in values:
-        rewards = [one.reward for one in tried if of(one) == value]
+        rewards = [one.reward for one in tried if vars(one.candidate)[name] == value]
         told = f"{max(rewards):.3f} of {len(rewards)}" if rewards else "not tried"
         drawn = bar(max(rewards), mark=float(np.mean(rewards))) if rewards else "<span></span>"
         lines.append(f'<span class="name">{value}</span>{drawn}<span class="value">{told}</span>')

@@ -18,7 +18,7 @@ CROWD = 50
 """Names that a mask's own name is compared with; fewer are filled up with common nouns."""
 
 
-def judge_for(clip: Clip, classes: Sequence[str], form: str = "contrast") -> Judge:
+def judge_for(clip: Clip, classes: Sequence[str], form: str = "graded") -> Judge:
     """Return what judges masks of these classes: against each other and common nouns, ``CROWD`` names in all.
 
     Without the nouns a photo of one class would have nothing to compare with.

@@ -12,7 +12,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["REWARDS", "Evidence", "Form", "contrast", "probabilities", "wins_over_black", "wins_over_rest"]
+__all__ = [
+    "LOOK_AT_REST",
+    "REWARDS",
+    "Evidence",
+    "Form",
+    "graded",
+    "probabilities",
+    "wins_over_black",
+    "wins_over_rest",
+]
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,7 @@ class Evidence:
     kept: Float[Tensor, "cls name"]
     """Of the photo with all but the class's mask black."""
     removed: Float[Tensor, "cls name"]
-    """Of the photo with the class's mask black."""
+    """Of the photo with the class's mask black; those of black where the form does not look at it."""
     black: Float[Tensor, " name"]
     """Of the black picture."""
     own: Int[Tensor, " cls"]
@@ -48,14 +57,14 @@ def wins_over_rest(evidence: Evidence) -> Float[Tensor, " cls"]:
     return _wins(evidence, probabilities(evidence.removed, evidence.own))
 
 
-def contrast(evidence: Evidence) -> Float[Tensor, " cls"]:
-    """Return ``Pr(mask * photo, k) * (1 - Pr((1 - mask) * photo, k))``, in [0, 1]. Ours.
+def graded(evidence: Evidence) -> Float[Tensor, " cls"]:
+    """Return ``Pr(mask * photo, k) / (Pr(mask * photo, k) + Pr(black, k))``, in [0, 1]. Ours.
 
-    High where the mask shows the class and what is left does not: unlike a win it tells good from better, and a mask
-    that misses half of its object leaves the other half for all to see.
+    Above 0.5 exactly where ``wins_over_black``, and the further the better the mask shows its class: unlike wins, it
+    ranks masks, and candidates rarely tie.
     """
-    kept = probabilities(evidence.kept, evidence.own)
-    return torch.where(evidence.seen, kept * (1 - probabilities(evidence.removed, evidence.own)), 0.0)
+    kept, black = probabilities(evidence.kept, evidence.own), probabilities(evidence.black[None], evidence.own)
+    return torch.where(evidence.seen, kept / (kept + black), 0.0)
 
 
 def probabilities(similarities: Float[Tensor, "row name"], own: Int[Tensor, " cls"]) -> Float[Tensor, " cls"]:
@@ -68,5 +77,8 @@ def _wins(evidence: Evidence, other: Float[Tensor, " cls"]) -> Float[Tensor, " c
     return ((probabilities(evidence.kept, evidence.own) > other) & evidence.seen).float()
 
 
-REWARDS: dict[str, Form] = {"black": wins_over_black, "rest": wins_over_rest, "contrast": contrast}
+REWARDS: dict[str, Form] = {"black": wins_over_black, "rest": wins_over_rest, "graded": graded}
 """The forms by name."""
+
+LOOK_AT_REST = ("rest",)
+"""Those that need ``Evidence.removed``."""

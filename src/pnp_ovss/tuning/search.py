@@ -189,7 +189,7 @@ def _measured(
         total, classes = total + float(values.sum()), classes + len(values)
         if prune and seen >= FIRST_CHECK and (seen - FIRST_CHECK) % CHECK_EVERY == 0:
             trial.report(total / classes, seen)
-            if dropped := trial.should_prune():
+            if dropped := bool(trial.should_prune()):
                 break
     return Finished(candidate, total / classes, dropped, classes, time.perf_counter() - begin)
 
