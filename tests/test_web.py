@@ -330,7 +330,7 @@ def test_a_reload_and_a_cancel_in_the_middle_do_no_harm(tab, scene_file):
         upload(tab, scene_file)
         tab.fill("#names textarea", NAMES)
         tab.click("#run")
-        tab.wait_for_selector("#status :text('pass')")
+        tab.wait_for_selector("#status :text-matches('pass|Refining|pixels')")
         stop()
     tab.wait_for_selector("#run")
     upload(tab, scene_file)
