@@ -67,17 +67,18 @@ def main() -> None:
 
 
 def choose_head(vlm: VLM, config: Config, scenes: Sequence[Scene], task: Task) -> Config:
-    """Return the layer and head whose GradCAM, blurred, scores best."""
+    """Return the layer and head whose attention, with or without its gradient, blurred, scores best."""
     rough = replace(config, passes=1, refiners=("blur",))
 
     def scored() -> Iterator[tuple[Config, float]]:
         for layer in range(vlm.layers):
             for head in range(vlm.heads):
-                candidate = replace(rough, layer=layer, head=head)
-                yield candidate, score(salience_of(vlm, candidate, scenes, task), candidate, scenes, task)
+                for gradient in (True, False):
+                    candidate = replace(rough, layer=layer, head=head, gradient=gradient)
+                    yield candidate, score(salience_of(vlm, candidate, scenes, task), candidate, scenes, task)
 
     chosen = best(scored())
-    return replace(config, layer=chosen.layer, head=chosen.head)
+    return replace(config, layer=chosen.layer, head=chosen.head, gradient=chosen.gradient)
 
 
 def choose_salience(vlm: VLM, config: Config, scenes: Sequence[Scene], task: Task) -> Config:

@@ -8,6 +8,9 @@ from PIL import Image
 
 import pnp_ovss
 from pnp_ovss import ConfigError, InputError, Segmenter
+from pnp_ovss.config import PRESETS
+from pnp_ovss.segmenter import settle
+from pnp_ovss.vlm import MODELS
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
 OVERRIDES = {"size": 32, "layer": 0, "head": 1, "drop": 3}
@@ -114,3 +117,9 @@ def test_settings_that_do_not_fit_the_model(tiny_blip_folder, overrides, message
 def test_a_wrong_setting_is_found_before_the_model_is_fetched():
     with pytest.raises(ConfigError, match="^no setting 'treshold'"):
         Segmenter.from_pretrained("nobody/nothing", treshold=0.2)
+
+
+def test_auto_is_the_models_own_preset_by_short_name_and_by_source():
+    for name, model in MODELS.items():
+        assert settle(name) == settle(model.source) == PRESETS[model.preset]
+    assert settle("somebody/blip") == PRESETS["released"]

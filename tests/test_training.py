@@ -233,7 +233,8 @@ def apart(one: torch.nn.Module, other: torch.nn.Module) -> float:
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("training.probe.places", lambda *_: {"gradcam": {"layer": 0, "head": 0, "miou": 0.0}})
+    found = {"layer": 0, "head": 0, "miou": 0.0}
+    monkeypatch.setattr("training.probe.places", lambda *_: dict.fromkeys(("attention", "gradcam"), found))
     runs = {}
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
@@ -369,7 +370,8 @@ def test_seeds_are_three_and_the_held_out_one_is_not_used():
 
 def test_card_needs_nothing_but_the_log(tmp_path: Path, tokenizer: BertTokenizer):
     export(MiniBlip(TINY), tokenizer, TINY, tmp_path / "mini")
-    watched = '"match_accuracy": 0.9, "gradcam": {"layer": 0, "head": 1, "miou": 0.5}'
+    found = '{"layer": 0, "head": 1, "miou": 0.5}'
+    watched = f'"match_accuracy": 0.9, "attention": {found}, "gradcam": {found}'
     (tmp_path / "log.jsonl").write_text(
         f'{{"step": 2, "seconds": 60, "tags": 1.0}}\n{{"step": 6, "seconds": 120, "watched": {{{watched}}}}}\n'
     )

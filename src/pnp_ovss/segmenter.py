@@ -123,7 +123,8 @@ def settle(model: str | Path, preset: str | Path = "auto", **overrides: Any) -> 
     Raises: ConfigError if there is no such preset or setting.
     """
     if preset == "auto":
-        preset = MODELS[str(model)].preset if str(model) in MODELS else "released"
+        known = (entry.preset for name, entry in MODELS.items() if str(model) in (name, str(entry.source)))
+        preset = next(known, "released")
     return Config.from_preset(preset, **overrides)
 
 

@@ -55,6 +55,15 @@ MODELS: dict[str, Model] = {
     "mini-blip": Model(
         CHECKPOINTS / "mini-blip", "BlipForImageTextRetrieval", "mini", 2.0, 112, "Apache-2.0", "all, drawn scenes only"
     ),
+    "mini-bridgetower": Model(
+        CHECKPOINTS / "mini-bridgetower",
+        "BridgeTowerForImageAndTextRetrieval",
+        "mini-bridgetower",
+        3.2,
+        112,
+        "Apache-2.0",
+        "all, drawn scenes only",
+    ),
     **{
         f"blip-{size}-{data}": Model(
             f"Salesforce/blip-itm-{size}-{data}",
