@@ -65,7 +65,7 @@ def check_ray() -> Any:
             "--engine ray needs Ray Data, which is not installed; run pip install 'pnp-ovss[batch]', or take "
             "--engine local"
         ) from error
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     return ray
@@ -79,7 +79,7 @@ def _done(ray: Any, job: Job, sources: Sequence[Source], workers: int | None, cp
     blocks = max(1, -(-len(sources) // (BATCHES * job.batch)))
     rows = ray.data.from_items([asdict(source) for source in sources], override_num_blocks=blocks)
     # Fetching waits, it does not compute: it takes no core, or workers that hold all cores would starve for photos.
-    fetched = rows.map(_fetch, num_cpus=0, compute=ray.data.TaskPoolStrategy(size=2 * count))
+    fetched = rows.map(_fetch, num_cpus=0, compute=ray.data.TaskPoolStrategy(size=min(2 * count, blocks)))
     return fetched.map_batches(
         _Actor,
         fn_constructor_args=(job, None if gpus else cpus),
