@@ -1,0 +1,1 @@
+"""Where people annotate: a Label Studio backend, a CVAT function, a FiftyOne zoo model. One module each."""

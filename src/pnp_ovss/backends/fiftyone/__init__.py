@@ -1,0 +1,25 @@
+"""A FiftyOne zoo model source: this folder, with its ``manifest.json``, is what ``register_zoo_model_source`` takes."""
+
+from typing import Any
+
+from .zoo import Model
+
+
+def download_model(model_name: str, model_path: str) -> None:
+    """Do nothing: the weights come with the package or from the hub when the model is loaded."""
+
+
+def load_model(
+    model_name: str,
+    model_path: str,
+    classes: list[str] | tuple[str, ...] = (),
+    model: str = "blip-large-flickr",
+    preset: str = "auto",
+    device: str = "auto",
+    **_: Any,
+) -> Model:
+    """Return the model for these classes.
+
+    Raises: PnpError if the model or a class cannot be used.
+    """
+    return Model(tuple(classes), model, preset, device)

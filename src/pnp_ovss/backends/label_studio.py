@@ -1,0 +1,220 @@
+"""A Label Studio ML backend: brush masks for the classes of the project's own labelling interface.
+
+``python -m pnp_ovss.backends.label_studio --files PHOTOS`` serves it. The protocol is that of Label Studio's ML
+backends: GET /health, POST /setup, POST /predict. Python's own HTTP server carries it; it needs no other package.
+"""
+
+import argparse
+import base64
+import binascii
+import json
+import sys
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from pnp_ovss._version import VERSION
+from pnp_ovss.errors import InputError, PnpError
+from pnp_ovss.export.label_studio import prediction
+from pnp_ovss.export.results import all_names, in_memory
+from pnp_ovss.images import decode_image, read_image
+from pnp_ovss.segmenter import Segmenter
+from pnp_ovss.types import BACKGROUND, RGB
+
+LARGEST = 64_000_000
+"""Bytes of a request."""
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a labelling interface asks for: which brush, on which picture, of which classes."""
+
+    from_name: str
+    to_name: str
+    data: str
+    """The task's entry with the photo."""
+    names: tuple[str, ...]
+
+
+def parse_interface(text: str) -> Interface:
+    """Return the first brush of a labelling interface, its picture and its labels; one called "background" is left out.
+
+    Raises: InputError if it is no interface with ``BrushLabels`` on an ``Image``.
+    """
+    try:
+        if "<!" in text.replace("<!--", ""):
+            raise InputError("the labelling interface declares a document type; Label Studio's own XML is wanted")
+        root = ET.fromstring(text)
+    except ET.ParseError as error:
+        raise InputError(f"the labelling interface is no XML ({error}); Label Studio's own is wanted") from error
+    brush = root.find(".//BrushLabels")
+    pictures = {picture.get("name"): picture.get("value", "") for picture in root.iter("Image")}
+    if brush is None or brush.get("toName") not in pictures:
+        raise InputError("the labelling interface has no BrushLabels on an Image; add them to the project's settings")
+    names = [label.get("value", "").strip() for label in brush.iter("Label")]
+    asked = tuple(name for name in names if name and name.casefold() != BACKGROUND)
+    if not asked:
+        raise InputError("the labelling interface's BrushLabels hold no Label; add one for each class to look for")
+    to_name = brush.get("toName", "")
+    return Interface(brush.get("name", ""), to_name, pictures[to_name].removeprefix("$"), asked)
+
+
+def read_photo(address: Any, files: Path | None) -> RGB:
+    """Return the photo of a task: inlined as ``data:image/...;base64,``, or a file of Label Studio's below ``files``.
+
+    Those are ``/data/local-files/?d=PATH`` and ``/data/PATH``. Nothing else is opened, and nothing is ever fetched.
+
+    Raises: InputError if the photo is none of these, lies elsewhere or cannot be read.
+    """
+    if not isinstance(address, str):
+        raise InputError("a task has no photo where the labelling interface looks for it; check its Image value")
+    if address.startswith("data:"):
+        _, _, content = address.partition(";base64,")
+        try:
+            return decode_image(base64.b64decode(content, validate=True), "the inlined photo")
+        except binascii.Error as error:
+            raise InputError("the inlined photo is no base64; data:image/png;base64,... is wanted") from error
+    parts = urlsplit(address)
+    name = (parse_qs(parts.query).get("d") or [""])[0] or unquote(parts.path).removeprefix("/data/")
+    if files is None or parts.scheme or parts.netloc or not parts.path.startswith("/data/"):
+        raise InputError(f"the photo {address[:80]!r} is not among the files served; start the backend with --files")
+    root, place = files.resolve(), (files / name.lstrip("/")).resolve()
+    if root not in place.parents:
+        raise InputError(f"the photo {address[:80]!r} lies outside of the folder given with --files; move it there")
+    return read_image(place)
+
+
+class Backend:
+    """Answers requests with one segmenter, one at a time."""
+
+    def __init__(self, segmenter: Segmenter, files: Path | None = None) -> None:
+        self.segmenter = segmenter
+        self.files = files
+        self.version = f"{segmenter.vlm.name} (pnp-ovss {VERSION})"
+        self._lock = threading.Lock()
+
+    def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the answer to a request, None if there is no such path.
+
+        Raises: PnpError if it cannot be answered.
+        """
+        if path in ("/", "/health"):
+            return {"status": "UP", "model_class": "pnp-ovss"}
+        if path == "/setup":
+            return {"model_version": self.version}
+        if path == "/predict":
+            return {"results": self.predict(body), "model_version": self.version}
+        if path == "/webhook":  # annotations teach this model nothing
+            return {"status": "ok"}
+        return None
+
+    def predict(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return a prediction for each task.
+
+        Raises: PnpError if the interface or a task cannot be used.
+        """
+        tasks, config = body.get("tasks"), body.get("label_config")
+        if not isinstance(tasks, list) or not isinstance(config, str):
+            raise InputError("a prediction request lacks tasks or label_config; Label Studio's own requests have both")
+        interface = parse_interface(config)
+        found = []
+        for number, task in enumerate(tasks):
+            data = task.get("data") if isinstance(task, dict) else None
+            address = data.get(interface.data) if isinstance(data, dict) else None
+            try:
+                photo = read_photo(address, self.files)
+            except InputError as error:
+                raise InputError(f"task {number}: {error}") from error
+            with self._lock:
+                result = in_memory(self.segmenter(photo, interface.names))
+            told = prediction(result, all_names([result]), interface.from_name, interface.to_name)
+            found.append(told | {"model_version": self.version})
+        return found
+
+
+def make_server(backend: Backend, host: str = "127.0.0.1", port: int = 9090) -> ThreadingHTTPServer:
+    """Return a server that is bound; port 0 takes a free one. ``serve_forever`` runs it.
+
+    Raises: InputError if the address cannot be had.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 60  # seconds without a byte
+
+        def do_GET(self) -> None:
+            """Answer /health."""
+            self._reply({})
+
+        def do_POST(self) -> None:
+            """Answer /setup, /predict, /webhook."""
+            length = self.headers.get("Content-Length", "")
+            if not (length.isdecimal() and int(length) <= LARGEST):
+                self._send(413, {"error": f"a request has a Content-Length of at most {LARGEST} bytes"})
+                return
+            try:
+                body = json.loads(self.rfile.read(int(length)) or b"{}")
+            except ValueError:
+                body = None
+            if isinstance(body, dict):
+                self._reply(body)
+            else:
+                self._send(400, {"error": "the request is no JSON object"})
+
+        def _reply(self, body: dict[str, Any]) -> None:
+            path = urlsplit(self.path).path
+            try:
+                answer = backend.answer(path.rstrip("/") or "/", body)
+            except PnpError as error:
+                self._send(400, {"error": str(error)})
+                return
+            self._send(200 if answer is not None else 404, answer or {"error": "there is nothing here"})
+
+        def _send(self, status: int, content: dict[str, Any]) -> None:
+            text = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing: Label Studio asks for /health all the time."""
+
+    try:
+        return ThreadingHTTPServer((host, port), Handler)
+    except OSError as error:
+        raise InputError(f"{host}:{port} cannot be served ({error.strerror}); give another --port") from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until stopped; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m pnp_ovss.backends.label_studio", description=__doc__)
+    parser.add_argument("--model", default="blip-large-flickr", help="short name, hub id or local folder")
+    parser.add_argument("--preset", default="auto", help="settings to start from")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    parser.add_argument("--files", type=Path, help="folder of the photos that Label Studio serves; no other is read")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=9090, help="(default: 9090)")
+    arguments = parser.parse_args(argv)
+    try:
+        segmenter = Segmenter.from_pretrained(arguments.model, arguments.preset, arguments.device)
+        server = make_server(Backend(segmenter, arguments.files), arguments.host, arguments.port)
+    except PnpError as error:
+        print(f"pnp-ovss: {error}", file=sys.stderr)
+        return 2
+    print(f"http://{arguments.host}:{server.server_port} is the address for Label Studio; Ctrl-C stops it", flush=True)
+    with server:
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
