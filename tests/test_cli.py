@@ -490,18 +490,7 @@ def test_models_are_listed_with_what_a_user_wants_to_know(capsys):
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 120
-    assert lines[0].split() == [
-        "name",
-        "family",
-        "parameters",
-        "input",
-        "on",
-        "disk",
-        "licence",
-        "preset",
-        "where",
-        "checked",
-    ]
+    assert lines[0].split() == ["name", "family", "parameters", "input", "weights", "licence", "preset", "checked"]
     text = "\n".join(lines)
     for name, model in vlm.MODELS.items():
         (line,) = (line for line in lines if line.startswith(f"{name} "))
@@ -509,7 +498,9 @@ def test_models_are_listed_with_what_a_user_wants_to_know(capsys):
         assert f"{model.pixels} px" in line
         assert model.licence in line
         assert model.preset in line
+        assert model.checked in line
     assert "hub id" in text
+    assert "mini-clip" in text
 
 
 def test_models_tell_where_they_are(monkeypatch, tmp_path):
@@ -519,8 +510,8 @@ def test_models_tell_where_they_are(monkeypatch, tmp_path):
     assert models._place(tmp_path) == ("shipped", 5)
     cache = {("owner/model", "pytorch_model.bin"): str(weights)}
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda source, file: cache.get((source, file)))
-    assert models._place("owner/model") == ("in the cache", 5)
-    assert models._place("owner/other") == ("to be fetched", 0)
+    assert models._place("owner/model") == ("cached", 5)
+    assert models._place("owner/other") == ("to fetch", 0)
 
 
 def test_a_long_last_cell_goes_on_below():

@@ -8,7 +8,7 @@ from pathlib import Path
 from pnp_ovss.cli.command import PROG, Command
 
 WIDTH, SPACE = 120, 2
-HEADINGS = ("name", "family", "parameters", "input", "on disk", "licence", "preset", "where", "checked")
+HEADINGS = ("name", "family", "parameters", "input", "weights", "licence", "preset", "checked")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table of models; return the exit code."""
+    from pnp_ovss.clip import CLIPS
     from pnp_ovss.vlm import MODELS, UNSEEN
 
     rows = []
@@ -28,16 +29,18 @@ def run(arguments: argparse.Namespace) -> int:
                 model.family.split("For")[0],
                 f"{model.millions:.0f} M",
                 f"{model.pixels} px",
-                _bytes(size or round(4e6 * model.millions)),  # on the hub: float32
+                f"{_bytes(size or round(4e6 * model.millions))} {where}",  # on the hub: float32
                 model.licence,
                 model.preset,
-                where,
                 model.checked,
             )
         )
     print("\n".join(table(HEADINGS, rows)))
-    print(f"\n{UNSEEN}: loading, and every layer and head against a plain computation, on random weights.")
+    print(
+        f"\ndrawn scenes: everything, on those.\n{UNSEEN}: loading, and every layer and head against a plain computation, on random weights."
+    )
     print("A hub id (owner/name) or a local folder in the Hugging Face layout of one of these families works as well.")
+    print(f"Dual encoders, for naming and for tuning: {', '.join(CLIPS)}, or any CLIP by hub id or folder.")
     return 0
 
 
@@ -63,7 +66,7 @@ def _place(source: str | Path) -> tuple[str, int]:
         found = [source / file for file in WEIGHTS if (source / file).is_file()]
         return ("shipped", found[0].stat().st_size) if found else ("missing", 0)
     cached = [path for file in WEIGHTS if isinstance(path := try_to_load_from_cache(source, file), str)]
-    return ("in the cache", Path(cached[0]).stat().st_size) if cached else ("to be fetched", 0)
+    return ("cached", Path(cached[0]).stat().st_size) if cached else ("to fetch", 0)
 
 
 def _bytes(count: int) -> str:

@@ -53,7 +53,7 @@ UNSEEN = "arithmetic"
 
 MODELS: dict[str, Model] = {
     "mini-blip": Model(
-        CHECKPOINTS / "mini-blip", "BlipForImageTextRetrieval", "mini", 2.0, 112, "Apache-2.0", "all, drawn scenes only"
+        CHECKPOINTS / "mini-blip", "BlipForImageTextRetrieval", "mini", 2.0, 112, "Apache-2.0", "drawn scenes"
     ),
     "mini-bridgetower": Model(
         CHECKPOINTS / "mini-bridgetower",
@@ -62,7 +62,7 @@ MODELS: dict[str, Model] = {
         3.2,
         112,
         "Apache-2.0",
-        "all, drawn scenes only",
+        "drawn scenes",
     ),
     **{
         f"blip-{size}-{data}": Model(
