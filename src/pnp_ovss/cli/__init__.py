@@ -29,8 +29,8 @@ COMMANDS: dict[str, Command] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    0: done; 1: done, but for some photos; 2: wrong use or input, told in one line; 130: stopped by Ctrl-C. A bug keeps
-    its traceback.
+    0: done; 1: done, but for some photos; 2: wrong use or input, told in one line; 130: stopped by Ctrl-C, which
+    for ``serve`` is the way to end, 0. A bug keeps its traceback.
     """
     _let_every_name_be_printed()
     try:

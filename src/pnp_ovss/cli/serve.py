@@ -36,9 +36,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     models = arguments.model or [name for name in MODELS if name.startswith("mini-")]
     studio = Studio(models, arguments.device, arguments.max_megapixels * 1_000_000)
-    studio.vlm(models[0])  # a model that cannot be loaded is told here, not to the first visitor
+    for model in models:  # one that cannot be loaded is told here, not to the first visitor
+        studio.vlm(model)
     try:
-        page = serve(studio, arguments.host, arguments.port, block=False)
+        page = serve(studio, arguments.host, arguments.port)
     except OSError as error:
         raise ConfigError(
             f"no page can be served on {arguments.host}: {error}; give another --port or --host"

@@ -17,6 +17,7 @@ from pnp_ovss.mini import HELD_OUT_SEED, draw
 from pnp_ovss.pictures import class_colours
 from pnp_ovss.pictures.overlay import paint
 from pnp_ovss.pictures.sheet import heat
+from pnp_ovss.pictures.text import share
 from pnp_ovss.refiners import REFINERS
 from pnp_ovss.types import BACKGROUND, RGB
 from pnp_ovss.web.studio import Studio, View, write_downloads
@@ -103,7 +104,8 @@ def build(studio: Studio) -> gr.Blocks:
                     with gr.Tab("Passes"):
                         gr.Markdown("Saliency DropOut: what each pass was shown, and what it found.")
                         passes = gr.Gallery(show_label=False, columns=2, height="auto", elem_id="passes")
-        gr.Examples(_samples(), [photo, names], label="Samples, drawn", cache_examples=False)
+        with tempfile.TemporaryDirectory(prefix="pnp-ovss-") as folder:  # Gradio keeps copies
+            gr.Examples(_samples(Path(folder)), [photo, names], label="Samples, drawn", cache_examples=False)
         found = [shown, status, picture, legend, salience, passes, labels, coco, packed]
         asked = [photo, names, model, preset, refiners, opacity]
 
@@ -116,7 +118,9 @@ def build(studio: Studio) -> gr.Blocks:
                     if not isinstance(step, View):
                         yield {status: _progress(*step)}
                         continue
-                    yield dict(zip(found, _found(step, opacity), strict=True))
+                    with tempfile.TemporaryDirectory(prefix="pnp-ovss-") as folder:
+                        # Gradio has copied the files by the time it asks for what comes next.
+                        yield dict(zip(found, _found(step, opacity, Path(folder)), strict=True))
             except PnpError as error:
                 raise gr.Error(str(error), duration=None, print_exception=False) from error
 
@@ -141,15 +145,15 @@ def build(studio: Studio) -> gr.Blocks:
     return page
 
 
-def serve(studio: Studio, host: str, port: int | None, block: bool = True) -> Any:
-    """Serve the page until Ctrl-C; with ``block`` false, return the page, whose ``close`` ends it."""
+def serve(studio: Studio, host: str, port: int | None) -> Any:
+    """Serve the page beside what else runs; return it. Its ``close`` ends it, ``local_url`` is where it is."""
     page = build(studio)
     page.launch(
         server_name=host,
         server_port=port,
         share=False,
         quiet=True,
-        prevent_thread_lock=not block,
+        prevent_thread_lock=True,
         max_file_size=UPLOAD,
         state_session_capacity=VISITORS,
         footer_links=["api"],
@@ -174,8 +178,8 @@ def _about(studio: Studio) -> str:
     return "The masks come from a vision-language model that never saw one."
 
 
-def _samples() -> list[list[str]]:
-    folder = Path(tempfile.mkdtemp(prefix="pnp-ovss-samples-"))
+def _samples(folder: Path) -> list[list[str]]:
+    """Draw the samples into the folder; return them with their names."""
     rows = []
     for index in SAMPLES:
         scene = draw(HELD_OUT_SEED, index, 448)
@@ -192,10 +196,9 @@ def _cancelled() -> str:
     return "Cancelled."
 
 
-def _found(view: View, strength: float) -> tuple[Any, ...]:
-    """Return what each of the components shows."""
+def _found(view: View, strength: float, folder: Path) -> tuple[Any, ...]:
+    """Return what each of the components shows; the downloads lie in ``folder``."""
     result = view.result
-    folder = Path(tempfile.mkdtemp(prefix="pnp-ovss-"))
     files = [gr.DownloadButton(value=str(path), interactive=True) for path in write_downloads(view, folder)]
     small, labels = _fitted(view.photo, SHOWN_SIDE), _fitted(result.labels.astype(np.uint8), SHOWN_SIDE)
     painted = paint(small, labels, class_colours(result.classes), result.classes[0] == BACKGROUND)
@@ -234,7 +237,7 @@ def _legend(view: View) -> str:
     classes, areas = view.result.classes, view.result.areas
     rows = [
         f'<li><span class="chip" style="background: rgb({r}, {g}, {b})"></span>{html.escape(name)} '
-        f'<span class="area">{100 * areas[name]:.1f} %</span></li>'
+        f'<span class="area">{html.escape(share(areas[name]))}</span></li>'
         for name, (r, g, b) in zip(classes, class_colours(classes).tolist(), strict=True)
     ]
     return f'<ul class="legend">{"".join(rows)}</ul>'
