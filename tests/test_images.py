@@ -3,8 +3,10 @@
 import inspect
 import io
 import struct
+import threading
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from pnp_ovss import InputError, images
-from pnp_ovss.images import find_images, read_image
+from pnp_ovss.images import decode_image, find_images, read_image
 
 # Two rows of three colours, all different, so that no turn or flip maps the picture onto itself.
 UPRIGHT = np.array(
@@ -166,6 +168,27 @@ def test_a_large_photo_below_the_limit_gives_no_warning(tmp_path, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert np.array_equal(read_image(path), UPRIGHT)
+
+
+def test_a_limit_of_one_s_own_is_the_one_that_is_told(tmp_path):
+    content = bomb(tmp_path, 100_000, 100_000).read_bytes()
+    with pytest.raises(InputError, match="more than 20 million pixels"):
+        decode_image(content, "the photo", 20_000_000)
+
+
+def test_photos_are_decoded_at_the_same_time_and_without_warnings(tmp_path, monkeypatch):
+    path, met, to_rgb = saved(tmp_path, Image.fromarray(UPRIGHT)), threading.Barrier(2), images._to_rgb
+
+    def meeting(image):
+        met.wait(timeout=20)  # broken, unless two threads are here at once
+        warnings.warn("odd EXIF", stacklevel=1)
+        return to_rgb(image)
+
+    monkeypatch.setattr(images, "_to_rgb", meeting)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(2) as pool:
+        assert [photo.tolist() for photo in pool.map(read_image, [path] * 4)] == [UPRIGHT.tolist()] * 4
+    assert warnings.filters == before
 
 
 @pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "photo.gif", "photo.tif", "photo.webp", "photo.bmp"])

@@ -47,7 +47,34 @@ _DAMAGE = (
     *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError),
     *(RuntimeError, ArithmeticError, struct.error, zlib.error),
 )
-_warnings_lock = threading.Lock()
+
+
+class _NoWarnings:
+    """Silences Pillow's warnings, which opening, decoding and EXIF give: what matters in them becomes an error of ours.
+
+    The filters are the whole process's: the first thread inside sets them, the last one to leave sets them back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = warnings.catch_warnings()
+                self._before.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *told: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._before.__exit__(None, None, None)
+
+
+_no_warnings = _NoWarnings()
 
 
 def read_image(photo: Photo) -> RGB:
@@ -62,7 +89,7 @@ def read_image(photo: Photo) -> RGB:
     if isinstance(photo, np.ndarray):
         return _from_array(photo)
     if isinstance(photo, Image.Image):
-        with _no_warnings():
+        with _no_warnings:
             return _decode(photo, "the PIL image")
     if not isinstance(photo, str | Path):
         raise InputError(
@@ -80,7 +107,7 @@ def decode_image(content: bytes, name: str, most_pixels: int = MAX_PIXELS) -> RG
     """
     if not content:
         raise InputError(f"{name} is empty; fetch or save it again")
-    with _told(name), _no_warnings(), Image.open(io.BytesIO(content), formats=_formats()) as image:
+    with _told(name, most_pixels), _no_warnings, Image.open(io.BytesIO(content), formats=_formats()) as image:
         return _decode(image, name, most_pixels)
 
 
@@ -154,19 +181,19 @@ def _from_file(path: Path) -> RGB:
             raise InputError(f"{name} is no regular file; a picture file is wanted")
         if path.stat().st_size == 0:
             raise InputError(f"{name} is empty; fetch or save it again")
-        with _no_warnings(), Image.open(path, formats=_formats()) as image:
+        with _no_warnings, Image.open(path, formats=_formats()) as image:
             return _decode(image, name)
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _told(name: str, most_pixels: int = MAX_PIXELS) -> Iterator[None]:
     """Turn what Pillow raises on opening a file into a line of ours."""
     try:
         yield
     except UnidentifiedImageError as error:
         raise InputError(f"{name} is no picture; a JPEG, PNG, WebP, TIFF, BMP or GIF file is wanted") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{name} has more than {_millions(MAX_PIXELS)}; make it smaller first") from error
+        raise InputError(f"{name} has more than {_millions(most_pixels)}; make it smaller first") from error
     except PermissionError as error:
         raise InputError(f"{name} may not be read; check its permissions") from error
     except _DAMAGE as error:  # opening a damaged file, or a path the system does not take
@@ -221,17 +248,6 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ORIENTATION_TAG, 1))
     except _DAMAGE:  # damaged EXIF says nothing about the pixels
         return 1
-
-
-@contextmanager
-def _no_warnings() -> Iterator[None]:
-    """Silence Pillow's warnings: what matters in them becomes an error of ours.
-
-    One thread at a time, as the filters are the whole process's.
-    """
-    with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _millions(pixels: int) -> str:
