@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pnp_ovss import InputError, store
-from pnp_ovss.store import check_folder, save_png, write_bytes, write_text
+from pnp_ovss.store import Folder, check_folder, save_png, write_bytes, write_text
 
 
 def test_folders_are_made_and_nothing_else_is_left(tmp_path):
@@ -78,6 +78,38 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside(tmp_path, mon
 def test_a_long_name_can_be_written(tmp_path):
     write_text(tmp_path / ("n" * 255), "whole")
     assert (tmp_path / ("n" * 255)).read_text() == "whole"
+
+
+def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
+    steps, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(store.os, "fsync", lambda file: (steps.append(("fsync", os.fstat(file).st_size)), fsync(file)))
+    monkeypatch.setattr(store.os, "replace", lambda *all: (steps.append(("replace",)), replace(*all)))
+    write_bytes(tmp_path / "file", b"abc")
+    assert steps == [("fsync", 3), ("replace",)]
+
+
+def test_no_file_is_one_thing_and_no_answer_another(tmp_path, monkeypatch):
+    folder = Folder(tmp_path / "run")
+    assert not folder.has("file")
+    folder.write("file", b"abc")
+    folder.write("deep/file", b"abc")
+    assert folder.has("file")
+    assert not folder.has("deep")
+    assert not folder.has("file/below")
+
+    def broken(*all, **more):
+        raise ConnectionError("the network\nis gone")
+
+    monkeypatch.setattr(folder._files, "info", broken)
+    with pytest.raises(InputError, match=r"run/file cannot be reached \(the network is gone\); check the address"):
+        folder.has("file")
+
+
+def test_a_folder_is_where_its_place_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in ("run", "other/../run", f"file://{tmp_path}/other/../run/"):
+        assert Folder(place).root == str(tmp_path / "run")
+    assert Folder("memory://bucket/run").root == "/bucket/run"
 
 
 @pytest.mark.parametrize("place", ["file/out", "file", "folder/../file/out"])

@@ -2,6 +2,7 @@
 
 import io
 import os
+import posixpath
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,11 +25,13 @@ def write_bytes(path: Path, content: bytes) -> None:
         try:
             with open(beside, "xb") as file:
                 file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # or a power cut could leave the name without the content
             os.replace(beside, path)
         finally:
             beside.unlink(missing_ok=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be written ({_reason(error)}); choose another place or make room") from error
+        raise InputError(f"{path} cannot be written ({reason(error)}); choose another place or make room") from error
 
 
 def write_text(path: Path, content: str) -> None:
@@ -77,10 +80,25 @@ class Folder:
         with _told(f"{self.place}/{name}"):
             return bytes(self._files.cat_file(self._at(name)))
 
+    @contextmanager
+    def open(self, name: str) -> Iterator[Any]:
+        """Open the file, for those who read only parts of it.
+
+        Raises: InputError if it cannot be read.
+        """
+        with _told(f"{self.place}/{name}"), self._files.open(self._at(name), "rb") as file:
+            yield file
+
     def has(self, name: str) -> bool:
-        """Return whether there is such a file."""
+        """Return whether there is such a file.
+
+        Raises: InputError if that cannot be told.
+        """
         with _told(f"{self.place}/{name}"):
-            return bool(self._files.isfile(self._at(name)))
+            try:  # not by isfile, which takes every error for a no
+                return bool(self._files.info(self._at(name))["type"] == "file")
+            except (FileNotFoundError, NotADirectoryError):
+                return False
 
     def names(self, below: str) -> Iterator[str]:
         """Yield the names of all files below a folder in it, as paths below that one."""
@@ -104,24 +122,26 @@ class Folder:
 
 
 def open_place(place: str) -> tuple[Any, str]:
-    """Return the fsspec file system of a path or address, and the path in it.
+    """Return the fsspec file system of a path or address, and the path in it: here a whole one, without ``..``.
 
     Raises: what fsspec does, among it ImportError where a package for such an address is missing.
     """
     from fsspec.core import url_to_fs  # comes with torch
 
     files, path = url_to_fs(place)
-    return files, str(path)
+    return files, posixpath.normpath(path) if "file" in _protocols(files) else str(path)
 
 
 @contextmanager
 def _told(name: str) -> Iterator[None]:
     try:
         yield
+    except InputError:
+        raise
     except ImportError as error:
-        raise InputError(f"{name} cannot be reached ({_reason(error)}); install that package") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name} cannot be reached ({_reason(error)}); check the address and its access") from error
+        raise InputError(f"{name} cannot be reached ({reason(error)}); install that package") from error
+    except Exception as error:  # object stores raise their own, which share no class
+        raise InputError(f"{name} cannot be reached ({reason(error)}); check the address and its access") from error
 
 
 def _protocols(files: Any) -> tuple[str, ...]:
@@ -139,9 +159,11 @@ def check_folder(folder: Path) -> None:
             probe.unlink(missing_ok=True)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"the folder {folder} cannot be written ({_reason(error)}); give another one with --out"
+            f"the folder {folder} cannot be written ({reason(error)}); give another one with --out"
         ) from error
 
 
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) and error.strerror else str(error)).lower()
+def reason(error: Exception) -> str:
+    """Return what went wrong, in part of a line."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (" ".join(text.split())[:120] or type(error).__name__).lower()
