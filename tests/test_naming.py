@@ -1,6 +1,7 @@
 """Naming: replies as they come, vocabularies as people write them, and what is there already."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,7 @@ def test_70_percent_itself_is_not_enough_and_25_names_are():
     assert naming.kept(0.5) == ("a", "b", "c")
     crowd = Naming(tuple(Guess(f"n{number}", 0.8 + number / 1000) for number in range(40)))
     assert crowd.kept() == tuple(f"n{number}" for number in range(15, 40))
+    assert len(replace(crowd, most=None).kept()) == 40
     assert KEEP == 0.7
 
 

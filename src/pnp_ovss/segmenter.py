@@ -120,12 +120,14 @@ class Segmenter:
 def settle(model: str | Path, preset: str | Path = "auto", **overrides: Any) -> Config:
     """Return the settings that ``Segmenter.from_pretrained`` takes for a model.
 
-    Raises: ConfigError if there is no such preset or setting.
+    Raises: ConfigError if there is no such preset, setting or refiner.
     """
     if preset == "auto":
         known = (entry.preset for name, entry in MODELS.items() if str(model) in (name, str(entry.source)))
         preset = next(known, "released")
-    return Config.from_preset(preset, **overrides)
+    config = Config.from_preset(preset, **overrides)
+    check_refiners(config.refiners)
+    return config
 
 
 def salience(

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, positive
 from pnp_ovss.cli.name import add_namer, load_vocabulary, namer_options
 from pnp_ovss.cli.options import add_model, add_settings, settings
-from pnp_ovss.cli.segment import AUTO, MODEL, MOST_CLASSES, given_classes
-from pnp_ovss.errors import InputError
+from pnp_ovss.cli.segment import AUTO, MODEL, given_classes
 
 if TYPE_CHECKING:
     from pnp_ovss.batch import Names, Run
@@ -132,6 +131,7 @@ def _names(arguments: argparse.Namespace) -> "Names":
     from dataclasses import replace
 
     from pnp_ovss.batch import Names
+    from pnp_ovss.pictures import check_count
     from pnp_ovss.prompt import make_prompt
 
     file = arguments.classes_file
@@ -147,8 +147,7 @@ def _names(arguments: argparse.Namespace) -> "Names":
             calls=arguments.calls if arguments.namer == "openai" else 1,
         )
     classes = make_prompt(given_classes(arguments)).classes
-    if len(classes) > MOST_CLASSES:
-        raise InputError(f"{len(classes)} classes were named; a label map holds {MOST_CLASSES} at most: name fewer")
+    check_count(classes)
     return Names(classes=classes)
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, positive
 from pnp_ovss.cli.name import add_namer, load_namer, load_vocabulary
 from pnp_ovss.cli.options import add_model, add_settings, clip_name, settings
-from pnp_ovss.config import Config
 from pnp_ovss.errors import InputError, ModelError, PnpError
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from pnp_ovss.types import Segmentation
 
 MODEL = "blip-large-flickr"
-MOST_CLASSES = 255
-"""Values of a palette picture, less the background's."""
 AUTO = "auto"
 
 
@@ -61,16 +58,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Segment the photos; return the exit code."""
     from pnp_ovss.images import find_images
+    from pnp_ovss.pictures import check_count
     from pnp_ovss.prompt import make_prompt
     from pnp_ovss.results import check_places
+    from pnp_ovss.segmenter import settle
     from pnp_ovss.store import check_folder
 
     # All that can be wrong without a model is found before one is loaded or even fetched.
     classes = () if arguments.classes == AUTO else make_prompt(given_classes(arguments)).classes
-    if len(classes) > MOST_CLASSES:
-        raise InputError(f"{len(classes)} classes were named; a label map holds {MOST_CLASSES} at most: name fewer")
+    check_count(classes)
     photos = find_images(arguments.photos)
-    Config.from_preset("released" if arguments.preset == "auto" else arguments.preset, **settings(arguments))
+    settle(arguments.model, arguments.preset, **settings(arguments))
     check_folder(arguments.out)
     check_places(arguments.out, photos)
     return _segment(arguments, photos, classes)
@@ -158,6 +156,7 @@ def _chooser(
 ) -> "Callable[[dict[Path, np.ndarray]], Iterator[tuple[Path, tuple[str, ...] | NoReply]]]":
     """Return what chooses the classes of photos: the user once for all, or a namer for each."""
     from pnp_ovss.naming import Naming, name_photos
+    from pnp_ovss.pictures import check_count
 
     if classes:
         return lambda photos: ((path, classes) for path in photos)
@@ -168,7 +167,10 @@ def _chooser(
     def choose(photos: dict[Path, np.ndarray]) -> "Iterator[tuple[Path, tuple[str, ...] | NoReply]]":
         keyed = ((path.stem, photo) for path, photo in photos.items())
         for path, (_, naming) in zip(photos, name_photos(namer, keyed, candidates, calls), strict=True):
-            yield path, naming.kept(arguments.keep) if isinstance(naming, Naming) else naming
+            names = naming.kept(arguments.keep) if isinstance(naming, Naming) else naming
+            if isinstance(names, tuple):
+                check_count(names)
+            yield path, names
 
     return choose
 

@@ -76,8 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Tune; return the exit code."""
-    from pnp_ovss.config import Config
     from pnp_ovss.images import find_images
+    from pnp_ovss.segmenter import settle
     from pnp_ovss.store import check_folder, write_text
     from pnp_ovss.tuning.search import open_search
     from pnp_ovss.tuning.space import Space
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     # All that can be wrong without a model is found before one is loaded or even fetched.
     photos = find_images(arguments.images)
     check_folder(arguments.out)
-    Config.from_preset("released" if arguments.preset == "auto" else arguments.preset, **settings(arguments))
+    settle(arguments.model, arguments.preset, **settings(arguments))
     objective, told = _objective(arguments, photos)
     space = Space.of(objective.maps.vlm, **_choices(arguments))
     arguments.out.mkdir(parents=True, exist_ok=True)

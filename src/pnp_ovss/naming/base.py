@@ -28,11 +28,13 @@ class Naming:
 
     guesses: tuple[Guess, ...]
     notes: tuple[str, ...] = ()
+    most: int | None = MOST
+    """How many of them count; None: all, for somebody has chosen them."""
 
-    def kept(self, above: float = KEEP, most: int = MOST) -> tuple[str, ...]:
+    def kept(self, above: float = KEEP) -> tuple[str, ...]:
         """Return the names with more than this confidence, the surest ``most`` of them, in the namer's order."""
         sure = [guess for guess in self.guesses if guess.confidence > above]
-        chosen = sorted(sure, key=lambda guess: -guess.confidence)[:most]
+        chosen = sorted(sure, key=lambda guess: -guess.confidence)[: self.most]
         return tuple(guess.name for guess in sure if guess in chosen)
 
 

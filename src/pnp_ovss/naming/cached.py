@@ -8,7 +8,7 @@ from typing import Any
 
 from pnp_ovss.errors import InputError
 from pnp_ovss.images import shown
-from pnp_ovss.naming.base import Guess, Naming, NoReply
+from pnp_ovss.naming.base import MOST, Guess, Naming, NoReply
 from pnp_ovss.naming.cache import Reply, ReplyCache
 from pnp_ovss.naming.candidates import Candidates
 from pnp_ovss.naming.openai import read
@@ -70,7 +70,7 @@ def read_entry(entry: object, candidates: Candidates | None) -> Naming:
             guesses.setdefault(name, Guess(name, float(confidence)))
         else:
             notes.append(f"{text!r} has no confidence from 0 to 1")
-    return Naming(tuple(guesses.values()), tuple(notes))
+    return Naming(tuple(guesses.values()), tuple(notes), None if isinstance(entry, list) else MOST)
 
 
 def _read(path: Path) -> dict[str, object]:

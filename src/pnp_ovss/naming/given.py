@@ -18,4 +18,4 @@ class Given:
         """Return the names, each with confidence 1."""
         found = {name: candidates.find(name) if candidates else name for name in self.names}
         notes = [f"{name!r} is not in the vocabulary" for name, known in found.items() if known is None]
-        return Naming(tuple(Guess(name, 1.0) for name in dict.fromkeys(found.values()) if name), tuple(notes))
+        return Naming(tuple(Guess(name, 1.0) for name in dict.fromkeys(found.values()) if name), tuple(notes), None)

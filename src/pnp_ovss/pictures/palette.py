@@ -7,12 +7,16 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 
+from pnp_ovss.errors import InputError
 from pnp_ovss.types import BACKGROUND
 
 Colours = UInt8[np.ndarray, "cls 3"]
 
 DARK = (38, 41, 48)
 """The background's colour."""
+
+MOST_CLASSES = 255
+"""Values of a palette picture, less the background's."""
 
 # Eight picked by hand, the others one after another for the largest distance from all before them in OKLab, as seen
 # with normal vision, without red, without green and without blue cones; none close to the background, white, mid grey.
@@ -45,6 +49,12 @@ def label_png(labels: Int[np.ndarray, "h w"], colours: Colours | None = None) ->
     picture = Image.fromarray(labels.astype(np.uint8))
     picture.putpalette(colours.tobytes())
     return picture
+
+
+def check_count(classes: Sequence[str]) -> None:
+    """Raise InputError if a palette picture has no place for so many classes and the background."""
+    if len(classes) > MOST_CLASSES:
+        raise InputError(f"{len(classes)} classes were named; a label map holds {MOST_CLASSES} at most: name fewer")
 
 
 def mask_picture(mask: Bool[np.ndarray, "h w"]) -> Image.Image:
