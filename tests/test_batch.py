@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 
@@ -15,13 +16,15 @@ import torch
 from PIL import Image
 
 from pnp_ovss import Config, InputError, load_vlm
-from pnp_ovss.batch import Job, Names, find_photos, results, work
-from pnp_ovss.batch.photos import Source
+from pnp_ovss.batch import Job, Names, find_photos, results, run, work
+from pnp_ovss.batch.photos import Source, fetch
 from pnp_ovss.batch.work import Worker, ahead
 from pnp_ovss.cli import main
 from pnp_ovss.data import rle
+from pnp_ovss.naming import Options
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.store import Folder
+from pnp_ovss.vlm.hub import Checkpoint
 from tiny import tiny_blip, tiny_blip2, tiny_bridgetower, tiny_vilt
 
 SMALL = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine", "blur")
@@ -114,7 +117,7 @@ def test_a_broken_photo_is_told_and_does_not_stop_the_run(batch, capsys):
     assert sorted(records()) == sorted(NAMES)
     out = "faults/ in results says why, and a next run tries again"
     assert told(capsys) == [
-        "pnp-ovss: deep/broken: deep/broken is no picture; a JPEG, PNG, WebP, TIFF, BMP or GIF file is wanted",
+        "pnp-ovss: deep/broken: the file is no picture; a JPEG, PNG, WebP, TIFF, BMP or GIF file is wanted",
         f"pnp-ovss: 1 of 5 photos could not be done; {out}",
     ]
     fault = json.loads(Path("results/faults/deep/broken.json").read_text())
@@ -175,6 +178,44 @@ def test_another_setting_is_refused(batch, capsys):
     assert 'with classes ["dog", "cat"], and ["cat", "dog"] is asked for' in told(capsys)[0]
 
 
+def test_a_mistyped_command_does_not_bind_the_corrected_one(batch, capsys):
+    assert batch(classes=("--classes", "background")) == 2  # told by the model, after the manifest is written
+    assert Path("results/manifest.json").exists()
+    assert batch() == 1
+    assert "cat" in json.loads(Path("results/manifest.json").read_text())["settings"]["names"]["classes"]
+    assert batch(classes=("--classes", "background")) == 2
+    assert 'and ["background"] is asked for' in told(capsys)[-1]
+
+
+def test_packed_results_bind_a_run_of_files(batch, capsys):
+    pytest.importorskip("pyarrow")
+    Path("photos/deep/broken.jpg").unlink()
+    assert batch("--format", "parquet") == 0
+    assert batch() == 2
+    assert 'with format "parquet", and "files" is asked for' in told(capsys)[-1]
+
+
+def test_a_setting_is_checked_before_a_model_is_fetched(batch, monkeypatch, capsys):
+    monkeypatch.setattr(run, "find", lambda *all: pytest.fail("fetched"))
+    assert batch("--refine", "blur,magic") == 2
+    assert told(capsys) == ["pnp-ovss: no refiner 'magic'; the refiners are blur, crf, pamr, guided"]
+
+
+def test_workers_take_the_commit_and_the_settings_of_the_manifest(desk, tiny_blip_folder, monkeypatch):
+    preset = Path("preset.json")
+    preset.write_text(Config(layer=0, head=1).to_json())
+    fetched = Checkpoint(tiny_blip_folder, "somebody/blip", "c0ffee")
+    monkeypatch.setattr(run, "find", lambda name, revision: fetched)
+    job = Job("results", Names(("dog",)), "somebody/blip", str(preset), revision="main", settings={"drop": 2})
+    opened = run.open_run(job, "files", 256, [Source("a", "a.jpg")])
+    preset.unlink()
+    settings = json.loads(Path("results/manifest.json").read_text())["settings"]
+    assert opened.job.revision == settings["revision"] == "c0ffee"
+    assert run.settle(opened.job.model, opened.job.preset, **opened.job.settings) == Config(layer=0, head=1, drop=2)
+    monkeypatch.setattr(run, "find", lambda name, revision: replace(fetched, revision="local-123456789abc"))
+    assert run.open_run(replace(job, out="other", preset="auto"), "files", 256, []).job.revision is None
+
+
 def test_ctrl_c_is_told(batch, monkeypatch, capsys):
     see, seen = Segmenter.see, []
 
@@ -221,6 +262,17 @@ def test_a_namer_names_every_photo(batch):
     assert {tuple(record["classes"]) for record in records().values()} == {("background", "dog", "traffic light")}
 
 
+def test_a_list_of_somebody_s_own_is_not_cut(batch, names_file, monkeypatch):
+    many, seen = [f"n{number}" for number in range(30)], []
+    see = Segmenter.see
+    monkeypatch.setattr(Segmenter, "see", lambda *all: (seen.extend(all[2]), see(*all))[1])
+    Path("names.json").write_text(json.dumps({"a": many, "b": [f"n{number}" for number in range(256)]}))
+    assert batch(classes=names_file) == 1
+    assert seen == [tuple(many)]
+    fault = json.loads(Path("results/faults/b.json").read_text())["fault"]
+    assert fault == "b: 256 classes were named; a label map holds 255 at most: name fewer"
+
+
 # Which photos.
 
 
@@ -250,6 +302,18 @@ def test_results_among_the_photos_are_refused(batch, out, capsys):
     assert batch("--out", out) == 2
     assert "would lie among the photos of photos; give another --out" in told(capsys)[0]
     assert not list(Path("photos").rglob("manifest.json"))
+
+
+@pytest.mark.parametrize(("photos", "out"), [
+    ("photos/images", "photos"), ("photos/images/*.png", "photos"), ("photos/images/x.png", "photos"),
+    ("photos/*/*.png", "photos"), ("photos", "elsewhere/../photos/results"), ("elsewhere/../photos", "photos/results"),
+])  # fmt: skip
+def test_results_that_would_replace_or_become_photos_are_refused(batch, photos, out, capsys):
+    Path("photos/images").mkdir()
+    Image.new("RGB", (9, 7), "red").save("photos/images/x.png")
+    assert batch("--out", out, photos=photos) == 2
+    assert f"would lie among the photos of {photos}; give another --out" in told(capsys)[0]
+    assert np.array(Image.open("photos/images/x.png")).shape == (7, 9, 3)
 
 
 def test_results_may_lie_beside_the_photos_of_a_glob_that_does_not_go_down(desk):
@@ -290,6 +354,27 @@ def test_photos_and_results_behind_addresses(batch):
         assert files.isfile("/bucket/run/images/a.json")
     finally:
         files.rm("/bucket", recursive=True)
+
+
+class Refusal(Exception):
+    """What object stores raise: of a class of their own."""
+
+
+def test_what_an_object_store_raises_is_told(batch, monkeypatch, capsys):
+    from fsspec.implementations.memory import MemoryFileSystem as Store
+
+    def refuse(*all, **more):
+        raise Refusal("Unable to locate\ncredentials")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "info", refuse)
+        assert batch(photos="memory://bucket/photos") == 2
+        assert "memory://bucket/photos cannot be listed (unable to locate credentials); check" in told(capsys)[0]
+        assert batch("--out", "memory://bucket/run") == 2
+        assert "cannot be reached (unable to locate credentials); check the address" in told(capsys)[0]
+        patch.setattr(Store, "cat_file", refuse)
+        with pytest.raises(InputError, match=r"x\.png cannot be read \(unable to locate credentials\); check the path"):
+            fetch("memory://bucket/x.png")
 
 
 # Bounded work.
@@ -418,6 +503,42 @@ def test_a_result_both_packed_and_loose_counts_once(batch):
     assert not list(Path("results/images").rglob("*.json"))
 
 
+def test_a_shard_cut_short_is_told(batch, capsys):
+    pytest.importorskip("pyarrow")
+    assert batch("--format", "parquet") == 1
+    (shard,) = Path("results/shards").glob("*")
+    shard.write_bytes(shard.read_bytes()[:-9])
+    assert batch("--format", "parquet") == 2
+    assert told(capsys)[-1] == (
+        "pnp-ovss: results/shards/00000.parquet is no whole Parquet file of a run; remove it, and its photos are done "
+        "again"
+    )
+
+
+def test_going_on_reads_the_keys_of_a_shard_alone(batch, monkeypatch):
+    pytest.importorskip("pyarrow")
+    Path("photos/deep/broken.jpg").unlink()
+    assert batch("--format", "parquet") == 0
+    monkeypatch.setattr(Folder, "read", lambda self, name: pytest.fail(name) if "shards" in name else b"{}")
+    table, asked = results.Results._table, []
+    monkeypatch.setattr(results.Results, "_table", lambda *all: (asked.append(all[2:]), table(*all))[1])
+    assert results.Results(Folder("results")).packed() == set(NAMES)
+    assert asked == [(["key"],)]
+
+
+def test_a_name_that_parquet_cannot_hold_is_told(batch, capsys):
+    pytest.importorskip("pyarrow")
+    try:
+        Path("photos/caf\udce9.png").write_bytes(Path("photos/b.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    assert batch("--format", "parquet") == 2
+    (line,) = told(capsys)
+    assert line.endswith("caf\\udce9.png' is no UTF-8, which Parquet wants; rename it, or take --format files")
+    assert batch() == 1
+    assert len(records()) == 5
+
+
 @pytest.mark.parametrize(("arguments", "module", "message"), [
     (("--format", "parquet"), "pyarrow", "Parquet needs pyarrow"),
     (("--engine", "ray"), "ray.data", "--engine ray needs Ray Data"),
@@ -455,6 +576,18 @@ def test_a_batch_is_its_photos_one_by_one_with_every_adapter(write, tmp_path):
         assert result.labels.tolist() == segmenter(photo, names).labels.tolist()
 
 
+def test_workers_get_whole_paths(desk, tiny_blip_folder):
+    cluster = pytest.importorskip("pnp_ovss.batch.cluster")
+    Path("model").symlink_to(tiny_blip_folder)
+    Path("mini-blip").mkdir()  # a short name comes first, as when a model is loaded
+    options = Options(source=Path("names.json"), cache=Path("replies"), model="model")
+    job = cluster._absolute(Job("results", Names(namer="clip", options=options), "model"))
+    assert (job.out, job.model) == (str(desk / "results"), str(desk / "model"))
+    assert job.names.options == Options(source=desk / "names.json", cache=desk / "replies", model=str(desk / "model"))
+    for name in ("mini-blip", "somebody/blip"):
+        assert cluster._absolute(Job("results", Names(("dog",)), name)).model == name
+
+
 def test_shards_are_even_and_stay():
     keys = [f"scene-{number:05}" for number in range(4000)]
     counts = np.bincount([results.shard_of(key, 8) for key in keys], minlength=8)
@@ -465,11 +598,12 @@ def test_shards_are_even_and_stay():
     assert results.shard_of("a", 1) == 0
 
 
-def test_the_gpu_being_full_is_told(batch, monkeypatch, capsys):
+@pytest.mark.parametrize("step", ["see", "_finish"])
+def test_the_gpu_being_full_is_told(batch, monkeypatch, capsys, step):
     def full(*all):
         raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr(Segmenter, "see", full)
+    monkeypatch.setattr(Segmenter, step, full)
     assert batch() == 2
     assert told(capsys)[-1] == "pnp-ovss: the GPU is full; use a smaller --batch-size or --dtype bfloat16"
 

@@ -47,6 +47,7 @@ def start(scenes, tiny_blip_folder, ray_folder) -> Iterator[Callable[..., subpro
         command += ["--model", str(tiny_blip_folder), "--size", "32", "--layer", "0", "--head", "1", "--drop", "2"]
         command += ["--out", str(out), "--device", "cpu", *arguments]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        environment["OMP_NUM_THREADS"] = "1"  # as a worker has: more threads add up in another order, to the last digit
         process = subprocess.Popen(
             command, env=environment | {"RAY_TMPDIR": ray_folder}, stderr=subprocess.PIPE, text=True
         )

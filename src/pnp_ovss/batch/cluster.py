@@ -12,8 +12,11 @@ from typing import Any
 from pnp_ovss.batch.photos import Source, fetch
 from pnp_ovss.batch.results import Results
 from pnp_ovss.batch.work import Job, Outcome, Worker
+from pnp_ovss.clip import CLIPS
 from pnp_ovss.errors import ConfigError, InputError, ModelError, PnpError
+from pnp_ovss.naming.caption import CAPTIONERS
 from pnp_ovss.store import Folder
+from pnp_ovss.vlm import MODELS
 
 BATCHES = 8
 """Batches of a block, the unit that Ray hands out and repeats: enough for reading, seeing and refining to overlap."""
@@ -31,8 +34,7 @@ def work_on_ray(
     Raises: ConfigError if Ray is missing or cannot be reached; PnpError as ``Worker`` does.
     """
     ray = check_ray()
-    folder = Folder(job.out)
-    job = replace(job, out=folder.root if folder.is_local else job.out)  # workers have another working folder
+    job = _absolute(job)
     # A cluster of this machine's own has a place for each worker that was asked for, however few cores there are.
     cores = max(os.cpu_count() or 1, (workers or 1) * cpus) if address == "local" else None
     quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
@@ -69,6 +71,30 @@ def check_ray() -> Any:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     return ray
+
+
+def _absolute(job: Job) -> Job:
+    """Return the job with whole paths: workers have another working folder. A preset's file was read before."""
+    folder, options = Folder(job.out), job.names.options
+    whole = replace(
+        options,
+        model=_whole(options.model) if options.model and job.names.namer != "openai" else options.model,
+        source=options.source and options.source.absolute(),
+        cache=options.cache and options.cache.absolute(),
+    )
+    return replace(
+        job,
+        out=folder.root if folder.is_local else job.out,
+        model=_whole(job.model),
+        names=replace(job.names, options=whole),
+    )
+
+
+def _whole(model: str) -> str:
+    """Return the whole path of a model's folder; another name as it is."""
+    folder = os.path.abspath(os.path.expanduser(model))
+    short = model in MODELS or model in CLIPS or model in CAPTIONERS
+    return folder if not short and os.path.isdir(folder) else model
 
 
 def _done(ray: Any, job: Job, sources: Sequence[Source], workers: int | None, cpus: int) -> Any:

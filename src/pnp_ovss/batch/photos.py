@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pnp_ovss.batch.results import IMAGES
 from pnp_ovss.errors import InputError
 from pnp_ovss.images import SUFFIXES
-from pnp_ovss.store import Folder, open_place
+from pnp_ovss.store import Folder, open_place, reason
 
 MOST_BYTES = 600_000_000
 """Of a photo's file on this machine: more than the largest photo takes without compression."""
@@ -60,12 +61,14 @@ def fetch(place: str) -> bytes:
         if told.st_size > MOST_BYTES:
             raise InputError(f"{name} has more than {MOST_BYTES // 1_000_000} MB; make it smaller first")
         return Path(place).read_bytes()
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"there is no photo {name}; check the path") from error
     except PermissionError as error:
         raise InputError(f"{name} may not be read; check its permissions") from error
-    except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"{name} cannot be read ({_reason(error)}); check the path and the file") from error
+    except Exception as error:  # object stores raise their own, which share no class
+        raise InputError(f"{name} cannot be read ({reason(error)}); check the path and the file") from error
 
 
 def _expand(pattern: str, out: Folder) -> Iterator[tuple[str, str]]:
@@ -73,9 +76,10 @@ def _expand(pattern: str, out: Folder) -> Iterator[tuple[str, str]]:
         files, path = open_place(pattern)
         matches, base = _matches(files, path)
         goes_down = "**" in path or files.isdir(path)
-    except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"{_shown(pattern)} cannot be listed ({_reason(error)}); check the path") from error
-    if goes_down and (out.root + "/").startswith(base.rstrip("/") + "/"):  # the next run would take them for photos
+    except Exception as error:  # as in fetch
+        raise InputError(f"{_shown(pattern)} cannot be listed ({reason(error)}); check the path") from error
+    below = goes_down and (out.root + "/").startswith(base.rstrip("/") + "/")  # the next run would take them for photos
+    if below or any(match.startswith(f"{out.root}/{IMAGES}/") for match in matches):  # or they would replace photos
         raise InputError(
             f"the results in {out.place} would lie among the photos of {_shown(pattern)}; give another --out"
         )
@@ -106,7 +110,3 @@ def _is_picture(name: str) -> bool:
 
 def _shown(text: str) -> str:
     return text if text.isprintable() else ascii(text)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error).split())[:120].lower()

@@ -7,7 +7,7 @@ falls to that shard; those in it have left ``images/``. Whatever dies in between
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int
 
 from pnp_ovss.data import rle
-from pnp_ovss.errors import ConfigError
+from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.pictures import class_colours, label_png
 from pnp_ovss.results import about
 from pnp_ovss.store import Folder
@@ -60,8 +60,11 @@ class Results:
 
     def packed(self) -> set[str]:
         """Return the keys of the results in Parquet files."""
-        names = [name for name in self.folder.names(SHARDS) if name.endswith(".parquet")]
-        return {key for name in names for key in _keys(self.folder.read(f"{SHARDS}/{name}"))}
+        return {key for name in self.shards() for key in self._table(name, ["key"])["key"].to_pylist()}
+
+    def shards(self) -> list[str]:
+        """Return the names of the Parquet files."""
+        return [f"{SHARDS}/{name}" for name in self.folder.names(SHARDS) if name.endswith(".parquet")]
 
     def forget_faults(self, done: Iterable[str]) -> None:
         """Remove the faults of photos that are done now."""
@@ -74,7 +77,7 @@ class Results:
         pyarrow, parquet = _pyarrow()
         name, rows = f"{SHARDS}/{shard:05}.parquet", {}
         if self.folder.has(name):
-            rows = {row["key"]: row for row in parquet.read_table(io.BytesIO(self.folder.read(name))).to_pylist()}
+            rows = {row["key"]: row for row in self._table(name).to_pylist()}
         rows |= {key: self._row(key) for key in keys}
         table = pyarrow.Table.from_pylist([rows[key] for key in sorted(rows)], schema=_schema(pyarrow))
         buffer = io.BytesIO()
@@ -83,6 +86,20 @@ class Results:
         for key in keys:  # the record first: a label map without one is no result
             self.folder.remove(f"{IMAGES}/{key}.json")
             self.folder.remove(f"{IMAGES}/{key}.png")
+
+    def _table(self, name: str, columns: list[str] | None = None) -> Any:
+        """Return a Parquet file, or only these columns of it, which are then all that is read."""
+        pyarrow, parquet = _pyarrow()
+        with self.folder.open(name) as file:
+            try:
+                table = parquet.read_table(file, columns=columns)
+                table.column("key")
+            except (pyarrow.ArrowException, KeyError) as error:
+                raise InputError(
+                    f"{self.folder.place}/{name} is no whole Parquet file of a run; remove it, and its photos are done "
+                    "again"
+                ) from error
+        return table
 
     def _row(self, key: str) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(self.folder.read(f"{IMAGES}/{key}.json"))
@@ -112,11 +129,6 @@ def shard_of(key: str, shards: int) -> int:
 def check_parquet() -> None:
     """Raise ConfigError if Parquet cannot be written here."""
     _pyarrow()
-
-
-def _keys(content: bytes) -> Iterator[str]:
-    _, parquet = _pyarrow()
-    yield from parquet.read_table(io.BytesIO(content), columns=["key"])["key"].to_pylist()
 
 
 def _schema(pyarrow: Any) -> Any:

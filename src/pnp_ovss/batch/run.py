@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pnp_ovss._version import VERSION
@@ -72,23 +72,39 @@ def open_run(job: Job, format: str, rows: int, sources: Sequence[Source]) -> Run
     """
     if format == "parquet":
         check_parquet()
+        _check_text((*job.names.classes, *(source.place for source in sources)))
     folder = Folder(job.out)
     results = Results(folder)
+    config = settle(job.model, job.preset, **job.settings)  # before the model, which may have to be fetched
     checkpoint = find(job.model, job.revision)
-    config = settle(job.model, job.preset, **job.settings)
+    # What the manifest tells is what every worker takes, whatever a branch or a preset's file holds by then.
+    pinned = None if checkpoint.is_local else checkpoint.revision
+    job = replace(job, preset="auto", settings=asdict(config), revision=pinned)
     settings = about_model(checkpoint.name, checkpoint.revision, job.device, job.dtype, config)
     settings |= {"names": _about(job.names), "format": format}
     shards = max(1, round(len(sources) / rows))
     before = _manifest(folder)
-    if before is not None:
+    loose = results.loose()
+    if before is not None and (loose or results.shards()):
         check_same(folder.place, before["settings"], settings)
         shards = before["shards"]
-    else:
+        done = loose | (results.packed() if format == "parquet" else set())
+    else:  # nothing was made yet with the settings that a manifest may tell: a mistyped command binds nobody
+        done = set()
         told = {"manifest": FORMAT, "version": VERSION, "shards": shards, "settings": settings}
-        folder.write(MANIFEST, (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
-    done = results.loose() | (results.packed() if format == "parquet" else set()) if before else set()
+        folder.write(
+            MANIFEST, (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+        )
     todo = sorted((s for s in sources if s.key not in done), key=lambda s: (shard_of(s.key, shards), s.key))
     return Run(job, results, sources, todo, shards, format == "parquet")
+
+
+def _check_text(texts: Iterable[str]) -> None:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{text!a} is no UTF-8, which Parquet wants; rename it, or take --format files") from error
 
 
 def _manifest(folder: Folder) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from pnp_ovss.errors import InputError, ModelError, PnpError
 from pnp_ovss.images import decode_image
 from pnp_ovss.naming import KEEP, Candidates, Namer, Naming, Options, load_namer, name_photos
 from pnp_ovss.naming.base import Stoppable
+from pnp_ovss.pictures import check_count
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.store import Folder
 from pnp_ovss.types import RGB, Segmentation
@@ -111,7 +112,10 @@ class Worker:
         batch = self._job.batch
         with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(FINISHERS) as finishers:
             loaded = ahead(_load, photos, readers, READERS + batch)
-            yield from ahead(_call, self._seen(self._asked(loaded)), finishers, FINISHERS + batch)
+            try:
+                yield from ahead(_call, self._seen(self._asked(loaded)), finishers, FINISHERS + batch)
+            except torch.OutOfMemoryError as error:  # while naming, seeing or refining
+                raise ModelError("the GPU is full; use a smaller --batch-size or --dtype bfloat16") from error
 
     def _asked(self, loaded: Iterator[tuple[Source, RGB | InputError]]) -> Iterator[Asked]:
         names = self._job.names
@@ -164,6 +168,8 @@ class Worker:
         sources, photos, classes = zip(*group, strict=True)
         segmenter, started = self.segmenter, perf_counter()
         try:
+            for names in classes:
+                check_count(names)
             finishes = segmenter.see(photos, classes)
         except InputError as error:
             if self._job.names.classes:  # they are the same for every photo
@@ -174,8 +180,6 @@ class Worker:
                 for one in group:
                     yield from self._look([one])
             return
-        except torch.OutOfMemoryError as error:
-            raise ModelError("the GPU is full; use a smaller --batch-size or --dtype bfloat16") from error
         seconds = (perf_counter() - started) / len(group)
         for source, photo, finish in zip(sources, photos, finishes, strict=True):
             yield partial(self._finish, source, photo, finish, seconds)
@@ -212,7 +216,7 @@ def ahead(task: Callable[[Item], Done], items: Iterable[Item], pool: Executor, m
 def _load(found: tuple[Source, Read]) -> tuple[Source, RGB | InputError]:
     source, read = found
     try:
-        return source, decode_image(read(), source.key)
+        return source, decode_image(read(), "the file")  # the fault says whose
     except InputError as error:
         return source, error
 

@@ -42,6 +42,8 @@ SIDE_FILES = (
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """In the order of preference; several repositories hold only ``.bin``. An index names the parts of weights in parts."""
 
+LOCAL = "local-"
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -51,6 +53,11 @@ class Checkpoint:
     folder: Path
     name: str
     revision: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a local folder, which has no commit to ask for."""
+        return self.revision.startswith(LOCAL)
 
 
 def resolve(source: str | Path, name: str, revision: str | None = None) -> Checkpoint:
@@ -228,7 +235,7 @@ def _fingerprint(folder: Path, name: str) -> str:
         digest = hashlib.sha256(config.read_bytes() + "\n".join(sizes).encode())
     except OSError as error:
         raise ModelError(f"{name}: the folder cannot be read ({one_line(error)}); check its permissions") from error
-    return f"local-{digest.hexdigest()[:12]}"
+    return LOCAL + digest.hexdigest()[:12]
 
 
 def one_line(error: object) -> str:
