@@ -417,3 +417,39 @@ def label_studio_brush():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip("label_studio_sdk.converter.brush")
+
+
+def test_results_of_batch_are_read_by_key_as_files_and_packed(tmp_path, tiny_blip_folder):
+    (tmp_path / "photos/a").mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "photos/a/dog.PNG")
+    small = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine", "blur")
+    found = []
+    for kind in ("files", "parquet"):
+        if kind == "parquet":
+            pytest.importorskip("pyarrow")
+        out = tmp_path / kind
+        chosen = ("--classes", "dog, cat", "--model", str(tiny_blip_folder), "--format", kind, "--out", str(out))
+        assert main(["batch", str(tmp_path / "photos"), *chosen, *small]) == 0
+        (result,) = read_results(out)
+        assert (result.key, result.file_name, result.classes) == ("a/dog", "a/dog.PNG", ("background", "dog", "cat"))
+        found.append(result.labels())
+        export([result], "yolo", tmp_path / f"{kind}-yolo", with_photos=True)
+        assert (tmp_path / f"{kind}-yolo/labels/a/dog.txt").is_file()
+        assert (tmp_path / f"{kind}-yolo/images/a/dog.PNG").is_file()
+    assert all(np.array_equal(labels, found[0]) for labels in found)
+
+
+def test_a_photo_in_which_nothing_was_named_has_no_region(tmp_path):
+    (tmp_path / "images").mkdir()
+    record = {"key": "a", "photo": "a.jpg", "width": 4, "height": 3, "classes": [], "areas": {}, "segments": []}
+    (tmp_path / "images/a.json").write_text(json.dumps(record))
+    (result,) = read_results(tmp_path)
+    assert not result.values(()).any()
+    assert result.values(()).shape == (3, 4)
+    assert list(result.regions(())) == []
+
+
+def test_a_class_may_be_called_background_where_the_setting_has_none():
+    result = segmentation(np.array([[0, 1]]), ("dog", "background"))
+    assert [entry["label"] for entry in result.to_hf()] == ["dog", "background"]

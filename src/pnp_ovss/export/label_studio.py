@@ -44,9 +44,10 @@ def interface(names: Sequence[str]) -> str:
 
 def prediction(result: Labelled, names: Sequence[str], from_name: str = FROM, to_name: str = TO) -> dict[str, Any]:
     """Return a prediction: a brush mask for each class that is there; its score is the mean of theirs, if known."""
-    found = []
+    found: list[dict[str, Any]] = []
+    scores: list[float] = []
     for region in result.regions(names):
-        told = {
+        told: dict[str, Any] = {
             "id": f"{region.category}",
             "from_name": from_name,
             "to_name": to_name,
@@ -56,8 +57,10 @@ def prediction(result: Labelled, names: Sequence[str], from_name: str = FROM, to
             "image_rotation": 0,
             "value": {"format": "rle", "rle": brush(region.mask), "brushlabels": [region.name]},
         }
-        found.append(told if region.score is None else told | {"score": region.score})
-    scores = [told["score"] for told in found if "score" in told]
+        if region.score is not None:
+            told["score"] = region.score
+            scores.append(region.score)
+        found.append(told)
     whole = {"model_version": result.model or "pnp-ovss", "result": found}
     return whole | {"score": sum(scores) / len(scores)} if scores else whole
 

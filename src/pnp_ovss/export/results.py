@@ -83,7 +83,8 @@ class Labelled:
         numbers = [
             0 if is_background(index, name) else names.index(name) + 1 for index, name in enumerate(self.classes)
         ]
-        return np.array(numbers or [0])[self.labels()]
+        values: np.ndarray = np.array(numbers or [0])[self.labels()]
+        return values
 
     def regions(self, names: Sequence[str]) -> Iterator[Region]:
         """Yield the region of every class that is there, but the background, in the order of ``names``."""
