@@ -133,7 +133,11 @@ def server(tmp_path_factory):
     """The command as people run it: its address, and the process for its memory."""
     pytest.importorskip("gradio")
     folder = tmp_path_factory.mktemp("server")
-    command = "import sys; from pnp_ovss.cli import main; sys.exit(main())"
+    # A shell that starts the tests in the background has them ignore Ctrl-C, and what they start as well.
+    command = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from pnp_ovss.cli import main; sys.exit(main())"
+    )
     arguments = ["serve", "--model", "mini-blip", "--device", "cpu", "--max-megapixels", "2"]
     environment = os.environ | {"TMPDIR": str(folder), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with (folder / "errors.txt").open("w") as errors:
@@ -150,6 +154,7 @@ def server(tmp_path_factory):
             assert found, line + (folder / "errors.txt").read_text()
             yield found[0], process
         finally:
+            print((folder / "errors.txt").read_text())
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 0
             process.stdout.close()

@@ -204,19 +204,18 @@ def _found(view: View, strength: float, folder: Path) -> tuple[Any, ...]:
     painted = paint(small, labels, class_colours(result.classes), result.classes[0] == BACKGROUND)
     shown = Shown(_packed(small), _packed(painted))
     tile = _fitted(view.photo, TILE_SIDE)
-    heats = [
-        (Image.fromarray(heat(tile, grid)), name)
-        for name, grid in zip(result.classes[-len(result.salience) :], result.salience, strict=True)
-    ]
+    maps = zip(result.classes[-len(result.salience) :], result.salience, strict=True)
+    heats = [(_file(folder, f"salience-{k}", heat(tile, grid)), name) for k, (name, grid) in enumerate(maps)]
     looks = []
     for number, one in enumerate(view.passes, 1):
         hidden = int((~one.visible).sum())
         seen = f"pass {number} saw: {hidden} of {one.visible.size} patches hidden" if hidden else f"pass {number} saw"
-        looks.append((Image.fromarray(_masked(tile, one.visible)), seen))
-        looks.append((Image.fromarray(heat(tile, one.found)), f"pass {number} found"))
+        looks.append((_file(folder, f"saw-{number}", _masked(tile, one.visible)), seen))
+        looks.append((_file(folder, f"found-{number}", heat(tile, one.found)), f"pass {number} found"))
     h, w = result.labels.shape
     told = f"{w} x {h} pixels, {result.model}, match {result.match:.2f}"
-    return shown, told, _painted(shown, strength), _legend(view), heats, looks, *files
+    picture = _file(folder, "picture", np.asarray(_painted(shown, strength)))
+    return shown, told, picture, _legend(view), heats, looks, *files
 
 
 def _painted(shown: Shown | None, strength: float) -> Image.Image | None:
@@ -225,6 +224,13 @@ def _painted(shown: Shown | None, strength: float) -> Image.Image | None:
         return None
     photo, painted = (Image.open(io.BytesIO(picture)) for picture in shown)
     return Image.blend(photo, painted, strength)
+
+
+def _file(folder: Path, name: str, picture: RGB) -> str:
+    """Write a picture and return its path: those it is given in memory Gradio writes anew while others read them."""
+    path = folder / f"{name}.png"
+    Image.fromarray(picture).save(path)
+    return str(path)
 
 
 def _packed(picture: RGB) -> bytes:
