@@ -14,7 +14,7 @@ import gc
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -246,7 +246,7 @@ def run_authors(case: Case, pixels: Tensor) -> np.ndarray:
         model.requires_grad_(False).zero_grad()
 
 
-def timed(runs: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
+def timed(runs: Mapping[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the least seconds and the last result of each; they take turns, so that all meet the same machine."""
     best: dict[str, float] = {}
     last: dict[str, Any] = {}

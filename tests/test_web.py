@@ -180,6 +180,7 @@ def ask(client, file: Path, names: str = NAMES, **changes):
     return client.predict(photo=handle_file(file), names=names, **given, api_name="/segment")
 
 
+@pytest.mark.slow
 def test_the_api_gives_what_python_gives(client, scene_file, expected):
     status, _, legend, salience, passes, labels, _, _ = ask(client, scene_file)
     assert "112 x 112 pixels, mini-blip" in status
@@ -190,6 +191,7 @@ def test_the_api_gives_what_python_gives(client, scene_file, expected):
     assert len(passes) == 2 * Config.from_preset("mini").passes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "changes", "told"),
     [
@@ -206,6 +208,7 @@ def test_errors_reach_whoever_asked(client, scene_file, names, changes, told):
         ask(client, scene_file, names, **changes)
 
 
+@pytest.mark.slow
 def test_large_and_broken_files_are_told(client, large_file, tmp_path):
     from gradio_client.exceptions import AppError
 
@@ -217,6 +220,7 @@ def test_large_and_broken_files_are_told(client, large_file, tmp_path):
         ask(client, broken)
 
 
+@pytest.mark.slow
 def test_no_file_of_the_server_can_be_read(server, client, tmp_path):
     import httpx
     from gradio_client.exceptions import AppError
@@ -228,6 +232,7 @@ def test_no_file_of_the_server_can_be_read(server, client, tmp_path):
         client.predict(photo=given, names=NAMES, api_name="/segment")
 
 
+@pytest.mark.slow
 def test_twenty_at_once_are_answered_or_told_to_come_again(server, scene_file, expected):
     from gradio_client import Client
     from gradio_client.utils import QueueError
