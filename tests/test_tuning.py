@@ -270,6 +270,7 @@ def test_the_poster_s_space(vlm):
         Space.of(vlm, blurs=[])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["random", "tpe", "grid"])
 def test_no_candidate_comes_twice_and_a_finished_study_adds_none(tmp_path, sampler):
     search = open_search(url(tmp_path), ABOUT, SPACE, sampler)
@@ -313,6 +314,7 @@ def test_a_stopped_study_goes_on_and_gives_back_what_was_begun(tmp_path):
     assert len({one.candidate for one in search.finished()}) == 8
 
 
+@pytest.mark.slow
 def test_the_trial_of_a_killed_worker_is_taken_up_by_another(tmp_path):
     killed = open_search(url(tmp_path), ABOUT, SPACE, "grid", grace=2)
     with pytest.warns(UserWarning, match="Heartbeat"):

@@ -36,9 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
             )
         )
     print("\n".join(table(HEADINGS, rows)))
-    print(
-        f"\ndrawn scenes: everything, on those.\n{UNSEEN}: loading, and every layer and head against a plain computation, on random weights."
-    )
+    print("\ndrawn scenes: everything, on those.")
+    print(f"{UNSEEN}: loading, and every layer and head against a plain computation, on random weights.")
     print("A hub id (owner/name) or a local folder in the Hugging Face layout of one of these families works as well.")
     print(f"Dual encoders, for naming and for tuning: {', '.join(CLIPS)}, or any CLIP by hub id or folder.")
     return 0
