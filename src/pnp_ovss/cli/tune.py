@@ -90,6 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
     space = Space.of(objective.maps.vlm, **_choices(arguments))
     arguments.out.mkdir(parents=True, exist_ok=True)
     url = arguments.storage or f"sqlite:///{(arguments.out / 'study.db').absolute()}"
+    import optuna  # after what tells in one line that it is missing
+
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the progress bar tells
     search = open_search(url, told, space, arguments.sampler, arguments.seed)
     if not _work(arguments, search, objective):
         return STOPPED
@@ -213,10 +216,8 @@ def _namer(arguments: argparse.Namespace) -> argparse.Namespace:
 
 def _work(arguments: argparse.Namespace, search: "Search", objective: "Objective") -> bool:
     """Look at the photos and work on the study under progress bars; return False after Ctrl-C."""
-    import optuna
     from tqdm import tqdm
 
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the progress bar tells
     photos, trials = len(objective.examples), min(arguments.trials, len(search.space.candidates()))
     try:
         for _ in tqdm(objective.look(), total=photos, unit="photo", desc="looking", file=sys.stderr):

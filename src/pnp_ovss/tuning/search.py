@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -262,13 +263,22 @@ def _shuffled(candidates: Sequence[Candidate], seed: int) -> list[Candidate]:
 
 def _storage(url: str, grace: int) -> RDBStorage:
     patience = {"connect_args": {"timeout": 60}} if url.startswith("sqlite:") else {}
-    return RDBStorage(
+    opened = partial(
+        RDBStorage,
         url,
         engine_kwargs=patience,
         heartbeat_interval=max(1, grace // 6),
         grace_period=grace,
         heartbeat_stale_trial_callback=_ASIDE,
     )
+    for wait in (0.2, 1.0):
+        try:
+            return opened()
+        except SQLAlchemyError as error:  # two workers that start at the same moment both make the tables
+            if "already exists" not in str(error):
+                raise
+        time.sleep(wait)
+    return opened()
 
 
 @contextmanager
