@@ -13,7 +13,7 @@ help:
 	@echo "make lint      format, style and types"
 	@echo "make mini      train the mini checkpoints anew (two hours on a CPU; goes on after a stop)"
 	@echo "make bench     the ablation table and the refinement timings"
-	@echo "make docs      check that every code block of README and docs runs"
+	@echo "make docs      build the site in build/site, and run every code block of README and docs"
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -50,4 +50,5 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.refine
 
 docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	$(BIN)/python -m pytest tests/test_docs.py
