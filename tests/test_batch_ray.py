@@ -58,6 +58,7 @@ def start(scenes, tiny_blip_folder, ray_folder) -> Iterator[Callable[..., subpro
     for process in started:
         process.kill()
         process.wait()
+        process.stderr.close()
 
 
 RAY = ("--engine", "ray", "--cluster", "local", "--workers", "2")
