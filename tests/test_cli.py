@@ -530,3 +530,18 @@ def test_every_public_name_is_there():
     assert dir(pnp_ovss) == sorted(pnp_ovss.__all__)
     with pytest.raises(AttributeError, match="module 'pnp_ovss' has no attribute 'nonsense'"):
         pnp_ovss.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("segment a.png --classes dog --clip c --min-quality 2", "--min-quality is 2; a number from 0 to 1 is wanted"),
+        ("serve --port 99999", "--port is 99999; a number from 1 to 65535 is wanted"),
+        ("tune --images nowhere --names itm", "there is no photo nowhere; check the path given with --images"),
+    ],
+)
+def test_a_slip_is_told_before_a_model_is_looked_for(arguments, line, no_model, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments.split()) == 2
+    assert told(capsys) == [f"pnp-ovss: {line}"]
+    assert list(tmp_path.iterdir()) == []

@@ -65,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     from pnp_ovss.store import check_folder
 
     # All that can be wrong without a model is found before one is loaded or even fetched.
+    if arguments.min_quality is not None and not 0 <= arguments.min_quality <= 1:
+        raise InputError(f"--min-quality is {arguments.min_quality:g}; a number from 0 to 1 is wanted")
     classes = () if arguments.classes == AUTO else make_prompt(given_classes(arguments)).classes
     check_count(classes)
     photos = find_images(arguments.photos)

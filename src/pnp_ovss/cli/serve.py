@@ -26,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C; return the exit code."""
+    if arguments.port is not None and not 0 < arguments.port < 65536:
+        raise ConfigError(f"--port is {arguments.port}; a number from 1 to 65535 is wanted")
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when Gradio is imported
     try:
         from pnp_ovss.web.page import serve

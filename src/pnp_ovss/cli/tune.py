@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Tune; return the exit code."""
-    from pnp_ovss.images import find_images
+    from pnp_ovss.images import find_images, shown
     from pnp_ovss.segmenter import settle
     from pnp_ovss.store import check_folder, write_text
     from pnp_ovss.tuning.search import open_search
@@ -84,6 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     # All that can be wrong without a model is found before one is loaded or even fetched.
     photos = find_images(arguments.images)
+    for photo in photos:
+        if not photo.is_file():
+            raise InputError(f"there is no photo {shown(photo)}; check the path given with --images")
     check_folder(arguments.out)
     settle(arguments.model, arguments.preset, **settings(arguments))
     objective, told = _objective(arguments, photos)
