@@ -96,7 +96,7 @@ def test_segment_rates_masks_and_drops_those_below(tune, tmp_path, models, capfd
     record = json.loads((tmp_path / "results" / "a.json").read_text())
     assert list(record["quality"]) == ["dog", "cat"]
     assert all(0 <= value <= 1 for value in record["quality"].values())
-    assert main([*usual, "--min-quality", "1.1"]) == 0
+    assert main([*usual, "--min-quality", "1"]) == 0
     record = json.loads((tmp_path / "results" / "a.json").read_text())
     assert record["classes"] == ["background"]
     assert not np.asarray(Image.open(tmp_path / "results" / "a.png")).any()

@@ -81,7 +81,7 @@ def read_photo(address: Any, files: Path | None) -> RGB:
             raise InputError("the inlined photo is no base64; data:image/png;base64,... is wanted") from error
     parts = urlsplit(address)
     name = (parse_qs(parts.query).get("d") or [""])[0] or unquote(parts.path).removeprefix("/data/")
-    if files is None or parts.scheme or parts.netloc or not parts.path.startswith("/data/"):
+    if files is None or "\0" in name or parts.scheme or parts.netloc or not parts.path.startswith("/data/"):
         raise InputError(f"the photo {address[:80]!r} is not among the files served; start the backend with --files")
     root, place = files.resolve(), (files / name.lstrip("/")).resolve()
     if root not in place.parents:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -144,7 +144,7 @@ def _rater(arguments: argparse.Namespace) -> "Callable[[Segmentation, np.ndarray
     from pnp_ovss.tuning.quality import drop_below, judge_for, masks_of, rate
 
     clip = load_clip(clip_name(arguments.clip, arguments.model), arguments.device, arguments.dtype)
-    judge = cache(lambda names: judge_for(clip, names))  # photos mostly share their classes
+    judge = lru_cache(maxsize=8)(lambda names: judge_for(clip, names))  # photos mostly share their classes
 
     def rated(result: "Segmentation", photo: np.ndarray) -> "Segmentation":
         found = rate(result, photo, judge(masks_of(result)[1]))

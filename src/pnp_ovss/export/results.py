@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +144,10 @@ def read_results(folder: Path) -> list[Labelled]:
         results = [result for path in packed for result in _packed(path)]
     else:
         results = []
-    base = folder / IMAGES if (folder / IMAGES).is_dir() else folder
-    records = sorted(base.rglob("*.json") if base != folder else base.glob("*.json"))
-    labels = sorted(base.rglob("*.png")) if base != folder else sorted(base.glob(f"*{OVERLAY}"))
+    by_batch = any((folder / part).is_dir() for part in (IMAGES, SHARDS))  # stores keep no empty folder
+    base = folder / IMAGES if by_batch else folder
+    records = sorted(base.rglob("*.json") if by_batch else base.glob("*.json"))
+    labels = [] if by_batch else sorted(base.glob(f"*{OVERLAY}"))  # to batch a label map without a record is none
     known = set(records)
     for path in labels:
         record = path.with_name(path.name.removesuffix(OVERLAY).removesuffix(".png") + ".json")
@@ -225,8 +226,14 @@ def _decode(place: Path | io.BytesIO, name: str = "") -> Integer[np.ndarray, "h 
         raise InputError(f"the label map {told} is missing, cut short or damaged; segment that photo again") from error
 
 
-def _unpack(path: Path, index: int) -> Integer[np.ndarray, "h w"]:
+@lru_cache(maxsize=1)
+def _column(path: Path) -> Any:
+    """Return a shard's label maps, of the last shard without reading it again: results come shard by shard."""
     from pyarrow import parquet
 
-    row = parquet.read_table(path, columns=["labels"])["labels"][index].as_py()
+    return parquet.read_table(path, columns=["labels"])["labels"]
+
+
+def _unpack(path: Path, index: int) -> Integer[np.ndarray, "h w"]:
+    row = _column(path)[index].as_py()
     return _decode(io.BytesIO(row or b""), f"of row {index} of {shown(path)}")

@@ -28,7 +28,7 @@ def lines(result: Labelled, names: Sequence[str]) -> Iterator[str]:
 
 
 def settings(names: Sequence[str]) -> str:
-    """Return ``data.yaml``: where the photos are to be, and the name of each class."""
-    head = ["path: .", "train: images", "val: images", "names:"]
+    """Return ``data.yaml``: where the photos are to be, beside the file itself, and the name of each class."""
+    head = ["train: images", "val: images", "names:"]
     quoted = [f"  {number}: {json.dumps(name)}" for number, name in enumerate(names)]  # JSON's text is YAML's too
     return "\n".join([*head, *quoted]) + "\n"

@@ -32,10 +32,10 @@ def panels(
     picture = Image.new("RGB", size, PAPER)
     picture.paste(left, (0, 0))
     draw = ImageDraw.Draw(picture)
+    small = np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.LANCZOS))
     for index, (name, maps) in enumerate(zip(named, salience, strict=True)):
         x, y = left.width + index // rows * (width + GAP), GAP + index % rows * line
-        small = Image.fromarray(heat(photo, maps)).resize((width, height), Image.Resampling.LANCZOS)
-        picture.paste(small, (x, y))
+        picture.paste(Image.fromarray(heat(small, maps)), (x, y))
         text = fitted(legible(name, f"label {len(classes) - len(named) + index}"), font(LETTERS), width)
         draw.text((x, y + height + 2), text, INK, font(LETTERS), anchor="la")
     return picture
