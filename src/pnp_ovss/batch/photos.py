@@ -98,7 +98,8 @@ def _matches(files: Any, path: str) -> tuple[list[str], str]:
         return [name for name in files.find(base) if _is_picture(name[len(base) :])], base
     wild = next((index for index, letter in enumerate(path) if letter in "*?["), None)
     if wild is None or files.exists(path):
-        return [path], os.path.dirname(path)
+        meant = _is_picture(os.path.basename(path)) or files.exists(path)  # else a folder that is not there
+        return [path] if meant else [], os.path.dirname(path)
     base = os.path.dirname(path[:wild])
     return [name for name in files.glob(path) if _is_picture(name[len(base) :]) and files.isfile(name)], base
 
