@@ -321,7 +321,8 @@ def test_results_may_lie_beside_the_photos_of_a_glob_that_does_not_go_down(desk)
 
 
 @pytest.mark.parametrize(("photos", "message"), [
-    ("nowhere", "nowhere holds no picture"), ("nowhere/*.jpg", "nowhere/*.jpg holds no picture"), ("empty", "empty holds no picture"),
+    ("nowhere", "nowhere holds no picture"), ("nowhere/*.jpg", "nowhere/*.jpg holds no picture"),
+    ("empty", "empty holds no picture"),
     ("odd://place/x", "odd://place/x cannot be listed"),
 ])  # fmt: skip
 def test_what_holds_no_photo_is_told(batch, photos, message, capsys):
