@@ -150,10 +150,11 @@ def test_a_run_that_died_goes_on_with_what_is_missing(batch, monkeypatch):
     with pytest.raises(RuntimeError, match="power cut"):
         batch()
     first = records()
-    assert len(first) == 2
+    assert len(first) <= 2  # what was being refined at that moment may be lost
     monkeypatch.setattr(Segmenter, "see", lambda *all: (seen.append(all[1][0].shape), see(*all))[1])
     assert batch() == 0
-    assert len(seen) == len(set(seen)) == 4
+    assert len(seen) == 2 + 4 - len(first)
+    assert len(set(seen)) == 4
     assert batch("--out", "whole") == 0
     assert records() == records("whole")
 

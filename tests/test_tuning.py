@@ -327,6 +327,9 @@ def test_the_trial_of_a_killed_worker_is_taken_up_by_another(tmp_path):
     assert len({one.candidate for one in search.finished()}) == len(search.finished()) == len(SPACE.candidates())
 
 
+@pytest.mark.filterwarnings(
+    "ignore::optuna.exceptions.ExperimentalWarning"
+)  # filters are the process's, not a thread's
 def test_two_workers_share_a_study_without_repeating_a_trial(tmp_path):
     found: list[list[Candidate]] = [[], []]
 
