@@ -15,7 +15,7 @@ from pnp_ovss.mini import HELD_OUT_SEED, draw
 from pnp_ovss.naming import Candidates, Options, load_candidates, load_namer, name_photo
 from pnp_ovss.naming.calibration import EVEN, Calibration, calibrate
 from pnp_ovss.naming.caption import Captioner, CaptionNamer
-from pnp_ovss.naming.clip import STANDING_OUT, ClipNamer
+from pnp_ovss.naming.clip import STANDING_OUT, ClipNamer, fillers
 from pnp_ovss.naming.itm import Itm
 from pnp_ovss.naming.phrases import nouns, singular
 from pnp_ovss.vlm.base import Matcher
@@ -301,7 +301,7 @@ def test_what_is_no_clip_is_told(tmp_path, tiny_blip_folder, kind):
 def test_the_clip_namer_counts_what_stands_out_of_the_crowd(clip):
     namer = ClipNamer(clip)
     naming = namer(PHOTO, PETS, "")
-    crowd = (*PETS.names, *namer._fillers(PETS.names))
+    crowd = (*PETS.names, *fillers(namer._clip, PETS.names))
     assert len(crowd) == 50
     assert len(set(crowd)) == 50
     scores = namer.scores(PHOTO, crowd)

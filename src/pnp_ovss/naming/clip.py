@@ -49,7 +49,7 @@ class ClipNamer:
             )
         if self._calibration is not None:
             return ranked(names, self._calibration(self.scores(image, names)))
-        crowd = (*names, *self._fillers(names))
+        crowd = (*names, *fillers(self._clip, names))
         scores = self.scores(image, crowd)
         apart = (scores - scores.mean()) / scores.std().clamp_min(1e-6)
         return ranked(names, STANDING_OUT(apart[: len(names)]))
@@ -68,7 +68,9 @@ class ClipNamer:
             self._texts = names, vectors
         return vectors
 
-    def _fillers(self, names: Sequence[str]) -> tuple[str, ...]:
-        taken = {fold(name) for name in names}
-        others = self._clip.known or class_names("context")
-        return tuple(name for name in others if fold(name) not in taken)[: max(0, CROWD - len(names))]
+
+def fillers(clip: Clip, names: Sequence[str]) -> tuple[str, ...]:
+    """Return what fills the names up to ``CROWD``: names the model knows, where these are few, else common nouns."""
+    taken = {fold(name) for name in names}
+    others = clip.known or class_names("context")
+    return tuple(name for name in others if fold(name) not in taken)[: max(0, CROWD - len(names))]

@@ -7,27 +7,22 @@ import numpy as np
 from jaxtyping import Bool
 
 from pnp_ovss.clip import Clip
-from pnp_ovss.data.vocabulary import class_names
-from pnp_ovss.naming.candidates import fold
+from pnp_ovss.naming.clip import fillers
 from pnp_ovss.tuning.judge import Judge
+from pnp_ovss.tuning.objective import masks
 from pnp_ovss.types import BACKGROUND, RGB, Segmentation
 
 __all__ = ["drop_below", "judge_for", "masks_of", "rate"]
 
-CROWD = 50
-"""Names that a mask's own name is compared with; fewer are filled up with common nouns."""
-
 
 def judge_for(clip: Clip, classes: Sequence[str], form: str = "graded") -> Judge:
-    """Return what judges masks of these classes: against each other and common nouns, ``CROWD`` names in all.
+    """Return what judges masks of these classes: against each other and what ``naming.clip`` fills them up with.
 
     Without the nouns a photo of one class would have nothing to compare with.
 
     Raises: InputError if the model cannot know a class.
     """
-    taken = {fold(name) for name in classes}
-    others = [name for name in clip.known or class_names("context") if fold(name) not in taken]
-    return Judge(clip, [*classes, *others[: max(0, CROWD - len(classes))]], form)
+    return Judge(clip, [*classes, *fillers(clip, classes)], form)
 
 
 def rate(result: Segmentation, photo: RGB, judge: Judge) -> Segmentation:
@@ -66,9 +61,9 @@ def drop_below(result: Segmentation, quality: float) -> Segmentation:
 
 def masks_of(result: Segmentation) -> tuple[Bool[np.ndarray, "cls h w"], tuple[str, ...]]:
     """Return the mask of every named class, and the names: without the background, if there is one."""
-    first = int(has_background(result))
-    labels = np.arange(first, len(result.classes))
-    return result.labels[None] == labels[:, None, None], result.classes[first:]
+    background = has_background(result)
+    named = result.classes[int(background) :]
+    return masks(result.labels, len(named), background), named
 
 
 def has_background(result: Segmentation) -> bool:
