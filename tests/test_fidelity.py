@@ -56,7 +56,7 @@ def test_every_layer_and_head_gives_the_authors_map(official):
 
 
 def test_the_passes_hide_the_authors_patches_and_match_as_theirs(official):
-    looks = look(official.vlm, official.pixel_values, official.prompts, official.config)
+    looks = list(look(official.vlm, official.pixel_values, official.prompts, official.config))
     assert len(looks) == len(official.dropped) == 4
     for seen, dropped, logits in zip(looks, official.dropped, official.itm_logits, strict=True):
         assert torch.equal(~seen.visible, dropped)

@@ -10,6 +10,7 @@ from pnp_ovss.refiners.guided import guided_filter, guided_upsample
 from pnp_ovss.refiners.pamr import pamr
 from pnp_ovss.refiners.scale import stretch
 from pnp_ovss.refiners.upsample import threshold_and_upsample
+from pnp_ovss.steps import finished
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -112,7 +113,7 @@ def test_no_sigma_no_blur():
 def test_pamr_on_a_flat_photo_is_the_mean_of_the_neighbours():
     scores = torch.zeros(1, 1, 3, 3)
     scores[0, 0, 1, 1] = 8
-    out = pamr(scores, torch.full((1, 3, 3, 3), 90, dtype=torch.uint8), iterations=1, dilations=(1,))
+    out = finished(pamr(scores, torch.full((1, 3, 3, 3), 90, dtype=torch.uint8), iterations=1, dilations=(1,)))
     assert out.tolist() == [[[[1, 1, 1], [1, 0, 1], [1, 1, 1]]]]
 
 
@@ -139,7 +140,7 @@ def plain_pamr(scores: np.ndarray, photo: np.ndarray, iterations: int, dilations
 
 def test_pamr_is_its_formula():
     scores, photo = noise(2, 2, 6, 9), photo_of(2, 6, 9) // 16
-    out = pamr(scores, photo, iterations=3, dilations=(1, 2, 4))
+    out = finished(pamr(scores, photo, iterations=3, dilations=(1, 2, 4)))
     for i in range(2):
         expected = plain_pamr(scores[i].double().numpy(), photo[i].numpy(), 3, (1, 2, 4))
         np.testing.assert_allclose(out[i], expected, atol=1e-4)
@@ -150,7 +151,7 @@ def test_pamr_does_not_cross_an_edge_and_keeps_the_range():
     photo[:, :, 20:] = 200
     scores = torch.zeros(1, 1, 20, 40)
     scores[..., 3:9, 3:9] = 1
-    out = pamr(scores, photo, iterations=10)
+    out = finished(pamr(scores, photo, iterations=10))
     assert out[..., 20:].max() < 1e-3
     assert out[..., :18].min() > 1e-3
     assert out.max() <= 1

@@ -1,6 +1,6 @@
 """Step 6: Saliency DropOut. The VLM comes in as a callable; nothing here knows of models or pixels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,21 +26,21 @@ See = Callable[
 """Shows a VLM the visible patches; gives the class maps, what each patch stands out by, and the match logits."""
 
 
-def saliency_dropout(see: See, visible: Bool[Tensor, "b gh gw"], passes: int, drop: int | float) -> list[Look]:
+def saliency_dropout(see: See, visible: Bool[Tensor, "b gh gw"], passes: int, drop: int | float) -> Iterator[Look]:
     """Look ``passes`` times; after each pass hide the patches that stood out, so that the next one finds the rest.
+
+    A look is yielded when it is done, and the next one starts when it is asked for.
 
     Hidden are the patches that stand out most among those still visible: ``drop`` of them, or that share (rounded down)
     where it is a float. Equal patches go in reading order. Each image has its own choice,
     and it is one for all its classes. Start with ``visible`` all true.
     Source: PnP-OVSS, arXiv 2311.17095, Saliency DropOut; a count, as the authors' code; a share, as the paper's text.
     """
-    looks = []
     for _ in range(passes):
         maps, prominence, match = see(visible)
         maps = maps * visible[:, None]
-        looks.append(Look(visible, maps, match))
+        yield Look(visible, maps, match)
         visible = _hide(visible, prominence, drop)
-    return looks
 
 
 def total(looks: Sequence[Look], count_first_twice: bool) -> Float[Tensor, "b cls gh gw"]:

@@ -1,6 +1,6 @@
 """The method, from a photo and class names to a label map."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
@@ -16,8 +16,9 @@ from pnp_ovss.dropout import Look, saliency_dropout, total
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.images import Photo, read_image
 from pnp_ovss.prompt import make_prompt
-from pnp_ovss.refiners import check_refiners, refine
+from pnp_ovss.refiners import check_refiners, refining
 from pnp_ovss.saliency import class_maps, prominence
+from pnp_ovss.steps import Steps, finished
 from pnp_ovss.types import BACKGROUND, RGB, Prompt, Segmentation
 from pnp_ovss.vlm import MODELS, VLM, load_vlm
 
@@ -85,14 +86,40 @@ class Segmenter:
             )
         if not photos:
             return []
+        prompts = self._prompts(classes)
+        finishing = self._finishing(photos, prompts, list(self._look(photos, prompts)))
+        return [partial(finished, steps) for steps in finishing]
+
+    def watch(self, image: Photo, classes: Sequence[str]) -> Iterator[Look | Segmentation | None]:
+        """Yield each pass of Saliency DropOut, then None between the steps of refinement, and the segmentation at last.
+
+        It goes on when it is asked for what comes next, and not before: who stops asking stops the work.
+
+        Raises: InputError if the photo or a class name cannot be used.
+        """
+        photos, prompts, looks = [read_image(image)], self._prompts([classes]), []
+        for one in self._look(photos, prompts):
+            looks.append(one)
+            yield one
+        (steps,) = self._finishing(photos, prompts, looks)
+        yield (yield from steps)
+
+    def _prompts(self, classes: Sequence[Sequence[str]]) -> list[Prompt]:
         prompts = [make_prompt(names) for names in classes]
         for prompt in prompts:
             self._check_background(prompt)
+        return prompts
+
+    def _look(self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], prompts: Sequence[Prompt]) -> Iterator[Look]:
         pixels = torch.stack([self.vlm.prepare(photo, self.config.size or self.vlm.size) for photo in photos])
-        looks = look(self.vlm, pixels, prompts, self.config)
+        return look(self.vlm, pixels, prompts, self.config)
+
+    def _finishing(
+        self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], prompts: Sequence[Prompt], looks: Sequence[Look]
+    ) -> list[Steps[Segmentation]]:
         maps = per_image(looks, prompts, self.config)
         return [
-            partial(self._finish, photo, prompt, salience, float(match))
+            self._finish(photo, prompt, salience, float(match))
             for photo, prompt, salience, match in zip(photos, prompts, maps, looks[0].match.tolist(), strict=True)
         ]
 
@@ -100,8 +127,10 @@ class Segmenter:
         if self.config.has_background(len(prompt.classes)) and BACKGROUND in map(str.casefold, prompt.classes):
             raise InputError("class 'background' is there by itself; leave it out, or set the background to 'never'")
 
-    def _finish(self, photo: RGB, prompt: Prompt, salience: Float[Tensor, "cls gh gw"], match: float) -> Segmentation:
-        labels, scores = refine(salience, torch.from_numpy(photo).to(salience.device), self.config)
+    def _finish(
+        self, photo: RGB, prompt: Prompt, salience: Float[Tensor, "cls gh gw"], match: float
+    ) -> Steps[Segmentation]:
+        labels, scores = yield from refining(salience, torch.from_numpy(photo).to(salience.device), self.config)
         background = (BACKGROUND,) if self.config.has_background(len(prompt.classes)) else ()
         return Segmentation(
             labels=labels.cpu().numpy(),
@@ -137,11 +166,11 @@ def salience(
 
     ``pixels`` are normalised, as ``vlm.prepare`` gives them. Values are >= 0; the classes of an image share one scale.
     """
-    return per_image(look(vlm, pixels, prompts, config), prompts, config)
+    return per_image(list(look(vlm, pixels, prompts, config)), prompts, config)
 
 
-def look(vlm: VLM, pixels: Float[Tensor, "b 3 h w"], prompts: Sequence[Prompt], config: Config) -> list[Look]:
-    """Return every pass of Saliency DropOut: what was shown, the class maps, and the match logits."""
+def look(vlm: VLM, pixels: Float[Tensor, "b 3 h w"], prompts: Sequence[Prompt], config: Config) -> Iterator[Look]:
+    """Yield every pass of Saliency DropOut: what was shown, the class maps, and the match logits."""
     check(config, vlm)
     pixels = pixels.to(vlm.device)
 

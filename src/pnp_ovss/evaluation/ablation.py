@@ -88,10 +88,10 @@ def _steps(
     prompts = [make_prompt(classes)]
     pixels = vlm.prepare(scene.image, config.size or vlm.size)[None]
     bare = replace(config, refiners=())
-    plain = look(vlm, pixels, prompts, replace(bare, gradient=False, passes=1))
-    looks = look(vlm, pixels, prompts, bare)
+    plain = next(look(vlm, pixels, prompts, replace(bare, gradient=False, passes=1)))
+    looks = list(look(vlm, pixels, prompts, bare))
     maps = total(looks, config.count_first_twice)[0]
-    yield STEPS[0], plain[0].maps[0], bare
+    yield STEPS[0], plain.maps[0], bare
     yield STEPS[1], looks[0].maps[0], bare
     yield STEPS[2], maps, bare
     yield STEPS[3], maps, replace(config, refiners=("blur",))

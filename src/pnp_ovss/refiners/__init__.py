@@ -1,9 +1,10 @@
 """From class maps on the VLM's grid to a label map of the photo: steps 7 to 9 of the method, usable without a VLM.
 
-A refiner takes scores and the photo and gives scores of the same shape. A new one is a file and a line of ``REFINERS``.
+A refiner takes scores and the photo and gives scores of the same shape, at once or, where it takes long, in steps.
+A new one is a file and a line of ``REFINERS``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -21,10 +22,12 @@ from pnp_ovss.refiners.guided import guided_filter, guided_upsample
 from pnp_ovss.refiners.pamr import pamr
 from pnp_ovss.refiners.scale import stretch
 from pnp_ovss.refiners.upsample import threshold_and_upsample
+from pnp_ovss.steps import Steps, finished
 
-__all__ = ["REFINERS", "Refiner", "check_refiners", "refine", "refine_batch"]
+__all__ = ["REFINERS", "Refiner", "check_refiners", "refine", "refine_batch", "refining"]
 
-Refiner = Callable[[Float[Tensor, "b ch h w"], UInt8[Tensor, "b h w 3"], Config], Float[Tensor, "b ch h w"]]
+Scores = Float[Tensor, "b ch h w"]
+Refiner = Callable[[Scores, UInt8[Tensor, "b h w 3"], Config], Scores | Steps[Scores]]
 Array = TypeVar("Array", np.ndarray, Tensor)
 
 REFINERS: dict[str, Refiner] = {
@@ -57,11 +60,16 @@ def refine(class_maps: Array, image: np.ndarray | Tensor, config: Config) -> tup
 
     Raises: InputError if the maps or the photo cannot be used; ConfigError for a refiner that does not exist.
     """
+    return finished(refining(class_maps, image, config))
+
+
+def refining(class_maps: Array, image: np.ndarray | Tensor, config: Config) -> Steps[tuple[Array, Array]]:
+    """Do what ``refine`` does, in steps."""
     maps, photo = _tensor(class_maps), _tensor(image)
     if not (maps.is_complex() or maps.dtype == torch.bool):
         maps = maps.float()
     _check(maps, photo)
-    labels, scores = refine_batch(maps[None], photo.to(maps.device)[None], config)
+    labels, scores = yield from _refining(maps[None], photo.to(maps.device)[None], config)
     if isinstance(class_maps, np.ndarray):
         return labels[0].numpy(), scores[0].numpy()
     return labels[0], scores[0]
@@ -76,6 +84,12 @@ def refine_batch(
     refiner, the enlarged class maps. Photos of more than ``config.max_pixels`` are refined at about that many, with
     lengths given in pixels shortened alike, and the scores enlarged along the edges of the photo.
     """
+    return finished(_refining(class_maps, images, config))
+
+
+def _refining(
+    class_maps: Float[Tensor, "b cls gh gw"], images: UInt8[Tensor, "b h w 3"], config: Config
+) -> Steps[tuple[Int[Tensor, "b h w"], Float[Tensor, "b ch h w"]]]:
     check_refiners(config.refiners)
     size = images.shape[1], images.shape[2]
     background = config.has_background(class_maps.shape[1])
@@ -92,7 +106,9 @@ def refine_batch(
         class_maps, (work.shape[1], work.shape[2]), threshold=config.threshold, background=background
     )
     for name in config.refiners:
-        scores = REFINERS[name](stretch(scores), work, setting)
+        yield
+        refined = REFINERS[name](stretch(scores), work, setting)
+        scores = (yield from refined) if isinstance(refined, Generator) else refined
     if work is not images:
         scores = guided_upsample(scores, work, images)
     return scores.argmax(1).int(), scores

@@ -5,6 +5,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from pnp_ovss.refiners.lattice import permutohedral_lattice
+from pnp_ovss.steps import Steps
 
 __all__ = ["dense_crf"]
 
@@ -27,8 +28,8 @@ def dense_crf(
     bilateral_srgb: float = 5.0,
     bilateral_weight: float = 10.0,
     tolerance: float = 0.0,
-) -> Float[Tensor, "b ch h w"]:
-    """Return the probability of each channel per pixel after mean-field inference; channels sum to 1.
+) -> Steps[Float[Tensor, "b ch h w"]]:
+    """Return, in as many steps, the probability of each channel per pixel after mean-field inference; they sum to 1.
 
     ``log_unary = log(softmax(scores))``, and each iteration is
 
@@ -53,6 +54,7 @@ def dense_crf(
     probability = _softmax(log_unary.clone())
     done = torch.zeros(b, 1, 1, dtype=torch.bool, device=scores.device)
     for _ in range(iterations):
+        yield
         following = _softmax(gaussian.filter(probability).add_(bilateral.filter(probability)).add_(log_unary))
         if tolerance > 0:
             old, new = probability.view(b, h * w, channels), following.view(b, h * w, channels)

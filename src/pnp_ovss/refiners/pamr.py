@@ -7,6 +7,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import pad
 
+from pnp_ovss.steps import Steps
+
 __all__ = ["pamr"]
 
 DILATIONS = (1, 2, 4, 8, 12, 24)
@@ -22,8 +24,8 @@ def pamr(
     *,
     iterations: int = 10,
     dilations: tuple[int, ...] = DILATIONS,
-) -> Float[Tensor, "b ch h w"]:
-    """Return ``scores`` after ``iterations`` of ``scores <- sum over neighbours n of affinity[n] * scores[n]``.
+) -> Steps[Float[Tensor, "b ch h w"]]:
+    """Return ``scores`` after so many steps of ``scores <- sum over neighbours n of affinity[n] * scores[n]``.
 
     The neighbours of a pixel are the 8 around it at each distance of ``dilations`` (pixels; the photo's edge is
     repeated outwards). ``affinity = softmax over n of mean over RGB of -|colour - colour[n]| / (0.1 * deviation)``,
@@ -35,6 +37,7 @@ def pamr(
     colour = image.permute(0, 3, 1, 2).to(scores) / 255
     affinity = _affinity(colour, dilations)
     for _ in range(iterations):
+        yield
         following = torch.zeros_like(scores)
         for share, neighbour in zip(affinity.unbind(1), _neighbours(scores, dilations), strict=True):
             following.addcmul_(share[:, None], neighbour)

@@ -3,7 +3,7 @@
 import html
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,13 +21,14 @@ from pnp_ovss.pictures.text import share
 from pnp_ovss.refiners import REFINERS
 from pnp_ovss.types import BACKGROUND, RGB
 from pnp_ovss.web.studio import Studio, View, write_downloads
+from pnp_ovss.web.worker import Cancelled, Worker
 
 SHOWN_SIDE = 900
 """Longer side, in pixels, of pictures on the page; downloads have the photo's own size."""
 TILE_SIDE = 420
 SAMPLES = (0, 3, 7, 9)
 WAITING = 16
-"""Requests that may wait; further ones are told to come again."""
+"""Visitors who may wait for their turn; further ones are told to come again."""
 UPLOAD = "30mb"
 VISITORS = 64
 """Whose results are held at the same time; the oldest is forgotten first."""
@@ -74,7 +75,7 @@ def build(studio: Studio) -> gr.Blocks:
                     label="Names", placeholder="dog, traffic light", lines=1, max_lines=4, elem_id="names",
                     info="separated by commas; Enter starts",
                 )  # fmt: skip
-                name = gr.Button("Name them for me", elem_id="name")
+                suggest = gr.Button("Name them for me", elem_id="name")
                 with gr.Row():
                     run = gr.Button("Segment", variant="primary", elem_id="run")
                     cancel = gr.Button("Cancel", elem_id="cancel")
@@ -108,40 +109,61 @@ def build(studio: Studio) -> gr.Blocks:
             gr.Examples(_samples(Path(folder)), [photo, names], label="Samples, drawn", cache_examples=False)
         found = [shown, status, picture, legend, salience, passes, labels, coco, packed]
         asked = [photo, names, model, preset, refiners, opacity]
+        worker = Worker(WAITING)
 
-        def segment(
-            photo: str | None, names: str, model: str, preset: str, refiners: list[str], opacity: float = 1.0
-        ) -> Iterator[dict[Any, Any]]:
+        def segmented(photo: str | None, opacity: float, *settings: Any) -> Generator[dict[Any, Any], None, None]:
+            for step in studio.segment(studio.photo(photo), *settings):
+                if not isinstance(step, View):
+                    yield {status: _progress(*step)}
+                    continue
+                with tempfile.TemporaryDirectory(prefix="pnp-ovss-") as folder:
+                    # Gradio has copied the files by the time it asks for what comes next.
+                    yield dict(zip(found, _found(step, opacity, Path(folder)), strict=True))
+
+        async def segment(
+            photo: str | None,
+            names: str,
+            model: str,
+            preset: str,
+            refiners: list[str],
+            request: gr.Request,
+            opacity: float = 1.0,
+        ) -> AsyncIterator[dict[Any, Any]]:
             """Segment a photo into the classes named, which commas separate."""
+            work = segmented(photo, opacity, names, model, preset, refiners)
             try:
-                for step in studio.segment(studio.photo(photo), names, model, preset, refiners):
-                    if not isinstance(step, View):
-                        yield {status: _progress(*step)}
-                        continue
-                    with tempfile.TemporaryDirectory(prefix="pnp-ovss-") as folder:
-                        # Gradio has copied the files by the time it asks for what comes next.
-                        yield dict(zip(found, _found(step, opacity, Path(folder)), strict=True))
+                async for step in worker.turn(_visitor(request), work):
+                    yield {status: _waiting(step)} if isinstance(step, int) else step
+            except Cancelled:
+                yield {status: "Cancelled."}
             except PnpError as error:
                 raise gr.Error(str(error), duration=None, print_exception=False) from error
 
-        def suggest(photo: str | None, model: str) -> str:
+        def named(photo: str | None, model: str) -> Generator[str, None, None]:
+            yield ", ".join(studio.name(studio.photo(photo), model))
+
+        async def name(photo: str | None, model: str, request: gr.Request) -> AsyncIterator[Any]:
             """Return the names of what the photo shows."""
             try:
-                return ", ".join(studio.name(studio.photo(photo), model))
+                async for step in worker.turn(_visitor(request), named(photo, model)):
+                    yield gr.skip() if isinstance(step, int) else step
+            except Cancelled:
+                yield gr.skip()
             except PnpError as error:
                 raise gr.Error(str(error), duration=None, print_exception=False) from error
 
-        work = {"concurrency_limit": 1, "concurrency_id": "model"}
-        started = gr.on(
-            [run.click, names.submit], segment, asked, found, api_name="segment", scroll_to_output=True, **work
-        )
-        suggested = name.click(suggest, [photo, model], names, api_name="name", **work)
-        cancel.click(_cancelled, None, status, cancels=[started, suggested], api_visibility="private", queue=False)
+        def leave(request: gr.Request) -> None:
+            worker.cancel(_visitor(request))
+
+        own_line = {"concurrency_limit": None}
+        gr.on([run.click, names.submit], segment, asked, found, api_name="segment", scroll_to_output=True, **own_line)
+        suggest.click(name, [photo, model], names, api_name="name", **own_line)
+        cancel.click(leave, None, None, api_visibility="private", queue=False)
+        page.unload(leave)
         opacity.input(
             _painted, [shown, opacity], picture, api_visibility="private", show_progress="hidden",
             trigger_mode="always_last",
         )  # fmt: skip
-    page.queue(max_size=WAITING)
     return page
 
 
@@ -192,8 +214,12 @@ def _progress(done: int, passes: int) -> str:
     return f"Looking: pass {done + 1} of {passes}" if done < passes else "Refining the masks"
 
 
-def _cancelled() -> str:
-    return "Cancelled."
+def _waiting(before: int) -> str:
+    return f"Waiting: {before} before you" if before > 1 else "Waiting: one before you"
+
+
+def _visitor(request: gr.Request) -> str:
+    return str(request.session_hash)
 
 
 def _found(view: View, strength: float, folder: Path) -> tuple[Any, ...]:

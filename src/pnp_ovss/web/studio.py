@@ -1,28 +1,24 @@
 """What the page does with a photo: read it within limits, name it, segment it pass by pass, write the downloads."""
 
 import json
-import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from torch import Tensor
 
-from pnp_ovss.config import PRESETS, Config
+from pnp_ovss.config import PRESETS
+from pnp_ovss.dropout import Look
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.images import decode_image
 from pnp_ovss.naming import Candidates, Options, load_candidates, load_namer, name_photo
 from pnp_ovss.pictures import class_colours, label_png, overlay
 from pnp_ovss.results import about
-from pnp_ovss.saliency import class_maps
 from pnp_ovss.segmenter import Segmenter, settle
 from pnp_ovss.store import save_png, write_text
-from pnp_ovss.types import RGB, Attention, Segmentation
+from pnp_ovss.types import RGB, Segmentation
 from pnp_ovss.vlm import VLM, load_vlm
 
 MOST_PIXELS = 50_000_000
@@ -49,19 +45,14 @@ class View:
     passes: tuple[Pass, ...]
 
 
-class Stopped(Exception):
-    """Somebody pressed cancel: the next pass does not start."""
-
-
 class Studio:
-    """The models of a page. One photo at a time; whoever serves the page sees to that."""
+    """The models of a page. It does one thing at a time: whoever serves the page asks it from one thread."""
 
     def __init__(self, models: Sequence[str], device: str = "auto", most_pixels: int = MOST_PIXELS) -> None:
         self.models = tuple(models)
         self.most_pixels = most_pixels
         self._device = device
         self._loaded: dict[str, VLM] = {}
-        self._lock = threading.Lock()
 
     def vlm(self, model: str) -> VLM:
         """Return one of ``models``, loaded once.
@@ -70,10 +61,9 @@ class Studio:
         """
         if model not in self.models:
             raise ConfigError(f"this page has no model {model[:40]!r}; it has {', '.join(self.models)}")
-        with self._lock:
-            if model not in self._loaded:
-                self._loaded[model] = load_vlm(model, self._device)
-            return self._loaded[model]
+        if model not in self._loaded:
+            self._loaded[model] = load_vlm(model, self._device)
+        return self._loaded[model]
 
     def photo(self, path: str | None) -> RGB:
         """Return the photo of an uploaded file.
@@ -100,7 +90,7 @@ class Studio:
     def segment(
         self, photo: RGB, names: str, model: str, preset: str, refiners: Sequence[str]
     ) -> Iterator[tuple[int, int] | View]:
-        """Yield (passes done, passes) as they are done, and the view at last. Closed early, the next pass never starts.
+        """Yield (passes done, passes) at every step, and the view at last. Closed early, the next step never starts.
 
         ``names`` are separated by commas or lines. Raises: PnpError.
         """
@@ -108,56 +98,20 @@ class Studio:
         if preset != "auto" and preset not in PRESETS:
             raise ConfigError(f"no preset {preset[:40]!r}; the presets are auto, {', '.join(PRESETS)}")
         config = settle(model, preset, refiners=tuple(refiners))
-        watched = _Watched(self.vlm(model), config)
-        segmenter = Segmenter(watched, config)
-        steps: SimpleQueue[int | Segmentation | BaseException] = SimpleQueue()
-        watched.tell = steps.put
-
-        def work() -> None:
-            try:
-                steps.put(segmenter(photo, classes))
-            except BaseException as error:  # raised again where somebody is waiting
-                steps.put(error)
-
-        thread = threading.Thread(target=work, name="segment", daemon=True)
-        thread.start()
-        try:
-            yield 0, config.passes
-            while not isinstance(step := steps.get(), Segmentation):
-                if isinstance(step, BaseException):
-                    raise step
-                yield step, config.passes
-            yield View(photo, step, tuple(watched.passes))
-        finally:
-            watched.stopped.set()
-            thread.join()
+        segmenter = Segmenter(self.vlm(model), config)
+        looks: list[Look] = []
+        yield 0, config.passes
+        for step in segmenter.watch(photo, classes):
+            if isinstance(step, Look):
+                looks.append(step)
+            if isinstance(step, Segmentation):
+                yield View(photo, step, tuple(map(_one, looks)))
+            else:
+                yield len(looks), config.passes
 
 
-class _Watched:
-    """A VLM that keeps what each pass saw and found, tells how far it is, and stops when asked to."""
-
-    def __init__(self, vlm: VLM, config: Config) -> None:
-        self._vlm, self._config = vlm, config
-        self.passes: list[Pass] = []
-        self.stopped = threading.Event()
-        self.tell: Any = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._vlm, name)
-
-    def prepare(self, image: RGB, size: int) -> Float[Tensor, "3 size size"]:
-        return self._vlm.prepare(image, size)
-
-    def attend(self, pixels: Tensor, prompts: Any, layers: Any = None) -> Attention:
-        if self.stopped.is_set():
-            raise Stopped
-        attention = self._vlm.attend(pixels, prompts, layers)
-        patch, config = self._vlm.patch, self._config
-        shown = pixels.unfold(2, patch, patch).unfold(3, patch, patch).abs().amax((1, 4, 5))[0] > 0
-        maps = class_maps(attention, config.layer, config.head, config.gradient, config.sum_last_name)[0].sum(0)
-        self.passes.append(Pass(shown.cpu().numpy(), (maps * shown).cpu().numpy()))
-        self.tell(len(self.passes))
-        return attention
+def _one(look: Look) -> Pass:
+    return Pass(look.visible[0].cpu().numpy(), look.maps[0].sum(0).cpu().numpy())
 
 
 def split(names: str) -> list[str]:
