@@ -332,6 +332,19 @@ def test_a_visitor_uploads_names_looks_and_downloads(tab, scene_file, expected, 
 
 
 @pytest.mark.slow
+def test_on_a_phone_a_sample_is_segmented_and_nothing_sticks_out(tab):
+    tab.set_viewport_size({"width": 390, "height": 844})
+    tab.click("#samples tbody tr")
+    tab.wait_for_selector("#photo img")
+    tab.click("#run")
+    tab.wait_for_selector("#picture img")
+    for name in ("Salience", "Passes", "Labels"):
+        tab.get_by_role("tab", name=name).click()
+        tab.wait_for_timeout(300)
+        assert tab.evaluate("document.documentElement.scrollWidth") == 390, name
+
+
+@pytest.mark.slow
 def test_named_for_the_visitor(tab, scene_file):
     upload(tab, scene_file)
     tab.click("#name")

@@ -37,11 +37,16 @@ def overlay(
     return _beside(Image.fromarray(painted), _entries(counts / labels.size, classes, colours))
 
 
-def paint(photo: RGB, labels: Int[np.ndarray, "h w"], colours: Colours, background: bool) -> RGB:
-    """Return the photo under the classes' colours; label 0 is left without colour if it is the background."""
+def paint(
+    photo: RGB, labels: Int[np.ndarray, "h w"], colours: Colours, background: bool, strength: float = STRENGTH
+) -> RGB:
+    """Return the photo under the classes' colours; label 0 is left without colour if it is the background.
+
+    ``strength``: weight of the colours, 0 to 1; at 1 nothing is left of the photo under them.
+    """
     grey = photo.mean(axis=2, keepdims=True, dtype=np.float32)
     colour = photo.astype(np.float32)
-    tinted = (1 - STRENGTH) * (0.2 * colour + 0.8 * grey) + STRENGTH * colours.astype(np.float32)[labels]
+    tinted = (1 - strength) * (0.2 * colour + 0.8 * grey) + strength * colours.astype(np.float32)[labels]
     if background:
         tinted = np.where((labels == 0)[..., None], 0.3 * colour + 0.25 * grey, tinted)
     line = _borders(labels)

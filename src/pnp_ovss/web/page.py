@@ -19,13 +19,15 @@ from pnp_ovss.pictures.overlay import paint
 from pnp_ovss.pictures.sheet import heat
 from pnp_ovss.pictures.text import share
 from pnp_ovss.refiners import REFINERS
-from pnp_ovss.types import BACKGROUND, RGB
+from pnp_ovss.types import RGB
 from pnp_ovss.web.studio import Studio, View, write_downloads
 from pnp_ovss.web.worker import Cancelled, Worker
 
 SHOWN_SIDE = 900
 """Longer side, in pixels, of pictures on the page; downloads have the photo's own size."""
 TILE_SIDE = 420
+OPACITY = 0.6
+"""Of the labels over the photo, at first; at 1 there is nothing but labels."""
 SAMPLES = (0, 3, 7, 9)
 WAITING = 16
 """Visitors who may wait for their turn; further ones are told to come again."""
@@ -40,6 +42,14 @@ CSS = """
 .legend li {display: flex; align-items: center; gap: .45rem; margin: 0}
 .legend .chip {width: .95rem; height: .95rem; border-radius: .25rem; flex: none}
 .legend .area {opacity: .7; font-variant-numeric: tabular-nums}
+#status {min-height: 1.6rem; font-weight: 600}
+#salience .grid-wrap, #passes .grid-wrap {height: auto; max-height: none; overflow: visible}
+#samples thead {display: none}
+#samples tbody {display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: .5rem}
+#samples tr, #samples td {display: block; border: none; padding: 0; min-width: 0; background: none; text-align: center}
+#samples td {font-size: .85rem}
+#samples .container {width: 100%; height: auto; aspect-ratio: 1}
+#samples .table-wrap, #samples .container {border: none}
 @media (max-width: 640px) {.gradio-container {padding: .5rem !important}}
 """
 FONTS = ["system-ui", "sans-serif"]
@@ -47,7 +57,7 @@ FONTS = ["system-ui", "sans-serif"]
 
 
 class Shown(NamedTuple):
-    """What a visitor looks at, kept for the opacity slider: two small pictures, as files."""
+    """What a visitor looks at, kept for the opacity slider: photo and labels in colour, small, as files."""
 
     photo: bytes
     painted: bytes
@@ -77,14 +87,16 @@ def build(studio: Studio) -> gr.Blocks:
                 )  # fmt: skip
                 suggest = gr.Button("Name them for me", elem_id="name")
                 with gr.Row():
-                    run = gr.Button("Segment", variant="primary", elem_id="run")
-                    cancel = gr.Button("Cancel", elem_id="cancel")
+                    run = gr.Button("Segment", variant="primary", min_width=120, elem_id="run")
+                    cancel = gr.Button("Cancel", min_width=120, elem_id="cancel")
                 with gr.Accordion("Model and settings", open=False):
                     model = gr.Dropdown(list(studio.models), value=studio.models[0], label="Model")
                     preset = gr.Dropdown(["auto", *PRESETS], value="auto", label="Preset", info="auto: the model's own")
                     refiners = gr.Dropdown(
                         list(REFINERS), value=["blur", "crf"], multiselect=True, label="Refinement, in this order"
                     )
+                with tempfile.TemporaryDirectory(prefix="pnp-ovss-") as folder:  # Gradio keeps copies
+                    gr.Examples(_samples(Path(folder)), [photo, names], label="Drawn samples", elem_id="samples")
             with gr.Column(scale=3, min_width=300):
                 status = gr.Markdown("", elem_id="status")
                 with gr.Tabs():
@@ -93,7 +105,9 @@ def build(studio: Studio) -> gr.Blocks:
                             label="Labels", type="pil", format="png", interactive=False, elem_id="picture",
                             buttons=["fullscreen"], alt_text="The photo under the colours of its classes",
                         )  # fmt: skip
-                        opacity = gr.Slider(0, 1, value=1, step=0.05, label="Opacity of the labels", elem_id="opacity")
+                        opacity = gr.Slider(
+                            0, 1, value=OPACITY, step=0.05, label="Opacity of the labels", elem_id="opacity"
+                        )
                         legend = gr.HTML(elem_id="legend")
                         with gr.Row():
                             labels = gr.DownloadButton("Label map, PNG", interactive=False, elem_id="labels")
@@ -105,8 +119,6 @@ def build(studio: Studio) -> gr.Blocks:
                     with gr.Tab("Passes"):
                         gr.Markdown("Saliency DropOut: what each pass was shown, and what it found.")
                         passes = gr.Gallery(show_label=False, columns=2, height="auto", elem_id="passes")
-        with tempfile.TemporaryDirectory(prefix="pnp-ovss-") as folder:  # Gradio keeps copies
-            gr.Examples(_samples(Path(folder)), [photo, names], label="Samples, drawn", cache_examples=False)
         found = [shown, status, picture, legend, salience, passes, labels, coco, packed]
         asked = [photo, names, model, preset, refiners, opacity]
         worker = Worker(WAITING)
@@ -127,7 +139,7 @@ def build(studio: Studio) -> gr.Blocks:
             preset: str,
             refiners: list[str],
             request: gr.Request,
-            opacity: float = 1.0,
+            opacity: float = OPACITY,
         ) -> AsyncIterator[dict[Any, Any]]:
             """Segment a photo into the classes named, which commas separate."""
             work = segmented(photo, opacity, names, model, preset, refiners)
@@ -227,15 +239,15 @@ def _found(view: View, strength: float, folder: Path) -> tuple[Any, ...]:
     result = view.result
     files = [gr.DownloadButton(value=str(path), interactive=True) for path in write_downloads(view, folder)]
     small, labels = _fitted(view.photo, SHOWN_SIDE), _fitted(result.labels.astype(np.uint8), SHOWN_SIDE)
-    painted = paint(small, labels, class_colours(result.classes), result.classes[0] == BACKGROUND)
-    shown = Shown(_packed(small), _packed(painted))
+    painted = paint(small, labels, class_colours(result.classes), background=False, strength=1.0)
+    shown = Shown(_packed(small, "JPEG"), _packed(painted, "PNG"))
     tile = _fitted(view.photo, TILE_SIDE)
     maps = zip(result.classes[-len(result.salience) :], result.salience, strict=True)
     heats = [(_file(folder, f"salience-{k}", heat(tile, grid)), name) for k, (name, grid) in enumerate(maps)]
     looks = []
     for number, one in enumerate(view.passes, 1):
         hidden = int((~one.visible).sum())
-        seen = f"pass {number} saw: {hidden} of {one.visible.size} patches hidden" if hidden else f"pass {number} saw"
+        seen = f"pass {number} saw, {hidden} patches hidden" if hidden else f"pass {number} saw"
         looks.append((_file(folder, f"saw-{number}", _masked(tile, one.visible)), seen))
         looks.append((_file(folder, f"found-{number}", heat(tile, one.found)), f"pass {number} found"))
     h, w = result.labels.shape
@@ -259,9 +271,9 @@ def _file(folder: Path, name: str, picture: RGB) -> str:
     return str(path)
 
 
-def _packed(picture: RGB) -> bytes:
+def _packed(picture: RGB, kind: str) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=92)
+    Image.fromarray(picture).save(file, kind)
     return file.getvalue()
 
 
