@@ -23,6 +23,7 @@ from pnp_ovss.export.cvat import runs
 from pnp_ovss.export.label_studio import brush
 from pnp_ovss.export.outlines import outlines
 from pnp_ovss.export.yolo import lines
+from pnp_ovss.pictures import class_colours
 from pnp_ovss.results import write_result
 
 NAMES = ("dog", "traffic light", "a/b: <\"é'&")
@@ -241,12 +242,13 @@ def test_readers_that_round_to_whole_pixels_are_off_by_one_pixel_to_the_right_an
 def test_label_studio_decodes_the_same_masks(out):
     sdk = label_studio_brush()
     where = out("label-studio")
-    brushes = [label.get("value") for label in ET.parse(where / "interface.xml").iter("Label")]
-    assert brushes == list(ORDER)
+    brushes = {label.get("value"): label.get("background") for label in ET.parse(where / "interface.xml").iter("Label")}
+    assert list(brushes) == list(ORDER)
+    assert list(brushes.values()) == [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in class_colours(ORDER)]
     found = {}
     for task in json.loads((where / "tasks.json").read_text(encoding="utf-8")):
         address = task["data"]["image"]
-        assert address.startswith("/data/local-files/?d=")
+        assert address.startswith("/data/local-files/?d=images/")
         (prediction,) = task["predictions"]
         for region in prediction["result"]:
             assert (region["type"], region["from_name"], region["to_name"]) == ("brushlabels", "label", "image")
@@ -269,7 +271,9 @@ def test_a_brush_run_of_any_length_is_decoded(run):
 def test_cvat_decodes_the_same_masks(out):
     masks = pytest.importorskip("cvat_sdk.masks")
     where = out("cvat")
-    assert [label["name"] for label in json.loads((where / "labels.json").read_text())] == list(ORDER)
+    labels = json.loads((where / "labels.json").read_text())
+    assert [label["name"] for label in labels] == list(ORDER)
+    assert [label["color"] for label in labels] == [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in class_colours(ORDER)]
     found = {}
     for image in ET.parse(where / "annotations.xml").iter("image"):
         width, height = int(image.get("width")), int(image.get("height"))

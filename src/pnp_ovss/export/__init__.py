@@ -15,7 +15,7 @@ from pnp_ovss.errors import InputError
 from pnp_ovss.export.ade import ade
 from pnp_ovss.export.coco import coco
 from pnp_ovss.export.cvat import cvat
-from pnp_ovss.export.label_studio import label_studio
+from pnp_ovss.export.label_studio import PHOTOS, label_studio
 from pnp_ovss.export.results import Labelled, all_names, read_results
 from pnp_ovss.export.supervision import supervision
 from pnp_ovss.export.voc import voc
@@ -40,7 +40,7 @@ FORMATS: dict[str, Format] = {
     "yolo": Format(yolo, "images"),
     "voc": Format(voc, "JPEGImages"),
     "ade": Format(ade, "images"),
-    "label-studio": Format(label_studio, "images"),
+    "label-studio": Format(label_studio, PHOTOS),
     "cvat": Format(cvat, "images"),
     "supervision": Format(supervision, "."),
 }

@@ -13,7 +13,7 @@ from jaxtyping import Bool
 
 from pnp_ovss.export.coco import as_json
 from pnp_ovss.export.results import Labelled, Region
-from pnp_ovss.export.voc import colours
+from pnp_ovss.pictures import class_colours
 
 
 def cvat(results: Sequence[Labelled], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
@@ -26,10 +26,9 @@ def cvat(results: Sequence[Labelled], names: Sequence[str]) -> Iterator[tuple[st
         lines.append("  </image>")
     text = "\n".join([*lines, "</annotations>"]) + "\n"
     yield "annotations.xml", text.encode("utf-8", errors="xmlcharrefreplace")
-    palette = colours()
     labels = [
-        {"name": name, "type": "mask", "color": f"#{bytes(palette[number % 256]).hex()}", "attributes": []}
-        for number, name in enumerate(names, start=1)
+        {"name": name, "type": "mask", "color": f"#{bytes(colour).hex()}", "attributes": []}
+        for name, colour in zip(names, class_colours(names), strict=True)
     ]
     yield "labels.json", as_json(labels)
 

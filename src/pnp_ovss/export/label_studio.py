@@ -14,12 +14,14 @@ from jaxtyping import Bool
 
 from pnp_ovss.export.coco import as_json
 from pnp_ovss.export.results import Labelled
+from pnp_ovss.pictures import class_colours
 
 FROM, TO, DATA = "label", "image", "image"
 """Names of the brush, of the picture, and of the task's entry with the photo's address, in the interface we write."""
 
-LOCAL_FILES = "/data/local-files/?d="
-"""Where Label Studio serves the files of its own machine, below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT."""
+LOCAL_FILES, PHOTOS = "/data/local-files/?d=", "images"
+"""Where Label Studio serves the files below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT, and the folder there that has the
+photos: a storage of local files must be a folder below that root, not the root."""
 
 SIZES = (4, 8, 12, 16)
 """Bits in which a run's length may be written."""
@@ -28,7 +30,10 @@ SIZES = (4, 8, 12, 16)
 def label_studio(results: Sequence[Labelled], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Yield ``tasks.json``, to be imported, and ``interface.xml``, to be put into the project's settings first."""
     tasks = [
-        {"data": {DATA: LOCAL_FILES + quote(result.file_name)}, "predictions": [prediction(result, names)]}
+        {
+            "data": {DATA: LOCAL_FILES + quote(f"{PHOTOS}/{result.file_name}")},
+            "predictions": [prediction(result, names)],
+        }
         for result in results
     ]
     yield "tasks.json", as_json(tasks)
@@ -36,8 +41,11 @@ def label_studio(results: Sequence[Labelled], names: Sequence[str]) -> Iterator[
 
 
 def interface(names: Sequence[str]) -> str:
-    """Return the labelling interface with a brush for each name."""
-    brushes = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in names)
+    """Return the labelling interface with a brush for each name, in the colours of our own pictures."""
+    brushes = "".join(
+        f'    <Label value={quoteattr(name)} background="#{bytes(colour).hex()}"/>\n'
+        for name, colour in zip(names, class_colours(names), strict=True)
+    )
     picture = f'  <Image name="{TO}" value="${DATA}" zoom="true"/>\n'
     return f'<View>\n{picture}  <BrushLabels name="{FROM}" toName="{TO}">\n{brushes}  </BrushLabels>\n</View>\n'
 
