@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Two readers of exports that the tests ask, without most of what they name: OpenCV, FFmpeg and more.
+READERS_ALONE := supervision label-studio-sdk
+READERS := requests scipy defusedxml pydeprecate
 
 .PHONY: help install demo test test-all lint mini bench docs
 
@@ -19,7 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "pnp-ovss needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]" $(READERS)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(READERS_ALONE)
 	@touch $@
 
 install: $(STAMP)
