@@ -17,7 +17,7 @@ from training.batches import Batch, tags, tokens
 from training.captions import NAMES, PROMPT
 from training.config import TrainConfig
 from training.losses import contrast_loss, tag_loss
-from training.model import Trainee, attend
+from training.model import Trainee, attend, kept
 from training.pool import Pool
 from training.probe import pixels
 from training.tokenizer import MAX_TOKENS, build_tokenizer, vocabulary
@@ -65,10 +65,7 @@ class MiniClip(Trainee):
     ) -> Float[Tensor, "b 1+kept width"]:
         """Image tokens after the last norm, [CLS] first; of the patches only those in ``keep``, or all."""
         tower = self.model.vision_model
-        x = tower.embeddings(pixels)
-        if keep is not None:
-            chosen = x[:, 1:].gather(1, keep[..., None].expand(-1, -1, x.shape[-1]))
-            x = torch.cat([x[:, :1], chosen], 1)
+        x = kept(tower.embeddings(pixels), keep)
         y: Tensor = tower.post_layernorm(self._read(tower.encoder.layers, tower.pre_layrnorm(x)))
         return y
 
