@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from pnp_ovss import Config
 from pnp_ovss.cli import main
+from pnp_ovss.cli.tune import _namer
 from test_naming_models import tiny_clip
 from tiny import WORDS, tiny_blip
 
@@ -100,3 +102,9 @@ def test_segment_rates_masks_and_drops_those_below(tune, tmp_path, models, capfd
     record = json.loads((tmp_path / "results" / "a.json").read_text())
     assert record["classes"] == ["background"]
     assert not np.asarray(Image.open(tmp_path / "results" / "a.png")).any()
+
+
+def test_a_line_of_a_names_file_is_one_name(tmp_path):
+    (tmp_path / "names.txt").write_text("chair, wooden\ndog\n")
+    arguments = Namespace(names=str(tmp_path / "names.txt"), namer_model=None, device="cpu", dtype="auto")
+    assert _namer(arguments, vlm=None).names == ("chair, wooden", "dog")

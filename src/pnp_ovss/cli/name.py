@@ -83,7 +83,7 @@ def namer_options(arguments: argparse.Namespace, vlm: "Callable[[], VLM] | None"
         vlm=vlm,
         model=arguments.namer_model,
         base_url=arguments.base_url or os.environ.get("OPENAI_BASE_URL"),
-        cache=arguments.cache or _cache(),
+        cache=arguments.cache or reply_cache(),
         patience=Patience(timeout=float(arguments.timeout), tries=arguments.tries),
         device=arguments.device,
         dtype=arguments.dtype,
@@ -274,7 +274,8 @@ def _write(
     write_text(arguments.out, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
-def _cache() -> Path:
+def reply_cache() -> Path:
+    """Return the folder in which replies of chat models are kept."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "pnp-ovss" / "replies"
 

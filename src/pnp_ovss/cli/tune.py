@@ -1,17 +1,19 @@
 """``pnp-ovss tune``: settings for a model and photos, chosen by CLIP's reward, without a mask."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pnp_ovss.cli.command import PROG, STOPPED, Command, complain, natural, positive
-from pnp_ovss.cli.name import load_namer, load_vocabulary
+from pnp_ovss.cli.name import load_vocabulary, reply_cache
 from pnp_ovss.cli.options import add_model, add_settings, clip_name, settings
 from pnp_ovss.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    from pnp_ovss.naming import Namer
     from pnp_ovss.tuning.objective import Example, Objective
     from pnp_ovss.tuning.search import Finished, Search
     from pnp_ovss.vlm import VLM
@@ -159,7 +161,7 @@ def _examples(arguments: argparse.Namespace, photos: list[Path], vlm: "VLM") -> 
     from pnp_ovss.naming import Naming, name_photos
     from pnp_ovss.tuning.objective import Example
 
-    namer = load_namer(_namer(arguments), lambda: vlm)
+    namer = _namer(arguments, vlm)
     paths: dict[str, Path] = {}
     for path in photos:
         if path.stem in paths:
@@ -189,32 +191,30 @@ def _examples(arguments: argparse.Namespace, photos: list[Path], vlm: "VLM") -> 
     return examples
 
 
-def _namer(arguments: argparse.Namespace) -> argparse.Namespace:
-    """Return the flags of ``name`` that ``--names`` stands for."""
-    told = argparse.Namespace(
-        namer=arguments.names,
-        names=None,
-        names_from=None,
-        namer_model=arguments.namer_model,
-        base_url=None,
-        cache=None,
-        timeout=60,
-        tries=6,
+def _namer(arguments: argparse.Namespace, vlm: "VLM") -> "Namer":
+    """Return who gives the names that ``--names`` stands for."""
+    from dataclasses import replace
+
+    from pnp_ovss.data.vocabulary import read_lines
+    from pnp_ovss.naming import Options
+    from pnp_ovss.naming import load_namer as load
+
+    options = Options(
+        vlm=lambda: vlm,
+        model=arguments.namer_model,
+        base_url=os.environ.get("OPENAI_BASE_URL"),
+        cache=reply_cache(),
         device=arguments.device,
         dtype=arguments.dtype,
     )
     place = Path(arguments.names)
     if arguments.names in NAMERS:
-        return told
+        return load(arguments.names, options)
     if place.suffix == ".json" or place.is_dir():
-        told.namer, told.names_from = "cached", place
-    elif place.is_file():
-        from pnp_ovss.data.vocabulary import read_lines
-
-        told.namer, told.names = "given", ",".join(read_lines(place))
-    else:
-        raise ConfigError(f"--names {arguments.names} is neither a file nor one of {', '.join(NAMERS)}")
-    return told
+        return load("cached", replace(options, source=place))
+    if place.is_file():
+        return load("given", replace(options, names=tuple(read_lines(place))))
+    raise ConfigError(f"--names {arguments.names} is neither a file nor one of {', '.join(NAMERS)}")
 
 
 def _work(arguments: argparse.Namespace, search: "Search", objective: "Objective") -> bool:
