@@ -2,6 +2,7 @@
 
 import logging
 import math
+from copy import copy
 from dataclasses import replace
 from threading import Thread
 
@@ -181,19 +182,21 @@ def test_a_photo_is_looked_at_once_by_all_who_share_the_folder(vlm, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("classes", "config", "weights", "picture"),
+    ("classes", "config", "revision", "picture"),
     [
         (("cat",), SETTINGS, "", PICTURE),
         (("dog",), replace(SETTINGS, gradient=False), "", PICTURE),
         (("dog",), replace(SETTINGS, sum_last_name=True), "", PICTURE),
         (("dog",), replace(SETTINGS, size=16), "", PICTURE),
-        (("dog",), SETTINGS, "other weights", PICTURE),
+        (("dog",), SETTINGS, "local-other", PICTURE),
         (("dog",), SETTINGS, "", PICTURE[::-1].copy()),
     ],
 )
-def test_whatever_changes_the_maps_asks_for_another_look(vlm, tmp_path, classes, config, weights, picture):
+def test_whatever_changes_the_maps_asks_for_another_look(vlm, tmp_path, classes, config, revision, picture):
     MapCache(vlm, SETTINGS, tmp_path)(PICTURE, ("dog",))
-    other = MapCache(vlm, config, tmp_path, weights)
+    retrained = copy(vlm)
+    retrained.revision = revision or vlm.revision
+    other = MapCache(retrained, config, tmp_path)
     other(picture, classes)
     assert other.looks == 1
 

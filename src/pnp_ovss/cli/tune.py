@@ -129,7 +129,6 @@ def _objective(arguments: argparse.Namespace, photos: list[Path]) -> "tuple[Obje
     from pnp_ovss.tuning.judge import Judge
     from pnp_ovss.tuning.maps import MapCache
     from pnp_ovss.tuning.objective import Objective
-    from pnp_ovss.vlm import find
 
     chosen = (arguments.model, arguments.preset, arguments.device, arguments.dtype, arguments.revision)
     segmenter = Segmenter.from_pretrained(*chosen, **(settings(arguments) | {"layer": 0, "head": 0}))
@@ -139,11 +138,10 @@ def _objective(arguments: argparse.Namespace, photos: list[Path]) -> "tuple[Obje
     names = [name for example in examples for name in example.classes]
     vocabulary = load_vocabulary(arguments)
     judge = Judge(clip, [*names, *(vocabulary.names if vocabulary else ())], arguments.reward)
-    weights = _fingerprint(find(arguments.model, arguments.revision).folder)
-    maps = MapCache(vlm, config, arguments.cache or arguments.out / "maps", weights)
+    maps = MapCache(vlm, config, arguments.cache or arguments.out / "maps")
     listed = [(example.key, example.classes) for example in examples]
     told = {
-        "model": f"{vlm.name} {vlm.revision} {weights}",
+        "model": f"{vlm.name} {vlm.revision}",
         "CLIP": f"{clip.name} {clip.revision}",
         "reward": arguments.reward,
         "names": hashlib.sha256(json.dumps([listed, judge.names]).encode()).hexdigest(),
@@ -257,22 +255,6 @@ def _tell(best: "Finished", objective: "Objective", preset: Path) -> None:
 def _short(best: "Finished") -> str:
     chosen = ", ".join(f"{name} {value}" for name, value in vars(best.candidate).items())
     return f"reward {best.reward:.3f} with {chosen}"
-
-
-def _fingerprint(folder: Path) -> str:
-    """Return what tells apart two checkpoints in one place: a digest of the ends of its files of weights."""
-    import hashlib
-
-    digest, end = hashlib.sha256(), 1 << 16
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".bin"):
-            with path.open("rb") as file:
-                size = path.stat().st_size
-                digest.update(f"{path.name} {size}".encode())
-                for start in (0, size // 2, max(0, size - end)):
-                    file.seek(start)
-                    digest.update(file.read(end))
-    return digest.hexdigest()[:12]
 
 
 def _numbers(kind: type[int] | type[float]) -> Any:

@@ -60,15 +60,14 @@ class MapCache:
     """The class maps of photos, each looked at once, whatever the number of trials.
 
     ``folder`` holds a compressed file per photo and list of classes; files that are damaged count as absent. What the
-    disk does not take stays in memory, and is told once. ``weights`` tells checkpoints apart whose name and revision
-    are the same. Of ``config`` count what decides the maps before DropOut.
+    disk does not take stays in memory, and is told once. Of ``config`` count what decides the maps before DropOut.
     """
 
-    def __init__(self, vlm: VLM, config: Config, folder: Path, weights: str = "") -> None:
+    def __init__(self, vlm: VLM, config: Config, folder: Path) -> None:
         self.vlm, self.config, self.folder = vlm, config, folder
         self.looks = 0
         """How often the model looked at a photo."""
-        self._made_with = [LAYOUT, vlm.name, vlm.revision, weights, config.size or vlm.size]
+        self._made_with = [LAYOUT, vlm.name, vlm.revision, config.size or vlm.size]
         self._made_with += [config.gradient, config.sum_last_name]
         self._homeless: dict[Path, HeadMaps] = {}
 

@@ -48,7 +48,7 @@ LOCAL = "local-"
 @dataclass(frozen=True)
 class Checkpoint:
     """A folder in the Hugging Face layout. ``revision``: the hub's commit, or for a local folder ``"local-"`` and the
-    first digits of the SHA-256 of its ``config.json`` and the names and sizes of its weights."""
+    first digits of a SHA-256 over its ``config.json`` and its weights."""
 
     folder: Path
     name: str
@@ -231,8 +231,10 @@ def _fingerprint(folder: Path, name: str) -> str:
     if not config.is_file():
         raise ModelError(f"{name}: the folder holds no config.json; a checkpoint in the Hugging Face layout is wanted")
     try:
-        sizes = [f"{path.name} {path.stat().st_size}" for path in weight_files(folder, name)]
-        digest = hashlib.sha256(config.read_bytes() + "\n".join(sizes).encode())
+        digest = hashlib.sha256(config.read_bytes())
+        for path in weight_files(folder, name):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:
         raise ModelError(f"{name}: the folder cannot be read ({one_line(error)}); check its permissions") from error
     return LOCAL + digest.hexdigest()[:12]
