@@ -371,9 +371,9 @@ def test_what_an_object_store_raises_is_told(batch, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(Store, "info", refuse)
         assert batch(photos="memory://bucket/photos") == 2
-        assert "memory://bucket/photos cannot be listed (unable to locate credentials); check" in told(capsys)[0]
+        assert "memory://bucket/photos cannot be listed (Unable to locate credentials); check" in told(capsys)[0]
         assert batch("--out", "memory://bucket/run") == 2
-        assert "cannot be reached (unable to locate credentials); check the address" in told(capsys)[0]
+        assert "cannot be reached (Unable to locate credentials); check the address" in told(capsys)[0]
         patch.setattr(Store, "cat_file", refuse)
         with pytest.raises(InputError, match=r"x\.png cannot be read \(unable to locate credentials\); check the path"):
             fetch("memory://bucket/x.png")

@@ -21,3 +21,10 @@ class ConfigError(PnpError):
 
 class ModelError(PnpError):
     """A model that cannot be found, fetched, read or used."""
+
+
+def one_line(error: object) -> str:
+    """Return what went wrong as part of a line: an error's words, else its kind; 200 printable characters at most."""
+    text = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
+    line = " ".join(text.split()) or type(error).__name__
+    return "".join(character for character in line if character.isprintable())[:200]

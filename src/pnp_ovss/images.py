@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pnp_ovss.errors import InputError
+from pnp_ovss.errors import InputError, one_line
 from pnp_ovss.types import RGB
 
 Photo = str | Path | Image.Image | np.ndarray
@@ -128,7 +128,7 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
     return list(found.values())
 
 
-def shown(path: Path) -> str:
+def shown(path: Path | str) -> str:
     """Return the path for a message of one line: as it is, or quoted where it holds what cannot be printed."""
     text = str(path)
     return text if text.isprintable() else ascii(text)
@@ -197,7 +197,7 @@ def _told(name: str, most_pixels: int = MAX_PIXELS) -> Iterator[None]:
     except PermissionError as error:
         raise InputError(f"{name} may not be read; check its permissions") from error
     except _DAMAGE as error:  # opening a damaged file, or a path the system does not take
-        raise InputError(f"{name} cannot be read ({_reason(error)}); check the path and the file") from error
+        raise InputError(f"{name} cannot be read ({one_line(error)}); check the path and the file") from error
 
 
 @cache
@@ -220,7 +220,7 @@ def _decode(image: Image.Image, name: str, most_pixels: int = MAX_PIXELS) -> RGB
         turn = UPRIGHT.get(_orientation(image))
         return np.array(picture if turn is None else picture.transpose(turn))
     except _DAMAGE as error:
-        raise InputError(f"{name} is cut short or damaged ({_reason(error)}); fetch or save it again") from error
+        raise InputError(f"{name} is cut short or damaged ({one_line(error)}); fetch or save it again") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -252,10 +252,3 @@ def _orientation(image: Image.Image) -> int:
 
 def _millions(pixels: int) -> str:
     return f"{pixels // 1_000_000} million pixels"
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    text = " ".join(str(error).split())
-    return text[:120] or type(error).__name__

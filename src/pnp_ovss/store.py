@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from pnp_ovss.errors import InputError
+from pnp_ovss.errors import InputError, one_line
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -31,7 +31,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         finally:
             beside.unlink(missing_ok=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be written ({reason(error)}); choose another place or make room") from error
+        raise InputError(f"{path} cannot be written ({one_line(error)}); choose another place or make room") from error
 
 
 def write_text(path: Path, content: str) -> None:
@@ -139,9 +139,9 @@ def _told(name: str) -> Iterator[None]:
     except InputError:
         raise
     except ImportError as error:
-        raise InputError(f"{name} cannot be reached ({reason(error)}); install that package") from error
+        raise InputError(f"{name} cannot be reached ({one_line(error)}); install that package") from error
     except Exception as error:  # object stores raise their own, which share no class
-        raise InputError(f"{name} cannot be reached ({reason(error)}); check the address and its access") from error
+        raise InputError(f"{name} cannot be reached ({one_line(error)}); check the address and its access") from error
 
 
 def _protocols(files: Any) -> tuple[str, ...]:
@@ -159,11 +159,5 @@ def check_folder(folder: Path) -> None:
             probe.unlink(missing_ok=True)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"the folder {folder} cannot be written ({reason(error)}); give another one with --out"
+            f"the folder {folder} cannot be written ({one_line(error)}); give another one with --out"
         ) from error
-
-
-def reason(error: Exception) -> str:
-    """Return what went wrong, in part of a line."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (" ".join(text.split())[:120] or type(error).__name__).lower()

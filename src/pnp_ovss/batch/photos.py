@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pnp_ovss.batch.results import IMAGES
-from pnp_ovss.errors import InputError
-from pnp_ovss.images import SUFFIXES
-from pnp_ovss.store import Folder, open_place, reason
+from pnp_ovss.errors import InputError, one_line
+from pnp_ovss.images import SUFFIXES, shown
+from pnp_ovss.store import Folder, open_place
 
 MOST_BYTES = 600_000_000
 """Of a photo's file on this machine: more than the largest photo takes without compression."""
@@ -39,7 +39,7 @@ def find_photos(patterns: Iterable[str], out: Folder) -> list[Source]:
         for key, place in _expand(os.path.expanduser(pattern), out):
             if found.setdefault(key, place) != place:
                 raise InputError(
-                    f"{_shown(found[key])} and {_shown(place)} would both be written as {_shown(key)}; rename one, or "
+                    f"{shown(found[key])} and {shown(place)} would both be written as {shown(key)}; rename one, or "
                     "give each its own --out"
                 )
     return [Source(key, found[key]) for key in sorted(found)]
@@ -50,7 +50,7 @@ def fetch(place: str) -> bytes:
 
     Raises: InputError if it cannot be read.
     """
-    name = _shown(place)
+    name = shown(place)
     try:
         if "://" in place:
             files, path = open_place(place)
@@ -68,7 +68,7 @@ def fetch(place: str) -> bytes:
     except PermissionError as error:
         raise InputError(f"{name} may not be read; check its permissions") from error
     except Exception as error:  # object stores raise their own, which share no class
-        raise InputError(f"{name} cannot be read ({reason(error)}); check the path and the file") from error
+        raise InputError(f"{name} cannot be read ({one_line(error)}); check the path and the file") from error
 
 
 def _expand(pattern: str, out: Folder) -> Iterator[tuple[str, str]]:
@@ -77,14 +77,14 @@ def _expand(pattern: str, out: Folder) -> Iterator[tuple[str, str]]:
         matches, base = _matches(files, path)
         goes_down = "**" in path or files.isdir(path)
     except Exception as error:  # as in fetch
-        raise InputError(f"{_shown(pattern)} cannot be listed ({reason(error)}); check the path") from error
+        raise InputError(f"{shown(pattern)} cannot be listed ({one_line(error)}); check the path") from error
     below = goes_down and (out.root + "/").startswith(base.rstrip("/") + "/")  # the next run would take them for photos
     if below or any(match.startswith(f"{out.root}/{IMAGES}/") for match in matches):  # or they would replace photos
         raise InputError(
-            f"the results in {out.place} would lie among the photos of {_shown(pattern)}; give another --out"
+            f"the results in {out.place} would lie among the photos of {shown(pattern)}; give another --out"
         )
     if not matches:
-        raise InputError(f"{_shown(pattern)} holds no picture; give a file, a folder or a glob such as 'photos/*.jpg'")
+        raise InputError(f"{shown(pattern)} holds no picture; give a file, a folder or a glob such as 'photos/*.jpg'")
     remote = "://" in pattern
     for match in matches:
         place = files.unstrip_protocol(match) if remote else match
@@ -107,7 +107,3 @@ def _matches(files: Any, path: str) -> tuple[list[str], str]:
 def _is_picture(name: str) -> bool:
     hidden = any(part.startswith(".") for part in name.split("/"))
     return not hidden and PurePosixPath(name).suffix.lower() in SUFFIXES
-
-
-def _shown(text: str) -> str:
-    return text if text.isprintable() else ascii(text)

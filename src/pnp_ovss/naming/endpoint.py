@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from pnp_ovss.errors import ConfigError, ModelError
+from pnp_ovss.errors import ConfigError, ModelError, one_line
 from pnp_ovss.naming.base import NoReply
 from pnp_ovss.naming.cache import Reply
 
@@ -86,7 +86,7 @@ class Endpoint:
                     return found
                 reason, asked = self._said(error), _asked_wait(error.response.headers)
             except self._errors.APIConnectionError as error:
-                reason, asked = _line(error.__cause__ or error), None
+                reason, asked = one_line(error.__cause__ or error), None
             wait = self._patience.first_wait * 2**attempt if asked is None else asked
             if wait > self._patience.longest_wait and asked is not None:
                 raise NoReply(f"{self.host} asks to wait {wait:.0f} s ({reason}); try again later")
@@ -119,7 +119,7 @@ class Endpoint:
 
     def _said(self, error: Any) -> str:
         body = error.body if isinstance(error.body, dict) else {}
-        return self._clean(_line(body.get("message") or f"status {error.status_code}"))
+        return self._clean(one_line(body.get("message") or f"status {error.status_code}"))
 
     def _clean(self, text: str) -> str:
         """Return a server's words without the key, should it repeat it."""
@@ -144,11 +144,6 @@ def read_reply(content: bytes) -> Reply | None:
     if reason == "content_filter":
         return Reply(str(said or ""), "filtered", *tokens)
     return Reply(str(said or ""), "cut" if reason == "length" else "answered", *tokens)
-
-
-def _line(text: object) -> str:
-    """Return a server's or a library's words as one line, 200 characters at most."""
-    return "".join(character for character in " ".join(str(text).split()) if character.isprintable())[:200]
 
 
 def _code(error: Any) -> str:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from pnp_ovss.errors import ModelError
+from pnp_ovss.errors import ModelError, one_line
 from pnp_ovss.mini import CHECKPOINTS
 from pnp_ovss.vlm.base import VLM
 from pnp_ovss.vlm.blip import Blip
 from pnp_ovss.vlm.blip2 import Blip2
 from pnp_ovss.vlm.bridgetower import BridgeTower
-from pnp_ovss.vlm.hub import Checkpoint, one_line, resolve
+from pnp_ovss.vlm.hub import Checkpoint, resolve
 from pnp_ovss.vlm.loading import read_json
 from pnp_ovss.vlm.vilt import Vilt
 

@@ -27,7 +27,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from pnp_ovss.errors import ModelError
+from pnp_ovss.errors import ModelError, one_line
 
 # Of whichever HTTP library the installed hub client uses: its name changed between versions 1 and 2.
 NETWORK_ERROR: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
@@ -238,12 +238,6 @@ def _fingerprint(folder: Path, name: str) -> str:
     except OSError as error:
         raise ModelError(f"{name}: the folder cannot be read ({one_line(error)}); check its permissions") from error
     return LOCAL + digest.hexdigest()[:12]
-
-
-def one_line(error: object) -> str:
-    """Return an error's text, or its kind where it has none, as one line of printable characters, 200 at most."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return "".join(character for character in text if character.isprintable())[:200]
 
 
 @contextmanager

@@ -22,9 +22,9 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from pnp_ovss.errors import ModelError
+from pnp_ovss.errors import ModelError, one_line
 from pnp_ovss.types import RGB
-from pnp_ovss.vlm.hub import one_line, weight_files
+from pnp_ovss.vlm.hub import weight_files
 
 
 def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtype: torch.dtype) -> Any:
