@@ -375,7 +375,7 @@ def test_what_an_object_store_raises_is_told(batch, monkeypatch, capsys):
         assert batch("--out", "memory://bucket/run") == 2
         assert "cannot be reached (Unable to locate credentials); check the address" in told(capsys)[0]
         patch.setattr(Store, "cat_file", refuse)
-        with pytest.raises(InputError, match=r"x\.png cannot be read \(unable to locate credentials\); check the path"):
+        with pytest.raises(InputError, match=r"x\.png cannot be read \(Unable to locate credentials\); check the path"):
             fetch("memory://bucket/x.png")
 
 
