@@ -7,6 +7,9 @@ from typing import Any, Literal, get_args
 
 from pnp_ovss.errors import ConfigError
 
+DEFAULT_MODEL = "blip-large-flickr"
+"""Of commands and back ends that are told none."""
+
 Background = Literal["always", "never", "few"]
 FEW = 3
 

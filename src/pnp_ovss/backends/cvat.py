@@ -11,6 +11,7 @@ import numpy as np
 from cvat_sdk.masks import encode_mask
 from PIL import Image
 
+from pnp_ovss.config import DEFAULT_MODEL
 from pnp_ovss.export.outlines import outlines
 from pnp_ovss.export.results import in_memory
 from pnp_ovss.prompt import make_prompt
@@ -50,7 +51,7 @@ class Function:
         return found
 
 
-def create(classes: str, model: str = "blip-large-flickr", preset: str = "auto", device: str = "auto") -> Function:
+def create(classes: str, model: str = DEFAULT_MODEL, preset: str = "auto", device: str = "auto") -> Function:
     """Return the function, as CVAT's command line asks for it; ``classes`` are names with commas.
 
     Raises: PnpError if the model or a class cannot be used.

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pnp_ovss._version import VERSION
+from pnp_ovss.config import DEFAULT_MODEL
 from pnp_ovss.errors import InputError, PnpError
 from pnp_ovss.export.label_studio import prediction
 from pnp_ovss.export.results import all_names, in_memory
@@ -194,7 +195,7 @@ def make_server(backend: Backend, host: str = "127.0.0.1", port: int = 9090) -> 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until stopped; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m pnp_ovss.backends.label_studio", description=__doc__)
-    parser.add_argument("--model", default="blip-large-flickr", help="short name, hub id or local folder")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="short name, hub id or local folder")
     parser.add_argument("--preset", default="auto", help="settings to start from")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument("--files", type=Path, help="folder of the photos that Label Studio serves; no other is read")

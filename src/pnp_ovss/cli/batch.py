@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pnp_ovss.cli.classes import add_classes, named
 from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, positive
 from pnp_ovss.cli.name import add_namer, load_vocabulary, namer_options
 from pnp_ovss.cli.options import add_model, add_settings, settings
-from pnp_ovss.cli.segment import AUTO, MODEL, given_classes
 
 if TYPE_CHECKING:
     from pnp_ovss.batch import Names, Run
@@ -27,18 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PHOTOS",
         help="folder (with all folders below), file or glob, here or behind an address such as s3://bucket/photos",
     )
-    classes = parser.add_mutually_exclusive_group(required=True)
-    classes.add_argument(
-        "--classes",
-        metavar="NAMES",
-        help="what to look for, with commas: 'dog, traffic light'; auto: a namer says it, photo by photo",
-    )
-    classes.add_argument(
-        "--classes-file",
-        type=Path,
-        metavar="FILE",
-        help="the same from a file, one name a line, # starts a comment; or a .json file with the names of each photo: "
-        '{"2024/dog": ["dog", "sofa"]}, by its path below PHOTOS without suffix',
+    add_classes(
+        parser,
+        also="; or a .json file with the names of each photo by its path below PHOTOS without suffix: "
+        '{"2024/dog": ["dog", "sofa"]}',
     )
     parser.add_argument("--out", default="results", metavar="PLACE", help="folder or address (default: results)")
     parser.add_argument(
@@ -69,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Ray cluster; local: start one on this machine (default: RAY_ADDRESS, else the one running, else local)",
     )
     add_namer(parser, "itm")
-    add_model(parser, MODEL)
+    add_model(parser)
     add_settings(parser)
 
 
@@ -131,14 +123,13 @@ def _names(arguments: argparse.Namespace) -> "Names":
     from dataclasses import replace
 
     from pnp_ovss.batch import Names
-    from pnp_ovss.pictures import check_count
-    from pnp_ovss.prompt import make_prompt
 
     file = arguments.classes_file
     if file is not None and file.suffix == ".json":
         options = replace(namer_options(arguments), source=file)
         return Names(namer="cached", options=options, candidates=load_vocabulary(arguments), keep=arguments.keep)
-    if arguments.classes == AUTO:
+    classes = named(arguments)
+    if not classes:
         return Names(
             namer=arguments.namer,
             options=namer_options(arguments),
@@ -146,8 +137,6 @@ def _names(arguments: argparse.Namespace) -> "Names":
             keep=arguments.keep,
             calls=arguments.calls if arguments.namer == "openai" else 1,
         )
-    classes = make_prompt(given_classes(arguments)).classes
-    check_count(classes)
     return Names(classes=classes)
 
 

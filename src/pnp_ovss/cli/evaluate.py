@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pnp_ovss.cli.command import PARTLY, PROG, Command, complain, natural, positive
 from pnp_ovss.cli.options import add_model, add_settings, settings
+from pnp_ovss.config import DEFAULT_MODEL
 from pnp_ovss.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from pnp_ovss.segmenter import Segmenter
 
 SCENES, MERGE = "scenes", "merge"
-MODEL = "blip-large-flickr"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=natural, default=2, metavar="N", help="which series (default: 2, held out)")
     group.add_argument("--scene-size", type=positive, default=224, metavar="N", help="their side (default: 224)")
     group.add_argument("--no-steps", action="store_true", help="leave out the table of what each step earns")
-    add_model(parser, MODEL)
+    add_model(parser)
     parser.set_defaults(model=None)
     add_settings(parser)
 
@@ -199,7 +199,7 @@ def _segmenter(arguments: argparse.Namespace, dataset: "Dataset") -> "Segmenter"
     given = settings(arguments)
     if not dataset.background:  # the authors' code: a background only where fewer than 3 classes are named
         given = {"background": "few" if arguments.protocol == "authors" else "never"} | given
-    chosen = (arguments.model or MODEL, arguments.preset, arguments.device, arguments.dtype, arguments.revision)
+    chosen = (arguments.model or DEFAULT_MODEL, arguments.preset, arguments.device, arguments.dtype, arguments.revision)
     return Segmenter.from_pretrained(*chosen, **given)
 
 

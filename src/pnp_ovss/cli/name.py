@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, positive
+from pnp_ovss.config import DEFAULT_MODEL
 from pnp_ovss.errors import ConfigError, InputError, ModelError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from pnp_ovss.types import RGB
     from pnp_ovss.vlm import VLM
 
-MODEL = "blip-large-flickr"
 IN_A_ROW = 5
 """Photos without a reply, one after the other, until a run stops: then it is not the photos' fault."""
 NEGLIGIBLE = 0.01
@@ -106,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_namer(parser, "itm")
     group = parser.add_argument_group("model")
-    group.add_argument("--model", default=MODEL, help=f"itm: the model that matches (default: {MODEL})")
+    group.add_argument("--model", default=DEFAULT_MODEL, help=f"itm: the model that matches (default: {DEFAULT_MODEL})")
     group.add_argument("--revision", help="commit, branch or tag of its hub repository")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     group.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: auto)")

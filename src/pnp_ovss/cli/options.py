@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from pnp_ovss.config import PRESETS, Config
+from pnp_ovss.config import DEFAULT_MODEL, PRESETS, Config
 
 NAMES = {"refiners": "refine"}
 """Flags that are not called like their setting."""
 NOTES = {"refiners": "; none: no step"}
 
 
-def add_model(parser: argparse.ArgumentParser, default: str) -> None:
+def add_model(parser: argparse.ArgumentParser, default: str = DEFAULT_MODEL) -> None:
     """Add the flags that choose the model and the preset, with ``default`` as the model."""
     group = parser.add_argument_group("model")
     group.add_argument("--model", default=default, help=f"short name, hub id or local folder (default: {default})")

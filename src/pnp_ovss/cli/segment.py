@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pnp_ovss.cli.classes import add_classes, named
 from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, positive
 from pnp_ovss.cli.name import add_namer, load_namer, load_vocabulary
 from pnp_ovss.cli.options import add_model, add_settings, clip_name, settings
@@ -20,22 +21,11 @@ if TYPE_CHECKING:
     from pnp_ovss.segmenter import Segmenter
     from pnp_ovss.types import Segmentation
 
-MODEL = "blip-large-flickr"
-AUTO = "auto"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``segment``."""
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="file, folder (the pictures right in it) or glob")
-    classes = parser.add_mutually_exclusive_group(required=True)
-    classes.add_argument(
-        "--classes",
-        metavar="NAMES",
-        help="what to look for, with commas: 'dog, traffic light'; auto: a namer says it, photo by photo",
-    )
-    classes.add_argument(
-        "--classes-file", type=Path, metavar="FILE", help="the same from a file, one name a line; # starts a comment"
-    )
+    add_classes(parser)
     parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="folder (default: results)")
     parser.add_argument(
         "--batch-size", type=positive, default=1, metavar="N", help="photos the model sees at a time (default: 1)"
@@ -51,15 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="drop the classes whose mask is rated lower; below 0.5 the reward of the paper rejects it",
     )
-    add_model(parser, MODEL)
+    add_model(parser)
     add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Segment the photos; return the exit code."""
     from pnp_ovss.images import find_images
-    from pnp_ovss.pictures import check_count
-    from pnp_ovss.prompt import make_prompt
     from pnp_ovss.results import check_places
     from pnp_ovss.segmenter import settle
     from pnp_ovss.store import check_folder
@@ -67,8 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     # All that can be wrong without a model is found before one is loaded or even fetched.
     if arguments.min_quality is not None and not 0 <= arguments.min_quality <= 1:
         raise InputError(f"--min-quality is {arguments.min_quality:g}; a number from 0 to 1 is wanted")
-    classes = () if arguments.classes == AUTO else make_prompt(given_classes(arguments)).classes
-    check_count(classes)
+    classes = named(arguments)
     photos = find_images(arguments.photos)
     settle(arguments.model, arguments.preset, **settings(arguments))
     check_folder(arguments.out)
@@ -189,19 +176,6 @@ def _read(paths: list[Path]) -> tuple[dict[Path, np.ndarray], list[PnpError]]:
         except InputError as error:
             faults.append(error)
     return readable, faults
-
-
-def given_classes(arguments: argparse.Namespace) -> list[str]:
-    """Return the names that ``--classes`` or ``--classes-file`` gives."""
-    if arguments.classes is not None:
-        return [name.strip() for name in arguments.classes.split(",")]
-    file = arguments.classes_file
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror or "").lower() if isinstance(error, OSError) else "it is no text in UTF-8"
-        raise InputError(f"the classes file {file} cannot be read ({reason}); one name a line is wanted") from error
-    return [name for line in lines if (name := line.split("#")[0].strip())]
 
 
 def _told(areas: dict[str, float]) -> str:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pnp_ovss.tuning.search import Finished, Search
     from pnp_ovss.vlm import VLM
 
-MODEL = "blip-large-flickr"
 NAMERS = ("itm", "clip", "caption", "openai")
 TUNED = ("layer", "head", "threshold", "blur")
 
@@ -72,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="X,...",
             help=f"choose among these alone, such as {example}",
         )
-    add_model(parser, MODEL)
+    add_model(parser)
     add_settings(parser)
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pnp_ovss.config import DEFAULT_MODEL
+
 from .zoo import Model
 
 
@@ -13,7 +15,7 @@ def load_model(
     model_name: str,
     model_path: str,
     classes: list[str] | tuple[str, ...] = (),
-    model: str = "blip-large-flickr",
+    model: str = DEFAULT_MODEL,
     preset: str = "auto",
     device: str = "auto",
     **_: Any,
