@@ -545,3 +545,18 @@ def test_a_slip_is_told_before_a_model_is_looked_for(arguments, line, no_model, 
     assert main(arguments.split()) == 2
     assert told(capsys) == [f"pnp-ovss: {line}"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_run_that_fails_leaves_no_record_of_other_classes(segment, monkeypatch):
+    assert segment("photos/dog.jpg", classes="dog, cat") == 0
+    monkeypatch.setattr("pnp_ovss.results.overlay", lambda *_: (_ for _ in ()).throw(ModelError("stopped")))
+    assert segment("photos/dog.jpg", classes="cat, dog, bird") == 2
+    assert not Path("results/dog.json").exists()
+
+
+def test_a_name_too_long_for_results_is_told_before_anything_is_done(segment, desk, no_model, capsys):
+    long = "x" * 246
+    Image.new("RGB", (4, 4)).save(f"photos/{long}.png")
+    assert segment("photos") == 2
+    assert told(capsys) == [f"pnp-ovss: photos/{long}.png has too long a name: its results' would not fit; rename it"]
+    assert not Path("results").exists()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pnp_ovss import ConfigError, InputError
+from pnp_ovss import ConfigError, InputError, images
 from pnp_ovss.cli import main
 from pnp_ovss.naming import (
     BENCHMARKS,
@@ -506,3 +506,64 @@ def test_each_photo_gets_its_own_names(desk, tiny_blip_folder, capsys):
 def test_a_wrong_namer_is_told_before_the_model_is_fetched(desk, capsys):
     assert segment(Path("nobody/nothing"), "--namer", "gpt") == 2
     assert capsys.readouterr().err.startswith("pnp-ovss: no namer 'gpt'; the namers are given")
+
+
+def test_names_that_cannot_be_used_are_told_for_their_photo_and_the_others_are_done(desk, tiny_blip_folder, capsys):
+    Path("names.json").write_text(
+        json.dumps({"a": ["dog"], "b": ["cat", "Cat", "Background"], "c": [" ".join(["dog"] * 600)]})
+    )
+    Image.fromarray(PHOTO).save("photos/c.png")
+    flags = ("--namer", "cached", "--names-from", "names.json", "--batch-size", "4")
+    assert segment(tiny_blip_folder, *flags) == 1
+    err = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("pnp-ovss: photos/c.png: ") for line in err)
+    assert err[-1] == "pnp-ovss: 1 of 3 photos could not be read or named"
+    assert json.loads(Path("results/a.json").read_text())["classes"] == ["background", "dog"]
+    assert json.loads(Path("results/b.json").read_text())["classes"] == ["background", "cat"]
+    assert not Path("results/c.json").exists()
+
+
+def test_an_open_reply_names_a_class_once_and_never_the_background():
+    naming = parse_reply(
+        '{"found": [{"name": "Rocket", "confidence": 80}, {"name": "rocket", "confidence": 90}]}', None
+    )
+    assert [(guess.name, guess.confidence) for guess in naming.guesses] == [("Rocket", 0.9)]
+    assert "'Rocket' is named twice; the higher confidence counts" in naming.notes
+    naming = parse_reply("[1: dog, 2: Background], [90, 80]", None)
+    assert [guess.name for guess in naming.guesses] == ["dog"]
+
+
+def test_a_run_that_is_stopped_leaves_the_names_of_a_whole_one(desk, capsys, monkeypatch):
+    flags = ["--namer", "given", "--names", "dog", "--out", "names.json"]
+    assert main(["name", "photos", *flags]) == 0
+    whole = Path("names.json").read_text()
+    real = images.read_image
+
+    def stop_at_b(path):
+        if "b.png" in str(path):
+            raise KeyboardInterrupt
+        return real(path)
+
+    monkeypatch.setattr(images, "read_image", stop_at_b)
+    assert main(["name", "photos", *flags]) == 130
+    assert Path("names.json").read_text() == whole
+    assert set(json.loads(Path("names.partial.json").read_text())["photos"]) == {"a"}
+    assert "the names so far are in names.partial.json" in capsys.readouterr().err
+    Path("names.json").unlink()
+    assert main(["name", "photos", *flags]) == 130
+    assert set(json.loads(Path("names.json").read_text())["photos"]) == {"a"}
+
+
+def test_what_a_namer_lacks_is_told_before_the_model_is_fetched(desk, capsys):
+    model = Path("nobody/nothing")
+    for flags, line in (
+        (("--namer", "itm"), "itm by nobody/nothing needs a vocabulary to choose from; give --vocabulary coco-object"),
+        (("--namer", "given"), "the given namer needs names"),
+        (("--namer", "cached", "--names-from", "nowhere.json"), "there is no nowhere.json"),
+        (("--vocabulary", "nope"), "there is no vocabulary nope"),
+    ):
+        assert segment(model, *flags) == 2
+        assert capsys.readouterr().err.startswith(f"pnp-ovss: {line}")
+        assert main(["batch", "photos", "--classes", "auto", "--model", str(model), *flags]) == 2
+        assert capsys.readouterr().err.startswith(f"pnp-ovss: {line}")
+        assert not Path("results").exists()

@@ -108,3 +108,22 @@ def test_a_line_of_a_names_file_is_one_name(tmp_path):
     (tmp_path / "names.txt").write_text("chair, wooden\ndog\n")
     arguments = Namespace(names=str(tmp_path / "names.txt"), namer_model=None, device="cpu", dtype="auto")
     assert _namer(arguments, vlm=None).names == ("chair, wooden", "dog")
+
+
+def test_what_is_wrong_with_the_search_is_told_before_a_model_is_fetched(tune, capfd):
+    for flags, line in (
+        (["--thresholds", "2"], "threshold is 2"),
+        (["--blurs", "nan"], "blur is nan"),
+        (["--storage", "foo"], "the storage is no address such as sqlite:///study.db; give one with --storage"),
+        (["--names", "itm"], "itm by nobody/nothing needs a vocabulary to choose from; give --vocabulary coco-object"),
+    ):
+        assert tune("--model", "nobody/nothing", *flags) == 2
+        assert capfd.readouterr().err.startswith(f"pnp-ovss: {line}")
+    assert tune("--keep", "5") == 2
+    assert "'5' is no confidence from 0 to 1" in capfd.readouterr().err
+
+
+def test_the_study_lies_in_the_folder_whatever_it_is_called(tune, tmp_path):
+    assert tune("--trials", "1", "--out", "a?b/t%41 #x") == 0
+    assert (tmp_path / "a?b/t%41 #x/study.db").is_file()
+    assert not (tmp_path / "a").exists()

@@ -10,8 +10,11 @@ from typing import Any
 from pnp_ovss.errors import InputError
 from pnp_ovss.images import shown
 from pnp_ovss.pictures import class_colours, label_png, overlay
-from pnp_ovss.store import save_png, write_text
+from pnp_ovss.store import remove, save_png, write_text
 from pnp_ovss.types import RGB, Segmentation
+
+LONGEST = 255
+"""Bytes of a file's name that common file systems take."""
 
 
 def places(folder: Path, photo: Path) -> tuple[Path, Path, Path]:
@@ -20,11 +23,13 @@ def places(folder: Path, photo: Path) -> tuple[Path, Path, Path]:
 
 
 def check_places(folder: Path, photos: Sequence[Path]) -> None:
-    """Raise InputError if a result would take the place of a photo, or of another photo's result."""
+    """Raise InputError if a result would have too long a name, or the place of a photo or of another photo's result."""
     sources = {os.path.realpath(photo) for photo in photos}
     taken: dict[str, Path] = {}
     for photo in photos:
         for place in places(folder, photo):
+            if len(os.fsencode(place.name)) > LONGEST:
+                raise InputError(f"{shown(photo)} has too long a name: its results' would not fit; rename it")
             if os.path.realpath(place) in sources:
                 raise InputError(f"{shown(place)} is a photo and would be overwritten; give another --out")
             holder = taken.setdefault(os.path.realpath(place), photo)
@@ -36,13 +41,14 @@ def check_places(folder: Path, photos: Sequence[Path]) -> None:
 
 
 def write_result(folder: Path, path: Path, photo: RGB, result: Segmentation, seconds: float) -> None:
-    """Write the three files of a photo, the record last: where it lies, the others are whole.
+    """Write the three files of a photo, the record last: where it lies, the others are whole and belong to it.
 
     ``path`` is where the photo came from, ``seconds`` what it took.
 
     Raises: InputError if a file cannot be written.
     """
     labels, picture, record = places(folder, path)
+    remove(record)  # one of an earlier run, whose classes may be others
     save_png(labels, label_png(result.labels, class_colours(result.classes)))
     save_png(picture, overlay(photo, result.labels, result.classes))
     told = {"labels": labels.name, "overlay": picture.name} | about(str(path), photo, result, seconds)

@@ -46,6 +46,17 @@ def save_png(path: Path, image: Image.Image) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+def remove(path: Path) -> None:
+    """Remove the file if it is there.
+
+    Raises: InputError if it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be replaced ({one_line(error)}); choose another place") from error
+
+
 class Folder:
     """A folder of this machine, or behind an address that fsspec knows, such as ``s3://bucket/run``.
 

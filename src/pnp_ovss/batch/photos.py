@@ -12,6 +12,8 @@ from pnp_ovss.errors import InputError, one_line
 from pnp_ovss.images import SUFFIXES, shown
 from pnp_ovss.store import Folder, open_place
 
+WILD = "*?["
+"""What makes a path a glob."""
 MOST_BYTES = 600_000_000
 """Of a photo's file on this machine: more than the largest photo takes without compression."""
 
@@ -83,6 +85,8 @@ def _expand(pattern: str, out: Folder) -> Iterator[tuple[str, str]]:
         raise InputError(
             f"the results in {out.place} would lie among the photos of {shown(pattern)}; give another --out"
         )
+    if not matches and not files.exists(path) and not any(letter in path for letter in WILD):
+        raise InputError(f"there is no photo or folder {shown(pattern)}; check the path")
     if not matches:
         raise InputError(f"{shown(pattern)} holds no picture; give a file, a folder or a glob such as 'photos/*.jpg'")
     remote = "://" in pattern
@@ -96,7 +100,7 @@ def _matches(files: Any, path: str) -> tuple[list[str], str]:
     if files.isdir(path):
         base = path.rstrip("/")
         return [name for name in files.find(base) if _is_picture(name[len(base) :])], base
-    wild = next((index for index, letter in enumerate(path) if letter in "*?["), None)
+    wild = next((index for index, letter in enumerate(path) if letter in WILD), None)
     if wild is None or files.exists(path):
         meant = _is_picture(os.path.basename(path)) or files.exists(path)  # else a folder that is not there
         return [path] if meant else [], os.path.dirname(path)

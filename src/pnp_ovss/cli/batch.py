@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pnp_ovss.cli.classes import add_classes, named
 from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, positive
-from pnp_ovss.cli.name import add_namer, load_vocabulary, namer_options
+from pnp_ovss.cli.name import add_namer, check_namer, load_vocabulary, namer_options
 from pnp_ovss.cli.options import add_model, add_settings, settings
 
 if TYPE_CHECKING:
@@ -123,13 +123,16 @@ def _names(arguments: argparse.Namespace) -> "Names":
     from dataclasses import replace
 
     from pnp_ovss.batch import Names
+    from pnp_ovss.naming import load_namer
 
     file = arguments.classes_file
     if file is not None and file.suffix == ".json":
         options = replace(namer_options(arguments), source=file)
+        load_namer("cached", options)  # tells now what is wrong with the file
         return Names(namer="cached", options=options, candidates=load_vocabulary(arguments), keep=arguments.keep)
     classes = named(arguments)
     if not classes:
+        check_namer(arguments)
         return Names(
             namer=arguments.namer,
             options=namer_options(arguments),

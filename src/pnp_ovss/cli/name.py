@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, positive
 from pnp_ovss.config import DEFAULT_MODEL
-from pnp_ovss.errors import ConfigError, InputError, ModelError
+from pnp_ovss.errors import ConfigError, InputError, ModelError, PnpError
 
 if TYPE_CHECKING:
     from pnp_ovss.naming import Candidates, Namer, Naming, Options
@@ -39,7 +39,7 @@ def add_namer(parser: argparse.ArgumentParser, namer: str) -> None:
         "with one name a line; without it anything, where the namer can do that",
     )
     group.add_argument(
-        "--keep", type=_share, default=0.7, metavar="X", help="names above this confidence count (default: 0.7)"
+        "--keep", type=share, default=0.7, metavar="X", help="names above this confidence count (default: 0.7)"
     )
     group.add_argument("--namer-model", metavar="NAME", help="openai: a chat model; clip, caption: a checkpoint")
     group.add_argument("--names", metavar="NAMES", help="given: the names, with commas")
@@ -90,6 +90,25 @@ def namer_options(arguments: argparse.Namespace, vlm: "Callable[[], VLM] | None"
     )
 
 
+def check_namer(arguments: argparse.Namespace) -> None:
+    """Raise what would stop the namer, as far as that can be told before its model is loaded or even fetched."""
+    from pnp_ovss.naming import NAMERS
+    from pnp_ovss.naming import load_namer as load
+
+    if arguments.namer not in NAMERS or arguments.namer in ("given", "cached"):
+        load(arguments.namer, namer_options(arguments))
+    load_vocabulary(arguments)
+    check_vocabulary(arguments.namer, arguments.model, arguments.vocabulary)
+
+
+def check_vocabulary(namer: str, model: str, vocabulary: str | None) -> None:
+    """Raise InputError if the model would match names and has none to choose from."""
+    if namer == "itm" and vocabulary is None and not (model.startswith("mini-") or Path(model).is_dir()):
+        raise InputError(
+            f"itm by {model} needs a vocabulary to choose from; give --vocabulary coco-object, another one, or a file"
+        )
+
+
 def load_vocabulary(arguments: argparse.Namespace) -> "Candidates | None":
     """Return the vocabulary that the flags name, if any."""
     from pnp_ovss.naming import load_candidates
@@ -124,6 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.out.is_dir():
             raise InputError(f"{arguments.out} is a folder; name the .json file that is to be written")
         check_folder(arguments.out.parent)
+    check_namer(arguments)
 
     def vlm() -> "VLM":
         from pnp_ovss.vlm import load_vlm
@@ -173,14 +193,18 @@ def _name(arguments: argparse.Namespace, namer: "Namer", keys: dict[str, Path], 
                 if silent == IN_A_ROW:
                     raise ModelError(f"{silent} photos in a row got no reply; see above, and run it again later")
             bar.update()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, PnpError) as stop:
         bar.close()
+        if arguments.out is not None and found:
+            _keep(arguments, namer, candidates, keys, found)
+        if isinstance(stop, PnpError):
+            raise
         complain(f"stopped; {len(found)} of {len(keys)} photos are named")
         return STOPPED
     finally:
         bar.close()
-        if arguments.out is not None and found:
-            _write(arguments, namer, candidates, keys, found)
+    if arguments.out is not None and found:
+        _write(arguments.out, arguments, namer, candidates, keys, found)
     if bad:
         complain(f"{len(bad)} of {len(keys)} photos got no names")
     return PARTLY if bad else 0
@@ -249,7 +273,24 @@ def _keys(photos: Sequence[Path]) -> dict[str, Path]:
     return keys
 
 
+def _keep(
+    arguments: argparse.Namespace,
+    namer: "Namer",
+    candidates: "Candidates | None",
+    keys: dict[str, Path],
+    found: "dict[str, Naming]",
+) -> None:
+    """Write what a run named that did not come to its end: beside a file that is there, for that may hold more."""
+    place = arguments.out.with_suffix(".partial.json") if arguments.out.exists() else arguments.out
+    try:
+        _write(place, arguments, namer, candidates, keys, found)
+        complain(f"the names so far are in {place}")
+    except InputError as error:  # what stopped the run is told as well
+        complain(str(error))
+
+
 def _write(
+    place: Path,
     arguments: argparse.Namespace,
     namer: "Namer",
     candidates: "Candidates | None",
@@ -271,7 +312,7 @@ def _write(
         "version": VERSION,
         "photos": photos,
     }
-    write_text(arguments.out, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write_text(place, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def reply_cache() -> Path:
@@ -280,7 +321,8 @@ def reply_cache() -> Path:
     return Path(base).expanduser() / "pnp-ovss" / "replies"
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
+    """Return the confidence from 0 to 1 that an argument gives."""
     try:
         value = float(text)
     except ValueError:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pnp_ovss.cli.classes import add_classes, named
 from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, positive
-from pnp_ovss.cli.name import add_namer, load_namer, load_vocabulary
+from pnp_ovss.cli.name import add_namer, check_namer, load_namer, load_vocabulary
 from pnp_ovss.cli.options import add_model, add_settings, clip_name, settings
 from pnp_ovss.errors import InputError, ModelError, PnpError
 
@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.min_quality is not None and not 0 <= arguments.min_quality <= 1:
         raise InputError(f"--min-quality is {arguments.min_quality:g}; a number from 0 to 1 is wanted")
     classes = named(arguments)
+    if not classes:
+        check_namer(arguments)
     photos = find_images(arguments.photos)
     settle(arguments.model, arguments.preset, **settings(arguments))
     check_folder(arguments.out)
@@ -83,8 +85,11 @@ def _segment(arguments: argparse.Namespace, photos: list[Path], classes: tuple[s
             batch = photos[start : start + arguments.batch_size]
             readable, faults = _read(batch)
             named = dict(choose(readable))
-            faults += [names for names in named.values() if not isinstance(names, tuple)]
             asked = {path: names for path, names in named.items() if isinstance(names, tuple) and names}
+            begin = perf_counter()
+            found = _found(load, readable, asked, alone or bool(classes))
+            seconds = (perf_counter() - begin) / max(1, len(asked))
+            faults += [fault for fault in (*named.values(), *found.values()) if isinstance(fault, PnpError)]
             for fault in faults:
                 if alone:
                     raise fault
@@ -94,16 +99,14 @@ def _segment(arguments: argparse.Namespace, photos: list[Path], classes: tuple[s
             for path in (path for path, names in named.items() if names == ()):
                 with bar.external_write_mode(file=sys.stdout):
                     print(f"{shown(path)}: nothing was named, nothing is written")
-            if asked:
-                segmenter, begin = load(), perf_counter()
-                results = segmenter([readable[path] for path in asked], list(asked.values()))
-                seconds = (perf_counter() - begin) / len(asked)
-                for path, found in zip(asked, results, strict=True):
-                    result = rated(found, readable[path])
-                    write_result(out, path, readable[path], result, seconds)
-                    done += 1
-                    with bar.external_write_mode(file=sys.stdout):
-                        print(f"{shown(path)}: {_told(result.areas)}")
+            for path, result in found.items():
+                if isinstance(result, PnpError):
+                    continue
+                result = rated(result, readable[path])
+                write_result(out, path, readable[path], result, seconds)
+                done += 1
+                with bar.external_write_mode(file=sys.stdout):
+                    print(f"{shown(path)}: {_told(result.areas)}")
             bar.update(len(batch))
     except KeyboardInterrupt:
         bar.close()
@@ -120,6 +123,32 @@ def _segment(arguments: argparse.Namespace, photos: list[Path], classes: tuple[s
     if bad:
         complain(f"{bad} of {len(photos)} photos could not be read{' or named' if not classes else ''}")
     return PARTLY if bad else 0
+
+
+def _found(
+    load: "Callable[[], Segmenter]",
+    photos: "dict[Path, np.ndarray]",
+    named: dict[Path, tuple[str, ...]],
+    strict: bool,
+) -> "dict[Path, Segmentation | InputError]":
+    """Return the segmentation of each photo that was named, or what is wrong with its names; ``strict``: raise that."""
+    from pnp_ovss.images import shown
+    from pnp_ovss.pictures import check_count
+
+    if not named:
+        return {}
+    try:
+        for names in named.values():
+            check_count(names)
+        results = load()([photos[path] for path in named], list(named.values()))
+    except InputError as error:
+        if strict:
+            raise
+        if len(named) == 1:
+            return {path: InputError(f"{shown(path)}: {error}") for path in named}
+        alone = (_found(load, photos, {path: names}, strict) for path, names in named.items())
+        return {path: found for one in alone for path, found in one.items()}
+    return dict(zip(named, results, strict=True))
 
 
 def _rater(arguments: argparse.Namespace) -> "Callable[[Segmentation, np.ndarray], Segmentation]":
@@ -145,7 +174,6 @@ def _chooser(
 ) -> "Callable[[dict[Path, np.ndarray]], Iterator[tuple[Path, tuple[str, ...] | NoReply]]]":
     """Return what chooses the classes of photos: the user once for all, or a namer for each."""
     from pnp_ovss.naming import Naming, name_photos
-    from pnp_ovss.pictures import check_count
 
     if classes:
         return lambda photos: ((path, classes) for path in photos)
@@ -156,10 +184,7 @@ def _chooser(
     def choose(photos: dict[Path, np.ndarray]) -> "Iterator[tuple[Path, tuple[str, ...] | NoReply]]":
         keyed = ((path.stem, photo) for path, photo in photos.items())
         for path, (_, naming) in zip(photos, name_photos(namer, keyed, candidates, calls), strict=True):
-            names = naming.kept(arguments.keep) if isinstance(naming, Naming) else naming
-            if isinstance(names, tuple):
-                check_count(names)
-            yield path, names
+            yield path, naming.kept(arguments.keep) if isinstance(naming, Naming) else naming
 
     return choose
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pnp_ovss.cli.command import PROG, STOPPED, Command, complain, natural, positive
-from pnp_ovss.cli.name import load_vocabulary, reply_cache
+from pnp_ovss.cli.name import check_vocabulary, load_vocabulary, reply_cache, share
 from pnp_ovss.cli.options import add_model, add_settings, clip_name, settings
 from pnp_ovss.errors import ConfigError, InputError
 
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to choose from, as in 'name'; the reward compares with all of it",
     )
     group.add_argument(
-        "--keep", type=float, default=0.7, metavar="X", help="names above this confidence (default: 0.7)"
+        "--keep", type=share, default=0.7, metavar="X", help="names above this confidence (default: 0.7)"
     )
     group.add_argument("--namer-model", metavar="NAME", help="openai: a chat model; clip, caption: a checkpoint")
     group = parser.add_argument_group("reward")
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pnp_ovss.images import find_images, shown
     from pnp_ovss.segmenter import settle
     from pnp_ovss.store import check_folder, write_text
-    from pnp_ovss.tuning.search import open_search
+    from pnp_ovss.tuning.search import open_search, shown_storage, sqlite
     from pnp_ovss.tuning.space import Space
 
     # All that can be wrong without a model is found before one is loaded or even fetched.
@@ -90,10 +90,16 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"there is no photo {shown(photo)}; check the path given with --images")
     check_folder(arguments.out)
     settle(arguments.model, arguments.preset, **settings(arguments))
+    for name, values in _choices(arguments).items():
+        for value in values:
+            settle(arguments.model, arguments.preset, **(settings(arguments) | {name.removesuffix("s"): value}))
+    url = arguments.storage or sqlite(arguments.out / "study.db")
+    shown_storage(url)
+    check_vocabulary(arguments.names, arguments.model, arguments.vocabulary)
+    load_vocabulary(arguments)
     objective, told = _objective(arguments, photos)
     space = Space.of(objective.maps.vlm, **_choices(arguments))
     arguments.out.mkdir(parents=True, exist_ok=True)
-    url = arguments.storage or f"sqlite:///{(arguments.out / 'study.db').absolute()}"
     import optuna  # after what tells in one line that it is missing
 
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the progress bar tells

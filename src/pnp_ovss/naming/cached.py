@@ -10,11 +10,11 @@ from pnp_ovss.errors import InputError
 from pnp_ovss.images import shown
 from pnp_ovss.naming.base import MOST, Guess, Naming, NoReply
 from pnp_ovss.naming.cache import Reply, ReplyCache
-from pnp_ovss.naming.candidates import Candidates
+from pnp_ovss.naming.candidates import Candidates, fold
 from pnp_ovss.naming.openai import read
 from pnp_ovss.naming.pictures import fingerprint
 from pnp_ovss.naming.replies import parse_reply
-from pnp_ovss.types import RGB
+from pnp_ovss.types import BACKGROUND, RGB
 
 
 class Cached:
@@ -66,8 +66,10 @@ def read_entry(entry: object, candidates: Candidates | None) -> Naming:
         name = candidates.find(text) if candidates else text
         if name is None:
             notes.append(f"{text!r} is not in the vocabulary")
+        elif fold(name) == BACKGROUND:
+            notes.append(f"{text!r} is there by itself")
         elif isinstance(confidence, int | float) and 0 <= confidence <= 1:
-            guesses.setdefault(name, Guess(name, float(confidence)))
+            guesses.setdefault(fold(name), Guess(name, float(confidence)))
         else:
             notes.append(f"{text!r} has no confidence from 0 to 1")
     return Naming(tuple(guesses.values()), tuple(notes), None if isinstance(entry, list) else MOST)

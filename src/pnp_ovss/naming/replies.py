@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pnp_ovss.naming.base import Guess, Naming
-from pnp_ovss.naming.candidates import Candidates, tidy
+from pnp_ovss.naming.candidates import Candidates, fold, tidy
+from pnp_ovss.types import BACKGROUND
 
 LONGEST_REPLY = 20_000
 """Characters that are looked at."""
 MOST_OPEN, LONGEST_OPEN = 25, 60
 """Names, and characters of a name, where there is no vocabulary to check them against."""
 DIGITS = "0123456789"
-NOTHING = ("none", "null", "nothing", "n/a", "unknown")
+NOTHING = ("none", "null", "nothing", "n/a", "unknown", BACKGROUND)
 NAMES_OF_NAME, NAMES_OF_CONFIDENCE = ("name", "class", "category", "label"), ("confidence", "probability", "score")
 
 
@@ -48,12 +49,14 @@ def parse_reply(text: str, candidates: Candidates | None) -> Naming:
 
 def _checked(claims: Sequence[Claim], notes: list[str], candidates: Candidates | None) -> Naming:
     found: dict[str, float] = {}
+    written: dict[str, str] = {}
     for claim in claims:
         name, remark = _name(claim, candidates)
         if remark:
             notes.append(remark)
         if name is None:
             continue
+        name = written.setdefault(fold(name), name)  # "Dog" and "dog" are one class
         if claim.percent is None:
             notes.append(f"{name!r} has no confidence")
         if name in found:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ try:
     from optuna.samplers import BaseSampler, TPESampler
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
     from optuna.trial import FrozenTrial, Trial, TrialState
-    from sqlalchemy.engine import make_url
+    from sqlalchemy.engine import URL, make_url
     from sqlalchemy.exc import SQLAlchemyError
 except ImportError as error:
     raise ConfigError("tuning needs optuna, which is not installed; pip install 'pnp-ovss[tune]'") from error
@@ -158,7 +159,7 @@ def open_search(
     told = about | {"sampler": sampler, "seed": seed, "space": {name: list(vars(space)[name]) for name in vars(space)}}
     candidates = space.candidates()
     order = candidates if sampler == "grid" else _shuffled(candidates, seed)
-    place = _shown(url)
+    place = shown_storage(url)
     with _plain(place), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = optuna.create_study(
@@ -295,7 +296,16 @@ def _plain(place: str) -> Iterator[None]:
         ) from error
 
 
-def _shown(url: str) -> str:
+def sqlite(path: Path) -> str:
+    """Return the address of a storage in an SQLite file."""
+    return URL.create("sqlite", database=str(path.absolute())).render_as_string(hide_password=False)
+
+
+def shown_storage(url: str) -> str:
+    """Return the address of a storage without its password.
+
+    Raises: ConfigError if it is none.
+    """
     try:
         return make_url(url).render_as_string(hide_password=True)
     except SQLAlchemyError as error:
