@@ -91,6 +91,7 @@ def test_class_lists_are_complete_and_in_official_order():
 def test_voc(tmp_path, name, expected):
     assert truths(name, voc(tmp_path)) == {"2007_1": expected}
     assert truths(name, tmp_path / "VOCdevkit") == {"2007_1": expected}  # either folder will do
+    assert truths(name, voc(tmp_path, listed="\ufeff2007_1\n")) == {"2007_1": expected}  # as Windows writes it
     assert load_dataset(name, tmp_path).labels[0] == ("background" if name == "voc21" else "no class")
 
 
@@ -117,11 +118,43 @@ def test_context_json_maps_459_ids_to_59(tmp_path):
     assert truths("context60", tmp_path) == {"2008_7": [[1, 59, 0], [59, 59, 0]]}
 
 
+def test_a_context_id_beyond_459_is_told(tmp_path):
+    image = {"image_id": 7, "file_name": "2008_7.jpg", "height": 1, "width": 2, "phase": "val"}
+    regions = [{"image_id": 7, "category_id": 460, "segmentation": {"counts": [1, 1]}}]
+    write(tmp_path / "VOC2010/trainval_merged.json", json.dumps({"images": [image], "annos_segmentation": regions}))
+    with pytest.raises(InputError, match="the truth of 2008_7 holds the unknown label id 460"):
+        truths("context60", tmp_path)
+
+
+def test_an_image_that_two_context_ids_share_is_told(tmp_path):
+    images = [
+        {"image_id": number, "file_name": "2008_7.jpg", "height": 1, "width": 2, "phase": "val"} for number in (7, 8)
+    ]
+    write(tmp_path / "VOC2010/trainval_merged.json", json.dumps({"images": images, "annos_segmentation": []}))
+    [(_, fault)] = load_dataset("context60", tmp_path).faults
+    assert fault == "2008_7 is listed twice in trainval_merged.json; it is scored once"
+
+
 def test_coco_objects_are_painted_in_file_order(tmp_path):
     expected = [[0, 0, 0, 0, 0, 0], [0, 80, 12, 80, 0, 0], [0, 80, 12, 80, 0, 0], [0, 0, 12, 0, 0, 0], [0] * 6]
     found = truths("object81", coco(tmp_path))
     assert found == {"000000000001": expected, "000000000002": [[0] * 6] * 5}  # 90 -> 80, 13 -> 12
     assert truths("object80", tmp_path)["000000000002"] == [[IGNORE] * 6] * 5
+
+
+@pytest.mark.parametrize(("name", "spoil"), [
+    ("images", lambda content: content["images"][0].pop("id")),
+    ("images", lambda content: content["images"].append("text")),
+    ("annotations", lambda content: content["annotations"][0].pop("image_id")),
+])  # fmt: skip
+def test_annotations_that_belong_to_no_image_are_one_line(tmp_path, name, spoil):
+    path = coco(tmp_path) / "annotations/instances_val2017.json"
+    content = json.loads(path.read_text())
+    spoil(content)
+    path.write_text(json.dumps(content))
+    message = f"instances_val2017.json have {name} without (id|image_id); fetch them again"
+    with pytest.raises(InputError, match=message):
+        load_dataset("object81", tmp_path)
 
 
 def test_coco_object_conversion(tmp_path):
@@ -150,6 +183,10 @@ def test_coco_panoptic(tmp_path):
     annotations = {"annotations": [{"file_name": "1.png", "segments_info": segments}]}
     write(tmp_path / "annotations/panoptic_val2017.json", json.dumps(annotations))
     assert truths("panoptic133", tmp_path) == {"1": [[1, IGNORE, 133]]}
+    del segments[0]["category_id"]
+    write(tmp_path / "annotations/panoptic_val2017.json", json.dumps(annotations))
+    with pytest.raises(InputError, match="1 has a damaged segment: category_id is None; a whole number is wanted"):
+        truths("panoptic133", tmp_path)
 
 
 def test_ade(tmp_path):
@@ -161,6 +198,8 @@ def test_ade(tmp_path):
 @pytest.mark.parametrize(("listed", "expected", "labels"), [
     ("background\ncat\ndog\n", [[0, 2, IGNORE]], ("background", "cat", "dog")),
     ("# ids\n2: cat\n0: dog\n", [[2, 1, IGNORE]], ("no class", "cat", "dog")),
+    ("\ufeffbackground\ncat\ndog\n", [[0, 2, IGNORE]], ("background", "cat", "dog")),  # as Windows writes it
+    ("\ufeff2: cat\n0: Background\n", [[0, 1, IGNORE]], ("background", "cat")),
 ])  # fmt: skip
 def test_folder(tmp_path, listed, expected, labels):
     photo(tmp_path / "images/a.jpg")
@@ -168,6 +207,28 @@ def test_folder(tmp_path, listed, expected, labels):
     write(tmp_path / "classes.txt", listed)
     assert truths("folder", tmp_path) == {"a": expected}
     assert load_dataset("folder", tmp_path).labels == labels
+
+
+def test_a_folder_is_called_by_its_own_name(tmp_path, monkeypatch):
+    photo(tmp_path / "birds/images/a.jpg")
+    save(tmp_path / "birds/masks/a.png", [[0]])
+    write(tmp_path / "birds/classes.txt", "bird\n")
+    monkeypatch.chdir(tmp_path / "birds")
+    assert load_dataset("folder", ".").title == "birds"
+
+
+@pytest.mark.parametrize("name", ["folder", "ade150", "voc21", "context60", "object81", "stuff171", "panoptic133"])
+def test_two_photos_of_one_name_are_one_sample_and_told(tmp_path, name):
+    for file in ("a.png", "a.jpg", "b.jpg"):
+        photo(tmp_path / "images" / file)
+    for key in "ab":
+        save(tmp_path / f"masks/{key}.png", [[0, 1]])
+    write(tmp_path / "classes.txt", "background\ncat\n")
+    dataset = load_dataset(name, tmp_path)
+    assert [(sample.key, sample.image) for sample in dataset.samples] == [
+        ("a", tmp_path / "images/a.jpg"), ("b", tmp_path / "images/b.jpg"),
+    ]  # fmt: skip
+    assert dataset.faults == (("a", f"a is listed twice in {tmp_path}/images; it is scored once"),)
 
 
 @pytest.mark.parametrize(("name", "wanted", "source"), [

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pnp_ovss.data.rle import decode, encode, lengths, letters
+from pnp_ovss.data.rle import decode, encode, lengths, letters, paint
 from pnp_ovss.errors import InputError
 
 
@@ -33,11 +33,40 @@ def test_several_polygons_are_one_region():
 
 
 @pytest.mark.parametrize(("region", "message"), [
-    ({"size": [2, 2], "counts": [1, 2]}, "cover 3 pixels of 4"), ("text", "neither polygons nor run lengths"),
+    ({"counts": [1, 2]}, "a region's runs cover 3 pixels of 4; fetch"),
+    ({"counts": [6, -2]}, r"a region's runs are \[6, -2\]; lengths >= 0 are wanted: fetch"),
+    ({"counts": ["a"]}, r"a region's runs are \['a'\];"),
+    ({"counts": [[4]]}, r"a region's runs are \[\[4\]\];"),
+    ({"counts": [10**30]}, "a region's runs are \\[1000"),
+    ({"counts": None}, "a region's runs are None;"),
+    ("text", "neither polygons nor run lengths"),
+    (None, "neither polygons nor run lengths"),
+    ([[0, 0, 1]], r"a polygon is \[0, 0, 1\]; pairs of x and y are wanted: fetch the annotations again"),
+    ([[]], r"a polygon is \[\];"),
+    ([[0, 0, 1, "b"]], r"a polygon is \[0, 0, 1, 'b'\];"),
+    ([[0, 0, 1, float("nan")]], r"a polygon is \[0, 0, 1, nan\];"),
+    ([[0, 0, 1, 1e300]], r"a polygon is \[0, 0, 1, 1e\+300\];"),
+    ([7], "a polygon is 7;"),
 ])  # fmt: skip
 def test_a_region_that_is_none(region, message):
     with pytest.raises(InputError, match=message):
         decode(region, 2, 2)
+
+
+SIZE = {"height": 1, "width": 2}
+
+
+@pytest.mark.parametrize(("image", "region", "message"), [
+    ({"width": 2}, {}, "photo has a damaged annotation: height is None; a whole number is wanted: fetch"),
+    (SIZE, {"segmentation": {"counts": [0, 2]}}, "photo has a damaged annotation: category_id is None; a whole number"),
+    (SIZE, {"segmentation": {"counts": [2]}, "category_id": "cat"}, "annotation: category_id is 'cat';"),
+    (SIZE, {"segmentation": {"counts": [2]}, "category_id": 2**70}, "annotation: category_id is 118059162"),
+    (SIZE, {"segmentation": {"counts": [2]}, "category_id": -1}, "annotation: category_id is -1;"),
+    (SIZE, {"category_id": 1}, "photo has a damaged annotation: a region is neither polygons nor run lengths"),
+])  # fmt: skip
+def test_a_damaged_annotation_names_its_image(image, region, message):
+    with pytest.raises(InputError, match=message):
+        paint("photo", image, [region])
 
 
 @pytest.mark.parametrize(("height", "width", "compressed"), [

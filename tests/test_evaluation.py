@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pnp_ovss import PRESETS
+from pnp_ovss import PRESETS, Segmenter
 from pnp_ovss.cli import main
 from pnp_ovss.data import load_dataset, load_vocabulary
 from pnp_ovss.errors import InputError
+from pnp_ovss.evaluation.guess import Segmenting
 from pnp_ovss.evaluation.names import load_names
 from pnp_ovss.evaluation.record import read_record
 from shared import shared
-from test_data import save
+from test_data import coco, save
 
 KEYS = tuple(f"2007_{number}" for number in range(6))
 CAT, DOG = 8, 12
@@ -128,11 +129,41 @@ def test_what_is_wrong_with_an_image_is_one_line_and_the_others_are_scored(voc, 
     assert (content["score"]["images"], content["score"]["failed"]) == (2, 5)
     assert len(content["failed"]) == 5
     assert "is listed twice" in (tmp_path / "o/report.html").read_text()
-    predict(predictions)  # mended: only what failed is tried again
-    before = (tmp_path / f"o/images/{KEYS[4]}.json").stat().st_mtime_ns
+    predict(predictions)  # mended: what failed is tried again
     assert main(given) == 1
     assert told(tmp_path / "o")["score"] == content["score"] | {"images": 5, "failed": 2}
-    assert (tmp_path / f"o/images/{KEYS[4]}.json").stat().st_mtime_ns == before
+
+
+def test_label_maps_and_masks_that_changed_are_scored_anew(voc, tmp_path):
+    out, predictions = tmp_path / "out", predict(tmp_path / "predictions")
+    given = ["evaluate", "voc21", "--root", str(voc), "--predictions", str(predictions), "--out", str(out)]
+    assert main(given) == 0
+    assert told(out)["score"]["miou"] == pytest.approx((1 + 64 / 100 + 36 / 72) / 3, abs=1e-9)
+    for key in KEYS:
+        save(predictions / f"{key}.png", truth_mask())
+    assert main(given) == 0
+    assert told(out)["score"]["miou"] == 1.0
+    for key in KEYS:
+        save(voc / f"SegmentationClass/{key}.png", np.where(truth_mask() == DOG, CAT, truth_mask()))
+    assert main(given) == 0
+    assert told(out)["score"]["miou"] == pytest.approx((1 + 64 / (64 + 72) + 0) / 3, abs=1e-9)
+
+
+def test_a_damaged_annotation_is_one_line_and_the_others_are_scored(tmp_path, capsys):
+    path = coco(tmp_path) / "annotations/instances_val2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"].append({"image_id": 2, "category_id": 1, "segmentation": [[0, 0, 3, 0, 3]]})
+    path.write_text(json.dumps(content))
+    for key in ("000000000001", "000000000002"):
+        save(tmp_path / f"predictions/{key}.png", np.zeros((5, 6)))
+    given = ["--predictions", str(tmp_path / "predictions"), "--out", str(tmp_path / "out")]
+    assert main(["evaluate", "object81", "--root", str(tmp_path), *given]) == 1
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pnp-ovss: ")]
+    assert line == (
+        "pnp-ovss: 000000000002 has a damaged annotation: a polygon is [0, 0, 3, 0, 3]; pairs of x and y are wanted: "
+        "fetch the annotations again"
+    )
+    assert told(tmp_path / "out")["score"]["images"] == 1
 
 
 def test_no_image_could_be_scored(voc, tmp_path, capsys):
@@ -194,6 +225,52 @@ def test_a_run_that_stopped_goes_on_and_other_settings_are_refused(
         assert f"holds a run with {name}" in line
 
 
+def test_a_run_goes_on_over_the_images_whose_masks_changed(voc, tiny_blip_folder, tmp_path):
+    out = tmp_path / "out"
+    assert main(arguments(voc, tiny_blip_folder, out, "--limit", "2")) == 0
+    written = [(out / f"images/{key}.json").stat().st_mtime_ns for key in KEYS[:2]]
+    save(voc / f"SegmentationClass/{KEYS[1]}.png", np.full((16, 24), CAT))
+    assert main(arguments(voc, tiny_blip_folder, out, "--limit", "2")) == 0
+    assert [(out / f"images/{key}.json").stat().st_mtime_ns == t for key, t in zip(KEYS[:2], written, strict=True)] == [
+        True, False,
+    ]  # fmt: skip
+    assert read_record(out / f"images/{KEYS[1]}.json").true == ("cat",)
+
+
+def test_results_with_the_true_names_are_left_out_unless_complete_or_asked_for(voc, tiny_blip_folder, tmp_path, capsys):
+    out, note = tmp_path / "out", "pnp-ovss: results with the true names are not there for these images: left out"
+    named = ("--names", "given", "--limit")
+    assert main(arguments(voc, tiny_blip_folder, out, *named, "1", "--oracle")) == 0
+    assert told(out)["losses"] is not None
+    assert main(arguments(voc, tiny_blip_folder, out, *named, "1")) == 0
+    assert told(out)["losses"] is not None  # complete
+    assert note not in capsys.readouterr().err
+    assert main(arguments(voc, tiny_blip_folder, out, *named, "2")) == 0
+    assert (told(out)["losses"], told(out)["score"]["images"]) == (None, 2)
+    assert note in capsys.readouterr().err
+    assert main(["evaluate", "merge", str(out), "--oracle"]) == 2
+    assert "1 of 2 images have no result, 2007_1 among them" in capsys.readouterr().err
+    save(voc / f"SegmentationClass/{KEYS[0]}.png", np.full((16, 24), CAT))
+    assert main(arguments(voc, tiny_blip_folder, out, *named, "1")) == 0
+    assert told(out)["losses"] is None  # those there are had another truth
+    assert note in capsys.readouterr().err
+
+
+def test_a_background_for_few_is_for_few_classes_not_words(voc, tiny_blip_folder):
+    dataset = load_dataset("voc20", voc)
+    vocabulary = load_vocabulary("synonyms", dataset.classes, "voc")
+    names = ("person", "sheep")
+    assert sum(len(vocabulary.words[name]) for name in names) >= 3
+    found = {}
+    for background in ("always", "few", "never"):
+        given = {"drop": 2, "refiners": ("blur",), "threshold": 0.5, "background": background}
+        segmenter = Segmenter.from_pretrained(tiny_blip_folder, "mini", **given)
+        [guess] = Segmenting(segmenter, dataset, vocabulary)([(dataset.samples[0], names)])
+        found[background] = guess.labels.tolist()
+    assert found["few"] == found["always"]
+    assert found["few"] != found["never"]
+
+
 @pytest.mark.parametrize("more", [["--workers", "3"], ["--batch-size", "4"]])
 def test_workers_and_batches_change_nothing(voc, undisturbed, tiny_blip_folder, tmp_path, more):
     assert main(arguments(voc, tiny_blip_folder, tmp_path / "many", *more)) == 0
@@ -219,6 +296,20 @@ def test_shards_make_the_whole_and_a_missing_one_is_refused(voc, tiny_blip_folde
     capsys.readouterr()
     assert main(["evaluate", "merge", str(one), str(tmp_path / "other")]) == 2
     assert 'holds a run with names "given", and "truth"' in capsys.readouterr().err
+
+
+def test_shards_over_copies_of_a_folder_make_the_whole(tmp_path):
+    for part, name in enumerate(("here", "there"), 1):
+        for key in "ab":
+            save(tmp_path / f"{name}/images/{key}.png", np.zeros((4, 4, 3)))
+            save(tmp_path / f"{name}/masks/{key}.png", np.eye(4))
+            save(tmp_path / f"predictions/{key}.png", np.eye(4))
+        (tmp_path / f"{name}/classes.txt").write_text("background\nline\n")
+        given = ["--root", str(tmp_path / name), "--predictions", str(tmp_path / "predictions")]
+        assert main(["evaluate", "folder", *given, "--shard", f"{part}/2", "--out", str(tmp_path / f"{part}")]) == 0
+    assert main(["evaluate", "merge", str(tmp_path / "1"), str(tmp_path / "2"), "--out", str(tmp_path / "all")]) == 0
+    assert told(tmp_path / "all")["score"]["images"] == 2
+    assert told(tmp_path / "all")["settings"]["title"] == "here"
 
 
 def test_the_report_is_one_page_that_needs_nothing_else(undisturbed):

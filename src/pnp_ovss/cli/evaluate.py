@@ -115,7 +115,7 @@ def _evaluate(arguments: argparse.Namespace, dataset: "Dataset") -> int:
         told |= {"scenes": arguments.scenes, "seed": arguments.seed, "scene_size": arguments.scene_size}
     root = str(arguments.root.resolve()) if arguments.root else None
     open_run(arguments.out, told, [sample.key for sample in samples], dataset.faults, root)
-    work = Work(dataset, names, guesser, arguments.out / "images", keep_labels=not arguments.predictions)
+    work = Work(dataset, names, guesser, arguments.out / "images", keep=not arguments.predictions)
     part = shard(samples, *arguments.shard) if arguments.shard else samples
     records = _progress(arguments, work, part, dataset)
     if arguments.oracle and segmenter is not None and arguments.names != "truth":
@@ -138,7 +138,9 @@ def _finish(arguments: argparse.Namespace, folders: Sequence[Path], dataset: "Da
     from pnp_ovss.evaluation.collect import collect
     from pnp_ovss.evaluation.report import write_report
 
-    result = collect(folders, arguments.protocol)
+    result = collect(folders, arguments.protocol, arguments.oracle)
+    if result.oracle is None and any((folder / "oracle").is_dir() for folder in folders):
+        complain("results with the true names are not there for these images: left out; run with --oracle to have them")
     _complain_of(result.faults)
     if not result.records:
         raise InputError(f"none of {len(result.faults)} images could be scored: {result.faults[0][1]}")
@@ -149,7 +151,7 @@ def _finish(arguments: argparse.Namespace, folders: Sequence[Path], dataset: "Da
 
 def _merge(arguments: argparse.Namespace) -> int:
     from pnp_ovss.data import load_dataset
-    from pnp_ovss.evaluation.manifest import open_run, read_manifest
+    from pnp_ovss.evaluation.manifest import check_run, read_manifest
 
     if not arguments.folders:
         raise InputError(f"no folder was given; name those of the shards: {PROG} evaluate {MERGE} DIR DIR")
@@ -157,8 +159,7 @@ def _merge(arguments: argparse.Namespace) -> int:
     arguments.out = arguments.out or arguments.folders[0]
     told = manifests[0]["settings"]
     for manifest, folder in zip(manifests[1:], arguments.folders[1:], strict=True):
-        first = manifests[0]
-        open_run(arguments.folders[0], manifest["settings"], first["keys"], first["faults"], first["root"])
+        check_run(arguments.folders[0], manifest["settings"])
         if manifest["keys"] != manifests[0]["keys"]:
             raise InputError(f"{folder} is a run over other images than {arguments.folders[0]}; merge parts of one run")
     try:

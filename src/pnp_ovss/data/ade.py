@@ -17,8 +17,8 @@ def ade150(root: Path, split: str | None = None) -> Dataset:
     """
     split = split or "validation"
     classes = class_names("ade20k")
-    samples, layout = pairs(root, SOURCE), "images/ and masks/"
-    if samples is None:
+    (samples, faults), layout = pairs(root, SOURCE), "images/ and masks/"
+    if not samples:
         base = first_folder(root, ("ADEChallengeData2016", "."), SOURCE)
         photos = first_folder(base, (f"images/{split}",), SOURCE)
         masks = first_folder(base, (f"annotations/{split}",), SOURCE)
@@ -28,4 +28,4 @@ def ade150(root: Path, split: str | None = None) -> Dataset:
         samples = tuple(Sample(path.stem, photos / f"{path.stem}.jpg", from_file(path)) for path in found)
         layout = f"ADEChallengeData2016, {split}"
     values = {0: IGNORE, 255: IGNORE} | {number: number for number in range(1, len(classes) + 1)}
-    return Dataset("ade150", "ADE20K, 150 classes", classes, False, samples, table(values), "ade20k", layout)
+    return Dataset("ade150", "ADE20K, 150 classes", classes, False, samples, table(values), "ade20k", layout, faults)

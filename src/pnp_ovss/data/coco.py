@@ -13,7 +13,7 @@ from pnp_ovss.data.dataset import (
     NO_FAULT,
     Dataset,
     Faults,
-    Mask,
+    Kinds,
     Sample,
     first_folder,
     from_file,
@@ -21,8 +21,9 @@ from pnp_ovss.data.dataset import (
     pairs,
     read_json,
     table,
+    whole,
 )
-from pnp_ovss.data.rle import decode
+from pnp_ovss.data.rle import paint
 from pnp_ovss.data.vocabulary import class_names
 from pnp_ovss.errors import InputError
 from pnp_ovss.images import shown
@@ -129,45 +130,45 @@ def _objects(name: str, root: Path, split: str, background: bool) -> Dataset:
 
 def _instances(root: Path, split: str, source: str) -> Listed:
     """Return samples whose truth is painted from the instances in file order, the later over the earlier."""
-    content = read_json(root / f"annotations/instances_{split}.json", ("images", "annotations"), source)
+    wanted: dict[str, Kinds] = {
+        "images": {"id": int | str, "file_name": str},
+        "annotations": {"image_id": int | str},
+    }
+    content = read_json(root / f"annotations/instances_{split}.json", wanted, source)
     photos = first_folder(root, [place.format(split=split) for place in PHOTOS], source)
-    regions: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
+    regions: dict[int | str, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
     for region in content["annotations"]:
         regions.setdefault(region["image_id"], []).append(region)
     images = {Path(image["file_name"]).stem: image for image in content["images"]}
     keys, faults = once(sorted(Path(i["file_name"]).stem for i in content["images"]), f"instances_{split}.json")
     samples = tuple(
-        Sample(key, photos / images[key]["file_name"], partial(_paint, images[key], regions[images[key]["id"]]))
+        Sample(key, photos / images[key]["file_name"], partial(paint, key, images[key], regions[images[key]["id"]]))
         for key in keys
     )
     return samples, faults, f"instances_{split}.json, painted in file order"
 
 
-def _paint(image: dict[str, Any], regions: list[dict[str, Any]]) -> Int[np.ndarray, "h w"]:
-    mask = np.zeros((image["height"], image["width"]), dtype=np.int32)
-    for region in regions:
-        mask[decode(region["segmentation"], *mask.shape) > 0] = region["category_id"]
-    return mask
-
-
 def _panoptic(root: Path, split: str, source: str) -> Listed:
-    content = read_json(root / f"annotations/panoptic_{split}.json", ("annotations",), source)
+    wanted: dict[str, Kinds] = {"annotations": {"file_name": str, "segments_info": list}}
+    content = read_json(root / f"annotations/panoptic_{split}.json", wanted, source)
     photos = first_folder(root, [place.format(split=split) for place in PHOTOS], source)
     masks = first_folder(root, (f"annotations/panoptic_{split}", f"panoptic_{split}"), source)
     segments = {Path(entry["file_name"]).stem: entry["segments_info"] for entry in content["annotations"]}
     keys, faults = once(
         sorted(Path(entry["file_name"]).stem for entry in content["annotations"]), f"panoptic_{split}.json"
     )
-    samples = tuple(Sample(key, photos / f"{key}.jpg", _coloured(masks / f"{key}.png", segments[key])) for key in keys)
+    samples = tuple(
+        Sample(key, photos / f"{key}.jpg", partial(_segments, key, masks / f"{key}.png", segments[key])) for key in keys
+    )
     return samples, faults, f"panoptic_{split}.json and PNG"
 
 
-def _coloured(path: Path, segments: list[dict[str, Any]]) -> Mask:
-    return partial(_segments, path, {segment["id"]: segment["category_id"] for segment in segments})
-
-
-def _segments(path: Path, category: dict[int, int]) -> Int[np.ndarray, "h w"]:
+def _segments(key: str, path: Path, segments: list[Any]) -> Int[np.ndarray, "h w"]:
     """Return category ids; a segment's number is R + 256 G + 65536 B, 0 where there is none."""
+    try:
+        category = {whole(segment, "id"): whole(segment, "category_id") for segment in segments}
+    except InputError as error:
+        raise InputError(f"{key} has a damaged segment: {error}") from error
     try:
         with Image.open(path, formats=("PNG",)) as picture:
             red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB")).astype(np.int64), -1, 0)
@@ -183,7 +184,7 @@ def _segments(path: Path, category: dict[int, int]) -> Int[np.ndarray, "h w"]:
 
 
 def _from_pairs(root: Path, source: str) -> Listed:
-    return pairs(root, source) or (), NO_FAULT, "images/ and masks/"
+    return *pairs(root, source), "images/ and masks/"
 
 
 def _from_masks(root: Path, masks: Path, split: str, ending: str, source: str) -> tuple[tuple[Sample, ...], Faults]:

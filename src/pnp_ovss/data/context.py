@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import UInt8
 
 from pnp_ovss.data.dataset import (
     IGNORE,
-    NO_FAULT,
     Dataset,
     Faults,
+    Kinds,
     Sample,
     first_folder,
     from_file,
@@ -20,8 +20,9 @@ from pnp_ovss.data.dataset import (
     read_json,
     read_split,
     table,
+    translate,
 )
-from pnp_ovss.data.rle import decode
+from pnp_ovss.data.rle import paint
 from pnp_ovss.data.vocabulary import class_names
 
 SOURCE = (
@@ -58,6 +59,8 @@ MERGED_IDS = (
     ),
     *(415, 416, 420, 424, 427, 440, 445, 454, 458),
 )
+MERGED = table(dict.fromkeys(range(460), 0) | {number: label for label, number in enumerate(MERGED_IDS, 1)}, size=460)
+"""Id among the 459 -> label; 0 for those that are none of the 59 classes."""
 
 
 def context60(root: Path, split: str | None = None) -> Dataset:
@@ -78,7 +81,7 @@ def context59(root: Path, split: str | None = None) -> Dataset:
 
 def _context(name: str, root: Path, split: str, background: bool) -> Dataset:
     classes = class_names("context")
-    samples, faults, layout = pairs(root, SOURCE), NO_FAULT, "images/ and masks/"
+    (samples, faults), layout = pairs(root, SOURCE), "images/ and masks/"
     if not samples:
         base = first_folder(root, ("VOC2010", "VOCdevkit/VOC2010", "."), SOURCE)
         masks = base / "SegmentationClassContext"
@@ -95,25 +98,23 @@ def _context(name: str, root: Path, split: str, background: bool) -> Dataset:
 
 
 def _merged(base: Path, split: str) -> tuple[tuple[Sample, ...], Faults]:
-    content = read_json(base / "trainval_merged.json", ("images", "annos_segmentation"), SOURCE)
+    wanted: dict[str, Kinds] = {
+        "images": {"image_id": int | str, "file_name": str, "phase": str},
+        "annos_segmentation": {"image_id": int | str},
+    }
+    content = read_json(base / "trainval_merged.json", wanted, SOURCE)
     images = {image["image_id"]: image for image in content["images"] if image["phase"] == split}
-    regions: dict[int, list[dict[str, Any]]] = {number: [] for number in images}
+    regions: dict[int | str, list[dict[str, Any]]] = {number: [] for number in images}
     for region in content["annos_segmentation"]:
         if region["image_id"] in regions:
             regions[region["image_id"]].append(region)
     named = {Path(image["file_name"]).stem: number for number, image in images.items()}
-    keys, faults = once(sorted(named), "trainval_merged.json")
+    keys, faults = once(sorted(Path(image["file_name"]).stem for image in images.values()), "trainval_merged.json")
     return tuple(
-        Sample(key, base / f"JPEGImages/{key}.jpg", partial(_paint, images[named[key]], regions[named[key]]))
+        Sample(key, base / f"JPEGImages/{key}.jpg", partial(_mask, key, images[named[key]], regions[named[key]]))
         for key in keys
     ), faults
 
 
-def _paint(image: dict[str, Any], regions: list[dict[str, Any]]) -> Int[np.ndarray, "h w"]:
-    """Return the mask: the regions in file order, the later over the earlier; 0 where none of the 59 classes is."""
-    number = np.zeros(460, dtype=np.int32)
-    number[list(MERGED_IDS)] = np.arange(1, len(MERGED_IDS) + 1)
-    mask = np.zeros((image["height"], image["width"]), dtype=np.int32)
-    for region in regions:
-        mask[decode(region["segmentation"], *mask.shape) > 0] = number[region["category_id"]]
-    return mask
+def _mask(key: str, image: dict[str, Any], regions: list[dict[str, Any]]) -> UInt8[np.ndarray, "h w"]:
+    return translate(paint(key, image, regions), MERGED, f"the truth of {key}")

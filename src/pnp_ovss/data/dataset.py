@@ -2,10 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -138,18 +139,21 @@ def from_file(path: Path) -> Mask:
     return partial(read_values, path)
 
 
-def pairs(root: Path, source: str) -> tuple[Sample, ...] | None:
-    """Return the samples of a folder with ``images/`` and ``masks/``, matched by name; None if it is no such folder.
+def pairs(root: Path, source: str) -> tuple[tuple[Sample, ...], Faults]:
+    """Return the samples of a folder with ``images/`` and ``masks/``, matched by name; none if it is no such folder.
 
-    A photo without a mask is a sample all the same: reading it tells what is missing.
+    A photo without a mask is a sample all the same: reading it tells what is missing. Of photos that differ only in the
+    ending, the first one is a sample, and there is a fault.
     """
     images, masks = root / "images", root / "masks"
     if not (images.is_dir() and masks.is_dir()):
-        return None
+        return (), NO_FAULT
     found = [path for path in sorted(images.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
     if not found:
         raise InputError(f"{shown(images)} holds no photo; {source}")
-    return tuple(Sample(path.stem, path, from_file(masks / f"{path.stem}.png")) for path in found)
+    keys, faults = once([path.stem for path in found], shown(images))
+    photos = {path.stem: path for path in reversed(found)}
+    return tuple(Sample(key, photos[key], from_file(masks / f"{key}.png")) for key in keys), faults
 
 
 def read_split(path: Path, source: str) -> tuple[tuple[str, ...], Faults]:
@@ -158,7 +162,7 @@ def read_split(path: Path, source: str) -> tuple[tuple[str, ...], Faults]:
     Raises: InputError if the file is missing or lists nothing.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the split file {shown(path)} is missing or cannot be read; {source}") from error
     keys = [line.split()[0].removesuffix(".jpg") for line in lines if line.strip()]
@@ -176,20 +180,41 @@ def once(keys: Sequence[str], where: str) -> tuple[tuple[str, ...], Faults]:
     return tuple(counts), tuple(dict.fromkeys(faults))
 
 
-def read_json(path: Path, wanted: Sequence[str], source: str) -> dict[str, Any]:
-    """Return the object in a JSON file of annotations, which has the entries ``wanted``.
+Kinds = Mapping[str, type | UnionType]
+"""What each entry of a list has: types by name."""
+
+
+def read_json(path: Path, wanted: Mapping[str, Kinds], source: str) -> dict[str, Any]:
+    """Return the object in a JSON file of annotations.
+
+    ``wanted``: the lists it has, and what each of their entries has.
 
     Raises: InputError if the file is missing or damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"the annotations {shown(path)} are missing; {source}") from error
     except ValueError as error:
         raise InputError(f"the annotations {shown(path)} are cut short or damaged; fetch them again") from error
-    if not isinstance(content, dict) or not content.keys() >= set(wanted):
+    if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in wanted):
         raise InputError(f"the annotations {shown(path)} lack {' or '.join(wanted)}; {source}")
+    for listed, kinds in wanted.items():
+        for name, kind in kinds.items():
+            if not all(isinstance(entry, dict) and isinstance(entry.get(name), kind) for entry in content[listed]):
+                raise InputError(f"the annotations {shown(path)} have {listed} without {name}; fetch them again")
     return content
+
+
+def whole(entry: Any, name: str) -> int:
+    """Return the whole number under ``name`` in an object of annotations.
+
+    Raises: InputError if there is none, or it is beyond what three bytes of colour can number.
+    """
+    value = entry.get(name) if isinstance(entry, dict) else None
+    if not isinstance(value, int) or not 0 <= value < 1 << 24:
+        raise InputError(f"{name} is {value!r:.40}; a whole number is wanted: fetch the annotations again")
+    return value
 
 
 def first_folder(root: Path, candidates: Iterable[str], source: str) -> Path:

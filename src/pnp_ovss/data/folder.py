@@ -15,26 +15,26 @@ SOURCE = (
 
 
 def folder(root: Path, split: str | None = None) -> Dataset:
-    """Return the photos of a folder. 255 is ignored; of a class named "background" there may be one.
+    """Return the photos of a folder, with a background if a class has that name in any case; 255 is ignored.
 
     Raises: InputError if the folder is laid out otherwise.
     """
     base = root / split if split else root
-    samples = pairs(base, SOURCE)
-    if samples is None:
+    samples, faults = pairs(base, SOURCE)
+    if not samples:
         raise InputError(f"{shown(base)} lacks images/ or masks/; {SOURCE}")
     listed = next((path for path in (base / "classes.txt", root / "classes.txt") if path.is_file()), None)
     if listed is None:
         raise InputError(f"the class list {shown(base / 'classes.txt')} is missing; {SOURCE}")
     names = _names(listed)
-    things = [(value, name) for value, name in names.items() if name != BACKGROUND]
-    values = {value: label for label, (value, _) in enumerate(things, 1)} | {255: IGNORE}
-    values |= {value: 0 for value, name in names.items() if name == BACKGROUND}
+    things = [(value, name) for value, name in names.items() if name.casefold() != BACKGROUND]
+    values = dict.fromkeys(names, 0) | {value: label for label, (value, _) in enumerate(things, 1)} | {255: IGNORE}
     classes = tuple(name for _, name in things)
     if len({name.casefold() for name in classes}) < len(classes):
         raise InputError(f"{shown(listed)} lists a name twice; name each class once")
     background = len(things) < len(names)
-    return Dataset(base.name, base.name, classes, background, samples, table(values), "folder", "folder")
+    name = base.resolve().name  # the root may be "."
+    return Dataset(name, name, classes, background, samples, table(values), "folder", "folder", faults)
 
 
 def _names(path: Path) -> dict[int, str]:

@@ -9,29 +9,65 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from pnp_ovss.data.dataset import whole
 from pnp_ovss.errors import InputError
 
 FINER = 5
 """A polygon's border is walked on a grid so many times finer than the pixels."""
+FARTHEST = 1 << 20
+"""No corner lies so many pixels away; the walk to one would fill the memory."""
+
+
+def paint(key: str, image: Any, regions: Sequence[Any]) -> Int[np.ndarray, "h w"]:
+    """Return the category ids of an image: its regions in file order, the later over the earlier; 0 where none is.
+
+    Raises: InputError naming the image by its key if its annotations are damaged.
+    """
+    try:
+        mask = np.zeros((whole(image, "height"), whole(image, "width")), dtype=np.int32)
+        for region in regions:
+            mask[decode(region.get("segmentation"), *mask.shape) > 0] = whole(region, "category_id")
+    except InputError as error:
+        raise InputError(f"{key} has a damaged annotation: {error}") from error
+    return mask
 
 
 def decode(region: Any, height: int, width: int) -> UInt8[np.ndarray, "h w"]:
     """Return 1 inside the region, else 0. A region is polygons ``[[x, y, ...], ...]``, or runs ``{size, counts}``.
 
-    Raises: InputError if it is neither, or its runs do not fill the mask.
+    Raises: InputError if it is neither, a polygon is none, or its runs do not fill the mask.
     """
     if isinstance(region, list):
         mask = np.zeros((height, width), dtype=np.uint8)
         for polygon in region:
-            mask |= fill(np.asarray(polygon, dtype=np.float64).reshape(-1, 2), height, width)
+            mask |= fill(_corners(polygon), height, width)
         return mask
     if not isinstance(region, dict) or "counts" not in region:
         raise InputError("a region is neither polygons nor run lengths; the data set's own annotations are wanted")
-    counts = region["counts"]
-    runs = np.asarray(lengths(counts) if isinstance(counts, str) else counts, dtype=np.int64)
+    runs = _runs(region["counts"])
     if runs.sum() != height * width:
         raise InputError(f"a region's runs cover {runs.sum()} pixels of {height * width}; fetch the annotations again")
     return np.repeat(np.arange(len(runs)) % 2, runs).astype(np.uint8).reshape(width, height).T
+
+
+def _corners(polygon: Any) -> Float[np.ndarray, "corner 2"]:
+    try:
+        numbers = np.asarray(polygon, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        numbers = np.empty(0)
+    if numbers.size == 0 or numbers.size % 2 or not np.abs(numbers).max() < FARTHEST:  # nor is NaN a corner
+        raise InputError(f"a polygon is {polygon!r:.40}; pairs of x and y are wanted: fetch the annotations again")
+    return numbers.reshape(-1, 2)
+
+
+def _runs(counts: Any) -> Int[np.ndarray, " run"]:
+    try:
+        runs = np.asarray(lengths(counts) if isinstance(counts, str) else counts, dtype=np.int64)
+    except (TypeError, ValueError, OverflowError):
+        runs = np.array(-1)
+    if runs.ndim != 1 or (runs < 0).any():
+        raise InputError(f"a region's runs are {counts!r:.40}; lengths >= 0 are wanted: fetch the annotations again")
+    return runs
 
 
 def encode(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pnp_ovss.data.dataset import IGNORE, NO_FAULT, Dataset, Sample, first_folder, from_file, pairs, read_split, table
+from pnp_ovss.data.dataset import IGNORE, Dataset, Sample, first_folder, from_file, pairs, read_split, table
 from pnp_ovss.data.vocabulary import class_names
 
 SOURCE = "fetch VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012 and give its VOCdevkit"
@@ -26,7 +26,7 @@ def voc20(root: Path, split: str | None = None) -> Dataset:
 
 def _voc(name: str, root: Path, split: str, background: bool) -> Dataset:
     classes = class_names("voc")
-    samples, faults, layout = pairs(root, SOURCE), NO_FAULT, "images/ and masks/"
+    (samples, faults), layout = pairs(root, SOURCE), "images/ and masks/"
     if not samples:
         base = first_folder(root, ("VOC2012", "VOCdevkit/VOC2012", "."), SOURCE)
         keys, faults = read_split(base / f"ImageSets/Segmentation/{split}.txt", SOURCE)

@@ -83,7 +83,7 @@ def read_lines(path: Path) -> list[str]:
     Raises: InputError if it cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows may begin it with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the class list {shown(path)} cannot be read; text in UTF-8 is wanted") from error
     return [name for line in lines if (name := line.split("#")[0].strip())]

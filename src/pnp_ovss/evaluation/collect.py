@@ -7,23 +7,37 @@ from typing import Any
 from pnp_ovss.config import Config
 from pnp_ovss.evaluation.manifest import read_manifest
 from pnp_ovss.evaluation.protocol import PROTOCOLS
+from pnp_ovss.evaluation.record import Record, place
 from pnp_ovss.evaluation.result import Result, Table, add_up
 from pnp_ovss.evaluation.run import records_of
 from pnp_ovss.evaluation.scenes import steps_table
 
 
-def collect(folders: Sequence[Path], protocol: str) -> Result:
+def collect(folders: Sequence[Path], protocol: str, oracle: bool) -> Result:
     """Return the result of a run from its folders, whose first one holds the manifest.
+
+    Results with the true names are left out where they lack an image or had another truth, unless ``oracle`` asks for
+    them.
 
     Raises: InputError if an image has no result.
     """
     manifest = read_manifest(folders[0])
     keys, faults = manifest["keys"], [(key, fault) for key, fault in manifest["faults"]]
     records = records_of([folder / "images" for folder in folders], keys)
-    oracles = [path for folder in folders if (path := folder / "oracle").is_dir()]
-    oracle = records_of(oracles, keys) if oracles else []
+    best = _oracle([path for folder in folders if (path := folder / "oracle").is_dir()], records, oracle)
     tables = _tables(manifest["settings"], [folder / "steps" for folder in folders], len(keys))
-    return add_up(manifest["settings"], records, faults, PROTOCOLS[protocol], oracle, tables)
+    return add_up(manifest["settings"], records, faults, PROTOCOLS[protocol], best, tables)
+
+
+def _oracle(folders: Sequence[Path], records: Sequence[Record], asked: bool) -> list[Record]:
+    keys = [record.key for record in records]
+    there = all(any(place(folder, key).is_file() for folder in folders) for key in keys)
+    if not folders or not (asked or there):
+        return []
+    best = records_of(folders, keys)
+    pairs = zip(records, best, strict=True)
+    same = all(one.truth == other.truth for one, other in pairs if not (one.fault or other.fault))
+    return best if asked or same else []
 
 
 def _tables(settings: dict[str, Any], folders: Sequence[Path], count: int) -> list[Table]:

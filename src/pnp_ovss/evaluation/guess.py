@@ -52,17 +52,17 @@ class Segmenting:
         started = perf_counter()
         photos = [_photo(sample) for sample, _ in batch]
         reading = (perf_counter() - started) / len(batch)
-        tasks = [(photo, self._words(names)) for photo, (_, names) in zip(photos, batch, strict=True)]
+        tasks = [(photo, names) for photo, (_, names) in zip(photos, batch, strict=True)]
         try:
-            done = iter(self._segment([(p, words) for p, words in tasks if not isinstance(p, InputError) and words]))
+            done = iter(self._segment([(p, names) for p, names in tasks if not isinstance(p, InputError) and names]))
         except InputError as error:
             return [error] if len(batch) == 1 else [guess for asked in batch for guess in self([asked])]
         guesses: list[Guess | InputError] = []
-        for photo, words in tasks:
+        for photo, names in tasks:
             if isinstance(photo, InputError):
                 guesses.append(photo)
             else:
-                guess = next(done) if words else Guess(np.zeros(photo.shape[:2], dtype=np.uint8))
+                guess = next(done) if names else Guess(np.zeros(photo.shape[:2], dtype=np.uint8))
                 guesses.append(replace(guess, seconds={"read": reading} | guess.seconds))
         return guesses
 
@@ -76,15 +76,17 @@ class Segmenting:
         if not ready:
             return []
         vlm, config, started = self.segmenter.vlm, self.segmenter.config, perf_counter()
-        prompts = [make_prompt(words) for _, words in ready]
+        prompts = [make_prompt(self._words(names)) for _, names in ready]
         pixels = torch.stack([vlm.prepare(photo, config.size or vlm.size) for photo, _ in ready])
         maps = [maps.float() for maps in salience(vlm, pixels, prompts, config)]
         looking = (perf_counter() - started) / len(ready)
         guesses = []
-        for (photo, words), grid in zip(ready, maps, strict=True):
+        for (photo, names), grid in zip(ready, maps, strict=True):
             started = perf_counter()
-            labels, _ = refine(grid, torch.from_numpy(photo).to(grid.device), config)
-            own = self._to_label(words, config.has_background(len(words)))[labels.cpu().numpy()]
+            background = config.has_background(len(names))  # of classes, which may have several words each
+            settled = replace(config, background="always" if background else "never")
+            labels, _ = refine(grid, torch.from_numpy(photo).to(grid.device), settled)
+            own = self._to_label(self._words(names), background)[labels.cpu().numpy()]
             seconds = {"look": looking, "refine": perf_counter() - started}
             guesses.append(Guess(own, _stretched(grid), seconds))
         return guesses

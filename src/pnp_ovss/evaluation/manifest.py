@@ -14,7 +14,7 @@ from pnp_ovss.manifest import check_same
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.store import write_text
 
-FORMAT = 1
+FORMAT = 2
 """Of manifest and records; raised when older ones cannot be read any more."""
 
 
@@ -50,7 +50,7 @@ def open_run(
 ) -> None:
     """Write the manifest of a run, or see that the one that is there has the same settings.
 
-    ``root``, where the data set lies, may be another one on every machine.
+    ``root``, where the data set lies, may be another one on every machine, and with it the title.
 
     Raises: ConfigError naming the first setting that differs.
     """
@@ -58,8 +58,14 @@ def open_run(
     manifest = {"format": FORMAT, "settings": settings, "root": root, "keys": list(keys)}
     manifest["faults"] = [list(fault) for fault in faults]
     if path.is_file():
-        check_same(shown(folder), read_manifest(folder)["settings"], settings)
+        check_run(folder, settings)
     write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def check_run(folder: Path, settings: dict[str, Any]) -> None:
+    """Raise ConfigError naming the first setting in which the run in ``folder`` differs; the title is none."""
+    before = read_manifest(folder)["settings"]
+    check_same(shown(folder), before | {"title": settings["title"]}, settings)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class Record:
     key: str
     fault: str = ""
     """Why the image could not be scored, in one line."""
+    truth: str = ""
+    """Digest of the truth it was scored against."""
     counts: Counts | None = None
     boundary: Boundary | None = None
     named: tuple[str, ...] = ()
@@ -53,6 +55,7 @@ def write_record(folder: Path, record: Record) -> None:
         edge = np.stack([record.boundary.hit, record.boundary.truth, record.boundary.guess])
         near = np.flatnonzero(edge.any(axis=0))
         told |= {
+            "truth": record.truth,
             "labels": len(record.counts.void),
             "pixels": triples.tolist(),
             "void": np.stack([void, record.counts.void[void]], axis=1).tolist(),
@@ -88,6 +91,7 @@ def read_record(path: Path) -> Record:
         return Record(
             told["key"],
             told.get("fault", ""),
+            told["truth"],
             Counts(Confusion(known), void),
             Boundary(*edge),
             tuple(told["named"]),

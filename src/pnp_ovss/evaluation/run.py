@@ -1,8 +1,9 @@
 """A run over a data set: a record per image, written as soon as it is known; a stopped run goes on where it stopped."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -30,14 +31,15 @@ class Work:
     guess: Guesser
     folder: Path
     """Where the records go."""
-    keep_labels: bool = True
-    """Write the label map beside the record."""
+    keep: bool = True
+    """Write the label map beside the record, and leave an image that has its record; label maps from elsewhere may have
+    changed since."""
 
 
 def evaluate(work: Work, samples: Sequence[Sample], batch: int = 1, workers: int = 1) -> Iterator[Record]:
     """Yield the record of every sample in turn: those already there as they are, the others made and written now.
 
-    A sample that could not be scored before is tried again.
+    A sample that could not be scored before, or whose truth has changed, is done again.
     """
     groups = [samples[start : start + batch] for start in range(0, len(samples), batch)]
     if workers == 1:
@@ -94,20 +96,25 @@ def shard(samples: Sequence[Sample], index: int, count: int) -> Sequence[Sample]
 
 
 def _group(work: Work, samples: Sequence[Sample]) -> list[Record]:
-    done = {sample.key: _earlier(work.folder, sample.key) for sample in samples}
+    done = {sample.key: _earlier(work, sample) if work.keep else None for sample in samples}
     fresh = {record.key: record for record in _make(work, [s for s in samples if done[s.key] is None])}
     return [done[sample.key] or fresh[sample.key] for sample in samples]
 
 
-def _earlier(folder: Path, key: str) -> Record | None:
-    path = place(folder, key)
+def _earlier(work: Work, sample: Sample) -> Record | None:
+    path = place(work.folder, sample.key)
     if not path.is_file():
         return None
     try:
         record = read_record(path)
+        same = not record.fault and record.truth == _digest(work.dataset.truth(sample))
     except InputError:  # made anew
         return None
-    return None if record.fault else record
+    return record if same else None
+
+
+def _digest(truth: UInt8[np.ndarray, "h w"]) -> str:
+    return hashlib.sha256(repr(truth.shape).encode() + truth.tobytes()).hexdigest()[:16]
 
 
 def _make(work: Work, samples: Sequence[Sample]) -> Iterator[Record]:
@@ -136,11 +143,12 @@ def _scored(
         counts, boundary = score(truth, guess.labels, len(work.dataset.labels), key)
     except InputError as error:
         return Record(key, fault=str(error))
-    if work.keep_labels:
+    if work.keep:
         colours = class_colours((BACKGROUND, *work.dataset.classes))
         save_png(work.folder / f"{key}.png", label_png(guess.labels.astype(np.int32), colours))
-    record = Record(key, "", counts, boundary, named, true(work.dataset, truth), guess.salience, guess.seconds)
-    return replace(record, seconds=guess.seconds | {"score": perf_counter() - started})
+    seconds = guess.seconds | {"score": perf_counter() - started}
+    names = named, true(work.dataset, truth)
+    return Record(key, "", _digest(truth), counts, boundary, *names, guess.salience, seconds)
 
 
 def _kept(work: Work, record: Record) -> Record:
