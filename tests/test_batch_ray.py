@@ -42,8 +42,8 @@ def start(scenes, tiny_blip_folder, ray_folder) -> Iterator[Callable[..., subpro
     """Start ``batch`` over the scenes in a process of its own; afterwards nothing of it runs any more."""
     started = []
 
-    def run(out: Path, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "pnp_ovss", "batch", str(scenes), "--classes", "dog, traffic light"]
+    def run(out: Path, *arguments: str, photos: Path = scenes) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "pnp_ovss", "batch", str(photos), "--classes", "dog, traffic light"]
         command += ["--model", str(tiny_blip_folder), "--size", "32", "--layer", "0", "--head", "1", "--drop", "2"]
         command += ["--out", str(out), "--device", "cpu", *arguments]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -159,3 +159,36 @@ def test_what_stops_a_run_is_told_in_one_line(tmp_path, start):
     run = start(tmp_path / "out", *RAY, "--classes", "background")
     assert run.wait() == 2
     assert "pnp-ovss: class 'background' is there by itself; leave it out" in run.stderr.read()
+
+
+DEADLY = """
+import os, signal
+from PIL import Image
+open_picture = Image.open
+def deadly(*given, **more):
+    picture = open_picture(*given, **more)
+    if picture.size == (13, 17):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return picture
+Image.open = deadly
+"""
+
+
+def test_a_photo_that_kills_its_worker_every_time_is_given_up_and_the_others_are_done(
+    tmp_path, start, scenes, monkeypatch
+):
+    pytest.importorskip("ray.data")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/sitecustomize.py").write_text(DEADLY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "code"))
+    (tmp_path / "some").mkdir()
+    for number, place in enumerate(sorted(scenes.iterdir())[:30]):
+        (tmp_path / f"some/{number:02}.png").symlink_to(place)
+    Image.new("RGB", (13, 17)).save(tmp_path / "some/05-deadly.png")
+    out = tmp_path / "out"
+    run = start(out, *RAY, photos=tmp_path / "some")
+    assert run.wait() == 1
+    told = run.stderr.read()
+    assert "05-deadly: its worker died while it was done; see Ray's log, or leave it out" in told
+    assert set(records(out)) == {f"{number:02}" for number in range(30)}
+    assert [path.stem for path in (out / "faults").glob("*.json")] == ["05-deadly"]

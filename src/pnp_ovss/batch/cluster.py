@@ -1,6 +1,7 @@
 """Many workers, by Ray Data: photos are fetched wherever there is room, each worker holds a model and writes results.
 
 Ray starts a worker anew that died and gives it the same photos again; those whose record is there are left alone.
+Among those a photo that killed its worker is found out, and left alone as well.
 """
 
 import logging
@@ -11,7 +12,7 @@ from typing import Any
 
 from pnp_ovss.batch.photos import Source, fetch
 from pnp_ovss.batch.results import Results
-from pnp_ovss.batch.work import Job, Outcome, Worker
+from pnp_ovss.batch.work import Job, Outcome, Read, Worker
 from pnp_ovss.clip import CLIPS
 from pnp_ovss.errors import ConfigError, InputError, ModelError, PnpError
 from pnp_ovss.naming.caption import CAPTIONERS
@@ -20,6 +21,9 @@ from pnp_ovss.vlm import MODELS
 
 BATCHES = 8
 """Batches of a block, the unit that Ray hands out and repeats: enough for reading, seeing and refining to overlap."""
+
+RETRIES = 3
+"""Of a block whose worker died."""
 
 
 def work_on_ray(
@@ -46,10 +50,13 @@ def work_on_ray(
             f"the Ray cluster {address or 'here'} cannot be reached ({_first_line(error)}); check --cluster"
         ) from error
     try:
+        told = set()
         for row in _done(ray, job, sources, workers, cpus).iter_rows():
             if row["stop"]:
                 raise _STOPS.get(row["stop"], PnpError)(row["fault"])
+            told.add(row["key"])
             yield Outcome(row["key"], row["fault"])
+        yield from _given_up(job, [source for source in sources if source.key not in told])
     finally:
         ray.shutdown()
 
@@ -70,6 +77,7 @@ def check_ray() -> Any:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
+    context.max_errored_blocks = -1  # however many: the run goes on, and tells in the end what was left
     return ray
 
 
@@ -112,8 +120,19 @@ def _done(ray: Any, job: Job, sources: Sequence[Source], workers: int | None, cp
         batch_size=None,  # a block as it comes
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=count),
+        max_task_retries=RETRIES,
         **({"num_gpus": 1} if gpus else {"num_cpus": cpus}),
     )
+
+
+def _given_up(job: Job, sources: Sequence[Source]) -> Iterator[Outcome]:
+    """Yield the photos of blocks that Ray gave up, for worker after worker died: some are done all the same."""
+    results = Results(Folder(job.out))
+    for source in sources:
+        fault = "" if results.has(source.key) else f"{source.key}: {RETRIES + 1} workers died over it or its neighbours"
+        if fault:
+            results.write_fault(source.key, source.place, fault)
+        yield Outcome(source.key, fault)
 
 
 def _fetch(row: dict[str, Any]) -> dict[str, Any]:
@@ -131,22 +150,24 @@ class _Actor:
     """A worker of Ray's; the model stays loaded from block to block."""
 
     def __init__(self, job: Job, cores: int | None) -> None:
+        import ray
         import torch
 
         if cores is not None:
             torch.set_num_threads(cores)
         self._worker = Worker(job)
         self._results = Results(Folder(job.out))
+        self._died = ray.get_runtime_context().was_current_actor_reconstructed
 
     def __call__(self, block: Any) -> dict[str, list[str]]:
         """Do the photos of a block that are not done yet; return key, fault and what stops the run."""
         rows = {row["key"]: row for row in block.to_pylist()}
         done = [key for key in rows if self._results.has(key)]
         outcomes = [Outcome(key) for key in done]
-        photos = ((Source(key, row["place"]), _Given(row)) for key, row in rows.items() if key not in done)
+        photos = [(Source(key, row["place"]), _Given(row)) for key, row in rows.items() if key not in done]
         stop = ""
         try:
-            outcomes += self._worker(photos)
+            outcomes += self._one_by_one(photos) if self._died else self._worker(photos)
         except PnpError as error:  # not for this photo: for all
             stop = next(name for name, kind in _STOPS.items() if isinstance(error, kind))
             outcomes.append(Outcome("", str(error)))
@@ -155,6 +176,17 @@ class _Actor:
             "fault": [outcome.fault for outcome in outcomes],
             "stop": ["" if outcome.key else stop for outcome in outcomes],
         }
+
+    def _one_by_one(self, photos: Sequence[tuple[Source, Read]]) -> Iterator[Outcome]:
+        """Do photos one of which may have killed the worker; who kills it alone is not tried again."""
+        for source, read in photos:
+            deadly = f"{source.key}: its worker died while it was done; see Ray's log, or leave it out"
+            if self._results.fault(source.key) == deadly:
+                yield Outcome(source.key, deadly)
+                continue
+            self._results.write_fault(source.key, source.place, deadly)  # it stands if that is what happens
+            yield from self._worker([(source, read)])
+        self._died = False
 
 
 class _Given:

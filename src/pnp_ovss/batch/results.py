@@ -50,6 +50,11 @@ class Results:
         """Write down why a photo has no result."""
         self.folder.write(f"{FAULTS}/{key}.json", _json({"key": key, "photo": place, "fault": fault}))
 
+    def fault(self, key: str) -> str:
+        """Return why a photo has no result, as far as that is written down, or nothing."""
+        name = f"{FAULTS}/{key}.json"
+        return str(json.loads(self.folder.read(name))["fault"]) if self.folder.has(name) else ""
+
     def has(self, key: str) -> bool:
         """Return whether the photo's own record is there, as it is until it is packed."""
         return self.folder.has(f"{IMAGES}/{key}.json")
