@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from PIL import Image
 
 from pnp_ovss import Config, ConfigError, InputError, Segmenter
 from pnp_ovss.mini import HELD_OUT_SEED, draw
+from pnp_ovss.web.files import Files
 from pnp_ovss.web.studio import MOST_NAMES, Studio, View, split, write_downloads
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")  # Gradio's client's
@@ -74,7 +76,7 @@ def test_a_photo_is_refused_before_it_is_decoded(studio, tmp_path, large_file, m
 
 
 def test_steps_come_one_by_one_and_the_view_at_last(studio, expected):
-    *steps, view = studio.segment(SCENE.image, NAMES, "mini-blip", "auto", ["blur", "crf"])
+    *steps, view = studio.segment(SCENE.image, "scene.png", NAMES, "mini-blip", "auto", ["blur", "crf"])
     passes = expected.config.passes
     assert steps[: passes + 1] == [(done, passes) for done in range(passes + 1)]
     assert set(steps[passes + 1 :]) == {(passes, passes)}  # refinement, which can be left between its steps as well
@@ -93,12 +95,12 @@ def test_closed_early_the_next_pass_never_starts(studio, monkeypatch):
     vlm = studio.vlm("mini-blip")
     attend = vlm.attend
     monkeypatch.setattr(vlm, "attend", lambda *given, **named: looked.append(1) or attend(*given, **named))
-    steps = studio.segment(SCENE.image, NAMES, "mini-blip", "auto", [])
+    steps = studio.segment(SCENE.image, "scene.png", NAMES, "mini-blip", "auto", [])
     assert next(steps) == (0, 4)
     assert next(steps) == (1, 4)
     steps.close()
     assert len(looked) == 1
-    assert len(list(studio.segment(SCENE.image, NAMES, "mini-blip", "auto", []))) == 6  # and all goes on
+    assert len(list(studio.segment(SCENE.image, "scene.png", NAMES, "mini-blip", "auto", []))) == 6  # and all goes on
 
 
 def test_what_the_page_lacks_is_told(studio):
@@ -109,9 +111,55 @@ def test_what_the_page_lacks_is_told(studio):
         ("mini-blip", "released", [], "layer is 7"),
     ):
         with pytest.raises(ConfigError, match=told):
-            list(studio.segment(SCENE.image, NAMES, model, preset, refiners))
+            list(studio.segment(SCENE.image, "scene.png", NAMES, model, preset, refiners))
     with pytest.raises(InputError, match="cannot know 'zebra'"):
-        list(studio.segment(SCENE.image, "zebra", "mini-blip", "auto", []))
+        list(studio.segment(SCENE.image, "scene.png", "zebra", "mini-blip", "auto", []))
+
+
+def test_a_photo_and_names_that_take_too_much_memory_are_refused(studio):
+    photo = np.zeros((1000, 12_000, 3), np.uint8)
+    names = ", ".join(f"thing {k}" for k in range(20))
+    with pytest.raises(
+        InputError, match="^12 million pixels in 20 classes are too much for this page; name 15 at most"
+    ):
+        next(studio.segment(photo, "x", names, "mini-blip", "auto", []))
+
+
+def test_files_go_when_they_are_old_and_all_of_them_in_the_end(monkeypatch):
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    files = Files(keep=60)
+    assert os.environ["GRADIO_TEMP_DIR"] == str(files.folder)
+    (files.folder / "sample.png").touch()
+    files.sweep_from_now()
+    for name, age in (("old", 100), ("new", 10)):
+        (files.folder / name).mkdir()
+        (files.folder / name / "picture.png").touch()
+        then = time.time() - age
+        os.utime(files.folder / name / "picture.png", (then, then))
+    os.utime(files.folder / "sample.png", (0, 0))
+    files.sweep()
+    assert {path.name for path in files.folder.rglob("*.png")} == {"sample.png", "picture.png"}
+    assert not (files.folder / "old/picture.png").exists()
+    files.sweep()
+    assert not (files.folder / "old").exists()
+    files.close()
+    assert not files.folder.exists()
+
+
+def test_a_place_where_nothing_can_be_served_is_told_at_once():
+    pytest.importorskip("gradio")
+    from pnp_ovss.web.page import _free_port
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"^no page can be served on 127.0.0.1, port {port} \\(address already"):
+            _free_port("127.0.0.1", [port])
+        free = free_port()
+        assert _free_port("127.0.0.1", [port, free]) == free
+    with pytest.raises(ConfigError, match="give another --host or --port$"):
+        _free_port("nope.invalid", [7860])
 
 
 def test_names_found_by_the_model_are_those_of_the_scene(studio):
@@ -119,11 +167,12 @@ def test_names_found_by_the_model_are_those_of_the_scene(studio):
 
 
 def test_downloads_hold_the_result(tmp_path, expected):
-    labels, coco, packed = write_downloads(View(SCENE.image, expected, ()), tmp_path)
+    labels, coco, packed = write_downloads(View(SCENE.image, "scene.png", expected, ()), tmp_path)
     with Image.open(labels) as picture:
         assert np.array_equal(np.asarray(picture), expected.labels)
     told = json.loads(coco.read_text())
     assert [entry["name"] for entry in told["categories"]] == list(expected.classes[1:])
+    assert told["images"][0]["file_name"] == "scene.png"
     with zipfile.ZipFile(packed) as archive:
         assert sorted(archive.namelist()) == ["coco.json", "labels.png", "overlay.png", "record.json"]
         assert archive.read("labels.png") == labels.read_bytes()
@@ -160,6 +209,7 @@ def server(tmp_path_factory):
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 0
             process.stdout.close()
+        assert [path.name for path in folder.iterdir()] == ["errors.txt"]  # nothing of a visitor's is left
 
 
 def free_port() -> int:
@@ -226,7 +276,7 @@ def test_large_and_broken_files_are_told(server, client, scene_file, large_file,
 
 
 @pytest.mark.slow
-def test_no_file_of_the_server_can_be_read(server, client, tmp_path):
+def test_no_file_of_the_server_can_be_read(server, client, scene_file, tmp_path):
     import httpx
     from gradio_client.exceptions import AppError
 
@@ -235,6 +285,13 @@ def test_no_file_of_the_server_can_be_read(server, client, tmp_path):
     given = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}  # as if it had been uploaded
     with pytest.raises((AppError, ValueError, OSError)):
         client.predict(photo=given, names=NAMES, api_name="/segment")
+    os.mkfifo(tmp_path / "fifo")  # who reads it waits for ever
+    for path in (scene_file, tmp_path / "fifo", "/dev/zero", tmp_path):  # and now as if Gradio had made the request
+        asked = {"data": [{"path": str(path)}, NAMES, "mini-blip", "auto", ["blur"], 0.0]}
+        event = httpx.post(f"{server[0]}gradio_api/call/segment", json=asked).json()["event_id"]
+        answer = httpx.get(f"{server[0]}gradio_api/call/segment/{event}", timeout=60).text
+        assert "event: error" in answer
+        assert "the photo is not among the uploads of this page" in answer
 
 
 @pytest.mark.slow
@@ -379,9 +436,19 @@ def test_cancelled_it_stops_and_starts_again(tab, tmp_path, when):
     upload(tab, photo)
     tab.fill("#names textarea", NAMES)
     for _ in range(2):
-        tab.click("#run")
-        tab.wait_for_selector(f"#status :text-matches('{when}')")
-        tab.click("#cancel")
+        tab.evaluate(  # in the page itself, for a pass is over in no time
+            """when => new Promise(done => {
+                document.querySelector("#run").click();
+                const look = () => {
+                    const told = document.querySelector("#status").textContent;
+                    if (!told.includes(when)) return requestAnimationFrame(look);
+                    document.querySelector("#cancel").click();
+                    done();
+                };
+                look();
+            })""",
+            when,
+        )
         tab.wait_for_selector("#status :text('Cancelled.')", timeout=5000)
         assert tab.get_by_text("Error", exact=True).count() == 0
     tab.click("#run")

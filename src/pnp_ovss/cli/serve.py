@@ -2,10 +2,15 @@
 
 import argparse
 import os
+import signal
 import threading
+from typing import TYPE_CHECKING
 
 from pnp_ovss.cli.command import PROG, Command, natural, positive
 from pnp_ovss.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pnp_ovss.web.files import Files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +33,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C; return the exit code."""
     if arguments.port is not None and not 0 < arguments.port < 65536:
         raise ConfigError(f"--port is {arguments.port}; a number from 1 to 65535 is wanted")
+    from pnp_ovss.web.files import Files
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends it, no visitor's photo is left behind
+    files = Files()
+    try:
+        return _serve(arguments, files)
+    finally:
+        files.close()
+
+
+def _serve(arguments: argparse.Namespace, files: "Files") -> int:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when Gradio is imported
+    for name in ("NO_PROXY", "no_proxy"):  # Gradio asks its own page whether it is there
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost", arguments.host)))
     try:
         from pnp_ovss.web.page import serve
     except ImportError as error:
@@ -40,12 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     studio = Studio(models, arguments.device, arguments.max_megapixels * 1_000_000)
     for model in models:  # one that cannot be loaded is told here, not to the first visitor
         studio.vlm(model)
-    try:
-        page = serve(studio, arguments.host, arguments.port)
-    except OSError as error:
-        raise ConfigError(
-            f"no page can be served on {arguments.host}: {error}; give another --port or --host"
-        ) from error
+    page = serve(studio, files, arguments.host, arguments.port)
     print(f"the page is at {page.local_url} (Ctrl-C ends it)", flush=True)
     try:
         threading.Event().wait()

@@ -1,9 +1,11 @@
 """The page: photo and names on the left, what was found on the right. Gradio draws it and queues the work."""
 
+import errno
 import html
 import io
+import socket
 import tempfile
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from pnp_ovss.config import PRESETS
-from pnp_ovss.errors import PnpError
+from pnp_ovss.errors import ConfigError, PnpError, one_line
 from pnp_ovss.mini import HELD_OUT_SEED, draw
 from pnp_ovss.pictures import class_colours
 from pnp_ovss.pictures.overlay import paint
@@ -20,6 +22,7 @@ from pnp_ovss.pictures.sheet import heat
 from pnp_ovss.pictures.text import share
 from pnp_ovss.refiners import REFINERS
 from pnp_ovss.types import RGB
+from pnp_ovss.web.files import KEEP, Files
 from pnp_ovss.web.studio import Studio, View, write_downloads
 from pnp_ovss.web.worker import Cancelled, Worker
 
@@ -34,8 +37,6 @@ WAITING = 16
 UPLOAD = "30mb"
 VISITORS = 64
 """Whose results are held at the same time; the oldest is forgotten first."""
-KEEP_FILES = 3600
-"""Seconds after which uploads, downloads and what a visitor has seen are forgotten."""
 CSS = """
 .gradio-container {max-width: 1240px !important; margin: auto}
 .legend {display: flex; flex-wrap: wrap; gap: .35rem 1.2rem; margin: 0; padding: .2rem 0; list-style: none}
@@ -63,11 +64,21 @@ class Shown(NamedTuple):
     painted: bytes
 
 
-def build(studio: Studio) -> gr.Blocks:
+def build(studio: Studio, files: Files) -> gr.Blocks:
     """Return the page. Its ``segment`` and ``name`` are the API as well."""
-    with gr.Blocks(title="pnp-ovss", analytics_enabled=False, delete_cache=(600, KEEP_FILES)) as page:
+
+    def uploaded(payload: Any) -> str | None:
+        """Return the path of a file that lies in the page's own folder: a request may name any."""
+        if payload is None:
+            return None
+        path = Path(payload.path or "").resolve()
+        if not (path.is_relative_to(files.folder) and path.is_file()):
+            raise _error("the photo is not among the uploads of this page; upload it again")
+        return str(path)
+
+    with gr.Blocks(title="pnp-ovss", analytics_enabled=False) as page:
         gr.Markdown("# pnp-ovss\nName what is in a photo, and get a mask of each. " + _about(studio))
-        shown = gr.State(None, time_to_live=KEEP_FILES)
+        shown = gr.State(None, time_to_live=KEEP)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 photo = gr.Image(
@@ -80,7 +91,7 @@ def build(studio: Studio) -> gr.Blocks:
                     placeholder="Drop a photo here, or press to choose one",
                 )
                 # Gradio's own reader decodes the file here already, and raises what no visitor understands.
-                photo.preprocess = _uploaded
+                photo.preprocess = uploaded
                 names = gr.Textbox(
                     label="Names", placeholder="dog, traffic light", lines=1, max_lines=4, elem_id="names",
                     info="separated by commas; Enter starts",
@@ -124,7 +135,7 @@ def build(studio: Studio) -> gr.Blocks:
         worker = Worker(WAITING)
 
         def segmented(photo: str | None, opacity: float, *settings: Any) -> Generator[dict[Any, Any], None, None]:
-            for step in studio.segment(studio.photo(photo), *settings):
+            for step in studio.segment(studio.photo(photo), Path(photo or "").name, *settings):
                 if not isinstance(step, View):
                     yield {status: _progress(*step)}
                     continue
@@ -149,7 +160,8 @@ def build(studio: Studio) -> gr.Blocks:
             except Cancelled:
                 yield {status: "Cancelled."}
             except PnpError as error:
-                raise gr.Error(str(error), duration=None, print_exception=False) from error
+                yield {status: ""}
+                raise _error(str(error)) from error
 
         def named(photo: str | None, model: str) -> Generator[str, None, None]:
             yield ", ".join(studio.name(studio.photo(photo), model))
@@ -162,7 +174,7 @@ def build(studio: Studio) -> gr.Blocks:
             except Cancelled:
                 yield gr.skip()
             except PnpError as error:
-                raise gr.Error(str(error), duration=None, print_exception=False) from error
+                raise _error(str(error)) from error
 
         def leave(request: gr.Request) -> None:
             worker.cancel(_visitor(request))
@@ -179,12 +191,16 @@ def build(studio: Studio) -> gr.Blocks:
     return page
 
 
-def serve(studio: Studio, host: str, port: int | None) -> Any:
-    """Serve the page beside what else runs; return it. Its ``close`` ends it, ``local_url`` is where it is."""
-    page = build(studio)
+def serve(studio: Studio, files: Files, host: str, port: int | None) -> Any:
+    """Serve the page beside what else runs; return it. Its ``close`` ends it, ``local_url`` is where it is.
+
+    Raises: ConfigError if nothing can be served there.
+    """
+    page = build(studio, files)
+    files.sweep_from_now()
     page.launch(
-        server_name=host,
-        server_port=port,
+        server_name=f"[{host}]" if ":" in host else host,
+        server_port=_free_port(host, range(7860, 7960) if port is None else (port,)),
         share=False,
         quiet=True,
         prevent_thread_lock=True,
@@ -198,9 +214,29 @@ def serve(studio: Studio, host: str, port: int | None) -> Any:
     return page
 
 
-def _uploaded(payload: Any) -> str | None:
-    """Return the path of a file, which Gradio has seen to be an upload or a sample."""
-    return None if payload is None else payload.path
+def _free_port(host: str, ports: Sequence[int]) -> int:
+    fault: OSError | None = None
+    for port in ports:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind, protocol) as trial:
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                trial.bind(address)
+            return port
+        except OSError as error:
+            fault = error
+            if error.errno != errno.EADDRINUSE:
+                break
+    told = one_line(fault)
+    raise ConfigError(
+        f"no page can be served on {host}, port {port} ({told}); give another --host or --port"
+    ) from fault
+
+
+def _error(text: str) -> gr.Error:
+    """Return what the page shows as an error: it takes the text for HTML."""
+    short = text if len(text) <= 300 else text[:297] + "..."
+    return gr.Error(html.escape(short, quote=False), duration=None, print_exception=False)
 
 
 def _about(studio: Studio) -> str:
@@ -256,12 +292,12 @@ def _found(view: View, strength: float, folder: Path) -> tuple[Any, ...]:
     return shown, told, picture, _legend(view), heats, looks, *files
 
 
-def _painted(shown: Shown | None, strength: float) -> Image.Image | None:
+def _painted(shown: Shown | None, strength: float | None) -> Image.Image | None:
     """Return the photo under its labels at this opacity."""
     if shown is None:
         return None
     photo, painted = (Image.open(io.BytesIO(picture)) for picture in shown)
-    return Image.blend(photo, painted, strength)
+    return Image.blend(photo, painted, OPACITY if strength is None else min(1.0, max(0.0, strength)))
 
 
 def _file(folder: Path, name: str, picture: RGB) -> str:

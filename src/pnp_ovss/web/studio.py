@@ -24,6 +24,8 @@ from pnp_ovss.vlm import VLM, load_vlm
 MOST_PIXELS = 50_000_000
 """Larger photos are refused by their header, before anything is decoded."""
 MOST_NAMES = 60
+MOST_VALUES = 200_000_000
+"""Pixels times classes, the background among them; each takes about 20 bytes of memory while it is refined."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class View:
     """A photo, its segmentation, and how it came about."""
 
     photo: RGB
+    name: str
+    """What the photo's file is called."""
     result: Segmentation
     passes: tuple[Pass, ...]
 
@@ -88,13 +92,19 @@ class Studio:
         return name_photo(load_namer("itm", Options(vlm=lambda: vlm)), photo, vocabulary)
 
     def segment(
-        self, photo: RGB, names: str, model: str, preset: str, refiners: Sequence[str]
+        self, photo: RGB, name: str, names: str, model: str, preset: str, refiners: Sequence[str]
     ) -> Iterator[tuple[int, int] | View]:
         """Yield (passes done, passes) at every step, and the view at last. Closed early, the next step never starts.
 
-        ``names`` are separated by commas or lines. Raises: PnpError.
+        ``name`` is what the photo's file is called; ``names`` are separated by commas or lines. Raises: PnpError.
         """
         classes = split(names)
+        pixels = photo.shape[0] * photo.shape[1]
+        if pixels * (1 + len(classes)) > MOST_VALUES:
+            raise InputError(
+                f"{pixels / 1e6:.0f} million pixels in {len(classes)} classes are too much for this page; name "
+                f"{max(1, MOST_VALUES // pixels - 1)} at most, or make the photo smaller"
+            )
         if preset != "auto" and preset not in PRESETS:
             raise ConfigError(f"no preset {preset[:40]!r}; the presets are auto, {', '.join(PRESETS)}")
         config = settle(model, preset, refiners=tuple(refiners))
@@ -105,7 +115,7 @@ class Studio:
             if isinstance(step, Look):
                 looks.append(step)
             if isinstance(step, Segmentation):
-                yield View(photo, step, tuple(map(_one, looks)))
+                yield View(photo, name, step, tuple(map(_one, looks)))
             else:
                 yield len(looks), config.passes
 
@@ -134,8 +144,8 @@ def write_downloads(view: View, folder: Path) -> tuple[Path, Path, Path]:
     picture, record = folder / "overlay.png", folder / "record.json"
     save_png(labels, label_png(result.labels, class_colours(result.classes)))
     save_png(picture, overlay(view.photo, result.labels, result.classes))
-    write_text(coco, json.dumps(result.to_coco("photo"), ensure_ascii=False) + "\n")
-    told = about("photo", view.photo, result, 0.0)
+    write_text(coco, json.dumps(result.to_coco(view.name), ensure_ascii=False) + "\n")
+    told = about(view.name, view.photo, result, 0.0)
     del told["seconds"]  # nobody measured them
     write_text(record, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
