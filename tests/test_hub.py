@@ -20,8 +20,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from hub_server import Hub, Repository, serve
-from pnp_ovss import ModelError, load_vlm
+from pnp_ovss import PRESETS, ModelError, Segmenter, load_vlm
+from pnp_ovss.segmenter import settle
 from shared import shared
+from tiny import tiny_bridgetower
 
 NAME = "owner/tiny-blip"
 BIN, SAFE = "pytorch_model.bin", "model.safetensors"
@@ -114,6 +116,17 @@ def test_first_use_downloads_what_is_needed_and_the_second_nothing(hub, reposito
     assert hub.requests == [("HEAD", NAME, "main", "config.json")]  # has the branch moved on?
     assert hub.strays == []
     assert hub.tokens == {None}
+
+
+@pytest.mark.parametrize("revision", [None, "a" * 40])
+def test_settings_are_the_family_s_once_it_is_known(hub, tmp_path, capfd, revision):
+    name = "owner/tiny-bridgetower"
+    hub.repositories[name] = Repository(tiny_bridgetower(tmp_path / "bridgetower", heads=8))
+    capfd.readouterr()  # transformers shows a bar while it writes
+    assert settle(name, revision=revision) == PRESETS["released"]
+    assert hub.requests == []
+    assert Segmenter.from_pretrained(name, device="cpu", revision=revision).config == PRESETS["bridgetower"]
+    assert settle(name, revision=revision) == PRESETS["bridgetower"]
 
 
 def test_the_model_is_the_repository_s(hub, tiny_blip_folder):

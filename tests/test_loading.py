@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers.utils import logging as transformers_logging
 
-from pnp_ovss import ConfigError, ModelError, load_vlm, make_prompt
+from pnp_ovss import ConfigError, InputError, ModelError, load_vlm, make_prompt
+from pnp_ovss.clip import load_clip
 from pnp_ovss.vlm import FAMILIES
 from shared import shared
 from tiny import tiny_blip, tiny_blip2, tiny_bridgetower, tiny_vilt
@@ -138,6 +139,22 @@ def test_a_vocabulary_alone_is_a_tokenizer(folder):
     got = load_vlm(folder, device="cpu").attend(pixels, prompts)
     assert torch.equal(got.membership, wanted.membership)
     assert torch.equal(got.match, wanted.match)
+
+
+@pytest.mark.parametrize("name", ["\N{DOG FACE}", "\N{DOG FACE}\N{CAT FACE}"])
+def test_an_emoji_is_nothing_to_bert_s_vocabulary(tmp_path, capfd, name):
+    words = shared("vocab/bert-base-uncased-vocab.txt").read_text(encoding="utf-8").splitlines()
+    path = tiny_blip(tmp_path / "bert", words=[f"word{index}" for index in range(len(words) - 5)])
+    capfd.readouterr()  # transformers shows a bar while it writes
+    (path / "tokenizer.json").unlink()
+    (path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    edit(path / "tokenizer_config.json", tokenizer_class="BertTokenizer")
+    vlm = load_vlm(path, device="cpu")
+    pixels = torch.zeros(1, 3, 32, 32)
+    vlm.attend(pixels, [make_prompt(["tvmonitor", f"dog {name}", "[sep]"])])
+    with pytest.raises(InputError) as caught:
+        vlm.attend(pixels, [make_prompt(["dog", name])])
+    assert str(caught.value) == f"class '{name}' has no character this model can read; use another name"
 
 
 def test_home_and_relative_paths(folder, monkeypatch):
@@ -496,6 +513,15 @@ def test_names_that_mean_nothing(name):
     assert str(caught.value) == (
         f"no model {shown!r}: neither a short name, nor a folder, nor a hub id such as owner/model; `pnp-ovss models` "
         "lists the short names"
+    )
+
+
+def test_a_name_that_is_no_dual_encoder_s():
+    with pytest.raises(ModelError) as caught:
+        load_clip("mini-blip", device="cpu")
+    assert str(caught.value) == (
+        "no model 'mini-blip': neither a short name, nor a folder, nor a hub id such as owner/model; the dual encoders "
+        "with a short name are mini-clip, clip-base, clip-large"
     )
 
 

@@ -1,3 +1,5 @@
+from inspect import unwrap
+
 import pytest
 
 from pnp_ovss import InputError, make_prompt
@@ -24,6 +26,30 @@ def test_names_that_cannot_be_used(classes, message):
     with pytest.raises(InputError) as caught:
         make_prompt(classes)
     assert str(caught.value) == message
+
+
+A_TEXT = "a text is wanted, such as ['dog', 'cat'] for one photo, or a list of such lists for a list of photos"
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ([["rocket"]], f"a class name came as list; {A_TEXT}"),
+        (["dog", b"cat"], f"a class name came as bytes; {A_TEXT}"),
+        ([1], f"a class name came as int; {A_TEXT}"),
+        (b"dog", f"a class name came as int; {A_TEXT}"),
+        (None, "the classes came as NoneType; a list of names is wanted, such as ['dog', 'cat']"),
+        (7, "the classes came as int; a list of names is wanted, such as ['dog', 'cat']"),
+    ],
+)
+def test_names_of_another_type(classes, message):
+    with pytest.raises(InputError) as caught:
+        unwrap(make_prompt)(classes)  # unwrapped: in tests the types are checked before
+    assert str(caught.value) == message
+
+
+def test_names_may_come_one_by_one():
+    assert unwrap(make_prompt)(name for name in ["dog", "cat"]).classes == ("dog", "cat")
 
 
 def test_a_very_long_name_is_cut_in_the_message_but_not_in_the_prompt():

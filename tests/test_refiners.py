@@ -215,6 +215,32 @@ def test_what_cannot_be_used_is_refused(maps, photo, message):
     assert "\n" not in str(caught.value)
 
 
+EXTREMES = [
+    Config(refiners=("blur",), blur=1.0),
+    Config(crf_gaussian_weight=1e6, crf_bilateral_weight=1e6),
+    Config(crf_gaussian_sxy=1e6, crf_bilateral_sxy=1e6, crf_bilateral_srgb=1e6),
+    Config(refiners=("guided",), guided_radius=1.0, guided_epsilon=1e-8),
+    Config(refiners=("guided",), guided_radius=0.0, guided_epsilon=1e6),
+]
+
+
+@pytest.mark.parametrize("config", EXTREMES)
+@pytest.mark.parametrize("shape", [(40, 50), (1, 300)])
+def test_settings_at_the_ends_of_their_ranges(config, shape):
+    grey = np.repeat(photo_of(*shape)[..., :1], 3, axis=2)
+    for photo in (photo_of(*shape), grey):
+        _, scores = refine(maps_of(3, 5, 4), photo, config)
+        assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("refiners", [order for order in ORDERS if order])
+def test_scores_of_a_refiner_lie_in_0_to_1(refiners):
+    maps, photo = maps_of(3, 5, 4, seed=4) * 9, photo_of(40, 50, seed=4)
+    _, scores = refine(maps, photo, Config(refiners=refiners, threshold=0.6))
+    assert scores.min() >= 0
+    assert scores.max() <= 1 + 1e-6
+
+
 def test_an_unknown_refiner_is_refused_with_those_there_are():
     with pytest.raises(ConfigError, match="no refiner 'crv'; the refiners are blur, crf, pamr, guided"):
         check_refiners(("blur", "crv"))
@@ -223,7 +249,7 @@ def test_an_unknown_refiner_is_refused_with_those_there_are():
 
 
 def test_a_kernel_too_narrow_to_compute_is_refused():
-    for srgb in (1e-4, 1e-30, 1e-45):
+    for srgb in (1e-4, 1e-6):
         with pytest.raises(ConfigError, match="raise crf_bilateral_srgb"):
             refine(maps_of(1, 2, 2), photo_of(8, 9), Config(crf_bilateral_srgb=srgb))
 

@@ -102,6 +102,21 @@ def test_blur_is_an_average():
     torch.testing.assert_close(blur._blur_rows(torch.full((1, 1, 2, 7), 3.0), 1.4), torch.full((1, 1, 2, 7), 3.0))
 
 
+@pytest.mark.parametrize("sigma", [0.0625, 0.3, 1.0])
+@pytest.mark.parametrize("shape", [(3, 64), (64, 1), (5, 7)])
+def test_a_blur_that_reaches_over_the_border_and_back(shape, sigma):
+    scores, pixels = noise(1, 2, *shape), sigma * max(shape)
+    for axis, blurred in ((3, blur._blur_rows(scores, pixels)), (2, blur._blur_rows(scores.mT, pixels).mT)):
+        expected = torch.from_numpy(plain_blur(scores.numpy(), pixels, axis)).float()
+        torch.testing.assert_close(blurred, expected, rtol=0, atol=1e-5)
+
+
+def test_a_blur_needs_no_more_taps_than_a_period_of_the_mirrored_row():
+    taps = torch.tensor([1.0, 2, 3, 4, 5, 6, 7])  # offsets -3 to 3; a row of 1 pixel repeats every 2
+    assert blur._one_period(taps, 1).tolist() == [1 + 3 + 5 + 7, 2 + 4 + 6, 0]
+    assert blur._one_period(taps, 2).tolist() == [2 + 6, 3 + 7, 4, 1 + 5, 0]
+
+
 def test_no_sigma_no_blur():
     scores = noise(1, 1, 4, 5)
     assert torch.equal(gaussian_blur(scores, sigma=0.0), stretch(scores))
@@ -198,6 +213,26 @@ def test_guided_filter_keeps_a_linear_function_of_the_colour():
     torch.testing.assert_close(out[:, 0], scores, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("alike", [(0, 0, 0), (0, 1, 0), (0, 0, 2)])
+@pytest.mark.parametrize("epsilon", [1e-8, 1e-6, 1e-5])
+def test_guided_filter_of_colours_that_vary_together(alike, epsilon):
+    scores, photo = noise(1, 1, 12, 15), photo_of(1, 12, 15)[..., list(alike)].contiguous()
+    out = guided_filter(scores, photo, radius=0.2, epsilon=epsilon)
+    expected = plain_guided(scores[0, 0].double().numpy(), photo[0].numpy(), 3, epsilon)
+    np.testing.assert_allclose(out[0, 0], expected, atol=0.1 if epsilon == 1e-8 else 2e-3)
+
+
+def test_guided_filter_stays_in_the_range_of_each_channel():
+    photo = torch.zeros(1, 1, 9, 3, dtype=torch.uint8)
+    photo[0, 0, :, 0] = torch.tensor([0, 0, 0, 100, 100, 100, 250, 0, 0])  # one pixel far beyond the line fitted
+    scores = torch.tensor([0.0, 0, 0, 1, 1, 1, 1, 0, 0]).view(1, 1, 1, 9)
+    fitted = guided._apply(guided._fit(scores, guided._colour(photo), 4, 1e-4), guided._colour(photo))
+    assert fitted.max() > 1.1
+    out = guided_filter(torch.cat([scores, 5 * scores], 1), photo, radius=4 / 9, epsilon=1e-4)
+    torch.testing.assert_close(out[:, :1], fitted.clamp(0, 1))
+    torch.testing.assert_close(out[:, 1:], (5 * fitted).clamp(0, 5))
+
+
 def test_guided_upsample_takes_the_detail_from_the_large_photo(monkeypatch):
     monkeypatch.setattr(guided, "STRIP", 90)  # three rows of 30 pixels at a time
     large = torch.zeros(1, 20, 30, 3, dtype=torch.uint8)
@@ -207,7 +242,7 @@ def test_guided_upsample_takes_the_detail_from_the_large_photo(monkeypatch):
     small = small.round().permute(0, 2, 3, 1).to(torch.uint8)
     weights = torch.tensor([0.7, 0.3, 0.0])
     scores = (small.float() / 255 @ weights)[:, None]
-    out = guided_upsample(scores, small, large, radius=1, epsilon=1e-7)
+    out = finished(guided_upsample(scores, small, large, radius=1, epsilon=1e-7))
     torch.testing.assert_close(out[0, 0], large[0].float() / 255 @ weights, rtol=0, atol=0.02)
 
 
@@ -215,7 +250,7 @@ def test_guided_upsample_of_a_flat_photo_is_bilinear(monkeypatch):
     monkeypatch.setattr(guided, "STRIP", 29 * 3)
     scores = noise(2, 3, 5, 7)
     small, large = (torch.full((2, h, w, 3), 77, dtype=torch.uint8) for h, w in ((5, 7), (13, 29)))
-    out = guided_upsample(scores, small, large, radius=1, epsilon=1e-4)
+    out = finished(guided_upsample(scores, small, large, radius=1, epsilon=1e-4))
     means = guided._box(guided._box(scores, 1), 1)
     expected = torch.nn.functional.interpolate(means, size=(13, 29), mode="bilinear", align_corners=False)
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)

@@ -1,6 +1,9 @@
 """The whole method on a model of random weights."""
 
+import shutil
 from dataclasses import replace
+from inspect import unwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,8 @@ import pnp_ovss
 from pnp_ovss import ConfigError, InputError, Segmenter
 from pnp_ovss.config import PRESETS
 from pnp_ovss.segmenter import settle
-from pnp_ovss.vlm import MODELS
+from pnp_ovss.vlm import FAMILIES, MODELS
+from tiny import tiny_blip2, tiny_bridgetower, tiny_vilt
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
 OVERRIDES = {"size": 32, "layer": 0, "head": 1, "drop": 3}
@@ -95,6 +99,19 @@ def test_an_empty_batch_is_an_empty_list(segmenter):
     assert segmenter([], []) == []
 
 
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (None, "^the classes came as NoneType; a list of names for each photo is wanted$"),
+        ("dog", "^the classes came as str; a list of names for each photo is wanted$"),
+        (["dog"], "^the classes came as one text, 'dog'; a list of names is wanted, such as "),
+    ],
+)
+def test_a_batch_takes_a_list_of_lists(segmenter, classes, message):
+    with pytest.raises(InputError, match=message):
+        [finish() for finish in unwrap(Segmenter.see)(segmenter, [PHOTO], classes)]
+
+
 def test_every_photo_needs_its_own_classes(segmenter):
     with pytest.raises(InputError, match="^2 photos came with 1 class lists; one list for each photo is wanted$"):
         segmenter([PHOTO, PHOTO], [["dog"]])
@@ -103,9 +120,12 @@ def test_every_photo_needs_its_own_classes(segmenter):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"layer": 2}, r"^layer is 2; .* has layers 0 to 1$"),
-        ({"layer": 0, "head": 7}, r"^head is 7; .* has heads 0 to 1$"),
-        ({"layer": 0, "head": 0, "size": 33}, r"^size is 33; a multiple of .*'s patch of 8 pixels is wanted$"),
+        ({"layer": 2}, r"^layer is 2; .* has layers 0 to 1: choose another --layer or --preset$"),
+        ({"layer": 0, "head": 7}, r"^head is 7; .* has heads 0 to 1: choose another --head or --preset$"),
+        (
+            {"layer": 0, "head": 0, "size": 33},
+            r"^size is 33; a multiple of .*'s patch of 8 pixels is wanted: choose another --size or --preset$",
+        ),
         ({"refiners": ("blurr",)}, r"^no refiner 'blurr'; the refiners are blur, crf"),
     ],
 )
@@ -122,4 +142,31 @@ def test_a_wrong_setting_is_found_before_the_model_is_fetched():
 def test_auto_is_the_models_own_preset_by_short_name_and_by_source():
     for name, model in MODELS.items():
         assert settle(name) == settle(model.source) == PRESETS[model.preset]
-    assert settle("somebody/blip") == PRESETS["released"]
+    for model in MODELS.values():
+        assert isinstance(model.source, Path) or model.preset == FAMILIES[model.family].preset
+
+
+@pytest.mark.parametrize(
+    ("write", "preset"), [(tiny_bridgetower, "bridgetower"), (tiny_vilt, "vilt"), (tiny_blip2, "blip2")]
+)
+def test_auto_is_the_family_s_preset_for_a_folder(tmp_path, write, preset):
+    folder = write(tmp_path / "model", patch=16, layers=7, heads=8)
+    assert settle(folder, head=0) == replace(PRESETS[preset], head=0)
+    assert settle(folder, "paper") == PRESETS["paper"]
+    result = Segmenter.from_pretrained(folder, device="cpu")(PHOTO, ["dog", "cat"])
+    assert result.config == PRESETS[preset]
+
+
+def test_auto_for_a_blip_s_folder_is_released(tiny_blip_folder):
+    assert settle(tiny_blip_folder) == PRESETS["released"]
+
+
+def test_auto_for_a_copy_of_a_model_in_the_box_is_that_one_s(tmp_path):
+    for name in ("mini-blip", "mini-bridgetower"):
+        copy = shutil.copytree(MODELS[name].source, tmp_path / name)
+        assert Segmenter.from_pretrained(copy, device="cpu").config == PRESETS[MODELS[name].preset]
+
+
+@pytest.mark.parametrize("name", ["somebody/blip", "no-such-model", "", "nul\0", "a/b/c", "x" * 5000])
+def test_auto_is_released_where_no_family_is_known(name):
+    assert settle(name) == PRESETS["released"]

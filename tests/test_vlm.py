@@ -1,5 +1,6 @@
 """The contract every VLM adapter keeps, on random weights. A new adapter is one more entry of ``ADAPTERS``."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 import torch
 
 import references
-from pnp_ovss import Config, InputError, load_vlm, make_prompt, salience
-from pnp_ovss.vlm import VLM
+from pnp_ovss import Config, ConfigError, InputError, load_vlm, make_prompt, salience
+from pnp_ovss.vlm import VLM, adapter
+from pnp_ovss.vlm.adapter import additive, fused_attention, kept_attention
 from pnp_ovss.vlm.base import Matcher, membership
 from references import Reference
 from tiny import tiny_blip, tiny_blip2, tiny_bridgetower, tiny_vilt
@@ -142,6 +144,40 @@ def test_a_batch_is_its_images_one_by_one_and_padding_changes_nothing(vlm, pixel
         torch.testing.assert_close(together[row], alone, rtol=1e-4, atol=1e-8)
 
 
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=CUDA)])
+def test_the_same_attention_twice_to_the_bit(folder, device):
+    vlm = load_vlm(folder, device=device)
+    pixels = torch.randn(3, 3, 20 * vlm.patch, 20 * vlm.patch, generator=torch.Generator().manual_seed(2))
+    first, second = (vlm.attend(pixels, MIXED) for _ in range(2))
+    assert torch.equal(first.match, second.match)
+    assert torch.equal(first.weights, second.weights)
+    assert torch.equal(first.gradient, second.gradient)
+
+
+def test_no_fused_kernel_where_a_gradient_is_taken_but_on_a_cpu(monkeypatch):
+    """On CUDA its backward pass adds up in no fixed order; the device ``meta`` stands in for any but the CPU."""
+    calls = []
+    monkeypatch.setattr(adapter, "scaled_dot_product_attention", lambda q, k, v, **_: calls.append(q.device.type) or q)
+    for device in ("cpu", "meta"):
+        part = torch.zeros(1, 3, 8, device=device)
+        fused_attention(part, part, part, 2)
+        with torch.no_grad():
+            fused_attention(part, part, part, 2)
+    assert calls == ["cpu", "cpu", "meta"]
+
+
+def test_fused_and_kept_attention_are_one_computation():
+    parts = [torch.randn(2, n, 8, generator=torch.Generator().manual_seed(n)).requires_grad_() for n in (3, 5)]
+    padding = additive(torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]), torch.float32)
+    found = [fused_attention(parts[0], parts[1], parts[1], 2, padding)]
+    found.append(kept_attention(parts[0], parts[1], parts[1], 2, padding)[0])
+    torch.testing.assert_close(*found)
+    torch.testing.assert_close(*(torch.autograd.grad((one**2).sum(), parts) for one in found))
+
+
 def test_parameters_keep_their_values_and_get_no_gradient(vlm, pixels):
     before = [weight.clone() for weight in vlm._model.parameters()]
     vlm.attend(pixels, PROMPTS)
@@ -186,10 +222,92 @@ def test_too_many_tokens(vlm, pixels):
         vlm.attend(pixels[:1], [make_prompt([" ".join(["dog"] * 3000)])])
 
 
+UNREADABLE = r"^class '%s' has no character this model can read; use another name$"
+
+
 def test_a_name_without_a_token_of_its_own_is_refused():
     offsets = torch.tensor([[[0, 0], [0, 1], [13, 16], [0, 0]]])  # [CLS] A dog [SEP]
-    with pytest.raises(InputError, match=r"^class 'cat' has no character this model can read; use another name$"):
-        membership([make_prompt(["dog", "cat"])], offsets, torch.device("cpu"))
+    none = torch.zeros(1, 4, dtype=torch.bool)
+    with pytest.raises(InputError, match=UNREADABLE % "cat"):
+        membership([make_prompt(["dog", "cat"])], offsets, none, none)
+
+
+def test_unknown_tokens_count_beside_others_and_special_ones_never():
+    offsets = torch.tensor([[[0, 0], [0, 1], [13, 16], [17, 21], [21, 23], [0, 0]]])  # [CLS] A dog zebra ##s [SEP]
+    prompts, none = [make_prompt(["dog", "zebras"])], torch.zeros(1, 6, dtype=torch.bool)
+    named = torch.tensor([[False, False, False, True, True, False]])
+    with pytest.raises(InputError, match=UNREADABLE % "zebras"):
+        membership(prompts, offsets, named, none)
+    first = named & (torch.arange(6) < 4)
+    assert membership(prompts, offsets, first, none)[0, 1].tolist() == [0, 0, 0, 0.5, 0.5, 0]
+    with pytest.raises(InputError, match="^class 'zebras' holds a sign that this model keeps for itself"):
+        membership(prompts, offsets, none, first)
+
+
+@pytest.fixture(scope="module")
+def piecewise(family, tmp_path_factory) -> VLM:
+    """The model with the same words as pieces, as BERT's: what they do not spell is ``[UNK]``."""
+    folder = ADAPTERS[family][0](tmp_path_factory.mktemp("piecewise"))
+    stored = json.loads((folder / "tokenizer.json").read_text())
+    pieces = {"type": "WordPiece", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
+    (folder / "tokenizer.json").write_text(json.dumps(stored | {"model": stored["model"] | pieces}))
+    return load_vlm(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("zebra", UNREADABLE % "zebra"),
+        ("zebra crossing", UNREADABLE % "zebra crossing"),
+        ("[UNK]", UNREADABLE % r"\[UNK\]"),
+        ("[SEP]", r"^class '\[SEP\]' holds a sign that this model keeps for itself; use another name$"),
+        ("hot [PAD]", r"^class 'hot \[PAD\]' holds a sign that this model keeps for itself; use another name$"),
+    ],
+)
+def test_names_that_the_tokenizer_cannot_read(piecewise, pixels, name, message):
+    with pytest.raises(InputError, match=message):
+        piecewise.attend(pixels[:1], [make_prompt(["dog", name])])
+
+
+@pytest.mark.parametrize("name", ["zebra light", "light zebra"])
+def test_a_name_that_can_be_read_in_part_will_do(piecewise, pixels, name):
+    membership = piecewise.attend(pixels[:1], [make_prompt([name])]).membership
+    assert membership[0, 0][membership[0, 0] > 0].tolist() == [0.5, 0.5]
+
+
+def test_naming_may_ask_for_a_name_that_cannot_be_read(piecewise, pixels):
+    if isinstance(piecewise, Matcher):
+        assert piecewise.match(pixels, [make_prompt(["zebra"]), make_prompt(["dog"])]).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("images", "prompts", "message"),
+    [
+        (1, 2, "^the images are 1 and the prompts 2; one prompt for each image is wanted$"),
+        (2, 1, "^the images are 2 and the prompts 1; one prompt for each image is wanted$"),
+        (0, 0, "^no image came; at least one is wanted, and a prompt for each$"),
+    ],
+)
+def test_images_and_prompts_that_do_not_agree(vlm, pixels, images, prompts, message):
+    for ask in (vlm.attend, lambda *both: salience(vlm, *both, Config(layer=0, head=0))):
+        with pytest.raises(InputError, match=message):
+            ask(pixels[:images], PROMPTS[:prompts])
+
+
+@pytest.mark.parametrize("sides", [(33, 32), (32, 31), (4, 32), (0, 32)])
+def test_sides_that_patches_do_not_cover(vlm, sides):
+    message = (
+        rf"^the images have {sides[0]} x {sides[1]} pixels; multiples of .*'s patch of 8 are wanted, as its prepare"
+    )
+    for ask in (vlm.attend, lambda *both: salience(vlm, *both, Config(layer=0, head=0))):
+        with pytest.raises(InputError, match=message):
+            ask(torch.zeros(1, 3, *sides), PROMPTS[:1])
+
+
+def test_no_layer_is_refused(vlm, pixels):
+    message = rf"^no layer is picked; .* has layers 0 to {vlm.layers - 1}: name one, or leave them out$"
+    with pytest.raises(ConfigError, match=message):
+        vlm.attend(pixels, PROMPTS, layers=[])
 
 
 def test_known_names(family, tmp_path, pixels):

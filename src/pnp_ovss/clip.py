@@ -88,7 +88,8 @@ def load_clip(name: str | Path, device: str = "auto", dtype: str = "auto", revis
 
     Raises: ModelError if it cannot be found, fetched, read or used.
     """
-    checkpoint = resolve(CLIPS.get(str(name), name), str(name), revision)
+    known = f"the dual encoders with a short name are {', '.join(CLIPS)}"
+    checkpoint = resolve(CLIPS.get(str(name), name), str(name), revision, known)
     kind = read_json(checkpoint.folder / "config.json", str(name)).get("model_type")
     if kind != "clip":
         raise ModelError(

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pnp_ovss.errors import ConfigError
+from pnp_ovss.errors import ConfigError, one_line
 
 DEFAULT_MODEL = "blip-large-flickr"
 """Of commands and back ends that are told none."""
@@ -65,8 +65,10 @@ class Config:
         if Path(preset).suffix == ".json":
             try:
                 text = Path(preset).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f"preset file {preset} cannot be read ({error}); give a file that exists") from error
+            except (OSError, ValueError) as error:
+                raise ConfigError(
+                    f"preset file {preset} cannot be read ({one_line(error)}); give a file that exists"
+                ) from error
             return _override(cls.from_json(text), overrides)
         known = ", ".join(PRESETS)
         raise ConfigError(
@@ -81,8 +83,8 @@ class Config:
         """
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"the preset is not JSON ({error}); write it with Config.to_json") from error
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"the preset is not JSON ({one_line(error)}); write it with Config.to_json") from error
         if not isinstance(values, dict):
             raise ConfigError(f"the preset holds a {type(values).__name__}; an object of settings is wanted")
         return _override(cls(), values)
@@ -112,21 +114,19 @@ def _validate(values: dict[str, Any]) -> None:
 
     def check(name: str, holds: bool, wanted: str) -> None:
         if not holds:
-            raise ConfigError(f"{name} is {values[name]!r}; {wanted} is wanted")
+            raise ConfigError(f"{name} is {one_line(repr(values[name]))}; {wanted} is wanted")
 
     size, drop, refiners = values["size"], values["drop"], values["refiners"]
-    check("size", size is None or (_is_int(size) and size > 0), "a whole number > 0, or none,")
-    for name, least in WHOLE.items():
-        check(name, _is_int(values[name]) and values[name] >= least, f"a whole number >= {least}")
-    for name in NOT_NEGATIVE:
-        check(name, _is_real(values[name]) and values[name] >= 0, "a number >= 0")
-    for name in POSITIVE:
-        check(name, _is_real(values[name]) and values[name] > 0, "a number > 0")
+    check("size", size is None or (_is_int(size) and 1 <= size <= 4096), "a whole number from 1 to 4096, or none,")
+    for name, (least, most) in WHOLE.items():
+        check(name, _is_int(values[name]) and least <= values[name] <= most, f"a whole number from {least} to {most}")
+    for name, (low, high) in REAL.items():
+        check(name, _is_real(values[name]) and low <= values[name] <= high, f"a number from {low:g} to {high:g}")
     for name in ("gradient", "sum_last_name", "count_first_twice"):
         check(name, isinstance(values[name], bool), "true or false")
-    check("threshold", _is_real(values["threshold"]) and 0 <= values["threshold"] <= 1, "a number from 0 to 1")
     share = isinstance(drop, float) and 0 < drop < 1
     check("drop", share or (_is_int(drop) and drop >= 0), "a count of patches (10) or a share between 0 and 1 (0.5)")
+    check("drop", drop <= MANY, f"a count of {MANY} patches at most")
     check("background", values["background"] in get_args(Background), "'always', 'never' or 'few'")
     names = isinstance(refiners, tuple) and all(isinstance(name, str) for name in refiners)
     check("refiners", names, "a tuple of names")
@@ -137,14 +137,35 @@ def _is_int(value: object) -> bool:
 
 
 def _is_real(value: object) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and value == value and abs(value) != float("inf")
-    )
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-WHOLE = {"layer": 0, "head": 0, "passes": 1, "crf_iterations": 0, "pamr_iterations": 0, "max_pixels": 1}
-NOT_NEGATIVE = ("blur", "crf_gaussian_weight", "crf_bilateral_weight", "crf_tolerance", "guided_radius")
-POSITIVE = ("crf_gaussian_sxy", "crf_bilateral_sxy", "crf_bilateral_srgb", "guided_epsilon")
+MANY = 10**6
+"""Beyond any use, and far from what floats and memory cannot hold."""
+
+WHOLE = {
+    "layer": (0, MANY),
+    "head": (0, MANY),
+    "passes": (1, MANY),
+    "crf_iterations": (0, MANY),
+    "pamr_iterations": (0, MANY),
+    "max_pixels": (1, 10**9),
+}
+"""Smallest and largest value."""
+
+REAL: dict[str, tuple[float, float]] = {
+    "threshold": (0, 1),
+    "blur": (0, 1),
+    "crf_gaussian_sxy": (1 / MANY, MANY),
+    "crf_gaussian_weight": (0, MANY),
+    "crf_bilateral_sxy": (1 / MANY, MANY),
+    "crf_bilateral_srgb": (1 / MANY, MANY),
+    "crf_bilateral_weight": (0, MANY),
+    "crf_tolerance": (0, 1),
+    "guided_radius": (0, 1),
+    "guided_epsilon": (1e-8, MANY),  # below it the fit to a grey photo is lost in rounding
+}
+"""Smallest and largest value; NaN lies in no range."""
 
 PRESETS: dict[str, Config] = {
     "released": Config(size=336),  # the authors' code of June 2024, which made Table 3 of the poster

@@ -1,6 +1,6 @@
 """Step 2: class names become the text the VLM reads."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pnp_ovss.errors import InputError
 from pnp_ovss.types import Prompt
@@ -14,13 +14,18 @@ def make_prompt(classes: Sequence[str]) -> Prompt:
     White space within a name is folded to single spaces. Source: PnP-OVSS, the authors' released code; there a name of
     several words had to be written as one.
 
-    Raises: InputError if there is no name, an empty one, or one named twice (upper and lower case count as equal).
+    Raises: InputError if there is no name, an empty one, one named twice (upper and lower case count as equal), or what
+    came is no list of texts.
     """
     if isinstance(classes, str):
         raise InputError(
             f"the classes came as one text, {classes!r}; a list of names is wanted, such as ['dog', 'cat']"
         )
-    names = tuple(" ".join(name.split()) for name in classes)
+    if not isinstance(classes, Iterable):
+        raise InputError(
+            f"the classes came as {type(classes).__name__}; a list of names is wanted, such as ['dog', 'cat']"
+        )
+    names = tuple(map(_folded, classes))
     if not names:
         raise InputError("no class was named; name at least one, such as 'dog'")
     seen: set[str] = set()
@@ -35,6 +40,15 @@ def make_prompt(classes: Sequence[str]) -> Prompt:
         spans.append((start, start + len(name)))
         start += len(name) + 1
     return Prompt(PREFIX + " ".join(names), names, tuple(spans))
+
+
+def _folded(name: object) -> str:
+    if not isinstance(name, str):
+        raise InputError(
+            f"a class name came as {type(name).__name__}; a text is wanted, such as ['dog', 'cat'] for one photo, or a "
+            "list of such lists for a list of photos"
+        )
+    return " ".join(name.split())
 
 
 def _short(name: str) -> str:

@@ -1,6 +1,6 @@
 """The method, from a photo and class names to a label map."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
@@ -20,7 +20,8 @@ from pnp_ovss.refiners import check_refiners, refining
 from pnp_ovss.saliency import class_maps, prominence
 from pnp_ovss.steps import Steps, finished
 from pnp_ovss.types import BACKGROUND, RGB, Prompt, Segmentation
-from pnp_ovss.vlm import MODELS, VLM, load_vlm
+from pnp_ovss.vlm import VLM, load_vlm, preset_of
+from pnp_ovss.vlm.base import check_images
 
 
 class Segmenter:
@@ -43,13 +44,14 @@ class Segmenter:
     ) -> "Segmenter":
         """Return a segmenter on a model by short name, hub id or local folder.
 
-        ``preset``: a name of ``PRESETS``, a JSON file, or "auto": "released" for the published models, the model's own
-        for a mini model. ``overrides`` are single settings of ``Config``, such as ``threshold=0.2``.
+        ``preset``: a name of ``PRESETS``, a JSON file, or "auto": the model's own, which is its family's but for a mini
+        model. ``overrides`` are single settings of ``Config``, such as ``threshold=0.2``.
 
         Raises: ModelError, ConfigError.
         """
-        config = settle(model, preset, **overrides)  # before the model: a wrong setting should not cost a download
-        return cls(load_vlm(model, device, dtype, revision), config)
+        settle(model, preset, revision, **overrides)  # before the model: a wrong setting should not cost a download
+        vlm = load_vlm(model, device, dtype, revision)
+        return cls(vlm, settle(model, preset, revision, **overrides))  # its family is known by now
 
     @overload
     def __call__(self, images: Photo, classes: Sequence[str]) -> Segmentation: ...
@@ -80,6 +82,8 @@ class Segmenter:
 
         Raises: InputError if a class name cannot be used.
         """
+        if isinstance(classes, str) or not isinstance(classes, Sized):
+            raise InputError(f"the classes came as {type(classes).__name__}; a list of names for each photo is wanted")
         if len(photos) != len(classes):
             raise InputError(
                 f"{len(photos)} photos came with {len(classes)} class lists; one list for each photo is wanted"
@@ -146,14 +150,15 @@ class Segmenter:
         )
 
 
-def settle(model: str | Path, preset: str | Path = "auto", **overrides: Any) -> Config:
-    """Return the settings that ``Segmenter.from_pretrained`` takes for a model.
+def settle(model: str | Path, preset: str | Path = "auto", revision: str | None = None, **overrides: Any) -> Config:
+    """Return the settings that ``Segmenter.from_pretrained`` takes for a model; nothing is fetched.
 
-    Raises: ConfigError if there is no such preset, setting or refiner.
+    Nobody knows the family of a hub id that is not in the cache: until it is, "auto" stands for "released".
+
+    Raises: ConfigError if there is no such preset, setting or refiner; ModelError if the model is here and broken.
     """
     if preset == "auto":
-        known = (entry.preset for name, entry in MODELS.items() if str(model) in (name, str(entry.source)))
-        preset = next(known, "released")
+        preset = preset_of(model, revision) or "released"
     config = Config.from_preset(preset, **overrides)
     check_refiners(config.refiners)
     return config
@@ -165,13 +170,19 @@ def salience(
     """Return the class maps of each image, summed over the passes of Saliency DropOut, on the model's device.
 
     ``pixels`` are normalised, as ``vlm.prepare`` gives them. Values are >= 0; the classes of an image share one scale.
+
+    Raises: ConfigError, InputError, as ``VLM.attend`` does.
     """
     return per_image(list(look(vlm, pixels, prompts, config)), prompts, config)
 
 
 def look(vlm: VLM, pixels: Float[Tensor, "b 3 h w"], prompts: Sequence[Prompt], config: Config) -> Iterator[Look]:
-    """Yield every pass of Saliency DropOut: what was shown, the class maps, and the match logits."""
+    """Yield every pass of Saliency DropOut: what was shown, the class maps, and the match logits.
+
+    Raises: ConfigError, InputError, as ``VLM.attend`` does.
+    """
     check(config, vlm)
+    check_images(vlm, pixels, prompts)
     pixels = pixels.to(vlm.device)
 
     def see(visible: Bool[Tensor, "b gh gw"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -196,7 +207,12 @@ def check(config: Config, vlm: VLM) -> None:
     check_refiners(config.refiners)
     for name, value, count in (("layer", config.layer, vlm.layers), ("head", config.head, vlm.heads)):
         if value >= count:
-            raise ConfigError(f"{name} is {value}; {vlm.name} has {name}s 0 to {count - 1}")
+            raise ConfigError(
+                f"{name} is {value}; {vlm.name} has {name}s 0 to {count - 1}: choose another --{name} or --preset"
+            )
     size = config.size or vlm.size
     if size % vlm.patch:
-        raise ConfigError(f"size is {size}; a multiple of {vlm.name}'s patch of {vlm.patch} pixels is wanted")
+        raise ConfigError(
+            f"size is {size}; a multiple of {vlm.name}'s patch of {vlm.patch} pixels is wanted: choose another --size "
+            "or --preset"
+        )

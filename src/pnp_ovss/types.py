@@ -68,7 +68,8 @@ class Segmentation:
     labels: Int[np.ndarray, "h w"]
     classes: tuple[str, ...]
     scores: Float[np.ndarray, "ch h w"]
-    """After refinement: one channel per entry of ``classes``, float32."""
+    """After refinement: one channel per entry of ``classes``, float32, in [0, 1]. Without any refiner: the enlarged
+    class maps, >= 0 and unbounded."""
     salience: Float[np.ndarray, "cls gh gw"]
     """Summed class maps before the threshold, >= 0, all classes on one scale, float32."""
     match: float
@@ -135,8 +136,8 @@ class Segmentation:
     def to_hf(self) -> list[dict[str, Any]]:
         """Return what a Hugging Face image segmentation pipeline does: ``[{"score", "label", "mask"}, ...]``.
 
-        A mask is a PIL picture of mode L, 0 or 255; the score is the mean of ``scores`` in the mask, in [0, 1]. There
-        is one per class that is there, the background left out.
+        A mask is a PIL picture of mode L, 0 or 255; the score is the mean of ``scores`` in the mask: in [0, 1], but
+        unbounded above where no refiner ran. There is one per class that is there, the background left out.
         """
         from pnp_ovss.export.results import all_names, in_memory
         from pnp_ovss.pictures import mask_picture

@@ -75,8 +75,9 @@ def open_run(job: Job, format: str, rows: int, sources: Sequence[Source]) -> Run
         _check_text((*job.names.classes, *(source.place for source in sources)))
     folder = Folder(job.out)
     results = Results(folder)
-    config = settle(job.model, job.preset, **job.settings)  # before the model, which may have to be fetched
+    settle(job.model, job.preset, job.revision, **job.settings)  # before the model, which may have to be fetched
     checkpoint = find(job.model, job.revision)
+    config = settle(job.model, job.preset, job.revision, **job.settings)  # the model's family is known by now
     # What the manifest tells is what every worker takes, whatever a branch or a preset's file holds by then.
     pinned = None if checkpoint.is_local else checkpoint.revision
     job = replace(job, preset="auto", settings=asdict(config), revision=pinned)

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not classes:
         check_namer(arguments)
     photos = find_images(arguments.photos)
-    settle(arguments.model, arguments.preset, **settings(arguments))
+    settle(arguments.model, arguments.preset, arguments.revision, **settings(arguments))
     check_folder(arguments.out)
     check_places(arguments.out, photos)
     return _segment(arguments, photos, classes)

@@ -89,10 +89,15 @@ def run(arguments: argparse.Namespace) -> int:
         if not photo.is_file():
             raise InputError(f"there is no photo {shown(photo)}; check the path given with --images")
     check_folder(arguments.out)
-    settle(arguments.model, arguments.preset, **settings(arguments))
+    settle(arguments.model, arguments.preset, arguments.revision, **settings(arguments))
     for name, values in _choices(arguments).items():
         for value in values:
-            settle(arguments.model, arguments.preset, **(settings(arguments) | {name.removesuffix("s"): value}))
+            settle(
+                arguments.model,
+                arguments.preset,
+                arguments.revision,
+                **(settings(arguments) | {name.removesuffix("s"): value}),
+            )
     url = arguments.storage or sqlite(arguments.out / "study.db")
     shown_storage(url)
     check_vocabulary(arguments.names, arguments.model, arguments.vocabulary)

@@ -65,7 +65,7 @@ def refine(class_maps: Array, image: np.ndarray | Tensor, config: Config) -> tup
 
 def refining(class_maps: Array, image: np.ndarray | Tensor, config: Config) -> Steps[tuple[Array, Array]]:
     """Do what ``refine`` does, in steps."""
-    maps, photo = _tensor(class_maps), _tensor(image)
+    maps, photo = _tensor(class_maps, "the class maps"), _tensor(image, "the photo")
     if not (maps.is_complex() or maps.dtype == torch.bool):
         maps = maps.float()
     _check(maps, photo)
@@ -110,7 +110,7 @@ def _refining(
         refined = REFINERS[name](stretch(scores), work, setting)
         scores = (yield from refined) if isinstance(refined, Generator) else refined
     if work is not images:
-        scores = guided_upsample(scores, work, images)
+        scores = yield from guided_upsample(scores, work, images)
     return scores.argmax(1).int(), scores
 
 
@@ -128,9 +128,14 @@ def _shrunk(images: UInt8[Tensor, "b h w 3"], factor: float) -> UInt8[Tensor, "b
     return torch.cat(small).round_().permute(0, 2, 3, 1).to(torch.uint8)
 
 
-def _tensor(array: np.ndarray | Tensor) -> Tensor:
+def _tensor(array: np.ndarray | Tensor, what: str) -> Tensor:
     if isinstance(array, Tensor):
         return array.detach()
+    if not isinstance(array, np.ndarray):
+        raise InputError(
+            f"{what} came as {type(array).__name__}; an array or a tensor is wanted: take np.asarray(maps), "
+            "pnp_ovss.images.read_image(photo)"
+        )
     try:  # a copy: torch takes no read-only, reversed or byte-swapped memory
         return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
     except TypeError as error:

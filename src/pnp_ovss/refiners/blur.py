@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from pnp_ovss.refiners.scale import stretch
 
@@ -32,9 +33,12 @@ def _blur_rows(scores: Float[Tensor, "b ch h w"], sigma: float) -> Float[Tensor,
         return scores
     offsets = torch.arange(-reach, reach + 1, device=scores.device)
     taps = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
-    taps = (taps / taps.sum()).to(scores)
+    taps = taps / taps.sum()
 
     width = scores.shape[3]
+    if reach >= width:
+        taps, reach = _one_period(taps, width), width
+    taps = taps.to(scores)
     block = min(width, BLOCK)
     blocks = -(-width // block)
     window = block + 2 * reach
@@ -43,3 +47,12 @@ def _blur_rows(scores: Float[Tensor, "b ch h w"], sigma: float) -> Float[Tensor,
     source = torch.arange(-reach, blocks * block + reach, device=scores.device) % (2 * width)
     mirrored = scores.index_select(3, torch.minimum(source, 2 * width - 1 - source))
     return (mirrored.unfold(3, window, block) @ band.T).flatten(3)[..., :width]
+
+
+def _one_period(taps: Float[Tensor, " tap"], width: int) -> Float[Tensor, " tap_of_period"]:
+    """Return taps at offsets ``-width`` to ``width`` that do the same: a mirrored row repeats every ``2 * width``."""
+    reach, period = len(taps) // 2, 2 * width
+    more = -(-(reach + 1 - width) // period) * period
+    before = more + width - reach
+    whole = pad(taps, (before, 2 * more + period - before - len(taps)))
+    return pad(whole.view(-1, period).sum(0), (0, 1))

@@ -5,6 +5,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from pnp_ovss.steps import Steps
+
 __all__ = ["guided_filter", "guided_upsample"]
 
 STRIP = 2**20
@@ -17,6 +19,8 @@ def guided_filter(
 ) -> Float[Tensor, "b ch h w"]:
     """Return the ``slope . colour + offset`` that fits each channel best, averaged over the windows of a pixel.
 
+    Values stay within each channel's range, which the fit alone may leave.
+
     Windows are squares that reach ``radius`` (a share of the longer side, at least one pixel) each way and end at the
     photo's edge. Per window, ``slope = (cov(colour) + epsilon) ** -1 cov(colour, score)``: with a smaller ``epsilon``,
     in squared intensity of colours from 0 to 1, weaker edges count.
@@ -25,7 +29,8 @@ def guided_filter(
     """
     colour = _colour(image)
     pixels = max(1, round(radius * max(scores.shape[2:])))
-    return _apply(_fit(scores, colour, pixels, epsilon), colour)
+    low, high = scores.amin((2, 3), keepdim=True), scores.amax((2, 3), keepdim=True)
+    return _apply(_fit(scores, colour, pixels, epsilon), colour).maximum(low).minimum(high)
 
 
 @torch.no_grad()
@@ -36,11 +41,12 @@ def guided_upsample(
     *,
     radius: int = 2,
     epsilon: float = 1e-4,
-) -> Float[Tensor, "b ch h w"]:
+) -> Steps[Float[Tensor, "b ch h w"]]:
     """Return ``scores`` at the size of ``image``, their edges on the photo's; ``small`` is the photo at their own size.
 
     The fit of ``guided_filter`` is made at the small size (``radius`` in its pixels) and enlarged; the colour is taken
-    at full size. Values stay within each channel's range. Works by strips of rows: needs little more than the result.
+    at full size. Values stay within each channel's range. Works by strips of rows, a step each, and needs little more
+    memory than the result.
 
     Source: He and Sun, "Fast guided filter", arXiv 1505.00996.
     """
@@ -50,6 +56,7 @@ def guided_upsample(
     low, high = scores.amin((2, 3), keepdim=True), scores.amax((2, 3), keepdim=True)
     result = scores.new_empty(len(scores), channels, h, w)
     for strip in torch.split(torch.arange(h, device=scores.device), max(1, STRIP // w)):
+        yield
         at = ((strip + 0.5) * (rows / h) - 0.5).clamp_(0, rows - 1)  # in rows of `fit`, pixel centres on pixel centres
         first, last = int(at[0]), int(at[-1].ceil()) + 1
         wide = interpolate(fit[:, :, first:last], size=(last - first, w), mode="bilinear", align_corners=False)
@@ -77,22 +84,23 @@ def _fit(
     scores: Float[Tensor, "b ch h w"], colour: Float[Tensor, "b 3 h w"], radius: int, epsilon: float
 ) -> Float[Tensor, "b ch 4 h w"]:
     """Return slope (3) and offset (1) per channel and pixel, each the mean over the windows that hold the pixel."""
-    mean = _box(colour, radius)
+    guide = colour.double()  # colours of a grey photo vary together: what is left of the determinant is tiny
+    mean = _box(guide, radius)
     pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
     xx, xy, xz, yy, yz, zz = (
-        _box(colour[:, i] * colour[:, j], radius) - mean[:, i] * mean[:, j] + epsilon * (i == j) for i, j in pairs
+        _box(guide[:, i] * guide[:, j], radius) - mean[:, i] * mean[:, j] + epsilon * (i == j) for i, j in pairs
     )
     # The inverse of a symmetric 3 x 3 matrix by its cofactors: a batched solver takes ten times as long.
     a, b, c = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
     d, e, f = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
     determinant = xx * a + xy * b + xz * c
+    a, b, c, d, e, f = ((cofactor / determinant).to(scores) for cofactor in (a, b, c, d, e, f))
+    mean = mean.to(scores)
     fits = []
     for score in scores.unbind(1):
         level = _box(score, radius)
         x, y, z = (_box(colour[:, i] * score, radius) - mean[:, i] * level for i in range(3))
-        slope = (
-            torch.stack([a * x + b * y + c * z, b * x + d * y + e * z, c * x + e * y + f * z], 1) / determinant[:, None]
-        )
+        slope = torch.stack([a * x + b * y + c * z, b * x + d * y + e * z, c * x + e * y + f * z], 1)
         fits.append(_box(torch.cat([slope, (level - (slope * mean).sum(1))[:, None]], 1), radius))
     return torch.stack(fits, 1)
 

@@ -1,24 +1,25 @@
 """Vision-language models by name. A new family is a file and a line in ``FAMILIES``, a checkpoint one in ``MODELS``."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pnp_ovss.errors import ModelError, one_line
 from pnp_ovss.mini import CHECKPOINTS
+from pnp_ovss.vlm.adapter import Adapter
 from pnp_ovss.vlm.base import VLM
 from pnp_ovss.vlm.blip import Blip
 from pnp_ovss.vlm.blip2 import Blip2
 from pnp_ovss.vlm.bridgetower import BridgeTower
-from pnp_ovss.vlm.hub import Checkpoint, resolve
+from pnp_ovss.vlm.hub import Checkpoint, config_at_hand, resolve
 from pnp_ovss.vlm.loading import read_json
 from pnp_ovss.vlm.vilt import Vilt
 
-__all__ = ["FAMILIES", "MODELS", "VLM", "Model", "load_vlm"]
+__all__ = ["FAMILIES", "MODELS", "VLM", "Model", "load_vlm", "preset_of"]
 
-FAMILIES: dict[str, Callable[[Path, str, str, torch.device, torch.dtype], VLM]] = {
+FAMILIES: dict[str, type[Adapter]] = {
     "BlipForImageTextRetrieval": Blip,
     "BridgeTowerForImageAndTextRetrieval": BridgeTower,
     "ViltForImageAndTextRetrieval": Vilt,
@@ -68,7 +69,7 @@ MODELS: dict[str, Model] = {
         f"blip-{size}-{data}": Model(
             f"Salesforce/blip-itm-{size}-{data}",
             "BlipForImageTextRetrieval",
-            "released",
+            Blip.preset,
             millions,
             384,
             "BSD-3-Clause",
@@ -81,7 +82,7 @@ MODELS: dict[str, Model] = {
         f"bridgetower-{short}": Model(
             f"BridgeTower/bridgetower-{full}",
             "BridgeTowerForImageAndTextRetrieval",
-            "bridgetower",
+            BridgeTower.preset,
             millions,
             pixels,
             "MIT",
@@ -97,7 +98,7 @@ MODELS: dict[str, Model] = {
         f"vilt-{short}": Model(
             f"dandelin/vilt-b32-finetuned-{full}",
             "ViltForImageAndTextRetrieval",
-            "vilt",
+            Vilt.preset,
             111.6,
             384,
             "Apache-2.0",
@@ -105,9 +106,11 @@ MODELS: dict[str, Model] = {
         )
         for short, full in (("coco", "coco"), ("flickr", "flickr30k"))
     },
-    "blip2": Model("Salesforce/blip2-itm-vit-g", "Blip2ForImageTextRetrieval", "blip2", 1172.0, 224, "MIT", UNSEEN),
+    "blip2": Model(
+        "Salesforce/blip2-itm-vit-g", "Blip2ForImageTextRetrieval", Blip2.preset, 1172.0, 224, "MIT", UNSEEN
+    ),
     "blip2-coco": Model(
-        "Salesforce/blip2-itm-vit-g-coco", "Blip2ForImageTextRetrieval", "blip2", 1172.6, 364, "MIT", UNSEEN
+        "Salesforce/blip2-itm-vit-g-coco", "Blip2ForImageTextRetrieval", Blip2.preset, 1172.6, 364, "MIT", UNSEEN
     ),
 }
 
@@ -121,7 +124,32 @@ def load_vlm(name: str | Path, device: str = "auto", dtype: str = "auto", revisi
     Raises: ModelError if it cannot be found, fetched, read or used.
     """
     checkpoint = find(name, revision)
-    settings = read_json(checkpoint.folder / "config.json", str(name))
+    family = _family(read_json(checkpoint.folder / "config.json", str(name)), str(name))
+    target = _device(device)
+    return family(checkpoint.folder, checkpoint.name, checkpoint.revision, target, _dtype(dtype, target))
+
+
+def preset_of(name: str | Path, revision: str | None = None) -> str | None:
+    """Return the name of a model's own settings, else of its family's; nothing is fetched.
+
+    A copy of a model in the box has that one's. None: no short name, and no ``config.json`` on this machine.
+
+    Raises: ModelError if ``config.json`` cannot be read or names no family.
+    """
+    entry = next((entry for short, entry in MODELS.items() if str(name) in (short, str(entry.source))), None)
+    if entry:
+        return entry.preset
+    config = config_at_hand(name, revision)
+    if config is None:
+        return None
+    settings = read_json(config, str(name))
+    for short, model in MODELS.items():
+        if isinstance(model.source, Path) and settings == read_json(model.source / "config.json", short):
+            return model.preset
+    return _family(settings, str(name)).preset
+
+
+def _family(settings: dict[str, Any], name: str) -> type[Adapter]:
     listed = settings.get("architectures")
     architectures = [str(item) for item in listed] if isinstance(listed, list) and listed else [str(listed)]
     alike = MODEL_TYPES.get(str(settings.get("model_type")), "")
@@ -131,8 +159,7 @@ def load_vlm(name: str | Path, device: str = "auto", dtype: str = "auto", revisi
             f"{name}: its architecture is {one_line(architectures[0])}; {' or '.join(FAMILIES)} is wanted, as "
             "blip-large-flickr is"
         )
-    target = _device(device)
-    return family(checkpoint.folder, checkpoint.name, checkpoint.revision, target, _dtype(dtype, target))
+    return family
 
 
 def find(name: str | Path, revision: str | None = None) -> Checkpoint:

@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from tokenizers.models import WordLevel
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.types import RGB, Attention, Prompt
-from pnp_ovss.vlm.base import membership
+from pnp_ovss.vlm.base import check_images, membership
 from pnp_ovss.vlm.loading import Preparation, load_model, load_tokenizer
 
 Tokens = tuple[Int[Tensor, "b token"], Int[Tensor, "b token"], Int[Tensor, "b token 2"]]
@@ -22,11 +23,14 @@ Tokens = tuple[Int[Tensor, "b token"], Int[Tensor, "b token"], Int[Tensor, "b to
 class Adapter:
     """A checkpoint behind the ``VLM`` protocol.
 
-    A family names its ``model_class``, sets the numbers below and ``_longest``, the most tokens it reads, and writes
-    ``_trace``; where attention holds more than one row per token and one column per patch behind ``[CLS]``, ``_maps``.
+    A family names its ``model_class`` and ``preset``, sets the numbers below and ``_longest``, the most tokens it
+    reads, and writes ``_trace``; where attention holds more than one row per token and one column per patch behind
+    ``[CLS]``, ``_maps``.
     """
 
     model_class: type[PreTrainedModel]
+    preset: str
+    """Name of the settings to start from."""
     preparation = Preparation()
     """Normalisation of checkpoints that do not say theirs."""
     size: int
@@ -51,9 +55,10 @@ class Adapter:
         self, pixels: Float[Tensor, "b 3 h w"], prompts: Sequence[Prompt], layers: Sequence[int] | None = None
     ) -> Attention:
         """Return attention and its gradient for ``layers``; no gradient is computed below the lowest of them."""
+        check_images(self, pixels, prompts)
         picked = self._picked(layers)
         ids, mask, offsets = self._tokens(prompts)
-        shares = membership(prompts, offsets, self.device)
+        shares = self._shares(prompts, ids.cpu(), offsets).to(self.device)
         grid = pixels.shape[2] // self.patch, pixels.shape[3] // self.patch
         with torch.enable_grad():
             match, traced = self._trace(pixels.to(self.device), ids, mask, picked)
@@ -85,6 +90,10 @@ class Adapter:
 
     def _picked(self, layers: Sequence[int] | None) -> tuple[int, ...]:
         picked = tuple(range(self.layers)) if layers is None else tuple(layers)
+        if not picked:
+            raise ConfigError(
+                f"no layer is picked; {self.name} has layers 0 to {self.layers - 1}: name one, or leave them out"
+            )
         for layer in picked:
             if not 0 <= layer < self.layers:
                 raise ConfigError(f"layer is {layer}; {self.name} has layers 0 to {self.layers - 1}")
@@ -105,6 +114,17 @@ class Adapter:
                 "classes, or use shorter names"
             )
         return ids.to(self.device), tokens["attention_mask"].to(self.device), tokens["offset_mapping"]
+
+    def _shares(
+        self, prompts: Sequence[Prompt], ids: Int[Tensor, "b token"], offsets: Int[Tensor, "b token 2"]
+    ) -> Float[Tensor, "b cls token"]:
+        """Return each token's share of each class name; a name that the tokenizer cannot read is refused."""
+        tokenizer, unknown = self._tokenizer, self._tokenizer.unk_token_id
+        special = torch.tensor([token for token in tokenizer.all_special_ids if token != unknown], dtype=ids.dtype)
+        # A vocabulary of whole words lacks most, whatever their characters: `known` says which its model can know.
+        if unknown is None or isinstance(tokenizer.backend_tokenizer.model, WordLevel):
+            unknown = -1
+        return membership(prompts, offsets, ids == unknown, torch.isin(ids, special))
 
 
 class MatchingAdapter(Adapter):
@@ -148,7 +168,13 @@ def fused_attention(
     heads: int,
     padding: Float[Tensor, "b 1 1 m"] | None = None,
 ) -> Float[Tensor, "b n width"]:
-    """Return attention by torch's fused kernel, each of ``heads`` on its part of the width."""
+    """Return attention by torch's fused kernel, each of ``heads`` on its part of the width.
+
+    Where a gradient is taken it is computed plainly, but on a CPU: on CUDA the backward pass of the fused kernels adds
+    up in no fixed order, and the same photo would not always get the same labels.
+    """
+    if torch.is_grad_enabled() and query.device.type != "cpu":
+        return kept_attention(query, key, value, heads, padding)[0]
     q, k, v = (_split(part, heads) for part in (query, key, value))
     return _join(scaled_dot_product_attention(q, k, v, attn_mask=padding))
 

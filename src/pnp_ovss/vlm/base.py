@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pnp_ovss.errors import InputError
@@ -40,7 +40,8 @@ class VLM(Protocol):
 
         ``pixels`` come from ``prepare``; sides are multiples of ``patch``. The model's weights get no gradient.
 
-        Raises: InputError if a prompt is too long, or a class name gives no token or is unknown to the model.
+        Raises: InputError if images and prompts do not agree, a prompt is too long, or the model cannot read or know a
+        class name; ConfigError if it lacks a layer.
         """
 
 
@@ -58,23 +59,43 @@ class Matcher(Protocol):
         """
 
 
+def check_images(vlm: VLM, pixels: Float[Tensor, "b 3 h w"], prompts: Sequence[Prompt]) -> None:
+    """Raise InputError if there is no image, not one prompt for each, or the patches do not cover them."""
+    if not len(pixels):
+        raise InputError("no image came; at least one is wanted, and a prompt for each")
+    if len(pixels) != len(prompts):
+        raise InputError(
+            f"the images are {len(pixels)} and the prompts {len(prompts)}; one prompt for each image is wanted"
+        )
+    h, w = pixels.shape[2:]
+    if not (h and w) or h % vlm.patch or w % vlm.patch:
+        raise InputError(
+            f"the images have {h} x {w} pixels; multiples of {vlm.name}'s patch of {vlm.patch} are wanted, as its "
+            "prepare(photo, size) gives them"
+        )
+
+
 def membership(
-    prompts: Sequence[Prompt], offsets: Int[Tensor, "b token 2"], device: torch.device
+    prompts: Sequence[Prompt],
+    offsets: Int[Tensor, "b token 2"],
+    unknown: Bool[Tensor, "b token"],
+    special: Bool[Tensor, "b token"],
 ) -> Float[Tensor, "b cls token"]:
     """Return each token's share of each class name: 1 / (number of the name's tokens), else 0.
 
-    ``offsets`` are the tokenizer's: first character and the one after the last, equal for special tokens.
+    ``offsets`` are the tokenizer's: first character and the one after the last, equal for what it adds by itself.
+    ``unknown`` tokens stand for text that the vocabulary lacks, ``special`` ones for no text.
 
-    Raises: InputError if a name has no token of its own.
+    Raises: InputError if a name has nothing but unknown tokens, or a special one.
     """
     shares = torch.zeros(len(prompts), max(len(prompt.classes) for prompt in prompts), offsets.shape[1])
     for row, prompt in enumerate(prompts):
         first, last = offsets[row].unbind(-1)
-        for column, (start, end) in enumerate(prompt.spans):
+        for column, (name, (start, end)) in enumerate(zip(prompt.classes, prompt.spans, strict=True)):
             inside = (first < end) & (last > start) & (last > first)
-            if not inside.any():
-                raise InputError(
-                    f"class {prompt.classes[column]!r} has no character this model can read; use another name"
-                )
+            if not (inside & ~unknown[row]).any():
+                raise InputError(f"class {name!r} has no character this model can read; use another name")
+            if (inside & special[row]).any():
+                raise InputError(f"class {name!r} holds a sign that this model keeps for itself; use another name")
             shares[row, column] = inside / inside.sum()
-    return shares.to(device)
+    return shares

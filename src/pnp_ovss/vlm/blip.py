@@ -19,6 +19,7 @@ class Blip(MatchingAdapter):
     """A BLIP checkpoint behind the ``VLM`` protocol."""
 
     model_class = BlipForImageTextRetrieval
+    preset = "released"
 
     def __init__(self, folder: Path, name: str, revision: str, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__(folder, name, revision, device, dtype)

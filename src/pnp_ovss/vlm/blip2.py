@@ -26,6 +26,7 @@ class Blip2(MatchingAdapter):
     """
 
     model_class = Blip2ForImageTextRetrieval
+    preset = "blip2"
     prompts_at_once = 32
 
     def __init__(self, folder: Path, name: str, revision: str, device: torch.device, dtype: torch.dtype) -> None:

@@ -26,6 +26,7 @@ class BridgeTower(MatchingAdapter):
     """
 
     model_class = BridgeTowerForImageAndTextRetrieval
+    preset = "bridgetower"
     prompts_at_once = 16  # the image branch reads the text, so each prompt has a pass over all patches
 
     def __init__(self, folder: Path, name: str, revision: str, device: torch.device, dtype: torch.dtype) -> None:

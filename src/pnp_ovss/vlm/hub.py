@@ -60,17 +60,17 @@ class Checkpoint:
         return self.revision.startswith(LOCAL)
 
 
-def resolve(source: str | Path, name: str, revision: str | None = None) -> Checkpoint:
+def resolve(
+    source: str | Path, name: str, revision: str | None = None, known: str = "`pnp-ovss models` lists the short names"
+) -> Checkpoint:
     """Return the folder of ``source``: a local folder, else a hub id, downloaded on first use.
+
+    ``known`` says what else the name could have been.
 
     Raises: ModelError if it is neither, cannot be reached, or holds no weights.
     """
-    try:
-        folder = Path(source).expanduser()
-        is_folder = str(source) != "" and folder.is_dir()
-    except (OSError, RuntimeError, ValueError):  # ~nobody, a NUL, a name too long for the file system
-        is_folder = False
-    if is_folder:
+    folder = _local(source)
+    if folder is not None:
         if revision is not None:
             raise ModelError(
                 f"{name} is a local folder and has no revision {revision!r}; leave the revision out, or give a hub id"
@@ -78,11 +78,20 @@ def resolve(source: str | Path, name: str, revision: str | None = None) -> Check
         return Checkpoint(folder, name, _fingerprint(folder, name))
     if isinstance(source, Path) or str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
         raise ModelError(
-            f"no model {name!r}: neither a short name, nor a folder, nor a hub id such as owner/model; "
-            "`pnp-ovss models` lists the short names"
+            f"no model {name!r}: neither a short name, nor a folder, nor a hub id such as owner/model; {known}"
         )
     with _quiet():
         return _fetch(source, name, revision)
+
+
+def config_at_hand(source: str | Path, revision: str | None = None) -> Path | None:
+    """Return the ``config.json`` of ``source`` where it is on this machine, or None; nothing is fetched."""
+    folder = _local(source)
+    try:
+        found = _cached(str(source), "config.json", revision) if folder is None else folder / "config.json"
+    except HFValidationError:
+        return None
+    return found if found and found.is_file() else None
 
 
 def weight_files(folder: Path, name: str) -> list[Path]:
@@ -116,6 +125,15 @@ def parts(weights: Path, name: str) -> list[str]:
     if broken:
         raise ModelError(f"{name}: {weights.name} does not list the files of the weights; fetch the checkpoint again")
     return listed
+
+
+def _local(source: str | Path) -> Path | None:
+    """Return the folder that ``source`` names, if it names one."""
+    try:
+        folder = Path(source).expanduser()
+        return folder if str(source) != "" and folder.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # ~nobody, a NUL, a name too long for the file system
+        return None
 
 
 def _fetch(repository: str, name: str, revision: str | None) -> Checkpoint:

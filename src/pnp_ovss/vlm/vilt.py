@@ -24,6 +24,7 @@ class Vilt(Adapter):
     """
 
     model_class = ViltForImageAndTextRetrieval
+    preset = "vilt"
     preparation = Preparation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
     def __init__(self, folder: Path, name: str, revision: str, device: torch.device, dtype: torch.dtype) -> None:
