@@ -38,8 +38,17 @@ NEVER_PRUNED = 5
 GRACE = 30
 """Seconds without a sign of life from a worker until its trial is given to another."""
 OVER = (TrialState.COMPLETE, TrialState.PRUNED)
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what Optuna says of its heartbeat: that it is experimental. The version is bounded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+with _quiet():
     _ASIDE = RetryHeartbeatStaleTrialCallback()
 """Puts a trial that did not finish back on the pile."""
 
@@ -79,7 +88,7 @@ class Search:
         while (over := self._count(*OVER)) < wanted:
             if over + self._count(TrialState.RUNNING) >= wanted:
                 time.sleep(0.5)  # others are at the last ones; should they die, theirs come to us
-                with _plain(self.place):
+                with _plain(self.place), _quiet():
                     optuna.storages.fail_stale_trials(self.study)
                 if not self._count(TrialState.WAITING):
                     continue
@@ -160,8 +169,7 @@ def open_search(
     candidates = space.candidates()
     order = candidates if sampler == "grid" else _shuffled(candidates, seed)
     place = shown_storage(url)
-    with _plain(place), warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    with _plain(place), _quiet():
         study = optuna.create_study(
             storage=_storage(url, grace),
             study_name="pnp-ovss",
