@@ -5,8 +5,11 @@ import importlib.util
 import io
 import json
 import logging
+import socket
+import struct
 import sys
 import threading
+import time
 import types
 import urllib.error
 import urllib.request
@@ -18,6 +21,7 @@ import pytest
 from PIL import Image
 
 from pnp_ovss import InputError, Segmenter, backends
+from pnp_ovss.backends import label_studio
 from pnp_ovss.backends.label_studio import Backend, make_server, parse_interface, read_photo
 from pnp_ovss.export.label_studio import interface
 from pnp_ovss.mini import draw
@@ -54,6 +58,7 @@ def studio(segmenter, tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     (folder / "upload").mkdir()
     (folder / "upload/scene 1.png").write_bytes(png(SCENE.image))
+    (folder / "upload/loop.png").symlink_to("loop.png")
     server = make_server(Backend(segmenter, folder), port=0)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -70,6 +75,7 @@ def studio(segmenter, tmp_path_factory):
             with error:
                 return error.code, json.load(error)
 
+    ask.address = server.server_address
     yield ask
     server.shutdown()
     thread.join()
@@ -123,19 +129,30 @@ def test_label_studio_may_ask_how_it_is_and_set_up(studio):
     [
         (b"[]", "no JSON object"),
         (b"{", "no JSON object"),
+        (b'{"tasks": ' + b"[" * 100_000, "no JSON object"),
         ({}, "lacks tasks or label_config"),
         (request("/data/upload/gone.png"), "task 0: there is no photo"),
         (request("/data/../../etc/passwd"), "outside of the folder"),
         (request("/data/local-files/?d=../secret.png"), "outside of the folder"),
         (request("/data/local-files/?d=/etc/passwd"), "task 0: there is no photo"),
-        (request("/etc/passwd"), "not among the files served"),
-        (request("file:///etc/passwd"), "not among the files served"),
-        (request("http://127.0.0.1:1/x.png"), "not among the files served"),
+        (request("/data/upload/loop.png"), "is no file's name (Symlink loop"),
+        (request("/data/\ud800"), "is no file's name ('utf-8' codec can't encode"),
+        (request("/data/\0"), "is no file's name (embedded null byte)"),
+        (request("/etc/passwd"), "is no file of Label Studio's, and nothing is fetched"),
+        (request("file:///etc/passwd"), "is no file of Label Studio's, and nothing is fetched"),
+        (request("http://127.0.0.1:1/x.png"), "is no file of Label Studio's, and nothing is fetched"),
+        (request("http://["), "is no file of Label Studio's, and nothing is fetched"),
         (request("data:image/png;base64,@@@"), "no base64"),
+        (request("data:image/png;base64,é"), "no base64"),
         (request("data:image/png;base64,AAAA"), "no picture"),
         (request("x", config="<View>"), "no XML"),
         (request("x", config='<!DOCTYPE a [<!ENTITY b "c">]><View/>'), "document type"),
         (request("x", config="<View><Image name='i' value='$image'/></View>"), "no BrushLabels"),
+        (request("x", config="<View>\ud800</View>"), "no XML"),
+        (
+            request("x", config="<View><Image value='$image'/><BrushLabels><Label value='a'/></BrushLabels></View>"),
+            "a name",
+        ),
         (request("x", config=interface(())), "hold no Label"),
     ],
 )
@@ -144,6 +161,68 @@ def test_a_request_that_cannot_be_answered_is_told_in_one_line(studio, body, tol
     assert status == 400
     assert told in answer["error"]
     assert "\n" not in answer["error"]
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "1e3", "2000"])
+def test_a_request_that_is_too_long_is_told(studio, monkeypatch, length):
+    monkeypatch.setattr(label_studio, "LARGEST", 1000)
+    head = f"POST /predict HTTP/1.1\r\nContent-Length: {length}\r\n\r\n".encode()
+    with socket.create_connection(studio.address, timeout=60) as client:
+        client.sendall(head + bytes(20_000_000))  # more than waits anywhere between the two
+        answer = b"".join(iter(lambda: client.recv(10_000), b""))
+    assert answer.startswith(b"HTTP/1.0 413 ")
+    assert b"a request has a Content-Length of at most 1000 bytes" in answer
+
+
+@pytest.mark.parametrize("body", [b"{", b""])
+def test_a_client_that_leaves_is_forgotten(studio, capsys, body):
+    threads = threading.active_count()
+    with socket.create_connection(studio.address, timeout=60) as client:
+        client.sendall(b"POST /setup HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + body)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # leaves without a farewell
+    assert studio("/health")[0] == 200
+    end = time.monotonic() + 60
+    while threading.active_count() > threads and time.monotonic() < end:
+        time.sleep(0.01)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_fault_of_ours_keeps_its_traceback(studio, monkeypatch, capsys):
+    monkeypatch.setattr(Backend, "answer", lambda *_: 1 / 0)
+    with pytest.raises(OSError, match="closed connection"):
+        studio("/health")
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def start(*arguments: str) -> int:
+    return label_studio.main(["--model", "mini-blip", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--port", "99999"], "--port is 99999; a number from 0 to 65535 is wanted"),
+        (["--port", "-1"], "--port is -1; a number from 0 to 65535 is wanted"),
+        (["--files", "/nonexistent"], "--files is /nonexistent, which is no folder"),
+        (["--host", "no.such.host.invalid"], "cannot be served"),
+        (["--host", "a..b"], "a..b:9090 cannot be served"),
+    ],
+)
+def test_a_backend_that_cannot_start_says_why(segmenter, monkeypatch, capsys, arguments, told):
+    monkeypatch.setattr(Segmenter, "from_pretrained", lambda *_: segmenter)
+    assert start(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+    assert "cannot be served" not in told or line.endswith("give another --host or --port")
+
+
+def test_a_backend_may_be_stopped_while_it_loads(monkeypatch, capsys):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Segmenter, "from_pretrained", stopped)
+    assert start() == 130
+    assert capsys.readouterr().err == ""
 
 
 def test_without_files_no_path_is_read(tmp_path):
@@ -162,6 +241,25 @@ def test_the_interfaces_own_names_are_used():
     <Label value="hot dog"/><Label value="Background"/></BrushLabels></View>"""
     found = parse_interface(text)
     assert (found.from_name, found.to_name, found.data, found.names) == ("b", "pic", "photo", ("hot dog",))
+
+
+def test_the_brush_on_a_picture_is_used_whatever_else_the_interface_holds():
+    text = """<View><Style><![CDATA[p > a {}]]></Style><Image name="pic" value="$photo"/>
+    <Video name="film" value="$film"/>
+    <BrushLabels name="a" toName="film"><Label value="cat"/></BrushLabels>
+    <BrushLabels name="b" toName="pic"><Label value="dog"/></BrushLabels></View>"""
+    found = parse_interface(text)
+    assert (found.from_name, found.to_name, found.data, found.names) == ("b", "pic", "photo", ("dog",))
+
+
+def test_label_studio_is_answered_by_the_labels_as_it_keeps_them(segmenter, truth):
+    first, *others = SCENE.things
+    labels = f'<Label value="{first}" alias="T1"/>' + "".join(f'<Label value="{name}  "/>' for name in others)
+    config = f'<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">{labels}</BrushLabels></View>'
+    inlined = "data:image/png;base64," + base64.b64encode(png(SCENE.image)).decode()
+    (told,) = Backend(segmenter).predict(request(inlined, config=config))
+    stored = {first: "T1"} | {name: f"{name}  " for name in others}
+    assert [region["value"]["brushlabels"] for region in told["result"]] == [[stored[name]] for name in masks(truth)]
 
 
 class Tasks:
@@ -234,6 +332,41 @@ def test_cvats_command_line_finds_what_it_calls(tiny_blip_folder):
 
     function = cvat.create("dog, traffic light", model=str(tiny_blip_folder), preset="mini")
     assert [(label.name, label.id) for label in function.spec.labels] == [("dog", 1), ("traffic light", 2)]
+    with pytest.raises(InputError, match="class 'background' is there by itself; leave it out"):
+        cvat.create("Background, dog", model="mini-blip")
+
+
+def pictures() -> list:
+    """Pictures that are more than 8-bit RGB: of 16 bits, of floats, half transparent, turned by its EXIF."""
+    grey = np.asarray(Image.fromarray(SCENE.image).convert("L"))
+    half = np.dstack([SCENE.image, np.full((112, 112), 255, np.uint8)])
+    half[:, 56:] = 0
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(SCENE.image).save(turned, format="PNG", exif=exif)
+    return [
+        pytest.param(Image.fromarray(grey.astype(np.uint16) * 257), np.dstack([grey] * 3), id="16 bits"),
+        pytest.param(Image.fromarray(grey.astype(np.float32) / 255), np.dstack([grey] * 3), id="floats"),
+        pytest.param(Image.fromarray(half), np.where(half[..., 3:] > 0, SCENE.image, 255), id="transparent"),
+        pytest.param(Image.open(turned), SCENE.image, id="turned"),
+    ]
+
+
+@pytest.mark.parametrize(("picture", "seen"), pictures())
+def test_cvats_photos_are_seen_as_everywhere(segmenter, monkeypatch, picture, seen):
+    auto = pytest.importorskip("cvat_sdk.auto_annotation")
+    from pnp_ovss.backends import cvat
+
+    context = type("Context", (auto.DetectionFunctionContext,), {})
+    for name, value in (("frame_name", "a"), ("conf_threshold", None), ("conv_mask_to_poly", False)):
+        setattr(context, name, value)
+    context.__abstractmethods__ = frozenset()
+    shown = []
+    look = segmenter.see
+    monkeypatch.setattr(segmenter, "see", lambda photos, classes: [shown.extend(photos), look(photos, classes)][1])
+    cvat.Function(segmenter, tuple(SCENE.things)).detect(context(), picture)
+    assert np.array_equal(shown[0], seen)
 
 
 @pytest.fixture
@@ -267,3 +400,15 @@ def test_fiftyones_zoo_model_keeps_its_numbers(zoo, truth):
     assert mask.dtype == np.uint8
     for number, name in model.mask_targets.items():
         assert np.array_equal(mask == number, truth.labels == truth.classes.index(name)), name
+
+
+def test_fiftyone_is_told_what_it_gave_wrong(zoo):
+    _, source = zoo
+    for classes, told in (("dog", "one text, 'dog'"), (["background", "dog"], "is there by itself"), ([], "no class")):
+        with pytest.raises(InputError, match=told):
+            source.load_model("pnp-ovss", "nowhere", classes=classes, model="mini-blip")
+    model = source.load_model("pnp-ovss", "nowhere", classes=["dog"], model="mini-blip")
+    for kind in (np.uint16, np.float32):
+        with pytest.raises(InputError, match=f"a photo came as {kind.__name__} array of shape .8, 9, 3.; uint8"):
+            model.predict(np.zeros((8, 9, 3), kind))
+    assert model.predict(np.zeros((8, 9), np.uint16)).mask.shape == (8, 9)

@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import struct
 import warnings
 import xml.etree.ElementTree as ET
+import zlib
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pnp_ovss import Config, InputError, Segmentation
+from pnp_ovss.batch import Results
 from pnp_ovss.cli import main
 from pnp_ovss.data import rle
 from pnp_ovss.data.voc import voc21
@@ -22,9 +26,12 @@ from pnp_ovss.export import FORMATS, all_names, export, read_results
 from pnp_ovss.export.cvat import runs
 from pnp_ovss.export.label_studio import brush
 from pnp_ovss.export.outlines import outlines
+from pnp_ovss.export.voc import label_map
 from pnp_ovss.export.yolo import lines
+from pnp_ovss.export.yolo import settings as data_yaml
 from pnp_ovss.pictures import class_colours
 from pnp_ovss.results import write_result
+from pnp_ovss.store import Folder
 
 NAMES = ("dog", "traffic light", "a/b: <\"é'&")
 
@@ -214,6 +221,16 @@ def test_outlines_fill_to_the_mask_in_cocos_way_and_by_the_pixels_centres(height
     assert np.array_equal(by_centres(polygons, height, width), mask)
 
 
+def test_outlines_of_many_holes_take_no_time():
+    """Their seams are found without a look at every corner: which would take a minute here."""
+    mask = np.ones((241, 241), bool)
+    mask[1::2, 1::2] = False
+    start = perf_counter()
+    (polygon,) = outlines(mask)
+    assert perf_counter() - start < 10
+    assert len(polygon) == 4 + 7 * 120 * 120  # a hole has four corners, the first twice, and a seam two ends
+
+
 def by_centres(polygons, height: int, width: int) -> np.ndarray:
     """Return the pixels whose centre has an odd number of borders on its left."""
     rows, columns = np.mgrid[:height, :width] + 0.5
@@ -370,6 +387,17 @@ def lose(folder: Path, name: str) -> None:
     (folder / name).unlink()
 
 
+def retell(folder: Path, **entries) -> None:
+    record = folder / "tiny.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | entries))
+
+
+def header(width: int, height: int) -> bytes:
+    """Return the begin of a PNG: enough to tell its size."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + b"\0\0\0\1IDAT"
+
+
 def spoil(folder: Path, name: str, content: bytes = b"{}") -> None:
     (folder / name).write_bytes(content)
 
@@ -381,6 +409,9 @@ def spoil(folder: Path, name: str, content: bytes = b"{}") -> None:
         (lambda folder: lose(folder, "tiny.json"), "tiny.overlay.png has no record tiny.json"),
         (lambda folder: spoil(folder, "notes.json"), "notes.json is no record"),
         (lambda folder: spoil(folder, "notes.json", b"[1"), "notes.json is cut short"),
+        (lambda folder: spoil(folder, "notes.json", b"[" * 100_000), "notes.json is cut short"),
+        (lambda folder: retell(folder, classes=[], width=10**6, height=10**6), "tiny.json is no record"),
+        (lambda folder: spoil(folder, "tiny.png", header(10**5, 10**5)), "label map .* damaged"),
         (lambda folder: spoil(folder, "tiny.png"), "label map .* damaged"),
         (lambda folder: Image.new("P", (2, 2)).save(folder / "tiny.png"), "is \\(2, 2\\)"),
         (lambda folder: Image.new("L", (1, 1), 9).save(folder / "tiny.png"), "labels up to 9"),
@@ -401,8 +432,37 @@ def test_a_folder_that_lacks_something_is_refused_whole(folder, tmp_path, capsys
 def test_a_photo_that_is_gone_is_told(folder, tmp_path, capsys):
     (tmp_path / "photos/tiny.bmp").unlink()
     line = refused(capsys, str(folder), "--to", "yolo", "--photos", "--out", str(tmp_path / "out"))
-    assert "tiny.bmp of tiny cannot be read" in line
+    assert f"tiny: there is no photo {tmp_path}/photos/tiny.bmp; check the path, or export without the photos" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_photos_are_fetched_from_where_batch_found_them(folder, tmp_path, capsys):
+    Folder("memory://bucket").write("x.bmp", b"the photo")
+    retell(folder, photo="memory://bucket/x.bmp")
+    export(read_results(folder), "yolo", tmp_path / "out", with_photos=True)
+    assert (tmp_path / "out/images/tiny.bmp").read_bytes() == b"the photo"
+    retell(folder, photo="nowhere://bucket/x.bmp")
+    line = refused(capsys, str(folder), "--to", "yolo", "--photos", "--out", str(tmp_path / "other"))
+    assert "tiny: nowhere://bucket/x.bmp cannot be read (Protocol not known: nowhere)" in line
+
+
+def test_a_place_that_cannot_be_written_is_told_as_it_was_given(folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    line = refused(capsys, str(folder), "--to", "coco", "--out", str(tmp_path / "file/out"))
+    assert f"{tmp_path}/file/out/instances.json cannot be written (not a directory); choose another place" in line
+    line = refused(capsys, str(folder), "--to", "coco", "--out", str(tmp_path / ("x" * 300)))
+    assert f"{'x' * 300} cannot be written (file name too long)" in line
+
+
+def test_large_label_maps_are_read_without_a_word(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 31 - 1)  # Pillow warns from there on, and warnings are errors
+    assert np.array_equal(read_results(folder)[0].labels(), RESULTS["hard"].labels)
+
+
+def test_a_record_may_start_with_a_byte_order_mark(folder):
+    record = folder / "tiny.json"
+    record.write_bytes(b"\xef\xbb\xbf" + record.read_bytes())
+    assert "tiny" in [result.key for result in read_results(folder)]
 
 
 def test_an_order_that_fits_no_file_or_list_is_told(folder, tmp_path, capsys):
@@ -446,6 +506,7 @@ def test_results_of_batch_are_read_by_key_as_files_and_packed(tmp_path, tiny_bli
 
 def test_a_photo_in_which_nothing_was_named_has_no_region(tmp_path):
     (tmp_path / "images").mkdir()
+    (tmp_path / "manifest.json").write_text("{}")
     record = {"key": "a", "photo": "a.jpg", "width": 4, "height": 3, "classes": [], "areas": {}, "segments": []}
     (tmp_path / "images/a.json").write_text(json.dumps(record))
     (result,) = read_results(tmp_path)
@@ -457,3 +518,125 @@ def test_a_photo_in_which_nothing_was_named_has_no_region(tmp_path):
 def test_a_class_may_be_called_background_where_the_setting_has_none():
     result = segmentation(np.array([[0, 1]]), ("dog", "background"))
     assert [entry["label"] for entry in result.to_hf()] == ["dog", "background"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("strange", ["a\nb", "bell\a", "caf\udce9", "a\u2028b", "a\uffffb"])
+def test_a_name_that_a_format_cannot_hold_is_told(tmp_path, name, strange):
+    result = RESULTS["tiny"]
+    write_result(tmp_path / "photo", Path(f"{strange}.jpg"), np.zeros((1, 1, 3), np.uint8), result, 0.0)
+    result = replace(result, classes=("background", strange))
+    write_result(tmp_path / "class", Path("a.jpg"), np.zeros((1, 1, 3), np.uint8), result, 0.0)
+    for kind, told in (("photo", f"{strange}.jpg"), ("class", strange)):
+        results = read_results(tmp_path / kind)
+        if name in ("coco", "supervision"):
+            (place,) = export(results, name, tmp_path / f"{kind}-out")
+            entry = json.loads((tmp_path / f"{kind}-out" / place).read_text(encoding="utf-8"))
+            assert told in (entry["images"][0]["file_name"], entry["categories"][0]["name"])
+            continue
+        with pytest.raises(InputError) as refusal:
+            export(results, name, tmp_path / f"{kind}-out")
+        assert str(refusal.value) == (
+            f"the {kind} {told!a} has a character that {name} cannot hold; rename it and segment again, or take coco"
+        )
+        assert not (tmp_path / f"{kind}-out").exists()
+
+
+def test_names_of_any_script_are_taken(tmp_path):
+    names = ("\N{GRINNING FACE} emoji", "犬", "nb\u202fsp", '"quoted" \\n')
+    result = segmentation(np.array([[1, 2, 3, 4]]), ("background", *names))
+    write_result(tmp_path / "results", Path("犬 \u202f.jpg"), np.zeros((1, 4, 3), np.uint8), result, 0.0)
+    for name in FORMATS:
+        export(read_results(tmp_path / "results"), name, tmp_path / name)
+    yaml = pytest.importorskip("yaml")
+    told = yaml.safe_load((tmp_path / "yolo/data.yaml").read_text(encoding="utf-8"))
+    assert told == {"train": "images", "val": "images", "names": dict(enumerate(names))}
+    assert [label.get("value") for label in ET.parse(tmp_path / "label-studio/interface.xml").iter("Label")] == [*names]
+    masks = ET.parse(tmp_path / "cvat/annotations.xml").iter("mask")
+    assert [mask.get("label") for mask in masks] == [*names]
+
+
+def test_without_classes_yolo_names_none():
+    yaml = pytest.importorskip("yaml")
+    assert yaml.safe_load(data_yaml(())) == {"train": "images", "val": "images", "names": {}}
+
+
+def test_vocs_list_of_names_has_each_once():
+    palette = np.zeros((256, 3), np.uint8)
+    assert label_map(["a:b", "x # y"], palette)[2:] == ["a b:0,0,0::", "x # y:0,0,0::"]
+    for names in (["a:b", "a b"], ["# x"], ["background"], [":"]):
+        with pytest.raises(InputError, match=re.escape(f"the class {names[-1]!r} would be a comment or another class")):
+            label_map(names, palette)
+
+
+def write(folder: Path, *photos: str) -> None:
+    """Write a result as ``segment`` does, of a photo of each name."""
+    for photo in photos:
+        result = segmentation(np.ones((1, len(photo)), np.int64), ("background", "dog"))
+        write_result(folder, Path(photo), np.zeros((1, len(photo), 3), np.uint8), result, 0.0)
+
+
+def batch(folder: Path, *keys: str, pack: bool = False) -> None:
+    """Write results as ``batch`` does; each key's is as wide as the key is long."""
+    (folder / "manifest.json").parent.mkdir(exist_ok=True)
+    (folder / "manifest.json").write_text('{"manifest": 1}')
+    results = Results(Folder(folder))
+    for key in keys:
+        result = RESULTS[key] if key in RESULTS else segmentation(np.ones((1, len(key)), np.int64), ("dog", "cat"))
+        results.write(key, f"{key}.jpg", np.zeros((*result.labels.shape, 3), np.uint8), result, 0.0)
+    if pack:
+        results.pack(0, keys)
+
+
+def found(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return the size of each label map."""
+    return {result.key: result.labels().shape for result in read_results(folder)}
+
+
+def test_a_parquet_file_that_grows_between_two_readings_is_read_anew(tmp_path):
+    pytest.importorskip("pyarrow")
+    batch(tmp_path, "hard", "nothing", pack=True)
+    before, unread = read_results(tmp_path), read_results(tmp_path)
+    assert [result.labels().tolist() for result in before] == [
+        RESULTS[key].labels.tolist() for key in ("hard", "nothing")
+    ]
+    batch(tmp_path, "a", pack=True)  # before the others in the file
+    after = read_results(tmp_path)
+    assert [result.key for result in after] == ["a", "hard", "nothing"]
+    assert [result.labels().shape for result in after] == [(1, 1), (24, 31), (5, 4)]
+    assert np.array_equal(after[1].labels(), RESULTS["hard"].labels)
+    assert [result.labels().shape for result in unread] == [(24, 31), (5, 4)]  # by key, wherever its row is by now
+
+
+def test_photos_may_be_called_as_results_are(tmp_path):
+    write(tmp_path, "x.overlay.png", "y.png.jpg", "manifest.jpg")
+    assert [result.file_name for result in read_results(tmp_path)] == ["manifest.jpg", "x.overlay.png", "y.png.jpg"]
+    assert found(tmp_path) == {"manifest": (1, 12), "x.overlay": (1, 13), "y.png": (1, 9)}
+    (tmp_path / "x.overlay.json").unlink()
+    with pytest.raises(InputError, match=r"x.overlay.overlay.png has no record x.overlay.json"):
+        read_results(tmp_path)
+
+
+def test_results_of_segment_may_lie_beside_folders_of_any_name(tmp_path):
+    write(tmp_path, "ab.jpg")
+    for name in ("images", "shards"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ab.jpg").write_bytes(b"a photo")
+    assert found(tmp_path) == {"ab": (1, 6)}
+
+
+def test_results_of_segment_and_batch_in_one_folder_are_told_apart(tmp_path):
+    write(tmp_path, "ab.jpg")
+    batch(tmp_path, "c", "d/e")
+    with pytest.raises(InputError, match=r"holds results of batch, and of segment, such as ab.json; move one kind"):
+        read_results(tmp_path)
+    for path in tmp_path.glob("ab.*"):
+        path.unlink()
+    assert found(tmp_path) == {"c": (1, 1), "d/e": (1, 3)}
+
+
+@pytest.mark.parametrize("part", ["images", "images/d"])
+def test_a_part_of_what_batch_wrote_is_not_taken_for_the_whole(tmp_path, part):
+    batch(tmp_path, "c", "d/e")
+    with pytest.raises(InputError, match=r"json is a record of batch; give the folder that has its manifest.json"):
+        read_results(tmp_path / part)

@@ -74,11 +74,11 @@ class _NoWarnings:
                 self._before.__exit__(None, None, None)
 
 
-_no_warnings = _NoWarnings()
+no_warnings = _NoWarnings()
 
 
-def read_image(photo: Photo) -> RGB:
-    """Return the photo upright, in 8-bit RGB, as an array of its own.
+def read_image(photo: Photo, upright: bool = True) -> RGB:
+    """Return the photo in 8-bit RGB, as an array of its own; ``upright``: turned as its EXIF orientation says.
 
     Transparent pixels show white; 16 bits are scaled to 8; of an animation the first picture is taken. Colour profiles
     are not applied.
@@ -89,14 +89,14 @@ def read_image(photo: Photo) -> RGB:
     if isinstance(photo, np.ndarray):
         return _from_array(photo)
     if isinstance(photo, Image.Image):
-        with _no_warnings:
-            return _decode(photo, "the PIL image")
+        with no_warnings:
+            return _decode(photo, "the PIL image", upright=upright)
     if not isinstance(photo, str | Path):
         raise InputError(
             f"a photo came as {type(photo).__name__}; a path, a PIL image or an RGB uint8 array (height, width, 3) is "
             "wanted"
         )
-    return _from_file(_home(photo))
+    return _from_file(_home(photo), upright)
 
 
 def decode_image(content: bytes, name: str, most_pixels: int = MAX_PIXELS) -> RGB:
@@ -107,7 +107,7 @@ def decode_image(content: bytes, name: str, most_pixels: int = MAX_PIXELS) -> RG
     """
     if not content:
         raise InputError(f"{name} is empty; fetch or save it again")
-    with _told(name, most_pixels), _no_warnings, Image.open(io.BytesIO(content), formats=_formats()) as image:
+    with _told(name, most_pixels), no_warnings, Image.open(io.BytesIO(content), formats=_formats()) as image:
         return _decode(image, name, most_pixels)
 
 
@@ -170,7 +170,7 @@ def _from_array(array: np.ndarray) -> RGB:
     return np.array(array, order="C")
 
 
-def _from_file(path: Path) -> RGB:
+def _from_file(path: Path, upright: bool) -> RGB:
     name = shown(path)
     with _told(name):
         if os.path.isdir(path):
@@ -181,8 +181,8 @@ def _from_file(path: Path) -> RGB:
             raise InputError(f"{name} is no regular file; a picture file is wanted")
         if path.stat().st_size == 0:
             raise InputError(f"{name} is empty; fetch or save it again")
-        with _no_warnings, Image.open(path, formats=_formats()) as image:
-            return _decode(image, name)
+        with no_warnings, Image.open(path, formats=_formats()) as image:
+            return _decode(image, name, upright=upright)
 
 
 @contextmanager
@@ -206,7 +206,7 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _decode(image: Image.Image, name: str, most_pixels: int = MAX_PIXELS) -> RGB:
+def _decode(image: Image.Image, name: str, most_pixels: int = MAX_PIXELS, upright: bool = True) -> RGB:
     width, height = image.size
     if width * height > most_pixels:
         raise InputError(
@@ -217,7 +217,7 @@ def _decode(image: Image.Image, name: str, most_pixels: int = MAX_PIXELS) -> RGB
     try:
         image.load()
         picture = _to_rgb(image)
-        turn = UPRIGHT.get(_orientation(image))
+        turn = UPRIGHT.get(_orientation(image)) if upright else None
         return np.array(picture if turn is None else picture.transpose(turn))
     except _DAMAGE as error:
         raise InputError(f"{name} is cut short or damaged ({one_line(error)}); fetch or save it again") from error

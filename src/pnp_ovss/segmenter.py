@@ -111,7 +111,7 @@ class Segmenter:
     def _prompts(self, classes: Sequence[Sequence[str]]) -> list[Prompt]:
         prompts = [make_prompt(names) for names in classes]
         for prompt in prompts:
-            self._check_background(prompt)
+            check_background(self.config, prompt)
         return prompts
 
     def _look(self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], prompts: Sequence[Prompt]) -> Iterator[Look]:
@@ -126,10 +126,6 @@ class Segmenter:
             self._finish(photo, prompt, salience, float(match))
             for photo, prompt, salience, match in zip(photos, prompts, maps, looks[0].match.tolist(), strict=True)
         ]
-
-    def _check_background(self, prompt: Prompt) -> None:
-        if self.config.has_background(len(prompt.classes)) and BACKGROUND in map(str.casefold, prompt.classes):
-            raise InputError("class 'background' is there by itself; leave it out, or set the background to 'never'")
 
     def _finish(
         self, photo: RGB, prompt: Prompt, salience: Float[Tensor, "cls gh gw"], match: float
@@ -200,6 +196,12 @@ def per_image(looks: Sequence[Look], prompts: Sequence[Prompt], config: Config) 
     """Return each image's summed class maps, without the rows that pad it to the batch's largest number of classes."""
     summed = total(looks, config.count_first_twice)
     return [maps[: len(prompt.classes)] for maps, prompt in zip(summed, prompts, strict=True)]
+
+
+def check_background(config: Config, prompt: Prompt) -> None:
+    """Raise InputError if a class is called as the background that the setting has anyway."""
+    if config.has_background(len(prompt.classes)) and BACKGROUND in map(str.casefold, prompt.classes):
+        raise InputError("class 'background' is there by itself; leave it out, or set the background to 'never'")
 
 
 def check(config: Config, vlm: VLM) -> None:

@@ -7,13 +7,14 @@ on this machine and uploads the masks.
 from typing import Any
 
 import cvat_sdk.auto_annotation as cvataa
-import numpy as np
 from cvat_sdk.masks import encode_mask
 from PIL import Image
 
+from pnp_ovss.backends import check_names
 from pnp_ovss.config import DEFAULT_MODEL
 from pnp_ovss.export.outlines import outlines
 from pnp_ovss.export.results import in_memory
+from pnp_ovss.images import read_image
 from pnp_ovss.prompt import make_prompt
 from pnp_ovss.segmenter import Segmenter
 
@@ -34,9 +35,10 @@ class Function:
     def detect(self, context: cvataa.DetectionFunctionContext, image: Image.Image) -> list[cvataa.DetectionAnnotation]:
         """Return a mask for each class that is there; where polygons are asked for, one for each part.
 
+        The photo is not turned by its EXIF orientation: masks lie as its pixels do.
         A class is left out if the mean score in its mask is below the caller's threshold.
         """
-        result = in_memory(self.segmenter(np.asarray(image.convert("RGB")), self.classes))
+        result = in_memory(self.segmenter(read_image(image, upright=False), self.classes))
         found: list[Any] = []
         for region in result.regions(self.classes):
             if region.score is not None and region.score < (context.conf_threshold or 0):
@@ -56,5 +58,5 @@ def create(classes: str, model: str = DEFAULT_MODEL, preset: str = "auto", devic
 
     Raises: PnpError if the model or a class cannot be used.
     """
-    names = tuple(name.strip() for name in classes.split(","))
+    names = check_names(classes.split(","), model, preset)
     return Function(Segmenter.from_pretrained(model, preset, device), names)

@@ -16,6 +16,9 @@ INSET = 1 / 64
 Point = tuple[float, float]
 """x and y in pixels from the photo's top left corner."""
 
+Corner = tuple[int, int]
+"""x and y of where four pixels meet."""
+
 
 def outlines(mask: Bool[np.ndarray, "h w"]) -> list[list[Point]]:
     """Return a closed polygon for each part of the mask; pixels that touch at a corner are apart.
@@ -23,21 +26,35 @@ def outlines(mask: Bool[np.ndarray, "h w"]) -> list[list[Point]]:
     A hole is joined to the polygon around it by a seam of no width, which is walked to and fro. By the even-odd rule,
     and by any other, the polygon covers the centres of the part's pixels and of no other.
     """
-    rings = list(_rings(mask))
-    outer = [ring for ring in rings if _area(ring) > 0]
-    holes = sorted((ring for ring in rings if _area(ring) < 0), key=lambda ring: min(ring))
-    polygons = [_inset(ring) for ring in outer]
-    for hole in holes:
-        _join(polygons, _inset(hole), mask, min(hole))
-    return polygons
+    points: list[Point] = []
+    after: list[int] = []  # the point that comes next; -1: none
+    sides: dict[Corner, int] = {}  # by the lower end of a unit of border that runs up: where its side starts
+    outer: list[int] = []  # where polygons start
+    holes: list[tuple[Corner, int, int]] = []  # top left corner, and where the walk around it starts and ends
+    for ring in _rings(mask):
+        first, line = len(points), _inset(ring)
+        if _area(ring) > 0:
+            outer.append(first)
+        else:
+            line.append(line[0])
+            holes.append((ring[0], first, first + len(ring)))
+        points += line
+        after += [*range(first + 1, len(points)), -1]
+        for start, ((x, y), (_, above)) in enumerate(pairwise([*ring, ring[0]]), start=first):
+            sides |= {(x, low): start for low in range(above + 1, y + 1)}
+    _join(points, after, sides, holes, mask)
+    return [list(_walk(points, after, start)) for start in outer]
 
 
-def _rings(mask: Bool[np.ndarray, "h w"]) -> Iterator[list[tuple[int, int]]]:
-    """Yield the corners of every closed border. The mask is to the right of the walk: around holes it turns left."""
+def _rings(mask: Bool[np.ndarray, "h w"]) -> Iterator[list[Corner]]:
+    """Yield the corners of every closed border, from the leftmost and of those the topmost one on.
+
+    The mask is to the right of the walk: around holes it turns left.
+    """
     padded = np.pad(mask, 1).astype(np.int8)
     down, across = np.diff(padded, axis=0)[:, 1:-1], np.diff(padded, axis=1)[1:-1]
     # Every unit of border, from corner to corner, by its direction.
-    steps: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    steps: dict[Corner, list[tuple[int, int]]] = {}
     for grid, sign, start, step in (
         (down, 1, (0, 0), (1, 0)),  # the mask begins below: to the right
         (down, -1, (1, 0), (-1, 0)),  # it ends above: to the left
@@ -51,7 +68,7 @@ def _rings(mask: Bool[np.ndarray, "h w"]) -> Iterator[list[tuple[int, int]]]:
             continue
         # No second ring meets here: of two, the one on the left has corners further left and is done.
         x, y = first
-        ring: list[tuple[int, int]] = []
+        ring: list[Corner] = []
         heading = (0, 0)
         while not ring or (x, y) != first:
             ways = steps[x, y]
@@ -67,12 +84,12 @@ def _rings(mask: Bool[np.ndarray, "h w"]) -> Iterator[list[tuple[int, int]]]:
         yield ring
 
 
-def _area(ring: list[tuple[int, int]]) -> float:
+def _area(ring: list[Corner]) -> float:
     """Return the area, below 0 where the walk is counterclockwise: around a hole."""
     return sum(x * after_y - after_x * y for (x, y), (after_x, after_y) in pairwise([*ring, ring[0]])) / 2
 
 
-def _inset(ring: list[tuple[int, int]]) -> list[Point]:
+def _inset(ring: list[Corner]) -> list[Point]:
     """Return the ring moved into the mask, which is to the right of the walk."""
     moved = []
     for index, (x, y) in enumerate(ring):
@@ -84,19 +101,30 @@ def _inset(ring: list[tuple[int, int]]) -> list[Point]:
 
 
 def _join(
-    polygons: list[list[Point]], hole: list[Point], mask: Bool[np.ndarray, "h w"], corner: tuple[int, int]
+    points: list[Point],
+    after: list[int],
+    sides: dict[Corner, int],
+    holes: list[tuple[Corner, int, int]],
+    mask: Bool[np.ndarray, "h w"],
 ) -> None:
-    """Put the hole into its polygon, by a seam from the hole's top left ``corner`` to the next border on the left.
+    """Put the holes into their polygons, each by a seam from its top left corner to the next border on the left.
 
-    That border is the polygon's own, or that of a hole which begins further left and is joined already.
+    That border is the polygon's own, or that of another hole, which begins further left.
     """
-    column, row = corner
-    gaps = np.flatnonzero(~mask[row - 1, :column])
-    end = (int(gaps[-1]) + 1 if len(gaps) else 0) + INSET, row - INSET
-    start = hole.index((column - INSET, row - INSET))
-    detour = [end, *hole[start:], *hole[: start + 1], end]
-    for polygon in polygons:
-        for index, (here, after) in enumerate(pairwise([*polygon, polygon[0]])):
-            if here[0] == after[0] == end[0] and after[1] <= end[1] <= here[1]:
-                polygon[index + 1 : index + 1] = detour
-                return
+    cells, width = mask.tobytes(), mask.shape[1]
+    last: dict[int, int] = {}  # of each side with seams, the point after the one furthest up: its walk goes up
+    for (column, row), first, end in sorted(holes, key=lambda hole: hole[0][::-1], reverse=True):
+        begin = (row - 1) * width
+        gap = cells.rfind(b"\0", begin, begin + column)
+        x = gap + 1 - begin if gap >= 0 else 0
+        side, met = sides[x, row], len(points)
+        before = last.get(side, side)
+        points += [(x + INSET, row - INSET)] * 2
+        after += [first, after[before]]
+        after[before], after[end], last[side] = met, met + 1, met + 1
+
+
+def _walk(points: list[Point], after: list[int], start: int) -> Iterator[Point]:
+    while start >= 0:
+        yield points[start]
+        start = after[start]

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from jaxtyping import Bool, Integer
 from PIL import Image
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.images import shown
+from pnp_ovss.images import MAX_PIXELS, no_warnings, shown
 from pnp_ovss.types import BACKGROUND, Segmentation
 
-IMAGES, SHARDS = "images", "shards"
+MANIFEST, IMAGES, SHARDS = "manifest.json", "images", "shards"
+"""What ``batch`` writes into its folder."""
 OVERLAY = ".overlay.png"
 
 
@@ -73,8 +74,8 @@ class Labelled:
         labels = self.read()
         if labels.shape != (self.height, self.width) or labels.max(initial=0) >= len(self.classes):
             raise InputError(
-                f"the label map of {self.key} is {labels.shape} with labels up to {labels.max(initial=0)}, its record "
-                f"says {(self.height, self.width)} and {len(self.classes)} classes; segment the photo again"
+                f"the label map of {shown(self.key)} is {labels.shape} with labels up to {labels.max(initial=0)}, its "
+                f"record says {(self.height, self.width)} and {len(self.classes)} classes; segment the photo again"
             )
         return labels
 
@@ -139,55 +140,95 @@ def read_results(folder: Path) -> list[Labelled]:
     """
     if not os.path.isdir(folder):
         raise InputError(f"there is no folder {shown(folder)}; give the one that segment or batch wrote")
-    if (folder / SHARDS).is_dir():
-        packed = sorted((folder / SHARDS).glob("*.parquet"))
-        results = [result for path in packed for result in _packed(path)]
-    else:
-        results = []
-    by_batch = any((folder / part).is_dir() for part in (IMAGES, SHARDS))  # stores keep no empty folder
-    base = folder / IMAGES if by_batch else folder
-    records = sorted(base.rglob("*.json") if by_batch else base.glob("*.json"))
-    labels = [] if by_batch else sorted(base.glob(f"*{OVERLAY}"))  # to batch a label map without a record is none
-    known = set(records)
-    for path in labels:
-        record = path.with_name(path.name.removesuffix(OVERLAY).removesuffix(".png") + ".json")
-        if record not in known:
-            raise InputError(f"{shown(path)} has no record {record.name} beside it; segment that photo again")
-    results += [_loose(base, path) for path in records]
+    records = sorted(folder.glob("*.json"))
+    of_segment = [record for record in records if record.with_suffix(".png").is_file()]
+    by_batch = folder / MANIFEST in records and folder / MANIFEST not in of_segment
+    if by_batch and of_segment:
+        raise InputError(
+            f"the folder {shown(folder)} holds results of batch, and of segment, such as {shown(of_segment[0].name)}; "
+            "move one kind to a folder of its own"
+        )
+    results = list(_batched(folder) if by_batch else _segmented(folder, records))
     if not results:
         raise InputError(f"the folder {shown(folder)} holds no result; give the one that segment or batch wrote")
     return sorted({result.key: result for result in results}.values(), key=lambda result: result.key)
 
 
-def _loose(base: Path, record: Path) -> Labelled:
+def _segmented(folder: Path, records: Sequence[Path]) -> Iterator[Labelled]:
+    known = {place for record in records for place in (record.with_suffix(".png"), _overlay(record))}
+    for path in sorted(folder.glob(f"*{OVERLAY}")):
+        stem = path.name.removesuffix(OVERLAY)
+        if path not in known and (folder / f"{stem}.png").is_file():
+            raise InputError(f"{shown(path)} has no record {shown(stem)}.json beside it; segment that photo again")
+    for record in records:
+        told = _told(record)
+        if "key" in told:
+            raise InputError(f"{shown(record)} is a record of batch; give the folder that has its {MANIFEST}")
+        yield _loose(folder, record, told)
+
+
+def _batched(folder: Path) -> Iterator[Labelled]:
+    """Yield the packed results and then those of their own, which are newer where a key has both."""
+    for path in sorted((folder / SHARDS).glob("*.parquet")):
+        yield from _packed(path)
+    for record in sorted((folder / IMAGES).rglob("*.json")):
+        yield _loose(folder / IMAGES, record, _told(record))
+
+
+def _overlay(record: Path) -> Path:
+    """Return the overlay that ``segment`` writes beside a record."""
+    return record.with_name(record.stem + OVERLAY)
+
+
+def _told(record: Path) -> dict[str, Any]:
+    """Return what a record tells, nothing where it is no object."""
     try:
-        told = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        told = json.loads(record.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{shown(record)} is cut short or no record; segment that photo again") from error
+    return told if isinstance(told, dict) else {}
+
+
+def _loose(base: Path, record: Path, told: dict[str, Any]) -> Labelled:
     labels = record.with_suffix(".png")
-    result = _result(told, record.relative_to(base).with_suffix("").as_posix(), shown(record), partial(_decode, labels))
+    key = record.relative_to(base).with_suffix("").as_posix()
+    result = _result(told, key, shown(record), partial(_decode, labels, shown(labels)))
     if result.classes and not labels.is_file():
-        raise InputError(f"{shown(record)} has no label map {labels.name} beside it; segment that photo again")
+        raise InputError(f"{shown(record)} has no label map {shown(labels.name)} beside it; segment that photo again")
     return result
 
 
 def _packed(path: Path) -> Iterator[Labelled]:
+    maps = cache(partial(_maps, path))  # for all photos of the file, and no longer than these are held
+    for row in _rows(path, ["key", "photo", "width", "height", "classes", "model"]):
+        key = str(row["key"])
+        if not key or Path(key).is_absolute() or ".." in Path(key).parts:
+            raise InputError(f"{shown(path)} has the key {key!r}; a path below the photos is wanted")
+        place = f"{shown(path)}, {shown(key)}"
+        yield _result(row, key, place, partial(_unpack, maps, key, place))
+
+
+def _rows(path: Path, columns: list[str]) -> list[dict[str, Any]]:
     try:
         from pyarrow import parquet
     except ImportError as error:
         raise InputError(
             f"{shown(path)} needs pyarrow, which is not installed; run pip install 'pnp-ovss[batch]'"
         ) from error
-    columns = ["key", "photo", "width", "height", "classes", "model"]
     try:
-        rows = parquet.read_table(path, columns=columns).to_pylist()
+        rows: list[dict[str, Any]] = parquet.read_table(path, columns=columns).to_pylist()
     except (OSError, ValueError) as error:  # pyarrow's own errors are children of these
         raise InputError(f"{shown(path)} is cut short or no Parquet file of batch; run batch again") from error
-    for index, row in enumerate(rows):
-        key = str(row["key"])
-        if not key or Path(key).is_absolute() or ".." in Path(key).parts:
-            raise InputError(f"{shown(path)} has the key {key!r}; a path below the photos is wanted")
-        yield _result(row, key, f"{shown(path)}, {key}", partial(_unpack, path, index))
+    return rows
+
+
+def _maps(path: Path) -> dict[str, bytes]:
+    """Return the label maps of a Parquet file by key, as PNG; photos in which nothing was named have none."""
+    return {row["key"]: row["labels"] or b"" for row in _rows(path, ["key", "labels"])}
+
+
+def _unpack(maps: Callable[[], dict[str, bytes]], key: str, place: str) -> Integer[np.ndarray, "h w"]:
+    return _decode(io.BytesIO(maps().get(key, b"")), place)
 
 
 def _result(told: Any, key: str, place: str, read: Callable[[], Integer[np.ndarray, "h w"]]) -> Labelled:
@@ -195,8 +236,6 @@ def _result(told: Any, key: str, place: str, read: Callable[[], Integer[np.ndarr
 
     Raises: InputError if it is no record.
     """
-    if not isinstance(told, dict):
-        told = {}
     photo, classes = told.get("photo"), told.get("classes")
     height, width = told.get("height"), told.get("width")
     fits = (
@@ -205,6 +244,7 @@ def _result(told: Any, key: str, place: str, read: Callable[[], Integer[np.ndarr
         and all(isinstance(name, str) and name for name in classes)
         and len(set(classes)) == len(classes)
         and all(type(side) is int and side > 0 for side in (height, width))
+        and height * width <= MAX_PIXELS
     )
     if not fits:
         raise InputError(f"{place} is no record of a result; give a folder that segment or batch wrote, and no other")
@@ -214,26 +254,13 @@ def _result(told: Any, key: str, place: str, read: Callable[[], Integer[np.ndarr
     )
 
 
-def _decode(place: Path | io.BytesIO, name: str = "") -> Integer[np.ndarray, "h w"]:
+def _decode(place: Path | io.BytesIO, name: str) -> Integer[np.ndarray, "h w"]:
     """Return the values of a palette picture."""
-    told = name or shown(Path(str(place)))
     try:
-        with Image.open(place, formats=("PNG",)) as picture:
-            if picture.mode not in ("P", "L"):
-                raise InputError(f"the label map {told} has mode {picture.mode}; one channel of labels is wanted")
-            return np.asarray(picture)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"the label map {told} is missing, cut short or damaged; segment that photo again") from error
-
-
-@lru_cache(maxsize=1)
-def _column(path: Path) -> Any:
-    """Return a shard's label maps, of the last shard without reading it again: results come shard by shard."""
-    from pyarrow import parquet
-
-    return parquet.read_table(path, columns=["labels"])["labels"]
-
-
-def _unpack(path: Path, index: int) -> Integer[np.ndarray, "h w"]:
-    row = _column(path)[index].as_py()
-    return _decode(io.BytesIO(row or b""), f"of row {index} of {shown(path)}")
+        with no_warnings, Image.open(place, formats=("PNG",)) as picture:
+            mode, values = picture.mode, np.asarray(picture)
+    except Exception as error:  # Pillow's decoders raise whatever they stumble over
+        raise InputError(f"the label map {name} is missing, cut short or damaged; segment that photo again") from error
+    if mode not in ("P", "L"):
+        raise InputError(f"the label map {name} has mode {mode}; one channel of labels is wanted")
+    return values

@@ -21,17 +21,32 @@ MOST_NAMES = 254
 def voc(results: Sequence[Labelled], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Yield ``SegmentationClass/<key>.png`` for each photo, the list of keys, and the names with their colours.
 
-    Raises: InputError if there are more classes than the values from 1 to 254.
+    Raises: InputError if there are more classes than the values from 1 to 254, or ``labelmap.txt`` cannot name one.
     """
     check_count(names, "VOC")
     palette = colours()
+    lines = label_map(names, palette)
     for result in results:
         yield f"SegmentationClass/{result.key}.png", as_png(result, names, palette)
     yield "ImageSets/Segmentation/default.txt", "".join(f"{result.key}\n" for result in results).encode()
-    lines = ["# label:color_rgb:parts:actions"]
-    for name, colour in zip((BACKGROUND, *names), palette.tolist(), strict=False):
-        lines.append(f"{name.replace(':', ' ')}:{','.join(map(str, colour))}::")
     yield "labelmap.txt", ("\n".join(lines) + "\n").encode()
+
+
+def label_map(names: Sequence[str], palette: UInt8[np.ndarray, "256 3"]) -> list[str]:
+    """Return the lines of ``labelmap.txt``. A colon ends a name there: it becomes a space.
+
+    Raises: InputError if a name would be a comment or that of another class.
+    """
+    told: dict[str, str] = {}
+    for name, colour in zip((BACKGROUND, *names), palette.tolist(), strict=False):
+        text = name.replace(":", " ").strip()
+        if text in told or text.startswith("#") or not text:
+            raise InputError(
+                f"the class {name!r} would be a comment or another class's name in VOC's labelmap.txt; rename it and "
+                "segment again, or take another format"
+            )
+        told[text] = f"{text}:{','.join(map(str, colour))}::"
+    return ["# label:color_rgb:parts:actions", *told.values()]
 
 
 def colours() -> UInt8[np.ndarray, "256 3"]:

@@ -29,6 +29,7 @@ def lines(result: Labelled, names: Sequence[str]) -> Iterator[str]:
 
 def settings(names: Sequence[str]) -> str:
     """Return ``data.yaml``: where the photos are to be, beside the file itself, and the name of each class."""
-    head = ["train: images", "val: images", "names:"]
-    quoted = [f"  {number}: {json.dumps(name)}" for number, name in enumerate(names)]  # JSON's text is YAML's too
+    head = ["train: images", "val: images", "names:" if names else "names: {}"]
+    # JSON's text is YAML's too, but not its escapes of what needs two of them.
+    quoted = [f"  {number}: {json.dumps(name, ensure_ascii=False)}" for number, name in enumerate(names)]
     return "\n".join([*head, *quoted]) + "\n"

@@ -1,5 +1,6 @@
 """A FiftyOne zoo model source: this folder, with its ``manifest.json``, is what ``register_zoo_model_source`` takes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pnp_ovss.config import DEFAULT_MODEL
@@ -14,7 +15,7 @@ def download_model(model_name: str, model_path: str) -> None:
 def load_model(
     model_name: str,
     model_path: str,
-    classes: list[str] | tuple[str, ...] = (),
+    classes: Sequence[str] = (),
     model: str = DEFAULT_MODEL,
     preset: str = "auto",
     device: str = "auto",
@@ -24,4 +25,4 @@ def load_model(
 
     Raises: PnpError if the model or a class cannot be used.
     """
-    return Model(tuple(classes), model, preset, device)
+    return Model(classes, model, preset, device)

@@ -1,5 +1,6 @@
 """The model as FiftyOne calls it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import fiftyone as fo
@@ -7,18 +8,18 @@ import fiftyone.core.models as fom
 import numpy as np
 from PIL import Image
 
+from pnp_ovss.backends import check_names
 from pnp_ovss.export.results import in_memory
 from pnp_ovss.images import read_image
-from pnp_ovss.prompt import make_prompt
 from pnp_ovss.segmenter import Segmenter
-from pnp_ovss.types import BACKGROUND
+from pnp_ovss.types import BACKGROUND, RGB
 
 
 class Model(fom.Model):  # type: ignore[misc]
     """Segments into the same classes throughout: value n of a mask is the n-th class, 0 the background."""
 
-    def __init__(self, classes: tuple[str, ...], model: str, preset: str, device: str) -> None:
-        self.classes = make_prompt(classes).classes
+    def __init__(self, classes: Sequence[str], model: str, preset: str, device: str) -> None:
+        self.classes = check_names(classes, model, preset)
         self.mask_targets = dict(enumerate((BACKGROUND, *self.classes)))
         self._segmenter = Segmenter.from_pretrained(model, preset, device)
         self._preprocess = False
@@ -49,7 +50,13 @@ class Model(fom.Model):  # type: ignore[misc]
 
     def predict(self, arg: Any) -> fo.Segmentation:
         """Return the label map of a photo: an array as FiftyOne reads it, a PIL image or a path."""
-        photo = read_image(Image.fromarray(arg) if isinstance(arg, np.ndarray) else arg)
-        result = in_memory(self._segmenter(photo, self.classes))
+        result = in_memory(self._segmenter(_photo(arg), self.classes))
         kind = np.uint8 if len(self.classes) < 256 else np.uint16
         return fo.Segmentation(mask=result.values(self.classes).astype(kind))
+
+
+def _photo(arg: Any) -> RGB:
+    try:
+        return read_image(Image.fromarray(arg) if isinstance(arg, np.ndarray) else arg)
+    except TypeError:  # an array of which there is no picture: what is wanted is said there
+        return read_image(arg)
