@@ -161,6 +161,7 @@ def _name(arguments: argparse.Namespace, namer: "Namer", keys: dict[str, Path], 
 
     from pnp_ovss.images import shown
     from pnp_ovss.naming import Naming, name_photos
+    from pnp_ovss.store import write_text
 
     found: dict[str, Naming] = {}
     bad: list[str] = []
@@ -196,7 +197,7 @@ def _name(arguments: argparse.Namespace, namer: "Namer", keys: dict[str, Path], 
     except (KeyboardInterrupt, PnpError) as stop:
         bar.close()
         if arguments.out is not None and found:
-            _keep(arguments, namer, candidates, keys, found)
+            _keep(arguments.out, _record(namer, candidates, arguments.keep, keys, found))
         if isinstance(stop, PnpError):
             raise
         complain(f"stopped; {len(found)} of {len(keys)} photos are named")
@@ -204,7 +205,7 @@ def _name(arguments: argparse.Namespace, namer: "Namer", keys: dict[str, Path], 
     finally:
         bar.close()
     if arguments.out is not None and found:
-        _write(arguments.out, arguments, namer, candidates, keys, found)
+        write_text(arguments.out, _record(namer, candidates, arguments.keep, keys, found))
     if bad:
         complain(f"{len(bad)} of {len(keys)} photos got no names")
     return PARTLY if bad else 0
@@ -273,46 +274,40 @@ def _keys(photos: Sequence[Path]) -> dict[str, Path]:
     return keys
 
 
-def _keep(
-    arguments: argparse.Namespace,
-    namer: "Namer",
-    candidates: "Candidates | None",
-    keys: dict[str, Path],
-    found: "dict[str, Naming]",
-) -> None:
+def _keep(out: Path, record: str) -> None:
     """Write what a run named that did not come to its end: beside a file that is there, for that may hold more."""
-    place = arguments.out.with_suffix(".partial.json") if arguments.out.exists() else arguments.out
+    from pnp_ovss.store import write_text
+
+    place = out.with_suffix(".partial.json") if out.exists() else out
     try:
-        _write(place, arguments, namer, candidates, keys, found)
+        write_text(place, record)
         complain(f"the names so far are in {place}")
     except InputError as error:  # what stopped the run is told as well
         complain(str(error))
 
 
-def _write(
-    place: Path,
-    arguments: argparse.Namespace,
+def _record(
     namer: "Namer",
     candidates: "Candidates | None",
+    keep: float,
     keys: dict[str, Path],
     found: "dict[str, Naming]",
-) -> None:
+) -> str:
     from pnp_ovss._version import VERSION
-    from pnp_ovss.store import write_text
 
     photos = {}
     for key, naming in found.items():
         sure = {guess.name: round(guess.confidence, 6) for guess in naming.guesses if guess.confidence > NEGLIGIBLE}
-        kept = list(naming.kept(arguments.keep))
+        kept = list(naming.kept(keep))
         photos[key] = {"photo": str(keys[key]), "kept": kept, "names": sure, "notes": list(naming.notes)}
     record = {
         "namer": namer.source,
         "vocabulary": candidates.title if candidates else None,
-        "keep": arguments.keep,
+        "keep": keep,
         "version": VERSION,
         "photos": photos,
     }
-    write_text(place, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
 
 
 def reply_cache() -> Path:
