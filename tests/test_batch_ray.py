@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -189,6 +190,6 @@ def test_a_photo_that_kills_its_worker_every_time_is_given_up_and_the_others_are
     run = start(out, *RAY, photos=tmp_path / "some")
     assert run.wait() == 1
     told = run.stderr.read()
-    assert "05-deadly: its worker died while it was done; see Ray's log, or leave it out" in told
+    assert re.search(r"05-deadly: its worker died while it was done \(run .{8}\); see Ray's log, or leave it out", told)
     assert set(records(out)) == {f"{number:02}" for number in range(30)}
     assert [path.stem for path in (out / "faults").glob("*.json")] == ["05-deadly"]

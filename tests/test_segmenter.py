@@ -112,6 +112,13 @@ def test_a_batch_takes_a_list_of_lists(segmenter, classes, message):
         [finish() for finish in unwrap(Segmenter.see)(segmenter, [PHOTO], classes)]
 
 
+def test_what_is_seen_can_be_finished_more_than_once(segmenter):
+    (finish,) = segmenter.see([PHOTO], [["dog"]])
+    first, second = finish(), finish()
+    np.testing.assert_array_equal(first.labels, second.labels)
+    np.testing.assert_array_equal(first.labels, segmenter(PHOTO, ["dog"]).labels)
+
+
 def test_every_photo_needs_its_own_classes(segmenter):
     with pytest.raises(InputError, match="^2 photos came with 1 class lists; one list for each photo is wanted$"):
         segmenter([PHOTO, PHOTO], [["dog"]])

@@ -108,6 +108,7 @@ def test_what_the_page_lacks_is_told(studio):
         ("../../etc", "auto", [], "no model '../../etc'"),
         ("mini-blip", "/etc/x.json", [], "no preset '/etc/x.json'"),
         ("mini-blip", "auto", ["sharpen"], "sharpen"),
+        ("mini-blip", "auto", ["crf"] * 1000, "a refiner is named twice"),
         ("mini-blip", "released", [], "layer is 7"),
     ):
         with pytest.raises(ConfigError, match=told):
@@ -140,8 +141,16 @@ def test_files_go_when_they_are_old_and_all_of_them_in_the_end(monkeypatch):
     files.sweep()
     assert {path.name for path in files.folder.rglob("*.png")} == {"sample.png", "picture.png"}
     assert not (files.folder / "old/picture.png").exists()
+    then = time.time() - 100
+    os.utime(files.folder / "old", (then, then))
     files.sweep()
     assert not (files.folder / "old").exists()
+    for name, age in (("first", 30), ("second", 20)):
+        (files.folder / name).write_bytes(b"x" * 1000)
+        then = time.time() - age
+        os.utime(files.folder / name, (then, then))
+    files.sweep(most=1500)  # not old, but too much: the oldest go
+    assert {path.name for path in files.folder.iterdir()} == {"sample.png", "new", "second"}
     files.close()
     assert not files.folder.exists()
 
@@ -286,7 +295,8 @@ def test_no_file_of_the_server_can_be_read(server, client, scene_file, tmp_path)
     with pytest.raises((AppError, ValueError, OSError)):
         client.predict(photo=given, names=NAMES, api_name="/segment")
     os.mkfifo(tmp_path / "fifo")  # who reads it waits for ever
-    for path in (scene_file, tmp_path / "fifo", "/dev/zero", tmp_path):  # and now as if Gradio had made the request
+    address = f"{server[0]}config"
+    for path in (scene_file, tmp_path / "fifo", "/dev/zero", tmp_path, address):  # without the mark Gradio looks for
         asked = {"data": [{"path": str(path)}, NAMES, "mini-blip", "auto", ["blur"], 0.0]}
         event = httpx.post(f"{server[0]}gradio_api/call/segment", json=asked).json()["event_id"]
         answer = httpx.get(f"{server[0]}gradio_api/call/segment/{event}", timeout=60).text

@@ -142,3 +142,18 @@ def test_a_page_that_lets_go_of_a_turn_frees_the_line():
     assert seen == ["0"]
     assert work.closed.wait(20)
     assert work.done == [0, "closed"]
+
+
+def test_a_visitor_has_two_places_and_leaves_room_for_others():
+    async def main():
+        gate = threading.Event()
+        worker = Worker(5)
+        tasks = [asyncio.create_task(taken(worker, "a", Work(1, gate))) for _ in range(2)]
+        await until(lambda: len(worker._line) == 2)
+        with pytest.raises(InputError, match="^2 of your requests are not done yet; wait for them, or cancel them$"):
+            await anext(worker.turn("a", Work(1)()))
+        other = asyncio.create_task(taken(worker, "b", Work(1)))
+        gate.set()
+        return await asyncio.gather(*tasks, other)
+
+    assert [seen[-1] for seen in asyncio.run(main())] == ["0", "0", "0"]

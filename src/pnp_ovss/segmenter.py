@@ -91,8 +91,8 @@ class Segmenter:
         if not photos:
             return []
         prompts = self._prompts(classes)
-        finishing = self._finishing(photos, prompts, list(self._look(photos, prompts)))
-        return [partial(finished, steps) for steps in finishing]
+        begins = self._finishing(photos, prompts, list(self._look(photos, prompts)))
+        return [partial(_take, begin) for begin in begins]
 
     def watch(self, image: Photo, classes: Sequence[str]) -> Iterator[Look | Segmentation | None]:
         """Yield each pass of Saliency DropOut, then None between the steps of refinement, and the segmentation at last.
@@ -105,8 +105,8 @@ class Segmenter:
         for one in self._look(photos, prompts):
             looks.append(one)
             yield one
-        (steps,) = self._finishing(photos, prompts, looks)
-        yield (yield from steps)
+        (begin,) = self._finishing(photos, prompts, looks)
+        yield (yield from begin())
 
     def _prompts(self, classes: Sequence[Sequence[str]]) -> list[Prompt]:
         prompts = [make_prompt(names) for names in classes]
@@ -120,10 +120,10 @@ class Segmenter:
 
     def _finishing(
         self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], prompts: Sequence[Prompt], looks: Sequence[Look]
-    ) -> list[Steps[Segmentation]]:
+    ) -> list[Callable[[], Steps[Segmentation]]]:
         maps = per_image(looks, prompts, self.config)
         return [
-            self._finish(photo, prompt, salience, float(match))
+            partial(self._finish, photo, prompt, salience, float(match))
             for photo, prompt, salience, match in zip(photos, prompts, maps, looks[0].match.tolist(), strict=True)
         ]
 
@@ -144,6 +144,10 @@ class Segmenter:
             version=VERSION,
             photo=photo,
         )
+
+
+def _take(begin: Callable[[], Steps[Segmentation]]) -> Segmentation:
+    return finished(begin())
 
 
 def settle(model: str | Path, preset: str | Path = "auto", revision: str | None = None, **overrides: Any) -> Config:

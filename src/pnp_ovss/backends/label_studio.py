@@ -202,8 +202,9 @@ def make_server(backend: Backend, host: str = "127.0.0.1", port: int = 9090) -> 
         def _refuse_size(self) -> None:
             self._send(413, {"error": f"a request has a Content-Length of at most {LARGEST} bytes"})
             self.connection.shutdown(socket.SHUT_WR)
-            while self.rfile.read(1 << 20):  # closed with bytes unread, the connection would break before the answer
-                pass
+            for _ in range(256):  # closed with bytes unread, the connection would break before the answer
+                if not self.rfile.read(1 << 20):
+                    break
 
         def _send(self, status: int, content: dict[str, Any]) -> None:
             text = json.dumps(content).encode()

@@ -6,6 +6,8 @@ Among those a photo that killed its worker is found out, and left alone as well.
 
 import logging
 import os
+import secrets
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -116,7 +118,7 @@ def _done(ray: Any, job: Job, sources: Sequence[Source], workers: int | None, cp
     fetched = rows.map(_fetch, num_cpus=0, compute=ray.data.TaskPoolStrategy(size=min(2 * count, blocks)))
     return fetched.map_batches(
         _Actor,
-        fn_constructor_args=(job, None if gpus else cpus),
+        fn_constructor_args=(job, None if gpus else cpus, secrets.token_hex(4)),
         batch_size=None,  # a block as it comes
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=count),
@@ -149,7 +151,7 @@ def _first_line(error: Exception) -> str:
 class _Actor:
     """A worker of Ray's; the model stays loaded from block to block."""
 
-    def __init__(self, job: Job, cores: int | None) -> None:
+    def __init__(self, job: Job, cores: int | None, run: str) -> None:
         import ray
         import torch
 
@@ -157,6 +159,7 @@ class _Actor:
             torch.set_num_threads(cores)
         self._worker = Worker(job)
         self._results = Results(Folder(job.out))
+        self._run = run  # what an earlier run wrote down is no reason to leave a photo alone
         self._died = ray.get_runtime_context().was_current_actor_reconstructed
 
     def __call__(self, block: Any) -> dict[str, list[str]]:
@@ -171,6 +174,9 @@ class _Actor:
         except PnpError as error:  # not for this photo: for all
             stop = next(name for name, kind in _STOPS.items() if isinstance(error, kind))
             outcomes.append(Outcome("", str(error)))
+        except Exception:  # Ray would drop the block without a word
+            stop = "bug"
+            outcomes.append(Outcome("", traceback.format_exc()))
         return {
             "key": [outcome.key for outcome in outcomes],
             "fault": [outcome.fault for outcome in outcomes],
@@ -180,7 +186,9 @@ class _Actor:
     def _one_by_one(self, photos: Sequence[tuple[Source, Read]]) -> Iterator[Outcome]:
         """Do photos one of which may have killed the worker; who kills it alone is not tried again."""
         for source, read in photos:
-            deadly = f"{source.key}: its worker died while it was done; see Ray's log, or leave it out"
+            deadly = (
+                f"{source.key}: its worker died while it was done (run {self._run}); see Ray's log, or leave it out"
+            )
             if self._results.fault(source.key) == deadly:
                 yield Outcome(source.key, deadly)
                 continue
@@ -201,5 +209,11 @@ class _Given:
         return bytes(self._row["content"])
 
 
-_STOPS = {"input": InputError, "config": ConfigError, "model": ModelError, "other": PnpError}
+_STOPS: dict[str, type[Exception]] = {
+    "input": InputError,
+    "config": ConfigError,
+    "model": ModelError,
+    "other": PnpError,
+    "bug": RuntimeError,
+}
 """Errors by a name that travels."""

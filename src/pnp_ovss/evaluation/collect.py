@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pnp_ovss.config import Config
+from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.manifest import read_manifest
 from pnp_ovss.evaluation.protocol import PROTOCOLS
 from pnp_ovss.evaluation.record import Record, place
@@ -34,7 +35,12 @@ def _oracle(folders: Sequence[Path], records: Sequence[Record], asked: bool) -> 
     there = all(any(place(folder, key).is_file() for folder in folders) for key in keys)
     if not folders or not (asked or there):
         return []
-    best = records_of(folders, keys)
+    try:
+        best = records_of(folders, keys)
+    except InputError:
+        if asked:
+            raise
+        return []
     pairs = zip(records, best, strict=True)
     same = all(one.truth == other.truth for one, other in pairs if not (one.fault or other.fault))
     return best if asked or same else []

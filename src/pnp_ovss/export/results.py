@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from pnp_ovss.types import BACKGROUND, Segmentation
 MANIFEST, IMAGES, SHARDS = "manifest.json", "images", "shards"
 """What ``batch`` writes into its folder."""
 OVERLAY = ".overlay.png"
+SHARDS_HELD = 256
+"""Parquet files whose label maps are held, as PNG, about a megabyte each: photos go by key, which all files share."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,9 @@ def _segmented(folder: Path, records: Sequence[Path]) -> Iterator[Labelled]:
 
 def _batched(folder: Path) -> Iterator[Labelled]:
     """Yield the packed results and then those of their own, which are newer where a key has both."""
+    maps = lru_cache(maxsize=SHARDS_HELD)(_maps)  # of this reading alone: the files may change before the next
     for path in sorted((folder / SHARDS).glob("*.parquet")):
-        yield from _packed(path)
+        yield from _packed(path, maps)
     for record in sorted((folder / IMAGES).rglob("*.json")):
         yield _loose(folder / IMAGES, record, _told(record))
 
@@ -198,14 +201,13 @@ def _loose(base: Path, record: Path, told: dict[str, Any]) -> Labelled:
     return result
 
 
-def _packed(path: Path) -> Iterator[Labelled]:
-    maps = cache(partial(_maps, path))  # for all photos of the file, and no longer than these are held
+def _packed(path: Path, maps: Callable[[Path], dict[str, bytes]]) -> Iterator[Labelled]:
     for row in _rows(path, ["key", "photo", "width", "height", "classes", "model"]):
         key = str(row["key"])
         if not key or Path(key).is_absolute() or ".." in Path(key).parts:
             raise InputError(f"{shown(path)} has the key {key!r}; a path below the photos is wanted")
         place = f"{shown(path)}, {shown(key)}"
-        yield _result(row, key, place, partial(_unpack, maps, key, place))
+        yield _result(row, key, place, partial(_unpack, maps, path, key, place))
 
 
 def _rows(path: Path, columns: list[str]) -> list[dict[str, Any]]:
@@ -227,8 +229,8 @@ def _maps(path: Path) -> dict[str, bytes]:
     return {row["key"]: row["labels"] or b"" for row in _rows(path, ["key", "labels"])}
 
 
-def _unpack(maps: Callable[[], dict[str, bytes]], key: str, place: str) -> Integer[np.ndarray, "h w"]:
-    return _decode(io.BytesIO(maps().get(key, b"")), place)
+def _unpack(maps: Callable[[Path], dict[str, bytes]], path: Path, key: str, place: str) -> Integer[np.ndarray, "h w"]:
+    return _decode(io.BytesIO(maps(path).get(key, b"")), place)
 
 
 def _result(told: Any, key: str, place: str, read: Callable[[], Integer[np.ndarray, "h w"]]) -> Labelled:

@@ -5,10 +5,15 @@ import shutil
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 KEEP = 3600
 """Seconds until what a visitor sent or was given is forgotten."""
+MOST = 4_000_000_000
+"""Bytes of all files together; of more, the oldest go."""
+EVERY = 30
+"""Seconds between two looks at them."""
 
 
 class Files:
@@ -29,17 +34,20 @@ class Files:
         self._own = set(self.folder.rglob("*"))
         threading.Thread(target=self._work, name="files", daemon=True).start()
 
-    def sweep(self) -> None:
-        """Remove the files that are old."""
-        old = time.time() - self._keep
+    def sweep(self, most: int = MOST) -> None:
+        """Remove the files that are old, and the oldest of those that are more than ``most`` bytes together."""
+        ages: list[tuple[float, int, Path]] = []
         for path in set(self.folder.rglob("*")) - self._own:
-            try:
-                if path.is_dir():
-                    path.rmdir()  # which only takes empty ones
-                elif path.stat().st_mtime < old:
-                    path.unlink()
-            except OSError:  # not empty, or gone already
-                continue
+            with suppress(OSError):  # gone already
+                told = path.stat()
+                ages.append((told.st_mtime, 0 if path.is_dir() else told.st_size, path))
+        held = sum(size for _, size, _ in ages)
+        for then, size, path in sorted(ages):
+            if then >= time.time() - self._keep and held <= most:
+                break
+            with suppress(OSError):  # a folder that is not empty
+                path.rmdir() if path.is_dir() else path.unlink()
+                held -= size
 
     def close(self) -> None:
         """Remove everything."""
@@ -47,5 +55,5 @@ class Files:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _work(self) -> None:
-        while not self._closed.wait(min(600, self._keep / 6)):
+        while not self._closed.wait(EVERY):
             self.sweep()

@@ -67,14 +67,16 @@ class Shown(NamedTuple):
 def build(studio: Studio, files: Files) -> gr.Blocks:
     """Return the page. Its ``segment`` and ``name`` are the API as well."""
 
-    def uploaded(payload: Any) -> str | None:
-        """Return the path of a file that lies in the page's own folder: a request may name any."""
-        if payload is None:
-            return None
-        path = Path(payload.path or "").resolve()
+    def uploaded(place: str) -> str:
+        """Return the path of a file that lies in the page's own folder: a request may name any, or an address."""
+        path = Path(place).resolve()
         if not (path.is_relative_to(files.folder) and path.is_file()):
             raise _error("the photo is not among the uploads of this page; upload it again")
         return str(path)
+
+    async def kept(place: str) -> str:
+        """Take the place of what copies a file of the machine, or fetches an address, for whoever asks."""
+        return uploaded(place)
 
     with gr.Blocks(title="pnp-ovss", analytics_enabled=False) as page:
         gr.Markdown("# pnp-ovss\nName what is in a photo, and get a mask of each. " + _about(studio))
@@ -91,7 +93,8 @@ def build(studio: Studio, files: Files) -> gr.Blocks:
                     placeholder="Drop a photo here, or press to choose one",
                 )
                 # Gradio's own reader decodes the file here already, and raises what no visitor understands.
-                photo.preprocess = uploaded
+                photo.preprocess = lambda payload: payload and uploaded(payload.path or "")
+                photo.async_move_resource_to_block_cache = kept
                 names = gr.Textbox(
                     label="Names", placeholder="dog, traffic light", lines=1, max_lines=4, elem_id="names",
                     info="separated by commas; Enter starts",
@@ -153,7 +156,7 @@ def build(studio: Studio, files: Files) -> gr.Blocks:
             opacity: float = OPACITY,
         ) -> AsyncIterator[dict[Any, Any]]:
             """Segment a photo into the classes named, which commas separate."""
-            work = segmented(photo, opacity, names, model, preset, refiners)
+            work = segmented(photo, opacity, names or "", model, preset or "auto", refiners or [])
             try:
                 async for step in worker.turn(_visitor(request), work):
                     yield {status: _waiting(step)} if isinstance(step, int) else step
@@ -176,7 +179,7 @@ def build(studio: Studio, files: Files) -> gr.Blocks:
             except PnpError as error:
                 raise _error(str(error)) from error
 
-        def leave(request: gr.Request) -> None:
+        async def leave(request: gr.Request) -> None:  # in the loop, as the worker wants it
             worker.cancel(_visitor(request))
 
         own_line = {"concurrency_limit": None}

@@ -99,6 +99,8 @@ class Studio:
         ``name`` is what the photo's file is called; ``names`` are separated by commas or lines. Raises: PnpError.
         """
         classes = split(names)
+        if len(set(refiners)) < len(refiners):
+            raise ConfigError("a refiner is named twice; name each once")
         pixels = photo.shape[0] * photo.shape[1]
         if pixels * (1 + len(classes)) > MOST_VALUES:
             raise InputError(

@@ -10,6 +10,8 @@ from pnp_ovss.errors import InputError
 
 Step = TypeVar("Step")
 END: Any = object()
+MOST_OF_ONE = 2
+"""Places in the line that one visitor may have."""
 
 
 class Cancelled(Exception):
@@ -36,9 +38,11 @@ class Worker:
     async def turn(self, visitor: str, work: Generator[Step, None, None]) -> AsyncIterator[int | Step]:
         """Yield how many are before the visitor whenever that changes, then what the work yields, a step at a time.
 
-        Raises: InputError if too many wait already; Cancelled after ``cancel``. A step under way is finished then, and
-        the next visitor's work begins after it.
+        Raises: InputError if too many wait already, or this visitor does; Cancelled after ``cancel``: a step
+        under way is finished then, and the next visitor's work begins after it.
         """
+        if sum(place.visitor == visitor for place in self._line) >= MOST_OF_ONE:
+            raise InputError(f"{MOST_OF_ONE} of your requests are not done yet; wait for them, or cancel them")
         waiting = len(self._line) - 1
         if waiting >= self._most_waiting:
             raise InputError(f"too many at once: {waiting} are waiting already; try again in a minute")
