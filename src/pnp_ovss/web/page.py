@@ -35,6 +35,8 @@ SAMPLES = (0, 3, 7, 9)
 WAITING = 16
 """Visitors who may wait for their turn; further ones are told to come again."""
 UPLOAD = "30mb"
+LONGEST_TOLD = 600
+"""Characters of an error."""
 VISITORS = 64
 """Whose results are held at the same time; the oldest is forgotten first."""
 CSS = """
@@ -238,7 +240,7 @@ def _free_port(host: str, ports: Sequence[int]) -> int:
 
 def _error(text: str) -> gr.Error:
     """Return what the page shows as an error: it takes the text for HTML."""
-    short = text if len(text) <= 300 else text[:297] + "..."
+    short = text if len(text) <= LONGEST_TOLD else text[: LONGEST_TOLD - 3] + "..."
     return gr.Error(html.escape(short, quote=False), duration=None, print_exception=False)
 
 
