@@ -17,7 +17,7 @@ from pnp_ovss.vlm.base import check_images, membership
 from pnp_ovss.vlm.loading import Preparation, load_model, load_tokenizer
 
 Tokens = tuple[Int[Tensor, "b token"], Int[Tensor, "b token"], Int[Tensor, "b token 2"]]
-"""Ids and attention mask on the model's device, and character offsets; padded at the end."""
+"""Ids, attention mask and character offsets, on the CPU; padded at the end."""
 
 
 class Adapter:
@@ -43,6 +43,12 @@ class Adapter:
         self.name, self.revision, self.device = name, revision, device
         self._model: Any = load_model(self.model_class, folder, name, dtype).to(device)
         self._tokenizer = load_tokenizer(folder, name)
+        unknown = self._tokenizer.unk_token_id
+        special = [token for token in self._tokenizer.all_special_ids if token != unknown]
+        self._special = torch.tensor(special, dtype=torch.long)
+        # A vocabulary of whole words lacks most, whatever their characters: `known` says which its model can know.
+        lacks_characters = unknown is not None and not isinstance(self._tokenizer.backend_tokenizer.model, WordLevel)
+        self._unknown = unknown if lacks_characters else -1
         self._preparation = Preparation.from_folder(folder, self.preparation)
         known = getattr(self._model.config, "known_classes", None)
         self.known: tuple[str, ...] | None = tuple(map(str, known)) if isinstance(known, list) and known else None
@@ -58,7 +64,8 @@ class Adapter:
         check_images(self, pixels, prompts)
         picked = self._picked(layers)
         ids, mask, offsets = self._tokens(prompts)
-        shares = self._shares(prompts, ids.cpu(), offsets).to(self.device)
+        shares = membership(prompts, offsets, ids == self._unknown, torch.isin(ids, self._special))
+        ids, mask, shares = (part.to(self.device) for part in (ids, mask, shares))
         grid = pixels.shape[2] // self.patch, pixels.shape[3] // self.patch
         with torch.enable_grad():
             match, traced = self._trace(pixels.to(self.device), ids, mask, picked)
@@ -113,18 +120,7 @@ class Adapter:
                 f"the class names make {ids.shape[1]} tokens; {self.name} reads {self._longest} at most: name fewer "
                 "classes, or use shorter names"
             )
-        return ids.to(self.device), tokens["attention_mask"].to(self.device), tokens["offset_mapping"]
-
-    def _shares(
-        self, prompts: Sequence[Prompt], ids: Int[Tensor, "b token"], offsets: Int[Tensor, "b token 2"]
-    ) -> Float[Tensor, "b cls token"]:
-        """Return each token's share of each class name; a name that the tokenizer cannot read is refused."""
-        tokenizer, unknown = self._tokenizer, self._tokenizer.unk_token_id
-        special = torch.tensor([token for token in tokenizer.all_special_ids if token != unknown], dtype=ids.dtype)
-        # A vocabulary of whole words lacks most, whatever their characters: `known` says which its model can know.
-        if unknown is None or isinstance(tokenizer.backend_tokenizer.model, WordLevel):
-            unknown = -1
-        return membership(prompts, offsets, ids == unknown, torch.isin(ids, special))
+        return ids, tokens["attention_mask"], tokens["offset_mapping"]
 
 
 class MatchingAdapter(Adapter):
@@ -142,7 +138,7 @@ class MatchingAdapter(Adapter):
         for start in range(0, len(order), self.prompts_at_once):
             some = order[start : start + self.prompts_at_once]
             ids, mask, _ = self._tokens([prompts[index] for index in some])
-            odds[:, some] = self._odds(ids, mask, looks).float()
+            odds[:, some] = self._odds(ids.to(self.device), mask.to(self.device), looks).float()
         return odds
 
     def _looks(self, pixels: Float[Tensor, "b 3 h w"]) -> Sequence[Any]:

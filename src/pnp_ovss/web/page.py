@@ -33,7 +33,7 @@ OPACITY = 0.6
 """Of the labels over the photo, at first; at 1 there is nothing but labels."""
 SAMPLES = (0, 3, 7, 9)
 WAITING = 16
-"""Visitors who may wait for their turn; further ones are told to come again."""
+"""Requests that may wait for their turn; further ones are told to come again."""
 UPLOAD = "30mb"
 LONGEST_TOLD = 600
 """Characters of an error."""
