@@ -13,7 +13,7 @@ from pnp_ovss.cli.options import add_model, add_settings, clip_name, settings
 from pnp_ovss.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from pnp_ovss.naming import Namer
+    from pnp_ovss.naming import Candidates, Namer
     from pnp_ovss.tuning.objective import Example, Objective
     from pnp_ovss.tuning.search import Finished, Search
     from pnp_ovss.vlm import VLM
@@ -101,8 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     url = arguments.storage or sqlite(arguments.out / "study.db")
     shown_storage(url)
     check_vocabulary(arguments.names, arguments.model, arguments.vocabulary)
-    load_vocabulary(arguments)
-    objective, told = _objective(arguments, photos)
+    objective, told = _objective(arguments, photos, load_vocabulary(arguments))
     space = Space.of(objective.maps.vlm, **_choices(arguments))
     arguments.out.mkdir(parents=True, exist_ok=True)
     import optuna  # after what tells in one line that it is missing
@@ -128,7 +127,9 @@ def _choices(arguments: argparse.Namespace) -> dict[str, Any]:
     return fixed | {name: values for name, values in listed.items() if values is not None}
 
 
-def _objective(arguments: argparse.Namespace, photos: list[Path]) -> "tuple[Objective, dict[str, Any]]":
+def _objective(
+    arguments: argparse.Namespace, photos: list[Path], vocabulary: "Candidates | None"
+) -> "tuple[Objective, dict[str, Any]]":
     """Load the models and name the photos; return what scores candidates, and what it is made of."""
     import hashlib
     import json
@@ -144,9 +145,8 @@ def _objective(arguments: argparse.Namespace, photos: list[Path]) -> "tuple[Obje
     segmenter = Segmenter.from_pretrained(*chosen, **(settings(arguments) | {"layer": 0, "head": 0}))
     vlm, config = segmenter.vlm, segmenter.config
     clip = load_clip(clip_name(arguments.clip, arguments.model), arguments.device, arguments.dtype)
-    examples = _examples(arguments, photos, vlm)
+    examples = _examples(arguments, photos, vocabulary, vlm)
     names = [name for example in examples for name in example.classes]
-    vocabulary = load_vocabulary(arguments)
     judge = Judge(clip, [*names, *(vocabulary.names if vocabulary else ())], arguments.reward)
     maps = MapCache(vlm, config, arguments.cache or arguments.out / "maps")
     listed = [(example.key, example.classes) for example in examples]
@@ -160,7 +160,9 @@ def _objective(arguments: argparse.Namespace, photos: list[Path]) -> "tuple[Obje
     return Objective(maps, judge, examples, config), json.loads(json.dumps(told))
 
 
-def _examples(arguments: argparse.Namespace, photos: list[Path], vlm: "VLM") -> "list[Example]":
+def _examples(
+    arguments: argparse.Namespace, photos: list[Path], vocabulary: "Candidates | None", vlm: "VLM"
+) -> "list[Example]":
     from functools import partial
 
     from tqdm import tqdm
@@ -184,7 +186,7 @@ def _examples(arguments: argparse.Namespace, photos: list[Path], vlm: "VLM") -> 
                 complain(str(error))
 
     examples = []
-    named = name_photos(namer, readable(), load_vocabulary(arguments), 4 if arguments.names == "openai" else 1)
+    named = name_photos(namer, readable(), vocabulary, 4 if arguments.names == "openai" else 1)
     for key, naming in tqdm(named, total=len(paths), unit="photo", desc="naming", file=sys.stderr):
         if not isinstance(naming, Naming):
             complain(str(naming))
