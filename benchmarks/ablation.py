@@ -14,7 +14,7 @@ from tqdm import tqdm
 from pnp_ovss import Segmenter
 from pnp_ovss.evaluation.ablation import TASKS, ablation, left_out, table
 from pnp_ovss.mini import HELD_OUT_SEED, Scene, draw
-from pnp_ovss.vlm import MODELS
+from pnp_ovss.models import MODELS
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from pnp_ovss.config import PRESETS
 from pnp_ovss.evaluation.ablation import TASKS, Task, confusion
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.mini import CLASSES, TUNE_SEED, Scene, draw
-from pnp_ovss.vlm import VLM
+from pnp_ovss.models import VLM
 
 Settings = dict[str, Any]
 SALIENCE: tuple[Sequence[Settings], ...] = (

@@ -17,7 +17,7 @@ from pnp_ovss import Config, Prompt, Segmenter, make_prompt, refine, salience
 from pnp_ovss.evaluation.ablation import TASKS, Task, confusion
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, Scene, draw
-from pnp_ovss.vlm import VLM
+from pnp_ovss.models import VLM
 
 Label = Callable[[Scene], Tensor]
 

@@ -20,10 +20,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pnp_ovss import Segmenter, load_vlm
-from pnp_ovss.clip import load_clip
 from pnp_ovss.evaluation.ablation import TASKS, Task
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, STUFF, THINGS, TUNE_SEED, Scene, draw
+from pnp_ovss.models.clip import load_clip
 from pnp_ovss.naming import KEEP, Candidates
 from pnp_ovss.naming.calibration import Calibration, calibrate
 from pnp_ovss.naming.clip import ClipNamer

@@ -27,9 +27,9 @@ from torch import Tensor
 from pnp_ovss import Config, refine
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.mini import draw
-from pnp_ovss.refiners.blur import gaussian_blur
-from pnp_ovss.refiners.dense_crf import dense_crf
-from pnp_ovss.refiners.upsample import threshold_and_upsample
+from pnp_ovss.refine.blur import gaussian_blur
+from pnp_ovss.refine.dense_crf import dense_crf
+from pnp_ovss.refine.upsample import threshold_and_upsample
 from pnp_ovss.steps import finished
 
 try:

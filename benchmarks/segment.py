@@ -31,7 +31,7 @@ from benchmarks import authors
 from benchmarks.random_blip import random_blip
 from pnp_ovss import Config, Segmenter, make_prompt
 from pnp_ovss.mini import HELD_OUT_SEED, draw
-from pnp_ovss.vlm import MODELS
+from pnp_ovss.models import MODELS
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 NAMES = ("person", "bicycle", "car", "dog", "cat", "bird", "boat", "tree", "house", "sky", "grass", "water", "road")

@@ -21,11 +21,11 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from pnp_ovss import Config, Segmenter
-from pnp_ovss.clip import Clip, load_clip
 from pnp_ovss.evaluation.ablation import TASKS, confusion
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, SIMILAR, THINGS, TUNE_SEED, Scene, draw
-from pnp_ovss.refiners import refine
+from pnp_ovss.models.clip import Clip, load_clip
+from pnp_ovss.refine import refine
 from pnp_ovss.tuning.judge import Judge
 from pnp_ovss.tuning.maps import MapCache
 from pnp_ovss.tuning.objective import Example, Objective

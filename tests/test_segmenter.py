@@ -12,8 +12,8 @@ from PIL import Image
 import pnp_ovss
 from pnp_ovss import ConfigError, InputError, Segmenter
 from pnp_ovss.config import PRESETS
+from pnp_ovss.models import FAMILIES, MODELS
 from pnp_ovss.segmenter import settle
-from pnp_ovss.vlm import FAMILIES, MODELS
 from tiny import tiny_blip2, tiny_bridgetower, tiny_vilt
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)

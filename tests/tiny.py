@@ -13,6 +13,8 @@ from transformers import (
     BlipForImageTextRetrieval,
     BridgeTowerConfig,
     BridgeTowerForImageAndTextRetrieval,
+    CLIPConfig,
+    CLIPModel,
     PretrainedConfig,
     PreTrainedModel,
     ViltConfig,
@@ -227,3 +229,37 @@ def write_tokenizer(folder: Path, words: Sequence[str]) -> None:
     settings = {f"{name}_token": token for name, token in zip(names, SPECIAL, strict=True)}
     settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 64}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def write_random(folder: Path, model) -> Path:
+    """Write a model of random weights, all of them moved off zero and one."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))
+    model.save_pretrained(folder)
+    return folder
+
+
+def tiny_clip(folder: Path, known=(), vocabulary: int = len(SPECIAL) + len(WORDS), ends=(2, 3, 0), seed=0) -> Path:
+    """Write a CLIP of random weights, 32 pixels in patches of 8, with a word-level tokenizer; return the folder.
+
+    ``ends``: ids of the tokens for begin, end and padding.
+    """
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = CLIPConfig(
+        vision_config=tower | {"image_size": 32, "patch_size": 8},
+        text_config=tower
+        | {
+            "vocab_size": vocabulary,
+            "max_position_embeddings": 16,
+            **dict(zip(("bos_token_id", "eos_token_id", "pad_token_id"), ends, strict=True)),
+        },
+        projection_dim=8,
+        architectures=["CLIPModel"],
+        **({"known_classes": list(known)} if known else {}),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        write_random(folder, CLIPModel(config))
+    write_tokenizer(folder, WORDS)
+    return folder

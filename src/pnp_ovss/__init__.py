@@ -11,11 +11,12 @@ from pnp_ovss.config import PRESETS, Config
 from pnp_ovss.errors import ConfigError, InputError, ModelError, PnpError
 
 if TYPE_CHECKING:
-    from pnp_ovss.prompt import make_prompt
-    from pnp_ovss.refiners import refine
+    from pnp_ovss.methods.pnp.prompt import make_prompt
+    from pnp_ovss.models import load_vlm
+    from pnp_ovss.refine import refine
+    from pnp_ovss.segmentation import Segmentation
     from pnp_ovss.segmenter import Segmenter, salience
-    from pnp_ovss.types import Attention, Prompt, Segmentation
-    from pnp_ovss.vlm import load_vlm
+    from pnp_ovss.types import Attention, Prompt
 
 __all__ = [
     "PRESETS",
@@ -39,11 +40,11 @@ __all__ = [
 _ON_USE = {
     "Attention": "types",
     "Prompt": "types",
-    "Segmentation": "types",
+    "Segmentation": "segmentation",
     "Segmenter": "segmenter",
-    "load_vlm": "vlm",
-    "make_prompt": "prompt",
-    "refine": "refiners",
+    "load_vlm": "models",
+    "make_prompt": "methods.pnp.prompt",
+    "refine": "refine",
     "salience": "segmenter",
 }
 

@@ -1,4 +1,4 @@
-"""What can go wrong for a user. Every message is one line: what came, what is wanted, what to do.
+"""What can go wrong for a user. Every message is one line: what was expected, what came, what to do.
 
 PnpError
 ├── InputError    a photo, class names, maps or a file that cannot be used
@@ -8,7 +8,13 @@ PnpError
 
 
 class PnpError(Exception):
-    """Anything a user can cause and mend. The command line prints it as one line and exits with 2."""
+    """Anything a user can cause and mend. The command line prints it as one line and exits with 2.
+
+    The message is made printable here, once for all: names of files and classes may hold anything.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class InputError(PnpError):
@@ -21,6 +27,13 @@ class ConfigError(PnpError):
 
 class ModelError(PnpError):
     """A model that cannot be found, fetched, read or used."""
+
+
+def printable(text: object) -> str:
+    """Return the text in one line, with what cannot be printed escaped."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in " ".join(str(text).splitlines())
+    )
 
 
 def one_line(error: object) -> str:

@@ -12,16 +12,17 @@ from torch import Tensor
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.config import Config
-from pnp_ovss.dropout import Look, saliency_dropout, total
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.images import Photo, read_image
-from pnp_ovss.prompt import make_prompt
-from pnp_ovss.refiners import check_refiners, refining
-from pnp_ovss.saliency import class_maps, prominence
+from pnp_ovss.methods.pnp.dropout import Look, saliency_dropout, total
+from pnp_ovss.methods.pnp.prompt import make_prompt
+from pnp_ovss.methods.pnp.saliency import class_maps, prominence
+from pnp_ovss.models import VLM, load_vlm, preset_of
+from pnp_ovss.models.base import check_images
+from pnp_ovss.refine import check_refiners, refining
+from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.steps import Steps, finished
-from pnp_ovss.types import BACKGROUND, RGB, Prompt, Segmentation
-from pnp_ovss.vlm import VLM, load_vlm, preset_of
-from pnp_ovss.vlm.base import check_images
+from pnp_ovss.types import BACKGROUND, RGB, Prompt
 
 
 class Segmenter:

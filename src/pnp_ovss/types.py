@@ -10,19 +10,16 @@ gh gw    rows and columns of the patch grid, from the top left
 h w      rows and columns of the photo
 """
 
-import io
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from pnp_ovss.config import Config
 from pnp_ovss.errors import InputError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 BACKGROUND = "background"
 
@@ -58,104 +55,144 @@ class Attention:
     layers: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Segmentation:
-    """A label map and all that led to it.
+OnStep = Callable[[str, int, int], None]
+"""Called before each step of long work with its name, the steps done and their total; it may raise to cancel."""
 
-    ``labels`` indexes ``classes``, whose first entry is ``"background"`` where the setting has one.
+
+def ignore(name: str, done: int, total: int) -> None:
+    """Do nothing between steps."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Classes, in order, and the words that stand for each. No word stands for two classes.
+
+    ``words`` has at least one word per class. Build one with ``of``, which checks what a user gives.
     """
 
-    labels: Int[np.ndarray, "h w"]
-    classes: tuple[str, ...]
-    scores: Float[np.ndarray, "ch h w"]
-    """After refinement: one channel per entry of ``classes``, float32, in [0, 1]. Without any refiner: the enlarged
-    class maps, >= 0 and unbounded."""
-    salience: Float[np.ndarray, "cls gh gw"]
-    """Summed class maps before the threshold, >= 0, all classes on one scale, float32."""
-    match: float
-    """Match logit of the whole photo with the whole prompt."""
-    config: Config
-    model: str
-    revision: str
-    version: str
-    quality: Float[np.ndarray, " cls"] | None = None
-    """How well each class's mask shows its class, in [0, 1], where ``tuning.quality.rate`` was asked."""
-    photo: RGB | None = None
-    """What was segmented; the pictures show it."""
+    words: dict[str, tuple[str, ...]]
+    name: str = "names"
+    """Where it comes from: a benchmark's vocabulary, a file."""
+    numbers: tuple[int, ...] = ()
+    """The number of each class in its data set's own list; 1, 2, ... where empty."""
 
-    def __post_init__(self) -> None:
-        if self.scores.shape != (len(self.classes), *self.labels.shape):
-            raise ValueError(
-                f"scores have shape {self.scores.shape}; {len(self.classes)} classes and labels of shape "
-                f"{self.labels.shape} ask for {(len(self.classes), *self.labels.shape)}"
-            )
+    @classmethod
+    def of(cls, classes: "Classes") -> "Vocabulary":
+        """Return the classes of a list of names, or of a mapping from class to its words.
+
+        White space within a name is folded to single spaces.
+
+        Raises: InputError if there is no name, an empty one, one used twice (case is ignored), or no list of texts.
+
+        >>> Vocabulary.of({"person": ["person", "child"], "dog": ["dog"]}).flat
+        ('person', 'child', 'dog')
+        """
+        if isinstance(classes, Vocabulary):
+            return classes
+        example = "expected a list of names such as ['dog', 'cat'], or {'person': ['person', 'child']}"
+        if isinstance(classes, str):
+            raise InputError(f"{example}; got one text, {classes!r}")
+        if isinstance(classes, Mapping):
+            listed = [(_folded(name), _words(name, words)) for name, words in classes.items()]
+        elif isinstance(classes, Iterable):
+            listed = [(name, (name,)) for name in map(_folded, classes)]
+        else:
+            raise InputError(f"{example}; got {type(classes).__name__}")
+        if not listed:
+            raise InputError("expected at least one class name such as 'dog', got none")
+        _check_once([name for name, _ in listed])
+        _check_once([word for _, words in listed for word in words])
+        return cls(dict(listed))
 
     @property
-    def areas(self) -> dict[str, float]:
-        """Share of the photo that each class covers, in [0, 1]; they sum to 1."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
-        return {name: float(count) / self.labels.size for name, count in zip(self.classes, counts, strict=True)}
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return tuple(self.words)
 
-    def overlay(self, photo: RGB | None = None) -> "Image":
-        """Return the photo with each class in its colour, and a legend of names and area shares.
+    @property
+    def flat(self) -> tuple[str, ...]:
+        """All words, class by class."""
+        return tuple(word for words in self.words.values() for word in words)
 
-        Raises: InputError if the result carries no photo and none is given.
-        """
-        from pnp_ovss.pictures import overlay
+    @property
+    def owners(self) -> tuple[int, ...]:
+        """The index of the class that each word of ``flat`` stands for."""
+        return tuple(index for index, words in enumerate(self.words.values()) for _ in words)
 
-        return overlay(self._shown(photo), self.labels, self.classes)
+    def numbered(self) -> dict[int, str]:
+        """Return the classes by number."""
+        return dict(zip(self.numbers or range(1, len(self.words) + 1), self.words, strict=True))
 
-    def plot(self, photo: RGB | None = None) -> "Image":
-        """Return the overlay beside the salience of each class as heat: where the model looked.
+    def find(self, text: str) -> str | None:
+        """Return the class that a name or word stands for, case and spaces aside, or None."""
+        return self._by_word.get(fold(text))
 
-        Raises: InputError if the result carries no photo and none is given.
-        """
-        from pnp_ovss.pictures import panels
+    @cached_property
+    def _by_word(self) -> dict[str, str]:
+        words = {fold(word): name for name, words in self.words.items() for word in words}
+        return words | {fold(name): name for name in self.words}
 
-        return panels(self._shown(photo), self.labels, self.classes, self.salience)
 
-    def to_coco(self, file_name: str = "photo.jpg") -> dict[str, Any]:
-        """Return a COCO data set of this photo: a region per class that is there, ids from 1, no background."""
-        from pnp_ovss.export.coco import dataset
-        from pnp_ovss.export.results import all_names, in_memory
+Classes = Vocabulary | Iterable[str] | Mapping[str, Iterable[str]]
+"""What a user names classes by: a list of names, a mapping from class to its words, or a vocabulary."""
 
-        result = in_memory(self, file_name)
-        return dataset([result], all_names([result]))
 
-    def to_supervision(self) -> Any:
-        """Return ``supervision.Detections``: a mask per class that is there, ``class_id`` from 0, no background.
+def tidy(name: str) -> str:
+    """Return a name in one line of printable characters, composed (NFC), single-spaced."""
+    composed = unicodedata.normalize("NFC", name)
+    return " ".join("".join(character if character.isprintable() else " " for character in composed).split())
 
-        Raises: ConfigError if supervision is not installed.
-        """
-        from pnp_ovss.export.results import all_names, in_memory
-        from pnp_ovss.export.supervision import detections
 
-        result = in_memory(self)
-        return detections(result, all_names([result]))
+def fold(name: str) -> str:
+    """Return what names are compared by: in lower case and without spaces, for "tvmonitor" is "TV monitor"."""
+    return "".join(tidy(name).casefold().split())
 
-    def to_hf(self) -> list[dict[str, Any]]:
-        """Return what a Hugging Face image segmentation pipeline does: ``[{"score", "label", "mask"}, ...]``.
 
-        A mask is a PIL picture of mode L, 0 or 255; the score is the mean of ``scores`` in the mask: in [0, 1], but
-        unbounded above where no refiner ran. There is one per class that is there, the background left out.
-        """
-        from pnp_ovss.export.results import all_names, in_memory
-        from pnp_ovss.pictures import mask_picture
+def _folded(name: object) -> str:
+    if not isinstance(name, str):
+        raise InputError(
+            f"expected class names as texts, such as ['dog', 'cat'] for one photo, or a list of such lists for a list "
+            f"of photos; got a {type(name).__name__}"
+        )
+    return " ".join(name.split())
 
-        result = in_memory(self)
-        regions = result.regions(all_names([result]))
-        return [{"score": region.score, "label": region.name, "mask": mask_picture(region.mask)} for region in regions]
 
-    def _repr_png_(self) -> bytes | None:
-        """Show the overlay in a notebook."""
-        if self.photo is None:
-            return None
-        buffer = io.BytesIO()
-        self.overlay().save(buffer, format="PNG")
-        return buffer.getvalue()
+def _words(name: object, words: object) -> tuple[str, ...]:
+    if isinstance(words, str) or not isinstance(words, Iterable):
+        raise InputError(f"expected a list of words for class {name!r}, got {words!r}")
+    return tuple(map(_folded, words)) or (_folded(name),)
 
-    def _shown(self, photo: RGB | None) -> RGB:
-        chosen = self.photo if photo is None else photo
-        if chosen is None:
-            raise InputError("the result carries no photo; give it: result.overlay(photo)")
-        return chosen
+
+def _check_once(names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if not name:
+            raise InputError("a class name is empty; leave it out or write the name")
+        if name.casefold() in seen:
+            short = name if len(name) <= 40 else name[:37] + "..."
+            raise InputError(f"class {short!r} is named twice; name each class once")
+        seen.add(name.casefold())
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass of a method that looks at a photo several times."""
+
+    visible: Bool[Tensor, "b gh gw"]
+    """Patches that were not hidden."""
+    maps: Float[Tensor, "b cls gh gw"]
+    """Class maps, 0 where a patch was hidden."""
+    match: Float[Tensor, " b"]
+    """Match logit of the photo with those patches alone."""
+
+
+@dataclass(frozen=True)
+class ClassMaps:
+    """What a method finds in one photo: a map per word of the vocabulary, on the method's own grid."""
+
+    maps: Float[Tensor, "word gh gw"]
+    vocabulary: Vocabulary
+    match: float | None = None
+    """Match logit of photo and prompt, where the method has one."""
+    passes: tuple[Pass, ...] = ()
+    """How the maps came about, where the method looks several times."""

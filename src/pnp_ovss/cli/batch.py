@@ -12,8 +12,8 @@ from pnp_ovss.cli.name import add_namer, check_namer, load_vocabulary, namer_opt
 from pnp_ovss.cli.options import add_model, add_settings, settings
 
 if TYPE_CHECKING:
-    from pnp_ovss.batch import Names, Run
-    from pnp_ovss.batch.run import Engine
+    from pnp_ovss.runs import Names, Run
+    from pnp_ovss.runs.run import Engine
 
 MOST_TOLD = 20
 """Faults that are told while a run goes on; all are in its folder."""
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Segment the photos; return the exit code."""
-    from pnp_ovss.batch import Job, find_photos, open_run
+    from pnp_ovss.runs import Job, find_photos, open_run
     from pnp_ovss.store import Folder, check_folder
 
     # All that can be wrong without a model is found before one is loaded or even fetched.
@@ -122,8 +122,8 @@ def _follow(run: "Run", engine: "Engine", out: str) -> int:
 def _names(arguments: argparse.Namespace) -> "Names":
     from dataclasses import replace
 
-    from pnp_ovss.batch import Names
     from pnp_ovss.naming import load_namer
+    from pnp_ovss.runs import Names
 
     file = arguments.classes_file
     if file is not None and file.suffix == ".json":
@@ -144,11 +144,11 @@ def _names(arguments: argparse.Namespace) -> "Names":
 
 
 def _engine(arguments: argparse.Namespace) -> "Engine":
-    from pnp_ovss.batch import work_here
+    from pnp_ovss.runs import work_here
 
     if arguments.engine == "local":
         return work_here
-    from pnp_ovss.batch.cluster import check_ray, work_on_ray
+    from pnp_ovss.runs.cluster import check_ray, work_on_ray
 
     check_ray()
     return partial(work_on_ray, workers=arguments.workers, cpus=arguments.cpus, address=arguments.cluster)

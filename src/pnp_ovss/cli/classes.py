@@ -29,8 +29,8 @@ def named(arguments: argparse.Namespace) -> tuple[str, ...]:
 
     Raises: InputError if the file cannot be read or a name cannot be used.
     """
+    from pnp_ovss.methods.pnp.prompt import make_prompt
     from pnp_ovss.pictures import check_count
-    from pnp_ovss.prompt import make_prompt
 
     if arguments.classes == AUTO:
         return ()

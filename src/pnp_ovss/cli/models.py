@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table of models; return the exit code."""
-    from pnp_ovss.clip import CLIPS
-    from pnp_ovss.vlm import MODELS, UNSEEN
+    from pnp_ovss.models import MODELS, UNSEEN
+    from pnp_ovss.models.clip import CLIPS
 
     rows = []
     for name, model in MODELS.items():
@@ -59,7 +59,7 @@ def _place(source: str | Path) -> tuple[str, int]:
     """Return where a model's weights are, and their bytes where they are on this machine, else 0."""
     from huggingface_hub import try_to_load_from_cache
 
-    from pnp_ovss.vlm.hub import WEIGHTS
+    from pnp_ovss.models.hub import WEIGHTS
 
     if isinstance(source, Path):
         found = [source / file for file in WEIGHTS if (source / file).is_file()]

@@ -13,10 +13,10 @@ from pnp_ovss.config import DEFAULT_MODEL
 from pnp_ovss.errors import ConfigError, InputError, ModelError, PnpError
 
 if TYPE_CHECKING:
+    from pnp_ovss.models import VLM
     from pnp_ovss.naming import Candidates, Namer, Naming, Options
     from pnp_ovss.naming.openai import OpenAI
     from pnp_ovss.types import RGB
-    from pnp_ovss.vlm import VLM
 
 IN_A_ROW = 5
 """Photos without a reply, one after the other, until a run stops: then it is not the photos' fault."""
@@ -146,7 +146,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_namer(arguments)
 
     def vlm() -> "VLM":
-        from pnp_ovss.vlm import load_vlm
+        from pnp_ovss.models import load_vlm
 
         return load_vlm(arguments.model, arguments.device, arguments.dtype, arguments.revision)
 

@@ -18,8 +18,8 @@ from pnp_ovss.errors import InputError, ModelError, PnpError
 
 if TYPE_CHECKING:
     from pnp_ovss.naming import NoReply
+    from pnp_ovss.segmentation import Segmentation
     from pnp_ovss.segmenter import Segmenter
-    from pnp_ovss.types import Segmentation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Segment the photos; return the exit code."""
     from pnp_ovss.images import find_images
-    from pnp_ovss.results import check_places
+    from pnp_ovss.runs.record import check_places
     from pnp_ovss.segmenter import settle
     from pnp_ovss.store import check_folder
 
@@ -70,7 +70,7 @@ def _segment(arguments: argparse.Namespace, photos: list[Path], classes: tuple[s
     from tqdm import tqdm
 
     from pnp_ovss.images import shown
-    from pnp_ovss.results import write_result
+    from pnp_ovss.runs.record import write_result
     from pnp_ovss.segmenter import Segmenter
 
     given, out = settings(arguments), arguments.out
@@ -158,7 +158,7 @@ def _rater(arguments: argparse.Namespace) -> "Callable[[Segmentation, np.ndarray
     least = arguments.min_quality
     if arguments.clip is None and least is None:
         return lambda result, photo: result
-    from pnp_ovss.clip import load_clip
+    from pnp_ovss.models.clip import load_clip
     from pnp_ovss.tuning.quality import drop_below, judge_for, masks_of, rate
 
     clip = load_clip(clip_name(arguments.clip, arguments.model), arguments.device, arguments.dtype)

@@ -10,7 +10,7 @@ from pnp_ovss.cli.command import PROG, Command, natural, positive
 from pnp_ovss.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pnp_ovss.web.files import Files
+    from pnp_ovss.apps.web.files import Files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C; return the exit code."""
     if arguments.port is not None and not 0 < arguments.port < 65536:
         raise ConfigError(f"--port is {arguments.port}; a number from 1 to 65535 is wanted")
-    from pnp_ovss.web.files import Files
+    from pnp_ovss.apps.web.files import Files
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends it, no visitor's photo is left behind
     files = Files()
@@ -48,11 +48,11 @@ def _serve(arguments: argparse.Namespace, files: "Files") -> int:
     for name in ("NO_PROXY", "no_proxy"):  # Gradio asks its own page whether it is there
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost", arguments.host)))
     try:
-        from pnp_ovss.web.page import serve
+        from pnp_ovss.apps.web.page import serve
     except ImportError as error:
         raise ConfigError(f"the page needs Gradio ({error}); install it with: pip install 'pnp-ovss[web]'") from error
-    from pnp_ovss.vlm import MODELS
-    from pnp_ovss.web.studio import Studio
+    from pnp_ovss.apps.web.studio import Studio
+    from pnp_ovss.models import MODELS
 
     models = arguments.model or [name for name in MODELS if name.startswith("mini-")]
     studio = Studio(models, arguments.device, arguments.max_megapixels * 1_000_000)

@@ -13,10 +13,10 @@ from pnp_ovss.cli.options import add_model, add_settings, clip_name, settings
 from pnp_ovss.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    from pnp_ovss.models import VLM
     from pnp_ovss.naming import Candidates, Namer
     from pnp_ovss.tuning.objective import Example, Objective
     from pnp_ovss.tuning.search import Finished, Search
-    from pnp_ovss.vlm import VLM
 
 NAMERS = ("itm", "clip", "caption", "openai")
 TUNED = ("layer", "head", "threshold", "blur")
@@ -135,7 +135,7 @@ def _objective(
     import json
     from dataclasses import asdict
 
-    from pnp_ovss.clip import load_clip
+    from pnp_ovss.models.clip import load_clip
     from pnp_ovss.segmenter import Segmenter
     from pnp_ovss.tuning.judge import Judge
     from pnp_ovss.tuning.maps import MapCache

@@ -8,14 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pnp_ovss.config import Config
-from pnp_ovss.dropout import total
 from pnp_ovss.evaluation.metrics import Confusion
+from pnp_ovss.methods.pnp.dropout import total
+from pnp_ovss.methods.pnp.prompt import make_prompt
 from pnp_ovss.mini import CLASSES, Scene
-from pnp_ovss.prompt import make_prompt
-from pnp_ovss.refiners import refine
+from pnp_ovss.models import VLM
+from pnp_ovss.refine import refine
 from pnp_ovss.segmenter import look, salience
 from pnp_ovss.types import BACKGROUND
-from pnp_ovss.vlm import VLM
 
 STEPS = ("attention only", "+ GradCAM", "+ DropOut", "+ blur", "+ DenseCRF")
 

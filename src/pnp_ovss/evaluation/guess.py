@@ -14,8 +14,8 @@ from pnp_ovss.data import IGNORE, Dataset, Sample, Vocabulary
 from pnp_ovss.data.dataset import read_values, table, translate
 from pnp_ovss.errors import InputError
 from pnp_ovss.images import shown
-from pnp_ovss.prompt import make_prompt
-from pnp_ovss.refiners import refine
+from pnp_ovss.methods.pnp.prompt import make_prompt
+from pnp_ovss.refine import refine
 from pnp_ovss.segmenter import Segmenter, salience
 from pnp_ovss.types import BACKGROUND, RGB
 

@@ -16,9 +16,9 @@ from pnp_ovss.evaluation.ablation import STEPS, TASKS, Task, ablation
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.evaluation.result import Table
 from pnp_ovss.mini import CLASSES, THINGS, draw
+from pnp_ovss.models import VLM
 from pnp_ovss.store import write_bytes
 from pnp_ovss.types import RGB
-from pnp_ovss.vlm import VLM
 
 CAVEAT = (
     "Drawn scenes and a small model trained on such scenes: a test bench for the method, no statement about photos."

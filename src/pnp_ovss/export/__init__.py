@@ -111,7 +111,7 @@ def _unwritable(place: Path, error: object) -> InputError:
 
 
 def _photo(result: Labelled) -> bytes:
-    from pnp_ovss.batch.photos import fetch  # which loads the models' code: only where photos are copied
+    from pnp_ovss.runs.photos import fetch  # which loads the models' code: only where photos are copied
 
     try:
         return fetch(result.photo)

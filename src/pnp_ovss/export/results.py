@@ -15,7 +15,8 @@ from PIL import Image
 
 from pnp_ovss.errors import InputError
 from pnp_ovss.images import MAX_PIXELS, no_warnings, shown
-from pnp_ovss.types import BACKGROUND, Segmentation
+from pnp_ovss.segmentation import Segmentation
+from pnp_ovss.types import BACKGROUND
 
 MANIFEST, IMAGES, SHARDS = "manifest.json", "images", "shards"
 """What ``batch`` writes into its folder."""

@@ -136,7 +136,7 @@ def _openai(options: Options) -> Namer:
 
 
 def _clip(options: Options) -> Namer:
-    from pnp_ovss.clip import load_clip
+    from pnp_ovss.models.clip import load_clip
     from pnp_ovss.naming.clip import ClipNamer
 
     return ClipNamer(load_clip(options.model or "clip-base", options.device, options.dtype))

@@ -5,13 +5,13 @@ from pathlib import Path
 import torch
 from transformers import BlipForConditionalGeneration
 
+from pnp_ovss.models import _device, _dtype
+from pnp_ovss.models.hub import resolve
+from pnp_ovss.models.loading import Preparation, load_model, load_tokenizer
 from pnp_ovss.naming.base import Guess, Naming
 from pnp_ovss.naming.candidates import Candidates
 from pnp_ovss.naming.phrases import nouns
 from pnp_ovss.types import RGB
-from pnp_ovss.vlm import _device, _dtype
-from pnp_ovss.vlm.hub import resolve
-from pnp_ovss.vlm.loading import Preparation, load_model, load_tokenizer
 
 CAPTIONERS: dict[str, str] = {
     "blip-caption-base": "Salesforce/blip-image-captioning-base",

@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pnp_ovss.clip import Clip, similarity
 from pnp_ovss.data.vocabulary import class_names
 from pnp_ovss.errors import InputError
+from pnp_ovss.methods.pnp.prompt import PREFIX
+from pnp_ovss.models.clip import Clip, similarity
 from pnp_ovss.naming.base import Naming
 from pnp_ovss.naming.calibration import Calibration
 from pnp_ovss.naming.candidates import Candidates, fold
 from pnp_ovss.naming.itm import ranked
-from pnp_ovss.prompt import PREFIX
 from pnp_ovss.types import RGB
 
 STANDING_OUT = Calibration(slope=2.0, cut=2.0)

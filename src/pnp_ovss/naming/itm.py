@@ -8,13 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pnp_ovss.errors import InputError, ModelError
+from pnp_ovss.methods.pnp.prompt import make_prompt
+from pnp_ovss.models import VLM
+from pnp_ovss.models.base import Matcher
 from pnp_ovss.naming.base import Guess, Naming
 from pnp_ovss.naming.calibration import Calibration
 from pnp_ovss.naming.candidates import Candidates
-from pnp_ovss.prompt import make_prompt
 from pnp_ovss.types import RGB
-from pnp_ovss.vlm import VLM
-from pnp_ovss.vlm.base import Matcher
 
 CALIBRATIONS: dict[str, Calibration] = {
     "mini-blip": Calibration(slope=1.163, cut=6.25),  # python -m benchmarks.naming, 200 tuning scenes

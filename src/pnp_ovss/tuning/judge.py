@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pnp_ovss.clip import Clip, similarity
 from pnp_ovss.errors import InputError
-from pnp_ovss.prompt import PREFIX
+from pnp_ovss.methods.pnp.prompt import PREFIX
+from pnp_ovss.models.clip import Clip, similarity
 from pnp_ovss.tuning.reward import LOOK_AT_REST, REWARDS, Evidence
 from pnp_ovss.types import RGB
 

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from pnp_ovss.config import Config
 from pnp_ovss.errors import InputError
+from pnp_ovss.methods.pnp.prompt import make_prompt
+from pnp_ovss.methods.pnp.saliency import class_maps
+from pnp_ovss.models import VLM
 from pnp_ovss.naming.pictures import fingerprint
-from pnp_ovss.prompt import make_prompt
-from pnp_ovss.saliency import class_maps
 from pnp_ovss.store import write_bytes
 from pnp_ovss.types import RGB
-from pnp_ovss.vlm import VLM
 
 __all__ = ["HeadMaps", "MapCache"]
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from pnp_ovss.config import Config
-from pnp_ovss.refiners import refine
+from pnp_ovss.refine import refine
 from pnp_ovss.tuning.judge import Judge
 from pnp_ovss.tuning.maps import MapCache
 from pnp_ovss.tuning.space import Candidate

@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool
 
-from pnp_ovss.clip import Clip
+from pnp_ovss.models.clip import Clip
 from pnp_ovss.naming.clip import fillers
+from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.tuning.judge import Judge
 from pnp_ovss.tuning.objective import masks
-from pnp_ovss.types import BACKGROUND, RGB, Segmentation
+from pnp_ovss.types import BACKGROUND, RGB
 
 __all__ = ["drop_below", "judge_for", "masks_of", "rate"]
 

@@ -6,7 +6,7 @@ from itertools import product
 
 from pnp_ovss.config import Config
 from pnp_ovss.errors import ConfigError
-from pnp_ovss.vlm import VLM
+from pnp_ovss.models import VLM
 
 __all__ = ["BLURS", "THRESHOLDS", "Candidate", "Space"]
 

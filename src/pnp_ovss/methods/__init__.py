@@ -1,0 +1,1 @@
+"""How class maps come about: one file or folder a method."""

@@ -1,0 +1,1 @@
+"""PnP-OVSS: cross-attention, GradCAM and Saliency DropOut."""

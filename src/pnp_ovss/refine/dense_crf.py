@@ -1,0 +1,77 @@
+"""Step 9: a fully connected conditional random field pulls the labels to the edges of the photo."""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from pnp_ovss.refine.lattice import permutohedral_lattice
+from pnp_ovss.steps import Steps
+
+__all__ = ["dense_crf"]
+
+LEAST = 1e-5
+"""No channel starts with a smaller probability: one that the scores rule out can come back."""
+
+MANY = 16
+"""Channels that fill the registers of a CPU: from here on torch's own softmax is the faster one."""
+
+
+@torch.no_grad()
+def dense_crf(
+    scores: Float[Tensor, "b ch h w"],
+    image: UInt8[Tensor, "b h w 3"],
+    *,
+    iterations: int = 10,
+    gaussian_sxy: float = 3.0,
+    gaussian_weight: float = 7.0,
+    bilateral_sxy: float = 50.0,
+    bilateral_srgb: float = 5.0,
+    bilateral_weight: float = 10.0,
+    tolerance: float = 0.0,
+) -> Steps[Float[Tensor, "b ch h w"]]:
+    """Return, in as many steps, the probability of each channel per pixel after mean-field inference; they sum to 1.
+
+    ``log_unary = log(softmax(scores))``, and each iteration is
+
+    ``Q <- softmax(log_unary + gaussian_weight * G(Q) + bilateral_weight * B(Q))``
+
+    ``G`` filters over the position (standard deviation ``gaussian_sxy`` pixels), ``B`` over position and 8-bit RGB
+    (``bilateral_sxy`` pixels, ``bilateral_srgb`` colour steps), both normalised symmetrically: the Potts model.
+    With a ``tolerance`` above 0, an image is done once no probability moves by more than that.
+
+    Source: Krahenbuhl and Koltun, "Efficient inference in fully connected CRFs with Gaussian edge potentials", 2011.
+    The same numbers as pydensecrf with DIAG_KERNEL and NORMALIZE_SYMMETRIC, up to rounding.
+    """
+    b, channels, h, w = scores.shape
+    rows = scores.float().permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
+    log_unary = _softmax(rows.view(b * h * w, channels)).clamp_(min=LEAST).log_()
+    y, x = (torch.arange(side, device=scores.device).float() for side in (h, w))
+    position = torch.cartesian_prod(y, x).view(1, h * w, 2).flip(2).expand(b, -1, -1)
+    colour = image.reshape(b, h * w, 3).float()
+    appearance = torch.cat([position / bilateral_sxy, colour / bilateral_srgb], -1)
+    gaussian = permutohedral_lattice(position / gaussian_sxy).normalised(gaussian_weight)
+    bilateral = permutohedral_lattice(appearance).normalised(bilateral_weight)
+    probability = _softmax(log_unary.clone())
+    done = torch.zeros(b, 1, 1, dtype=torch.bool, device=scores.device)
+    for _ in range(iterations):
+        yield
+        following = _softmax(gaussian.filter(probability).add_(bilateral.filter(probability)).add_(log_unary))
+        if tolerance > 0:
+            old, new = probability.view(b, h * w, channels), following.view(b, h * w, channels)
+            following = torch.where(done, old, new).view_as(probability)
+            done = done | ((new - old).abs().amax((1, 2), keepdim=True) <= tolerance)
+        probability = following
+        if tolerance > 0 and bool(done.all()):
+            break
+    return probability.view(b, h, w, channels).permute(0, 3, 1, 2).contiguous()
+
+
+def _softmax(energy: Float[Tensor, "n ch"]) -> Float[Tensor, "n ch"]:
+    """Return the softmax over the channels; ``energy`` is used up.
+
+    With few channels torch's own is several times slower, and over another axis its rounding depends on the batch.
+    """
+    if energy.shape[1] >= MANY:
+        return energy.softmax(1)
+    energy.sub_(energy.amax(1, keepdim=True)).exp_()
+    return energy.div_(energy.sum(1, keepdim=True))

@@ -1,0 +1,118 @@
+"""The result of a segmentation: a label map and all that led to it, with what people do with it."""
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from pnp_ovss.config import Config
+from pnp_ovss.errors import InputError
+from pnp_ovss.types import RGB
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A label map and all that led to it.
+
+    ``labels`` indexes ``classes``, whose first entry is ``"background"`` where the setting has one.
+    """
+
+    labels: Int[np.ndarray, "h w"]
+    classes: tuple[str, ...]
+    scores: Float[np.ndarray, "ch h w"]
+    """After refinement: one channel per entry of ``classes``, float32, in [0, 1]. Without any refiner: the enlarged
+    class maps, >= 0 and unbounded."""
+    salience: Float[np.ndarray, "cls gh gw"]
+    """Summed class maps before the threshold, >= 0, all classes on one scale, float32."""
+    match: float
+    """Match logit of the whole photo with the whole prompt."""
+    config: Config
+    model: str
+    revision: str
+    version: str
+    quality: Float[np.ndarray, " cls"] | None = None
+    """How well each class's mask shows its class, in [0, 1], where ``tuning.quality.rate`` was asked."""
+    photo: RGB | None = None
+    """What was segmented; the pictures show it."""
+
+    def __post_init__(self) -> None:
+        if self.scores.shape != (len(self.classes), *self.labels.shape):
+            raise ValueError(
+                f"scores have shape {self.scores.shape}; {len(self.classes)} classes and labels of shape "
+                f"{self.labels.shape} ask for {(len(self.classes), *self.labels.shape)}"
+            )
+
+    @property
+    def areas(self) -> dict[str, float]:
+        """Share of the photo that each class covers, in [0, 1]; they sum to 1."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
+        return {name: float(count) / self.labels.size for name, count in zip(self.classes, counts, strict=True)}
+
+    def overlay(self, photo: RGB | None = None) -> "Image":
+        """Return the photo with each class in its colour, and a legend of names and area shares.
+
+        Raises: InputError if the result carries no photo and none is given.
+        """
+        from pnp_ovss.pictures import overlay
+
+        return overlay(self._shown(photo), self.labels, self.classes)
+
+    def plot(self, photo: RGB | None = None) -> "Image":
+        """Return the overlay beside the salience of each class as heat: where the model looked.
+
+        Raises: InputError if the result carries no photo and none is given.
+        """
+        from pnp_ovss.pictures import panels
+
+        return panels(self._shown(photo), self.labels, self.classes, self.salience)
+
+    def to_coco(self, file_name: str = "photo.jpg") -> dict[str, Any]:
+        """Return a COCO data set of this photo: a region per class that is there, ids from 1, no background."""
+        from pnp_ovss.export.coco import dataset
+        from pnp_ovss.export.results import all_names, in_memory
+
+        result = in_memory(self, file_name)
+        return dataset([result], all_names([result]))
+
+    def to_supervision(self) -> Any:
+        """Return ``supervision.Detections``: a mask per class that is there, ``class_id`` from 0, no background.
+
+        Raises: ConfigError if supervision is not installed.
+        """
+        from pnp_ovss.export.results import all_names, in_memory
+        from pnp_ovss.export.supervision import detections
+
+        result = in_memory(self)
+        return detections(result, all_names([result]))
+
+    def to_hf(self) -> list[dict[str, Any]]:
+        """Return what a Hugging Face image segmentation pipeline does: ``[{"score", "label", "mask"}, ...]``.
+
+        A mask is a PIL picture of mode L, 0 or 255; the score is the mean of ``scores`` in the mask: in [0, 1], but
+        unbounded above where no refiner ran. There is one per class that is there, the background left out.
+        """
+        from pnp_ovss.export.results import all_names, in_memory
+        from pnp_ovss.pictures import mask_picture
+
+        result = in_memory(self)
+        regions = result.regions(all_names([result]))
+        return [{"score": region.score, "label": region.name, "mask": mask_picture(region.mask)} for region in regions]
+
+    def _repr_png_(self) -> bytes | None:
+        """Show the overlay in a notebook."""
+        if self.photo is None:
+            return None
+        buffer = io.BytesIO()
+        self.overlay().save(buffer, format="PNG")
+        return buffer.getvalue()
+
+    def _shown(self, photo: RGB | None) -> RGB:
+        chosen = self.photo if photo is None else photo
+        if chosen is None:
+            raise InputError("the result carries no photo; give it: result.overlay(photo)")
+        return chosen

@@ -1,0 +1,281 @@
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pnp_ovss.data import DATASETS, IGNORE, load_dataset, load_vocabulary, vocabularies
+from pnp_ovss.data.vocabulary import class_names
+from pnp_ovss.errors import InputError
+from shared import shared
+from trees import coco, photo, save, voc, write
+
+
+def truths(name: str, root: Path) -> dict[str, list[list[int]]]:
+    dataset = load_dataset(name, root)
+    return {sample.key: dataset.truth(sample).tolist() for sample in dataset.samples}
+
+
+def test_class_lists_are_complete_and_in_official_order():
+    counts = {words: len(class_names(words)) for words in
+              ("voc", "context", "coco-objects", "coco-stuff", "coco-panoptic", "ade20k")}  # fmt: skip
+    assert counts == {
+        "voc": 20,
+        "context": 59,
+        "coco-objects": 80,
+        "coco-stuff": 171,
+        "coco-panoptic": 133,
+        "ade20k": 150,
+    }
+    assert all(len({name.casefold() for name in class_names(words)}) == count for words, count in counts.items())
+    assert [class_names("voc")[label - 1] for label in (1, 11, 15, 20)] == [
+        "aeroplane",
+        "diningtable",
+        "person",
+        "tvmonitor",
+    ]
+    assert [class_names("context")[label - 1] for label in (1, 30, 59)] == ["aeroplane", "ground", "wood"]
+    assert [class_names("coco-stuff")[label - 1] for label in (12, 80, 81, 171)] == [
+        "stop sign", "toothbrush", "banner", "wood",
+    ]  # fmt: skip
+    assert [class_names("ade20k")[label - 1] for label in (1, 13, 59, 84, 131, 150)] == [
+        "wall", "person", "screen door", "truck", "screen", "flag",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "expected"), [
+    ("voc21", [[0, 15, IGNORE], [20, 1, 0]]),
+    ("voc20", [[IGNORE, 15, IGNORE], [20, 1, IGNORE]]),
+])  # fmt: skip
+def test_voc(tmp_path, name, expected):
+    assert truths(name, voc(tmp_path)) == {"2007_1": expected}
+    assert truths(name, tmp_path / "VOCdevkit") == {"2007_1": expected}  # either folder will do
+    assert truths(name, voc(tmp_path, listed="\ufeff2007_1\n")) == {"2007_1": expected}  # as Windows writes it
+    assert load_dataset(name, tmp_path).labels[0] == ("background" if name == "voc21" else "no class")
+
+
+@pytest.mark.parametrize(("name", "nothing"), [("context60", 0), ("context59", IGNORE)])
+def test_context_png(tmp_path, name, nothing):
+    base = tmp_path / "VOCdevkit/VOC2010"
+    write(base / "ImageSets/SegmentationContext/val.txt", "2008_1\n")
+    save(base / "SegmentationClassContext/2008_1.png", [[0, 59, 1]])
+    assert truths(name, tmp_path) == {"2008_1": [[nothing, 59, 1]]}
+
+
+def test_context_json_maps_459_ids_to_59(tmp_path):
+    regions = [
+        {"image_id": 7, "category_id": 2, "segmentation": {"size": [2, 3], "counts": [0, 2, 4]}},  # aeroplane
+        {"image_id": 7, "category_id": 458, "segmentation": {"size": [2, 3], "counts": [1, 3, 2]}},  # wood, on top
+        {"image_id": 7, "category_id": 3, "segmentation": {"size": [2, 3], "counts": [5, 1]}},  # none of the 59
+        {"image_id": 8, "category_id": 2, "segmentation": {"size": [2, 3], "counts": [0, 6]}},  # another split
+    ]
+    images = [
+        {"image_id": number, "file_name": f"2008_{number}.jpg", "height": 2, "width": 3, "phase": phase}
+        for number, phase in ((7, "val"), (8, "train"))
+    ]
+    write(tmp_path / "VOC2010/trainval_merged.json", json.dumps({"images": images, "annos_segmentation": regions}))
+    assert truths("context60", tmp_path) == {"2008_7": [[1, 59, 0], [59, 59, 0]]}
+
+
+def test_a_context_id_beyond_459_is_told(tmp_path):
+    image = {"image_id": 7, "file_name": "2008_7.jpg", "height": 1, "width": 2, "phase": "val"}
+    regions = [{"image_id": 7, "category_id": 460, "segmentation": {"counts": [1, 1]}}]
+    write(tmp_path / "VOC2010/trainval_merged.json", json.dumps({"images": [image], "annos_segmentation": regions}))
+    with pytest.raises(InputError, match="the truth of 2008_7 holds the unknown label id 460"):
+        truths("context60", tmp_path)
+
+
+def test_an_image_that_two_context_ids_share_is_told(tmp_path):
+    images = [
+        {"image_id": number, "file_name": "2008_7.jpg", "height": 1, "width": 2, "phase": "val"} for number in (7, 8)
+    ]
+    write(tmp_path / "VOC2010/trainval_merged.json", json.dumps({"images": images, "annos_segmentation": []}))
+    [(_, fault)] = load_dataset("context60", tmp_path).faults
+    assert fault == "2008_7 is listed twice in trainval_merged.json; it is scored once"
+
+
+def test_coco_objects_are_painted_in_file_order(tmp_path):
+    expected = [[0, 0, 0, 0, 0, 0], [0, 80, 12, 80, 0, 0], [0, 80, 12, 80, 0, 0], [0, 0, 12, 0, 0, 0], [0] * 6]
+    found = truths("object81", coco(tmp_path))
+    assert found == {"000000000001": expected, "000000000002": [[0] * 6] * 5}  # 90 -> 80, 13 -> 12
+    assert truths("object80", tmp_path)["000000000002"] == [[IGNORE] * 6] * 5
+
+
+@pytest.mark.parametrize(("name", "spoil"), [
+    ("images", lambda content: content["images"][0].pop("id")),
+    ("images", lambda content: content["images"].append("text")),
+    ("annotations", lambda content: content["annotations"][0].pop("image_id")),
+])  # fmt: skip
+def test_annotations_that_belong_to_no_image_are_one_line(tmp_path, name, spoil):
+    path = coco(tmp_path) / "annotations/instances_val2017.json"
+    content = json.loads(path.read_text())
+    spoil(content)
+    path.write_text(json.dumps(content))
+    message = f"instances_val2017.json have {name} without (id|image_id); fetch them again"
+    with pytest.raises(InputError, match=message):
+        load_dataset("object81", tmp_path)
+
+
+def test_coco_object_conversion(tmp_path):
+    photo(tmp_path / "images/val2017/1.jpg")
+    save(tmp_path / "annotations/val2017/1_instanceTrainIds.png", [[0, 1, 80]])
+    assert truths("object81", tmp_path) == {"1": [[0, 1, 80]]}
+
+
+def test_coco_stuff_ids_have_gaps(tmp_path):
+    photo(tmp_path / "val2017/1.jpg")
+    save(tmp_path / "stuffthingmaps/val2017/1.png", [[0, 12, 89, 91, 181, 255]])  # category - 1; there is no 11
+    assert truths("stuff171", tmp_path) == {"1": [[1, 12, 80, 81, 171, IGNORE]]}
+
+
+def test_coco_stuff_conversion(tmp_path):
+    photo(tmp_path / "images/val2017/1.jpg")
+    save(tmp_path / "annotations/val2017/1.png", [[0, 12, 181, 255]])
+    save(tmp_path / "annotations/val2017/1_labelTrainIds.png", [[0, 11, 170, 255]])
+    assert truths("stuff171", tmp_path) == {"1": [[1, 12, 171, IGNORE]]}
+
+
+def test_coco_panoptic(tmp_path):
+    photo(tmp_path / "val2017/1.jpg")
+    save(tmp_path / "annotations/panoptic_val2017/1.png", [[(7, 1, 0), (0, 0, 0), (9, 0, 2)]])
+    segments = [{"id": 7 + 256, "category_id": 1}, {"id": 9 + 2 * 65536, "category_id": 200}]
+    annotations = {"annotations": [{"file_name": "1.png", "segments_info": segments}]}
+    write(tmp_path / "annotations/panoptic_val2017.json", json.dumps(annotations))
+    assert truths("panoptic133", tmp_path) == {"1": [[1, IGNORE, 133]]}
+    del segments[0]["category_id"]
+    write(tmp_path / "annotations/panoptic_val2017.json", json.dumps(annotations))
+    with pytest.raises(InputError, match="1 has a damaged segment: category_id is None; a whole number is wanted"):
+        truths("panoptic133", tmp_path)
+
+
+def test_ade(tmp_path):
+    photo(tmp_path / "ADEChallengeData2016/images/validation/ADE_val_1.jpg")
+    save(tmp_path / "ADEChallengeData2016/annotations/validation/ADE_val_1.png", [[0, 1, 150]])
+    assert truths("ade150", tmp_path) == {"ADE_val_1": [[IGNORE, 1, 150]]}
+
+
+@pytest.mark.parametrize(("listed", "expected", "labels"), [
+    ("background\ncat\ndog\n", [[0, 2, IGNORE]], ("background", "cat", "dog")),
+    ("# ids\n2: cat\n0: dog\n", [[2, 1, IGNORE]], ("no class", "cat", "dog")),
+    ("\ufeffbackground\ncat\ndog\n", [[0, 2, IGNORE]], ("background", "cat", "dog")),  # as Windows writes it
+    ("\ufeff2: cat\n0: Background\n", [[0, 1, IGNORE]], ("background", "cat")),
+])  # fmt: skip
+def test_folder(tmp_path, listed, expected, labels):
+    photo(tmp_path / "images/a.jpg")
+    save(tmp_path / "masks/a.png", [[0, 2, 255]])
+    write(tmp_path / "classes.txt", listed)
+    assert truths("folder", tmp_path) == {"a": expected}
+    assert load_dataset("folder", tmp_path).labels == labels
+
+
+def test_a_folder_is_called_by_its_own_name(tmp_path, monkeypatch):
+    photo(tmp_path / "birds/images/a.jpg")
+    save(tmp_path / "birds/masks/a.png", [[0]])
+    write(tmp_path / "birds/classes.txt", "bird\n")
+    monkeypatch.chdir(tmp_path / "birds")
+    assert load_dataset("folder", ".").title == "birds"
+
+
+@pytest.mark.parametrize("name", ["folder", "ade150", "voc21", "context60", "object81", "stuff171", "panoptic133"])
+def test_two_photos_of_one_name_are_one_sample_and_told(tmp_path, name):
+    for file in ("a.png", "a.jpg", "b.jpg"):
+        photo(tmp_path / "images" / file)
+    for key in "ab":
+        save(tmp_path / f"masks/{key}.png", [[0, 1]])
+    write(tmp_path / "classes.txt", "background\ncat\n")
+    dataset = load_dataset(name, tmp_path)
+    assert [(sample.key, sample.image) for sample in dataset.samples] == [
+        ("a", tmp_path / "images/a.jpg"), ("b", tmp_path / "images/b.jpg"),
+    ]  # fmt: skip
+    assert dataset.faults == (("a", f"a is listed twice in {tmp_path}/images; it is scored once"),)
+
+
+@pytest.mark.parametrize(("name", "wanted", "source"), [
+    ("voc21", "ImageSets/Segmentation/val.txt is missing", "host.robots.ox.ac.uk"),
+    ("context59", "trainval_merged.json are missing", "host.robots.ox.ac.uk"),
+    ("object81", "annotations/instances_val2017.json are missing", "annotations_trainval2017.zip"),
+    ("stuff171", "stuffthingmaps/val2017 or", "stuffthingmaps_trainval2017.zip"),
+    ("panoptic133", "annotations/panoptic_val2017.json are missing", "panoptic_annotations_trainval2017.zip"),
+    ("ade150", "images/validation", "sceneparsing.csail.mit.edu"),
+    ("folder", "lacks images/ or masks/", "classes.txt"),
+])  # fmt: skip
+def test_a_missing_file_is_named_and_where_to_get_it(tmp_path, name, wanted, source):
+    with pytest.raises(InputError) as raised:
+        load_dataset(name, tmp_path)
+    assert wanted in str(raised.value)
+    assert source in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_empty_split_an_unknown_name_and_no_folder(tmp_path):
+    with pytest.raises(InputError, match="lists no image"):
+        load_dataset("voc21", voc(tmp_path, listed="\n"))
+    with pytest.raises(InputError, match="no data set 'voc'; the data sets are voc20, voc21,"):
+        load_dataset("voc", tmp_path)
+    with pytest.raises(InputError, match="there is no folder"):
+        load_dataset("voc21", tmp_path / "nowhere")
+    with pytest.raises(InputError, match="a plain file name is wanted"):
+        load_dataset("voc21", voc(tmp_path, listed="../../2007_1\n"))
+
+
+def test_an_image_listed_twice_is_there_once_and_told(tmp_path):
+    dataset = load_dataset("voc21", voc(tmp_path, listed="2007_1\n2007_2\n2007_1\n"))
+    assert [sample.key for sample in dataset.samples] == ["2007_1", "2007_2"]
+    [(key, fault)] = dataset.faults
+    assert key == "2007_1"
+    assert fault.startswith("2007_1 is listed twice in ")
+
+
+@pytest.mark.parametrize(("spoil", "message"), [
+    (lambda path: save(path, [[0, 21, 1]]), "holds the unknown label id 21"),
+    (lambda path: path.write_bytes(path.read_bytes()[:-30]), "is cut short or damaged"),
+    (lambda path: path.write_bytes(b"no picture"), "is cut short or damaged"),
+    (lambda path: path.unlink(), "there is no mask"),
+    (lambda path: Image.new("RGB", (3, 2)).save(path), "has mode RGB; one channel of label ids is wanted"),
+])  # fmt: skip
+def test_a_mask_that_cannot_be_used(tmp_path, spoil, message):
+    dataset = load_dataset("voc21", voc(tmp_path))
+    spoil(tmp_path / "VOCdevkit/VOC2012/SegmentationClass/2007_1.png")
+    with pytest.raises(InputError, match=message):
+        dataset.truth(dataset.samples[0])
+
+
+def test_vocabularies_that_ship():
+    assert vocabularies("voc") == ("plain", "authors", "synonyms")
+    classes = class_names("voc")
+    assert load_vocabulary("plain", classes, "voc").words["diningtable"] == ("diningtable",)
+    synonyms = load_vocabulary("synonyms", classes, "voc")
+    assert len(synonyms.words["background"]) == 26
+    assert synonyms.words["boat"] == ("ship",)
+    assert synonyms.label["screen"] == "tvmonitor"
+    for words in ("voc", "context", "coco-objects", "coco-stuff", "ade20k"):
+        for name in vocabularies(words):
+            told = [
+                word.casefold() for of in load_vocabulary(name, class_names(words), words).words.values() for word in of
+            ]
+            assert len(told) == len(set(told)), (words, name)  # a prompt names each word once
+    ade = load_vocabulary("synonyms", class_names("ade20k"), "ade20k").words
+    assert ade["screen"] == ("screen", "silver screen", "projection screen")
+    assert ade["screen door"] == ("screen door",)  # "screen" is another class's own name
+
+
+def test_a_vocabulary_of_ones_own(tmp_path):
+    write(tmp_path / "words.txt", "cat: kitten, tom  cat # comment\nbackground: wall\n")
+    words = load_vocabulary(tmp_path / "words.txt", ("cat", "dog"), "folder").words
+    assert words == {"cat": ("kitten", "tom cat"), "dog": ("dog",), "background": ("wall",)}
+    write(tmp_path / "words.txt", "cow: calf\n")
+    with pytest.raises(InputError, match="'cow', which is no class of the data set"):
+        load_vocabulary(tmp_path / "words.txt", ("cat", "dog"), "folder")
+    with pytest.raises(InputError, match="there is no vocabulary nothing; give a file, or one of plain"):
+        load_vocabulary("nothing", ("cat",), "folder")
+
+
+@pytest.mark.parametrize(("name", "folder", "count"), [
+    ("voc21", "voc-dev", 10), ("voc20", "voc-dev", 10), ("panoptic133", "coco-dev", 100), ("object81", "coco-dev", 100),
+])  # fmt: skip
+def test_real_photos_load(name, folder, count):
+    dataset = load_dataset(name, shared(f"data/{folder}"))
+    assert len(dataset.samples) == count
+    sample = dataset.samples[3]
+    assert sample.photo().shape[:2] == dataset.truth(sample).shape
+    assert name in DATASETS

@@ -1,0 +1,397 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pnp_ovss import PRESETS, Segmenter
+from pnp_ovss.cli import main
+from pnp_ovss.data import load_dataset, load_vocabulary
+from pnp_ovss.errors import InputError
+from pnp_ovss.evaluation.guess import Segmenting
+from pnp_ovss.evaluation.names import load_names
+from pnp_ovss.evaluation.record import read_record
+from shared import shared
+from trees import coco, save
+
+KEYS = tuple(f"2007_{number}" for number in range(6))
+CAT, DOG = 8, 12
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_blip_folder: Path) -> Path:
+    """Results over the six photos, the true names given."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    assert main(arguments(make_voc(root / "data", KEYS), tiny_blip_folder, root / "out")) == 0
+    return root / "out"
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """Six photos of 24 x 16 pixels: a cat on the left, a dog on the right, a void column, background around."""
+    return make_voc(tmp_path / "data", KEYS)
+
+
+def make_voc(root: Path, keys: tuple[str, ...]) -> Path:
+    base = root / "VOC2012"
+    (base / "ImageSets/Segmentation").mkdir(parents=True)
+    (base / "ImageSets/Segmentation/val.txt").write_text("\n".join(keys) + "\n")
+    rng = np.random.default_rng(0)
+    for key in keys:
+        (base / "JPEGImages").mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (16, 24, 3), dtype=np.uint8)).save(base / f"JPEGImages/{key}.jpg")
+        save(base / f"SegmentationClass/{key}.png", truth_mask())
+    return base
+
+
+def truth_mask() -> np.ndarray:
+    mask = np.zeros((16, 24), dtype=np.uint8)
+    mask[4:12, 2:10], mask[4:12, 10], mask[4:12, 11:20] = CAT, 255, DOG
+    return mask
+
+
+def predict(folder: Path, keys: tuple[str, ...] = KEYS) -> Path:
+    """Label maps that take the dog's lower half for a cat, and the void for a dog."""
+    guess = truth_mask()
+    guess[guess == 255], guess[8:12, 11:20] = DOG, CAT
+    for key in keys:
+        save(folder / f"{key}.png", guess)
+    return folder
+
+
+def told(out: Path) -> dict:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads((out / "report.json").read_text(), parse_constant=refuse)
+
+
+def without_times(out: Path) -> dict:
+    content = told(out)
+    del content["seconds"]
+    return content
+
+
+def test_predictions_give_the_score_worked_out_by_hand(voc, tmp_path, capsys):
+    out, predictions = tmp_path / "out", predict(tmp_path / "predictions")
+    given = ["evaluate", "voc21", "--root", str(voc), "--predictions", str(predictions), "--out", str(out)]
+    assert main(given) == 0
+    cat, dog = 64 / (64 + 36), 36 / 72
+    assert told(out)["score"]["miou"] == pytest.approx((1 + cat + dog) / 3, abs=1e-9)
+    assert told(out)["confusions"][0] | {"miou_lost": 0} == {
+        "truth": "dog", "guess": "cat", "miou_lost": 0, "pixels": 36 * len(KEYS),
+    }  # fmt: skip
+    assert told(out)["confusions"][0]["miou_lost"] == pytest.approx((2 - cat - dog) / 3, abs=1e-9)
+    assert main([*given, "--protocol", "authors"]) == 0  # the same results, counted otherwise
+    background = 16 * 24 - 64 - 8 - 72
+    expected = (background / (background + 8) + cat + 36 / (72 + 8)) / 3
+    assert told(out)["score"]["miou"] == pytest.approx(expected, abs=1e-9)
+    assert told(out)["score"]["protocol"] == "authors"
+    assert "mIoU " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("values", "shift"), [("file", 0), ("index", -1), ("own", 0)])
+def test_values_of_foreign_label_maps(voc, tmp_path, values, shift):
+    for key in KEYS:
+        guess = truth_mask()
+        guess[(guess == 0) | (guess == 255)] = 1
+        save(tmp_path / f"predictions/{key}.png", guess.astype(int) + shift)
+    given = ["--predictions", str(tmp_path / "predictions"), "--values", values, "--out", str(tmp_path / "out")]
+    assert main(["evaluate", "voc20", "--root", str(voc), *given]) == 0
+    assert told(tmp_path / "out")["score"]["miou"] == 1.0  # cat and dog; around them nothing is asked
+
+
+def test_what_is_wrong_with_an_image_is_one_line_and_the_others_are_scored(voc, tmp_path, capsys):
+    predictions = predict(tmp_path / "predictions")
+    list_file = voc / "ImageSets/Segmentation/val.txt"
+    list_file.write_text(list_file.read_text() + f"{KEYS[5]}\n")
+    mask = voc / f"SegmentationClass/{KEYS[0]}.png"
+    mask.write_bytes(mask.read_bytes()[:40])
+    save(predictions / f"{KEYS[1]}.png", np.zeros((8, 24)))
+    save(predictions / f"{KEYS[2]}.png", np.full((16, 24), 77))
+    (predictions / f"{KEYS[3]}.png").unlink()
+    given = ["evaluate", "voc21", "--root", str(voc), "--predictions", str(predictions), "--out", str(tmp_path / "o")]
+    assert main(given) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pnp-ovss: ")]
+    assert len(lines) == 5
+    assert f"{KEYS[5]} is listed twice in" in lines[0]
+    assert f"{KEYS[0]}.png is cut short or damaged; fetch it again" in lines[1]
+    assert f"{KEYS[1]}: the label map is 24 x 8 pixels and the truth 24 x 16; one size is wanted" in lines[2]
+    assert "holds the unknown label id 77" in lines[3]
+    assert f"there is no prediction {predictions / KEYS[3]}.png" in lines[4]
+    content = told(tmp_path / "o")
+    assert (content["score"]["images"], content["score"]["failed"]) == (2, 5)
+    assert len(content["failed"]) == 5
+    assert "is listed twice" in (tmp_path / "o/report.html").read_text()
+    predict(predictions)  # mended: what failed is tried again
+    assert main(given) == 1
+    assert told(tmp_path / "o")["score"] == content["score"] | {"images": 5, "failed": 2}
+
+
+def test_label_maps_and_masks_that_changed_are_scored_anew(voc, tmp_path):
+    out, predictions = tmp_path / "out", predict(tmp_path / "predictions")
+    given = ["evaluate", "voc21", "--root", str(voc), "--predictions", str(predictions), "--out", str(out)]
+    assert main(given) == 0
+    assert told(out)["score"]["miou"] == pytest.approx((1 + 64 / 100 + 36 / 72) / 3, abs=1e-9)
+    for key in KEYS:
+        save(predictions / f"{key}.png", truth_mask())
+    assert main(given) == 0
+    assert told(out)["score"]["miou"] == 1.0
+    for key in KEYS:
+        save(voc / f"SegmentationClass/{key}.png", np.where(truth_mask() == DOG, CAT, truth_mask()))
+    assert main(given) == 0
+    assert told(out)["score"]["miou"] == pytest.approx((1 + 64 / (64 + 72) + 0) / 3, abs=1e-9)
+
+
+def test_a_damaged_annotation_is_one_line_and_the_others_are_scored(tmp_path, capsys):
+    path = coco(tmp_path) / "annotations/instances_val2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"].append({"image_id": 2, "category_id": 1, "segmentation": [[0, 0, 3, 0, 3]]})
+    path.write_text(json.dumps(content))
+    for key in ("000000000001", "000000000002"):
+        save(tmp_path / f"predictions/{key}.png", np.zeros((5, 6)))
+    given = ["--predictions", str(tmp_path / "predictions"), "--out", str(tmp_path / "out")]
+    assert main(["evaluate", "object81", "--root", str(tmp_path), *given]) == 1
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pnp-ovss: ")]
+    assert line == (
+        "pnp-ovss: 000000000002 has a damaged annotation: a polygon is [0, 0, 3, 0, 3]; pairs of x and y are wanted: "
+        "fetch the annotations again"
+    )
+    assert told(tmp_path / "out")["score"]["images"] == 1
+
+
+def test_no_image_could_be_scored(voc, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    given = ["--predictions", str(tmp_path / "empty"), "--out", str(tmp_path / "out")]
+    assert main(["evaluate", "voc21", "--root", str(voc), *given]) == 2
+    assert "none of 6 images could be scored: there is no prediction" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    (["nothing"], "no data set 'nothing'; the data sets are voc20"),
+    (["voc21"], "where voc21 lies is not said; give its folder with --root"),
+    (["voc21", "--root", "ROOT"], "who names the classes is not said; give --names truth, given or a file"),
+    (["voc21", "--root", "ROOT", "--names", "none.json"], "the names none.json cannot be read"),
+    (["voc21", "--root", "ROOT", "--predictions", "none"], "there is no folder none"),
+    (["voc21", "--root", "ROOT", "--names", "truth", "--vocabulary", "odd"], "there is no vocabulary odd"),
+    (["voc21", "--root", "ROOT", "--shard", "0/2"], "'0/2' is no part such as 2/4, from 1/4 to 4/4"),
+    (["merge"], "no folder was given"),
+    (["merge", "none"], "none holds no run that can be read"),
+    (["voc21", "more"], "more came besides voc21"),
+])  # fmt: skip
+def test_wrong_use_is_one_line(voc, tmp_path, monkeypatch, capsys, given, message):
+    monkeypatch.chdir(tmp_path)
+    given = [str(voc) if word == "ROOT" else word for word in given]
+    assert main(["evaluate", *given]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+
+
+def arguments(voc: Path, model: Path, out: Path, *more: str) -> list[str]:
+    given = ["--root", str(voc), "--model", str(model), "--preset", "mini", "--drop", "2", "--refine", "blur"]
+    names = [] if "--names" in more else ["--names", "truth"]
+    return ["evaluate", "voc21", *given, *names, "--out", str(out), *more]
+
+
+def test_a_run_that_stopped_goes_on_and_other_settings_are_refused(
+    voc, undisturbed, tiny_blip_folder, tmp_path, capsys
+):
+    whole, parts = undisturbed, tmp_path / "parts"
+    assert main(arguments(voc, tiny_blip_folder, parts, "--limit", "2")) == 0
+    first = read_record(parts / f"images/{KEYS[0]}.json")
+    written = (parts / f"images/{KEYS[0]}.json").stat().st_mtime_ns
+    assert main(arguments(voc, tiny_blip_folder, parts)) == 0
+    assert (parts / f"images/{KEYS[0]}.json").stat().st_mtime_ns == written
+    assert without_times(parts) == without_times(whole)
+    assert first.named == ("cat", "dog")
+    assert first.salience is not None
+    assert first.salience.shape == (4, 4)
+    assert np.asarray(Image.open(whole / f"images/{KEYS[0]}.png")).shape == (16, 24)
+    capsys.readouterr()
+    for flags, name in (
+        (["--threshold", "0.3"], f"threshold {PRESETS['mini'].threshold}, and 0.3"),
+        (["--vocabulary", "synonyms"], 'vocabulary "plain", and "synonyms"'),
+        (["--names", "given"], 'names "truth", and "given"'),
+    ):
+        assert main(arguments(voc, tiny_blip_folder, parts, *flags)) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert f"holds a run with {name}" in line
+
+
+def test_a_run_goes_on_over_the_images_whose_masks_changed(voc, tiny_blip_folder, tmp_path):
+    out = tmp_path / "out"
+    assert main(arguments(voc, tiny_blip_folder, out, "--limit", "2")) == 0
+    written = [(out / f"images/{key}.json").stat().st_mtime_ns for key in KEYS[:2]]
+    save(voc / f"SegmentationClass/{KEYS[1]}.png", np.full((16, 24), CAT))
+    assert main(arguments(voc, tiny_blip_folder, out, "--limit", "2")) == 0
+    assert [(out / f"images/{key}.json").stat().st_mtime_ns == t for key, t in zip(KEYS[:2], written, strict=True)] == [
+        True, False,
+    ]  # fmt: skip
+    assert read_record(out / f"images/{KEYS[1]}.json").true == ("cat",)
+
+
+def test_results_with_the_true_names_are_left_out_unless_complete_or_asked_for(voc, tiny_blip_folder, tmp_path, capsys):
+    out, note = tmp_path / "out", "pnp-ovss: results with the true names are not there for these images: left out"
+    named = ("--names", "given", "--limit")
+    assert main(arguments(voc, tiny_blip_folder, out, *named, "1", "--oracle")) == 0
+    assert told(out)["losses"] is not None
+    assert main(arguments(voc, tiny_blip_folder, out, *named, "1")) == 0
+    assert told(out)["losses"] is not None  # complete
+    assert note not in capsys.readouterr().err
+    assert main(arguments(voc, tiny_blip_folder, out, *named, "2")) == 0
+    assert (told(out)["losses"], told(out)["score"]["images"]) == (None, 2)
+    assert note in capsys.readouterr().err
+    assert main(["evaluate", "merge", str(out), "--oracle"]) == 2
+    assert "1 of 2 images have no result, 2007_1 among them" in capsys.readouterr().err
+    save(voc / f"SegmentationClass/{KEYS[0]}.png", np.full((16, 24), CAT))
+    assert main(arguments(voc, tiny_blip_folder, out, *named, "1")) == 0
+    assert told(out)["losses"] is None  # those there are had another truth
+    assert note in capsys.readouterr().err
+
+
+def test_a_background_for_few_is_for_few_classes_not_words(voc, tiny_blip_folder):
+    dataset = load_dataset("voc20", voc)
+    vocabulary = load_vocabulary("synonyms", dataset.classes, "voc")
+    names = ("person", "sheep")
+    assert sum(len(vocabulary.words[name]) for name in names) >= 3
+    found = {}
+    for background in ("always", "few", "never"):
+        given = {"drop": 2, "refiners": ("blur",), "threshold": 0.5, "background": background}
+        segmenter = Segmenter.from_pretrained(tiny_blip_folder, "mini", **given)
+        [guess] = Segmenting(segmenter, dataset, vocabulary)([(dataset.samples[0], names)])
+        found[background] = guess.labels.tolist()
+    assert found["few"] == found["always"]
+    assert found["few"] != found["never"]
+
+
+@pytest.mark.parametrize("more", [["--workers", "3"], ["--batch-size", "4"]])
+def test_workers_and_batches_change_nothing(voc, undisturbed, tiny_blip_folder, tmp_path, more):
+    assert main(arguments(voc, tiny_blip_folder, tmp_path / "many", *more)) == 0
+    assert without_times(tmp_path / "many") == without_times(undisturbed)
+
+
+def test_shards_make_the_whole_and_a_missing_one_is_refused(voc, tiny_blip_folder, tmp_path, capsys):
+    whole, one, two = (tmp_path / name for name in ("whole", "one", "two"))
+    oracle = ("--names", "given", "--oracle")
+    assert main(arguments(voc, tiny_blip_folder, whole, *oracle)) == 0
+    assert main(arguments(voc, tiny_blip_folder, one, *oracle, "--shard", "1/2")) == 0
+    assert "part 1 of 2: 3 of 3 images are scored" in capsys.readouterr().out
+    assert not (one / "report.json").exists()
+    assert main(["evaluate", "merge", str(one)]) == 2
+    assert "3 of 6 images have no result, 2007_1, 2007_3, 2007_5 among them" in capsys.readouterr().err
+    assert main(arguments(voc, tiny_blip_folder, two, *oracle, "--shard", "2/2")) == 0
+    assert main(["evaluate", "merge", str(one), str(two), "--out", str(tmp_path / "merged")]) == 0
+    assert without_times(tmp_path / "merged") == without_times(whole)
+    losses = told(whole)["losses"]
+    assert losses["miou_with_true_names"] - losses["lost_to_naming"] == pytest.approx(told(whole)["score"]["miou"])
+    assert losses["lost_to_localisation"] == pytest.approx(1 - losses["miou_with_true_names"])
+    assert main(arguments(voc, tiny_blip_folder, tmp_path / "other", "--shard", "2/2")) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "merge", str(one), str(tmp_path / "other")]) == 2
+    assert 'holds a run with names "given", and "truth"' in capsys.readouterr().err
+
+
+def test_shards_over_copies_of_a_folder_make_the_whole(tmp_path):
+    for part, name in enumerate(("here", "there"), 1):
+        for key in "ab":
+            save(tmp_path / f"{name}/images/{key}.png", np.zeros((4, 4, 3)))
+            save(tmp_path / f"{name}/masks/{key}.png", np.eye(4))
+            save(tmp_path / f"predictions/{key}.png", np.eye(4))
+        (tmp_path / f"{name}/classes.txt").write_text("background\nline\n")
+        given = ["--root", str(tmp_path / name), "--predictions", str(tmp_path / "predictions")]
+        assert main(["evaluate", "folder", *given, "--shard", f"{part}/2", "--out", str(tmp_path / f"{part}")]) == 0
+    assert main(["evaluate", "merge", str(tmp_path / "1"), str(tmp_path / "2"), "--out", str(tmp_path / "all")]) == 0
+    assert told(tmp_path / "all")["score"]["images"] == 2
+    assert told(tmp_path / "all")["settings"]["title"] == "here"
+
+
+def test_the_report_is_one_page_that_needs_nothing_else(undisturbed):
+    page, text = (undisturbed / "report.html").read_text(), (undisturbed / "report.md").read_text()
+    for word in ('src="http', "href=", "<script", "url(", "@import"):
+        assert word not in page
+    assert page.count('src="data:image/jpeg;base64,') == 4 * 6  # two each of best, middle and worst
+    assert "prefers-color-scheme: dark" in page
+    for content in (page, text):
+        assert "PnP-OVSS, BLIP large, 336 px" in content
+        assert "the mean is over the classes that occur in the truth or in the guess" in content
+        assert "threshold" in content
+    assert told(undisturbed)["published"][0]["method"] == "CorrCLIPv2, CLIP L"
+    assert {row["class"]: row["iou"] for row in told(undisturbed)["classes"]}["aeroplane"] is None
+
+
+def test_scenes_have_a_table_of_steps(tiny_blip_folder, tmp_path):
+    small = ["--scenes", "2", "--scene-size", "32", "--model", str(tiny_blip_folder), "--preset", "mini", "--drop", "2"]
+    out = ["--crf-iterations", "1", "--out", str(tmp_path)]
+    assert main(["evaluate", "scenes", *small, *out]) == 0
+    [table] = told(tmp_path)["tables"]
+    assert table["head"] == ["step", "things, 2 a pass", "things, 50% a pass", "stuff, 2 a pass", "stuff, 50% a pass"]
+    assert [row[0] for row in table["rows"]] == ["attention only", "+ GradCAM", "+ DropOut", "+ blur", "+ DenseCRF"]
+    score = told(tmp_path)["score"]
+    assert score["images"] == 2
+    assert all(0 <= float(value) <= 100 for row in table["rows"] for value in row[1:])
+    assert "What each step earns" in (tmp_path / "report.md").read_text()
+    assert "These numbers say nothing about photos" in (tmp_path / "report.html").read_text()
+
+
+def test_names_from_files(voc, tmp_path):
+    dataset = load_dataset("voc21", voc)
+    vocabulary = load_vocabulary("synonyms", dataset.classes, "voc")
+    nothing = np.zeros((1, 1), dtype=np.uint8)
+
+    def names(file: str, content: str) -> object:
+        (tmp_path / file).write_text(content)
+        return load_names(str(tmp_path / file), dataset, vocabulary).choose
+
+    listed = names("n.json", json.dumps({KEYS[0]: ["Dog", "cat", "unicorn"], KEYS[1]: "[20: tv monitor], [90]"}))
+    assert listed(KEYS[0], nothing) == ("cat", "dog")  # in the data set's order; what it has no class for is left out
+    assert listed(KEYS[1], nothing) == ("tvmonitor",)
+    with pytest.raises(InputError, match="the file of names has none for 2007_2"):
+        listed(KEYS[2], nothing)
+    assert names("n.txt", "ship # a boat\nsheep\n")(KEYS[4], nothing) == ("boat", "sheep")
+    with pytest.raises(InputError, match="the names n.txt .* hold 'unicorn', which is no class of voc21"):
+        names("n.txt", "unicorn\n")
+
+
+@pytest.mark.parametrize(("file", "name", "words", "average"), [
+    ("voc_classification_noboundary.json", "voc21", "authors", 1.39),  # their "table" is VOC's diningtable
+    ("coco_object_classification_noboundary.json", "object81", "plain", 2.00),
+])  # fmt: skip
+def test_the_authors_replies_keep_as_many_classes_as_theirs(file, name, words, average):
+    root, path = shared(f"data/{name[:3].replace('obj', 'coco')}-dev"), shared(f"gpt4o/{file}")
+    dataset = load_dataset(name, root)
+    names = load_names(str(path), dataset, load_vocabulary(words, dataset.classes, dataset.words))
+    nothing = np.zeros((1, 1), dtype=np.uint8)
+    kept = [len(names.choose(key, nothing)) for key in json.loads(path.read_text())]
+    assert sum(kept) / len(kept) == pytest.approx(average, abs=0.01)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_started_again_it_reports_the_same(tiny_blip_folder, tmp_path):
+    keys = tuple(f"2007_{number:02}" for number in range(24))
+    voc = make_voc(tmp_path / "data", keys)
+    command = [
+        sys.executable,
+        "-m",
+        "pnp_ovss",
+        *arguments(voc, tiny_blip_folder, tmp_path / "killed", "--workers", "2"),
+    ]
+    for most in (1, 7, 15):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=os.environ)
+        while process.poll() is None and len(list(tmp_path.glob("killed/images/*.json"))) < most:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "killed/report.json").exists()
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert main(arguments(voc, tiny_blip_folder, tmp_path / "undisturbed")) == 0
+    assert without_times(tmp_path / "killed") == without_times(tmp_path / "undisturbed")
+    for key in keys:
+        again, once = (tmp_path / folder / f"images/{key}.png" for folder in ("killed", "undisturbed"))
+        assert again.read_bytes() == once.read_bytes()

@@ -1,0 +1,619 @@
+"""Many photos: every one once, whatever stops the run, with the labels that ``segment`` gives."""
+
+import json
+import os
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import count, islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pnp_ovss import Config, InputError, load_vlm
+from pnp_ovss.cli import main
+from pnp_ovss.data import rle
+from pnp_ovss.models.hub import Checkpoint
+from pnp_ovss.naming import Options
+from pnp_ovss.runs import Job, Names, find_photos, results, run, work
+from pnp_ovss.runs.photos import Source, fetch
+from pnp_ovss.runs.work import Worker, ahead
+from pnp_ovss.segmenter import Segmenter
+from pnp_ovss.store import Folder
+from tiny import tiny_blip, tiny_blip2, tiny_bridgetower, tiny_vilt
+
+SMALL = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine", "blur")
+NAMES = {"a": ["dog"], "b": ["cat", "traffic light"], "deep/down/c": ["sky", "dog"], "deep/e": ["boat"]}
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch) -> Path:
+    """A folder to work in, with five photos of several sizes in folders, one of them broken."""
+    monkeypatch.chdir(tmp_path)
+    places = ("a.jpg", "b.png", "deep/down/c.jpg", "deep/e.png")
+    for seed, name in enumerate(places):
+        place = Path("photos") / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(seed).integers(0, 256, (20 + 3 * seed, 30 - seed, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(place)
+    Path("photos/deep/broken.jpg").write_bytes(b"no picture")
+    Path("photos/notes.txt").write_text("no photo")
+    Path("photos/.hidden.png").write_bytes(b"")
+    return tmp_path
+
+
+@pytest.fixture
+def batch(desk, tiny_blip_folder):
+    """Run ``batch`` with a random model; returns the exit code."""
+
+    def run(*arguments: str, photos: str = "photos", classes: tuple[str, ...] = ("--classes", "dog, cat")) -> int:
+        return main(["batch", photos, *classes, "--model", str(tiny_blip_folder), *SMALL, *arguments])
+
+    return run
+
+
+def told(capsys) -> list[str]:
+    """Return the lines on stderr, the progress bar's left out."""
+    text = re.sub(r"\r[^\r\n]*(?=\r|$)", "", capsys.readouterr().err)
+    return [line for line in text.replace("\r", "").splitlines() if "photo" not in line.split("|")[-1][-9:]]
+
+
+def records(folder: str = "results") -> dict[str, dict]:
+    """Return the records by key, without the time they took."""
+    found = {}
+    for path in (Path(folder) / "images").rglob("*.json"):
+        told = json.loads(path.read_text())
+        assert path == Path(folder) / "images" / f"{told['key']}.json"
+        found[told["key"]] = {name: value for name, value in told.items() if name != "seconds"}
+    return found
+
+
+def labels(key: str, folder: str = "results") -> np.ndarray:
+    with Image.open(Path(folder) / "images" / f"{key}.png") as image:
+        assert image.mode == "P"
+        return np.array(image)
+
+
+@pytest.fixture
+def names_file(desk) -> tuple[str, str]:
+    Path("names.json").write_text(json.dumps(NAMES))
+    return "--classes-file", "names.json"
+
+
+# What a run writes.
+
+
+def test_every_photo_gets_what_segment_gives_it(batch, names_file, tiny_blip_folder):
+    assert batch("--batch-size", "3", classes=names_file) == 1
+    found = records()
+    assert sorted(found) == sorted(NAMES)
+    segmenter = Segmenter.from_pretrained(tiny_blip_folder, size=32, layer=0, head=1, drop=2, refiners=("blur",))
+    for key, names in NAMES.items():
+        photo = next(Path("photos").glob(f"{key}.*"))
+        alone = segmenter(photo, names)
+        assert labels(key).tolist() == alone.labels.tolist()
+        record = found[key]
+        assert record["photo"] == str(Path("photos").absolute() / photo.relative_to("photos"))
+        assert (record["height"], record["width"]) == alone.labels.shape
+        assert record["classes"] == ["background", *names]
+        assert record["revision"] == alone.revision
+        assert record["config"]["head"] == 1
+        for part in record["segments"]:
+            mask = rle.decode(part["segmentation"], *part["segmentation"]["size"])
+            assert mask.tolist() == (alone.labels == part["label"]).astype(int).tolist()
+            assert part["class"] == names[part["label"] - 1]
+            assert part["area"] == mask.sum()
+        there = set(np.unique(alone.labels).tolist()) - {0}
+        assert {part["label"] for part in record["segments"]} == there
+
+
+def test_a_broken_photo_is_told_and_does_not_stop_the_run(batch, capsys):
+    assert batch() == 1
+    assert sorted(records()) == sorted(NAMES)
+    out = "faults/ in results says why, and a next run tries again"
+    assert told(capsys) == [
+        "pnp-ovss: deep/broken: the file is no picture; a JPEG, PNG, WebP, TIFF, BMP or GIF file is wanted",
+        f"pnp-ovss: 1 of 5 photos could not be done; {out}",
+    ]
+    fault = json.loads(Path("results/faults/deep/broken.json").read_text())
+    assert fault["key"] == "deep/broken"
+    assert "is no picture" in fault["fault"]
+
+
+def test_a_mended_photo_is_done_by_the_next_run(batch, capsys):
+    assert batch() == 1
+    Image.new("RGB", (9, 7), "red").save("photos/deep/broken.jpg")
+    before = {path: path.stat().st_mtime_ns for path in Path("results/images").rglob("*.*")}
+    assert batch() == 0
+    assert "5 of 5 photos are done, in results" in capsys.readouterr().out
+    assert sorted(records()) == sorted([*NAMES, "deep/broken"])
+    assert not list(Path("results/faults").rglob("*.json"))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_run_that_died_goes_on_with_what_is_missing(batch, monkeypatch):
+    Path("photos/deep/broken.jpg").unlink()
+    see, seen = Segmenter.see, []
+
+    def dying(self, photos, classes):
+        if len(seen) == 2:
+            raise RuntimeError("power cut")
+        seen.append(photos[0].shape)
+        return see(self, photos, classes)
+
+    monkeypatch.setattr(Segmenter, "see", dying)
+    with pytest.raises(RuntimeError, match="power cut"):
+        batch()
+    first = records()
+    assert len(first) <= 2  # what was being refined at that moment may be lost
+    monkeypatch.setattr(Segmenter, "see", lambda *all: (seen.append(all[1][0].shape), see(*all))[1])
+    assert batch() == 0
+    assert len(seen) == 2 + 4 - len(first)
+    assert len(set(seen)) == 4
+    assert batch("--out", "whole") == 0
+    assert records() == records("whole")
+
+
+def test_a_photo_without_its_record_is_done_again(batch):
+    batch()
+    Path("results/images/deep/e.json").unlink()
+    Path("results/images/deep/e.png").write_bytes(b"half")
+    batch()
+    assert labels("deep/e").shape == (29, 27)
+
+
+def test_another_setting_is_refused(batch, capsys):
+    batch()
+    capsys.readouterr()
+    assert batch("--threshold", "0.5") == 2
+    assert told(capsys) == [
+        "pnp-ovss: results holds a run with threshold 0.15, and 0.5 is asked for; give another --out, or the settings "
+        "of that run"
+    ]
+    assert batch(classes=("--classes", "cat, dog")) == 2
+    assert 'with classes ["dog", "cat"], and ["cat", "dog"] is asked for' in told(capsys)[0]
+
+
+def test_a_mistyped_command_does_not_bind_the_corrected_one(batch, capsys):
+    assert batch(classes=("--classes", "background")) == 2  # told by the model, after the manifest is written
+    assert Path("results/manifest.json").exists()
+    assert batch() == 1
+    assert "cat" in json.loads(Path("results/manifest.json").read_text())["settings"]["names"]["classes"]
+    assert batch(classes=("--classes", "background")) == 2
+    assert 'and ["background"] is asked for' in told(capsys)[-1]
+
+
+def test_packed_results_bind_a_run_of_files(batch, capsys):
+    pytest.importorskip("pyarrow")
+    Path("photos/deep/broken.jpg").unlink()
+    assert batch("--format", "parquet") == 0
+    assert batch() == 2
+    assert 'with format "parquet", and "files" is asked for' in told(capsys)[-1]
+
+
+def test_a_setting_is_checked_before_a_model_is_fetched(batch, monkeypatch, capsys):
+    monkeypatch.setattr(run, "find", lambda *all: pytest.fail("fetched"))
+    assert batch("--refine", "blur,magic") == 2
+    assert told(capsys) == ["pnp-ovss: no refiner 'magic'; the refiners are blur, crf, pamr, guided"]
+
+
+def test_workers_take_the_commit_and_the_settings_of_the_manifest(desk, tiny_blip_folder, monkeypatch):
+    preset = Path("preset.json")
+    preset.write_text(Config(layer=0, head=1).to_json())
+    fetched = Checkpoint(tiny_blip_folder, "somebody/blip", "c0ffee")
+    monkeypatch.setattr(run, "find", lambda name, revision: fetched)
+    job = Job("results", Names(("dog",)), "somebody/blip", str(preset), revision="main", settings={"drop": 2})
+    opened = run.open_run(job, "files", 256, [Source("a", "a.jpg")])
+    preset.unlink()
+    settings = json.loads(Path("results/manifest.json").read_text())["settings"]
+    assert opened.job.revision == settings["revision"] == "c0ffee"
+    assert run.settle(opened.job.model, opened.job.preset, **opened.job.settings) == Config(layer=0, head=1, drop=2)
+    monkeypatch.setattr(run, "find", lambda name, revision: replace(fetched, revision="local-123456789abc"))
+    assert run.open_run(replace(job, out="other", preset="auto"), "files", 256, []).job.revision is None
+
+
+def test_ctrl_c_is_told(batch, monkeypatch, capsys):
+    see, seen = Segmenter.see, []
+
+    def stopping(self, photos, classes):
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(1)
+        return see(self, photos, classes)
+
+    monkeypatch.setattr(Segmenter, "see", stopping)
+    assert batch() == 130
+    assert re.fullmatch(r"pnp-ovss: stopped; \d of 5 photos are done; the same command goes on", told(capsys)[-1])
+    assert len(records()) == 1
+
+
+# Names.
+
+
+def test_photos_without_names_in_the_file_are_faults(batch, names_file, capsys):
+    Path("names.json").write_text(json.dumps({"a": ["dog"], "b": []}))
+    assert batch(classes=names_file) == 1
+    assert "names.json has nothing for 'deep/e'" in capsys.readouterr().err
+    found = records()
+    assert sorted(found) == ["a", "b"]
+    assert found["b"]["classes"] == found["b"]["segments"] == []
+    assert not Path("results/images/b.png").exists()
+
+
+def test_a_name_that_only_one_photo_has_wrong_costs_only_that_photo(batch, names_file):
+    Path("names.json").write_text(json.dumps(NAMES | {"a": ["dog " * 600]}))
+    assert batch("--batch-size", "4", classes=names_file) == 1
+    assert sorted(records()) == sorted(set(NAMES) - {"a"})
+    assert "the class names make 605 tokens" in json.loads(Path("results/faults/a.json").read_text())["fault"]
+
+
+def test_a_name_that_all_photos_have_wrong_stops_the_run(batch, capsys):
+    assert batch(classes=("--classes", "background")) == 2
+    assert told(capsys)[-1].startswith("pnp-ovss: class 'background' is there by itself")
+
+
+def test_a_namer_names_every_photo(batch):
+    arguments = ("--namer", "given", "--names", "dog, traffic light")
+    assert batch(*arguments, classes=("--classes", "auto")) == 1
+    assert {tuple(record["classes"]) for record in records().values()} == {("background", "dog", "traffic light")}
+
+
+def test_a_list_of_somebody_s_own_is_not_cut(batch, names_file, monkeypatch):
+    many, seen = [f"n{number}" for number in range(30)], []
+    see = Segmenter.see
+    monkeypatch.setattr(Segmenter, "see", lambda *all: (seen.extend(all[2]), see(*all))[1])
+    Path("names.json").write_text(json.dumps({"a": many, "b": [f"n{number}" for number in range(256)]}))
+    assert batch(classes=names_file) == 1
+    assert seen == [tuple(many)]
+    fault = json.loads(Path("results/faults/b.json").read_text())["fault"]
+    assert fault == "b: 256 classes were named; a label map holds 255 at most: name fewer"
+
+
+# Which photos.
+
+
+def test_keys_are_paths_below_what_was_named(desk):
+    out = Folder("results")
+    root = str(desk / "photos")
+    assert [source.key for source in find_photos(["photos"], out)] == ["a", "b", "deep/broken", "deep/down/c", "deep/e"]
+    assert find_photos(["photos/a.jpg"], out) == [Source("a", f"{root}/a.jpg")]
+    assert [source.key for source in find_photos(["photos/**/*.png"], out)] == ["b", "deep/e"]
+    assert [source.key for source in find_photos(["photos/deep", "photos/a.jpg"], out)] == [
+        "a",
+        "broken",
+        "down/c",
+        "e",
+    ]
+    assert len(find_photos(["photos", "photos"], out)) == 5
+
+
+def test_two_photos_of_one_key_are_refused(desk):
+    Image.new("RGB", (2, 2)).save("photos/a.png")
+    with pytest.raises(InputError, match=r"a\.jpg and .*a\.png would both be written as a; rename one"):
+        find_photos(["photos"], Folder("results"))
+
+
+@pytest.mark.parametrize("out", ["photos", "photos/deep/results"])
+def test_results_among_the_photos_are_refused(batch, out, capsys):
+    assert batch("--out", out) == 2
+    assert "would lie among the photos of photos; give another --out" in told(capsys)[0]
+    assert not list(Path("photos").rglob("manifest.json"))
+
+
+@pytest.mark.parametrize(("photos", "out"), [
+    ("photos/images", "photos"), ("photos/images/*.png", "photos"), ("photos/images/x.png", "photos"),
+    ("photos/*/*.png", "photos"), ("photos", "elsewhere/../photos/results"), ("elsewhere/../photos", "photos/results"),
+])  # fmt: skip
+def test_results_that_would_replace_or_become_photos_are_refused(batch, photos, out, capsys):
+    Path("photos/images").mkdir()
+    Image.new("RGB", (9, 7), "red").save("photos/images/x.png")
+    assert batch("--out", out, photos=photos) == 2
+    assert f"would lie among the photos of {photos}; give another --out" in told(capsys)[0]
+    assert np.array(Image.open("photos/images/x.png")).shape == (7, 9, 3)
+
+
+def test_results_may_lie_beside_the_photos_of_a_glob_that_does_not_go_down(desk):
+    assert [source.key for source in find_photos(["photos/*.*g"], Folder("photos/results"))] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("photos", "message"), [
+    ("nowhere", "there is no photo or folder nowhere; check the path"),
+    ("nowhere/*.jpg", "nowhere/*.jpg holds no picture"),
+    ("empty", "empty holds no picture"),
+    ("odd://place/x", "odd://place/x cannot be listed"),
+])  # fmt: skip
+def test_what_holds_no_photo_is_told(batch, photos, message, capsys):
+    Path("empty").mkdir()
+    assert batch(photos=photos) == 2
+    assert told(capsys)[0].startswith(f"pnp-ovss: {message}")
+
+
+def test_a_missing_file_is_a_fault(batch):
+    assert batch(photos="photos/none.jpg") == 1
+    assert "there is no photo" in json.loads(Path("results/faults/none.json").read_text())["fault"]
+
+
+def test_photos_and_results_behind_addresses(batch):
+    import fsspec
+
+    files = fsspec.filesystem("memory")
+    try:
+        for path in Path("photos").rglob("*.*"):
+            if path.is_file():
+                files.pipe_file(f"/bucket/photos/{path.relative_to('photos')}", path.read_bytes())
+        assert batch("--out", "memory://bucket/run", photos="memory://bucket/photos") == 1
+        assert batch() == 1
+        kept = sorted(name for name in files.find("/bucket/run/images"))
+        assert kept == sorted(f"/bucket/run/images/{key}.{end}" for key in NAMES for end in ("json", "png"))
+        for key in NAMES:
+            assert files.cat_file(f"/bucket/run/images/{key}.png") == Path(f"results/images/{key}.png").read_bytes()
+        files.rm_file("/bucket/run/images/a.json")
+        assert batch("--out", "memory://bucket/run", photos="memory://bucket/photos") == 1
+        assert files.isfile("/bucket/run/images/a.json")
+    finally:
+        files.rm("/bucket", recursive=True)
+
+
+class Refusal(Exception):
+    """What object stores raise: of a class of their own."""
+
+
+def test_what_an_object_store_raises_is_told(batch, monkeypatch, capsys):
+    from fsspec.implementations.memory import MemoryFileSystem as Store
+
+    def refuse(*all, **more):
+        raise Refusal("Unable to locate\ncredentials")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "info", refuse)
+        assert batch(photos="memory://bucket/photos") == 2
+        assert "memory://bucket/photos cannot be listed (Unable to locate credentials); check" in told(capsys)[0]
+        assert batch("--out", "memory://bucket/run") == 2
+        assert "cannot be reached (Unable to locate credentials); check the address" in told(capsys)[0]
+        patch.setattr(Store, "cat_file", refuse)
+        with pytest.raises(InputError, match=r"x\.png cannot be read \(Unable to locate credentials\); check the path"):
+            fetch("memory://bucket/x.png")
+
+
+# Bounded work.
+
+
+def test_work_ahead_is_bounded_and_in_order():
+    drawn, running, most = [], [], []
+    lock = threading.Lock()
+
+    def items():
+        for number in count():
+            drawn.append(number)
+            yield number
+
+    def task(number):
+        with lock:
+            running.append(number)
+            most.append(len(running))
+        time.sleep(0.002 * (number % 3))
+        with lock:
+            running.remove(number)
+        return number * number
+
+    with ThreadPoolExecutor(2) as pool:
+        stream = ahead(task, items(), pool, 4)
+        assert list(islice(stream, 10)) == [number * number for number in range(10)]
+        assert len(drawn) <= 14
+        stream.close()
+    assert max(most) == 2
+
+
+def test_an_error_ahead_arrives_in_its_turn():
+    with ThreadPoolExecutor(2) as pool:
+        stream = ahead(lambda number: 6 // number, [3, 2, 0, 1], pool, 3)
+        assert list(islice(stream, 2)) == [2, 3]
+        with pytest.raises(ZeroDivisionError):
+            next(stream)
+
+
+def test_few_photos_are_held_at_a_time(desk, monkeypatch, batch):
+    for number in range(40):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(f"photos/many-{number:02}.png")
+    read, written = [], []
+    write = results.Results.write
+
+    fetch = work.fetch
+    monkeypatch.setattr(work, "fetch", lambda place: (read.append(place), fetch(place))[1])
+
+    def writing(self, *told):
+        written.append(len(read) - len(written))
+        write(self, *told)
+
+    monkeypatch.setattr(results.Results, "write", writing)
+    assert batch("--batch-size", "2") == 1
+    assert len(read) == 45
+    assert max(written) <= 12
+
+
+def test_a_worker_loads_its_model_once(batch, monkeypatch):
+    loads = []
+    make = Segmenter.from_pretrained
+    monkeypatch.setattr(Segmenter, "from_pretrained", lambda *all, **more: (loads.append(all), make(*all, **more))[1])
+    batch()
+    batch()  # only the broken photo is left, and it needs none
+    assert len(loads) == 1
+
+
+# Parquet.
+
+
+def rows(folder: str = "results") -> list[dict]:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    found = [row for path in sorted(Path(folder, "shards").glob("*")) for row in parquet.read_table(path).to_pylist()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in found]
+
+
+def test_parquet_holds_what_the_files_hold(batch):
+    pytest.importorskip("pyarrow")
+    assert batch("--out", "files") == 1
+    assert batch("--format", "parquet", "--rows", "2") == 1
+    packed = {row["key"]: row for row in rows()}
+    assert sorted(packed) == sorted(NAMES)
+    assert len(rows()) == len(NAMES)
+    assert not [path for path in Path("results/images").rglob("*") if path.is_file()]
+    for key, record in records("files").items():
+        row = packed[key]
+        assert row["labels"] == Path(f"files/images/{key}.png").read_bytes()
+        assert [row[name] for name in ("photo", "width", "height", "classes", "match", "model", "version")] == [
+            record[name] for name in ("photo", "width", "height", "classes", "match", "model", "version")
+        ]
+        assert row["areas"] == list(record["areas"].values())
+        assert [part["counts"] for part in row["segments"]] == [
+            part["segmentation"]["counts"] for part in record["segments"]
+        ]
+        assert json.loads(row["config"]) == record["config"]
+
+
+def test_parquet_goes_on_and_takes_more_photos(batch, monkeypatch):
+    pytest.importorskip("pyarrow")
+    pack = results.Results.pack
+    monkeypatch.setattr(results.Results, "pack", lambda *all: (_ for _ in ()).throw(RuntimeError("power cut")))
+    with pytest.raises(RuntimeError, match="power cut"):
+        batch("--format", "parquet", "--rows", "2")
+    assert not Path("results/shards").exists()
+    monkeypatch.setattr(results.Results, "pack", pack)
+    Image.new("RGB", (9, 7), "red").save("photos/deep/broken.jpg")
+    Image.new("RGB", (9, 7), "red").save("photos/z.jpg")
+    assert batch("--format", "parquet", "--rows", "2") == 0
+    assert sorted(row["key"] for row in rows()) == sorted([*NAMES, "deep/broken", "z"])
+    before = rows()
+    assert batch("--format", "parquet", "--rows", "2") == 0
+    assert rows() == before
+
+
+def test_a_result_both_packed_and_loose_counts_once(batch):
+    pytest.importorskip("pyarrow")
+    remove = results.Folder.remove
+    dead = pytest.MonkeyPatch()
+    dead.setattr(results.Folder, "remove", lambda *all: None)  # died between writing the shard and tidying up
+    batch("--format", "parquet")
+    dead.undo()
+    assert results.Folder.remove is remove
+    assert len(rows()) == len(list(Path("results/images").rglob("*.json"))) == 4
+    batch("--format", "parquet")
+    assert sorted(row["key"] for row in rows()) == sorted(NAMES)
+    assert not list(Path("results/images").rglob("*.json"))
+
+
+def test_a_shard_cut_short_is_told(batch, capsys):
+    pytest.importorskip("pyarrow")
+    assert batch("--format", "parquet") == 1
+    (shard,) = Path("results/shards").glob("*")
+    shard.write_bytes(shard.read_bytes()[:-9])
+    assert batch("--format", "parquet") == 2
+    assert told(capsys)[-1] == (
+        "pnp-ovss: results/shards/00000.parquet is no whole Parquet file of a run; remove it, and its photos are done "
+        "again"
+    )
+
+
+def test_going_on_reads_the_keys_of_a_shard_alone(batch, monkeypatch):
+    pytest.importorskip("pyarrow")
+    Path("photos/deep/broken.jpg").unlink()
+    assert batch("--format", "parquet") == 0
+    monkeypatch.setattr(Folder, "read", lambda self, name: pytest.fail(name) if "shards" in name else b"{}")
+    table, asked = results.Results._table, []
+    monkeypatch.setattr(results.Results, "_table", lambda *all: (asked.append(all[2:]), table(*all))[1])
+    assert results.Results(Folder("results")).packed() == set(NAMES)
+    assert asked == [(["key"],)]
+
+
+def test_a_name_that_parquet_cannot_hold_is_told(batch, capsys):
+    pytest.importorskip("pyarrow")
+    try:
+        Path("photos/caf\udce9.png").write_bytes(Path("photos/b.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    assert batch("--format", "parquet") == 2
+    (line,) = told(capsys)
+    assert line.endswith("caf\\udce9.png' is no UTF-8, which Parquet wants; rename it, or take --format files")
+    assert batch() == 1
+    assert len(records()) == 5
+
+
+@pytest.mark.parametrize(("arguments", "module", "message"), [
+    (("--format", "parquet"), "pyarrow", "Parquet needs pyarrow"),
+    (("--engine", "ray"), "ray.data", "--engine ray needs Ray Data"),
+])  # fmt: skip
+def test_what_is_not_installed_is_told(batch, arguments, module, message, monkeypatch, capsys):
+    monkeypatch.setitem(__import__("sys").modules, module, None)
+    assert batch(*arguments) == 2
+    (line,) = told(capsys)
+    assert line.startswith(f"pnp-ovss: {message}, which is not installed; run pip install 'pnp-ovss[batch]'")
+    assert not os.path.exists("results/manifest.json")
+
+
+def test_a_damaged_manifest_is_told(batch, capsys):
+    Path("results").mkdir()
+    Path("results/manifest.json").write_text('{"format": 1}')
+    assert batch() == 2
+    assert told(capsys) == ["pnp-ovss: results holds no run of batch that can be read; give another --out"]
+
+
+def test_a_batch_gives_each_photo_the_labels_it_gets_alone(batch, names_file):
+    for size in (1, 2, 5):
+        assert batch("--batch-size", str(size), "--out", f"by-{size}", classes=names_file) == 1
+        for key in NAMES:
+            assert labels(key, f"by-{size}").tolist() == labels(key, "by-1").tolist()
+
+
+@pytest.mark.parametrize("write", [tiny_blip, tiny_bridgetower, tiny_vilt, tiny_blip2])
+def test_a_batch_is_its_photos_one_by_one_with_every_adapter(write, tmp_path):
+    vlm = load_vlm(write(tmp_path), device="cpu")
+    segmenter = Segmenter(vlm, Config(layer=0, head=1, drop=2, refiners=("blur",)))
+    draw = np.random.default_rng(3).integers
+    photos = [draw(0, 256, (30 + seed, 40 - 3 * seed, 3), dtype=np.uint8) for seed in range(4)]
+    together = segmenter(photos, list(NAMES.values()))
+    for photo, names, result in zip(photos, NAMES.values(), together, strict=True):
+        assert result.labels.tolist() == segmenter(photo, names).labels.tolist()
+
+
+def test_workers_get_whole_paths(desk, tiny_blip_folder):
+    cluster = pytest.importorskip("pnp_ovss.runs.cluster")
+    Path("model").symlink_to(tiny_blip_folder)
+    Path("mini-blip").mkdir()  # a short name comes first, as when a model is loaded
+    options = Options(source=Path("names.json"), cache=Path("replies"), model="model")
+    job = cluster._absolute(Job("results", Names(namer="clip", options=options), "model"))
+    assert (job.out, job.model) == (str(desk / "results"), str(desk / "model"))
+    assert job.names.options == Options(source=desk / "names.json", cache=desk / "replies", model=str(desk / "model"))
+    for name in ("mini-blip", "somebody/blip"):
+        assert cluster._absolute(Job("results", Names(("dog",)), name)).model == name
+
+
+def test_shards_are_even_and_stay():
+    keys = [f"scene-{number:05}" for number in range(4000)]
+    counts = np.bincount([results.shard_of(key, 8) for key in keys], minlength=8)
+    assert counts.min() > 420
+    assert [results.shard_of(key, 8) for key in ("a", "deep/e", "naïve 犬")] == [
+        results.shard_of(key, 8) for key in ("a", "deep/e", "naïve 犬")
+    ]
+    assert results.shard_of("a", 1) == 0
+
+
+@pytest.mark.parametrize("step", ["see", "_finish"])
+def test_the_gpu_being_full_is_told(batch, monkeypatch, capsys, step):
+    def full(*all):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(Segmenter, step, full)
+    assert batch() == 2
+    assert told(capsys)[-1] == "pnp-ovss: the GPU is full; use a smaller --batch-size or --dtype bfloat16"
+
+
+def test_a_worker_can_be_given_bytes(desk, tiny_blip_folder):
+    settings = {"size": 32, "layer": 0, "head": 1, "drop": 2, "refiners": ("blur",)}
+    job = Job("results", Names(("dog",)), str(tiny_blip_folder), settings=settings)
+    photo = Path("photos/b.png").read_bytes()
+    assert [outcome.key for outcome in Worker(job)([(Source("b", "elsewhere"), lambda: photo)])] == ["b"]
+    assert records()["b"]["photo"] == "elsewhere"
