@@ -24,11 +24,10 @@ from pnp_ovss.evaluation.ablation import TASKS, Task
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, STUFF, THINGS, TUNE_SEED, Scene, draw
 from pnp_ovss.models.clip import load_clip
-from pnp_ovss.naming import KEEP, Candidates
-from pnp_ovss.naming.calibration import Calibration, calibrate
+from pnp_ovss.naming.base import KEEP, Calibration
 from pnp_ovss.naming.clip import ClipNamer
 from pnp_ovss.naming.itm import Itm
-from pnp_ovss.types import BACKGROUND, RGB
+from pnp_ovss.types import BACKGROUND, RGB, Vocabulary
 
 VOCABULARIES = {"things": THINGS, "things and stuff": THINGS + STUFF}
 Scores = Callable[[RGB, Sequence[str]], Float[Tensor, " name"]]
@@ -92,6 +91,36 @@ def calibration(scores: Scores, count: int, size: int) -> Calibration:
         scored.append(scores(scene.image, names))
         present.append(_present(scene, names))
     return calibrate(torch.stack(scored), torch.stack(present))
+
+
+def calibrate(scores: Float[Tensor, "photo name"], present: Bool[Tensor, "photo name"]) -> Calibration:
+    """Return the calibration whose cut gives the best F1 over all photos and names, on photos whose names are known.
+
+    The slope is that of a logistic regression of ``present`` on the scores, so that the confidences spread as the
+    scores do. The cut lies half-way between the two scores around it.
+    """
+    order = scores.flatten().double().sort(descending=True)
+    right = present.flatten()[order.indices].double().cumsum(0)
+    taken = torch.arange(1, len(right) + 1)
+    best = int((2 * right / (taken + present.sum())).argmax())  # F1 = 2 right / (taken + wanted)
+    after = min(best + 1, len(right) - 1)
+    return Calibration(_slope(scores, present), float(order.values[[best, after]].mean()))
+
+
+def _slope(scores: Tensor, present: Tensor, steps: int = 50) -> float:
+    """Return the slope of the logistic regression by Newton's method, a little held back so that it stays finite."""
+    x = scores.flatten().double()
+    middle, spread = x.mean(), x.std().clamp_min(1e-9)
+    design = torch.stack([torch.ones_like(x), (x - middle) / spread], 1)
+    target = present.flatten().double()
+    weights = torch.zeros(2, dtype=torch.float64)
+    ridge = 1e-3 * torch.eye(2, dtype=torch.float64)
+    for _ in range(steps):
+        predicted = torch.sigmoid(design @ weights)
+        gradient = design.T @ (predicted - target) + ridge @ weights
+        curvature = (design * (predicted * (1 - predicted))[:, None]).T @ design + ridge
+        weights = weights - torch.linalg.solve(curvature, gradient)
+    return max(float(weights[1] / spread), 1e-6)
 
 
 def _chosen(
@@ -158,13 +187,13 @@ def cost(model: str, counts: Sequence[int] = (1, 250, 500, 1000)) -> str:
     syllables = ["ba", "do", "ki", "lu", "me", "no", "ra", "se", "ti", "wu"]
     invented = [a + b + c for a in syllables for b in syllables for c in syllables]
     namer = Itm(vlm)
-    namer(photo, Candidates.of(invented[:8]), "")  # the first look pays for what is set up once
+    namer(photo, Vocabulary.of(invented[:8]), "")  # the first look pays for what is set up once
     rows = [f"{model}, {vlm.size} px, {vlm.device}, {torch.get_num_threads()} threads", ""]
     rows += ["| names | seconds | ms per further name | peak memory, MB |", "|---|---|---|---|"]
     first = 0.0
     for count in counts:
         started = time.perf_counter()
-        namer(photo, Candidates.of(invented[:count]), "")
+        namer(photo, Vocabulary.of(invented[:count]), "")
         seconds = time.perf_counter() - started
         first = first or seconds
         each = f"{1000 * (seconds - first) / (count - 1):.1f}" if count > 1 else ""

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--order",
         metavar="LIST",
-        help="the classes in the order that numbers them: a file with one name a line, or voc, context, coco-objects, "
+        help="the classes in the order that numbers them: a file with one name a line, or voc, context, coco-object, "
         "coco-stuff, ade20k (default: as they first appear)",
     )
     parser.add_argument("--photos", action="store_true", help="copy the photos to where the format's layout has them")

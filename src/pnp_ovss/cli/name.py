@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, positive
 from pnp_ovss.config import DEFAULT_MODEL
-from pnp_ovss.errors import ConfigError, InputError, ModelError, PnpError
+from pnp_ovss.errors import ConfigError, InputError, PnpError
 
 if TYPE_CHECKING:
     from pnp_ovss.models import VLM
-    from pnp_ovss.naming import Candidates, Namer, Naming, Options
+    from pnp_ovss.naming import Options
+    from pnp_ovss.naming.base import Namer, Naming
     from pnp_ovss.naming.openai import OpenAI
-    from pnp_ovss.types import RGB
+    from pnp_ovss.types import RGB, Vocabulary
 
-IN_A_ROW = 5
-"""Photos without a reply, one after the other, until a run stops: then it is not the photos' fault."""
 NEGLIGIBLE = 0.01
 
 
@@ -75,7 +74,6 @@ def load_namer(arguments: argparse.Namespace, vlm: "Callable[[], VLM]") -> "Name
 def namer_options(arguments: argparse.Namespace, vlm: "Callable[[], VLM] | None" = None) -> "Options":
     """Return what the flags tell a namer."""
     from pnp_ovss.naming import Options
-    from pnp_ovss.naming.endpoint import Patience
 
     return Options(
         names=tuple((arguments.names or "").split(",")) if arguments.names else (),
@@ -84,7 +82,8 @@ def namer_options(arguments: argparse.Namespace, vlm: "Callable[[], VLM] | None"
         model=arguments.namer_model,
         base_url=arguments.base_url or os.environ.get("OPENAI_BASE_URL"),
         cache=arguments.cache or reply_cache(),
-        patience=Patience(timeout=float(arguments.timeout), tries=arguments.tries),
+        timeout=float(arguments.timeout),
+        retries=arguments.tries - 1,
         device=arguments.device,
         dtype=arguments.dtype,
     )
@@ -109,11 +108,11 @@ def check_vocabulary(namer: str, model: str, vocabulary: str | None) -> None:
         )
 
 
-def load_vocabulary(arguments: argparse.Namespace) -> "Candidates | None":
+def load_vocabulary(arguments: argparse.Namespace) -> "Vocabulary | None":
     """Return the vocabulary that the flags name, if any."""
-    from pnp_ovss.naming import load_candidates
+    from pnp_ovss.data.vocabulary import load_vocabulary as load
 
-    return load_candidates(arguments.vocabulary) if arguments.vocabulary else None
+    return load(arguments.vocabulary) if arguments.vocabulary else None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -156,16 +155,16 @@ def run(arguments: argparse.Namespace) -> int:
     return _name(arguments, namer, keys, candidates)
 
 
-def _name(arguments: argparse.Namespace, namer: "Namer", keys: dict[str, Path], candidates: "Candidates | None") -> int:
+def _name(arguments: argparse.Namespace, namer: "Namer", keys: dict[str, Path], candidates: "Vocabulary | None") -> int:
     from tqdm import tqdm
 
     from pnp_ovss.images import shown
-    from pnp_ovss.naming import Naming, name_photos
+    from pnp_ovss.naming import name_photos
+    from pnp_ovss.naming.base import Naming
     from pnp_ovss.store import write_text
 
     found: dict[str, Naming] = {}
     bad: list[str] = []
-    silent = 0
     bar = tqdm(total=len(keys), disable=len(keys) == 1, unit="photo", file=sys.stderr)
 
     def say(line: str, stream: Any) -> None:
@@ -181,7 +180,7 @@ def _name(arguments: argparse.Namespace, namer: "Namer", keys: dict[str, Path], 
     try:
         for key, naming in name_photos(namer, _readable(keys, unreadable), candidates, calls):
             if isinstance(naming, Naming):
-                found[key], silent = naming, 0
+                found[key] = naming
                 for note in naming.notes:
                     say(f"{shown(keys[key])}: {note}", sys.stderr)
                 say(f"{shown(keys[key])}: {told(naming, arguments.keep)}", sys.stdout)
@@ -189,10 +188,7 @@ def _name(arguments: argparse.Namespace, namer: "Namer", keys: dict[str, Path], 
                 if len(keys) == 1:
                     raise naming
                 bad.append(key)
-                silent += 1
                 say(f"{shown(keys[key])}: {naming}", sys.stderr)
-                if silent == IN_A_ROW:
-                    raise ModelError(f"{silent} photos in a row got no reply; see above, and run it again later")
             bar.update()
     except (KeyboardInterrupt, PnpError) as stop:
         bar.close()
@@ -214,27 +210,28 @@ def _name(arguments: argparse.Namespace, namer: "Namer", keys: dict[str, Path], 
 def told(naming: "Naming", keep: float) -> str:
     """Return the names that count, with their confidences."""
     kept = naming.kept(keep)
-    sure = {guess.name: guess.confidence for guess in naming.guesses}
+    sure = {named.name: named.confidence for named in naming.classes}
     return ", ".join(f"{name} {100 * sure[name]:.0f} %" for name in kept) or f"nothing above {100 * keep:.0f} %"
 
 
-def _tell_cost(namer: "Namer", keys: dict[str, Path], candidates: "Candidates | None") -> int:
+def _tell_cost(namer: "Namer", keys: dict[str, Path], candidates: "Vocabulary | None") -> int:
     from pnp_ovss.naming.openai import OpenAI
+    from pnp_ovss.naming.question import estimate
 
     if not isinstance(namer, OpenAI):
         raise ConfigError("--dry-run is for --namer openai; the other namers make no calls")
     sizes, bad = _uncached(namer, keys, candidates)
-    told = namer.cost(sizes, candidates)
-    price = f", about ${told.dollars:.2f}" if told.dollars is not None else f"; no price of {namer.model} is known"
+    tokens_in, tokens_out, dollars = estimate(sizes, candidates, namer.model)
+    price = f", about ${dollars:.2f}" if dollars is not None else f"; no price of {namer.model} is known"
     print(
         f"{len(keys) - len(sizes) - bad} of {len(keys)} replies are there; calls to {namer.model} to be made: "
-        f"{told.calls}, about {told.tokens_in:,} tokens in and {told.tokens_out:,} out{price}"
+        f"{len(sizes)}, about {tokens_in:,} tokens in and {tokens_out:,} out{price}"
     )
     return PARTLY if bad else 0
 
 
 def _uncached(
-    namer: "OpenAI", keys: dict[str, Path], candidates: "Candidates | None"
+    namer: "OpenAI", keys: dict[str, Path], candidates: "Vocabulary | None"
 ) -> tuple[list[tuple[int, int]], int]:
     """Return width and height of each photo that a call is needed for, and how many cannot be read."""
     bad: list[str] = []
@@ -288,7 +285,7 @@ def _keep(out: Path, record: str) -> None:
 
 def _record(
     namer: "Namer",
-    candidates: "Candidates | None",
+    candidates: "Vocabulary | None",
     keep: float,
     keys: dict[str, Path],
     found: "dict[str, Naming]",
@@ -297,12 +294,12 @@ def _record(
 
     photos = {}
     for key, naming in found.items():
-        sure = {guess.name: round(guess.confidence, 6) for guess in naming.guesses if guess.confidence > NEGLIGIBLE}
+        sure = {named.name: round(named.confidence, 6) for named in naming.classes if named.confidence > NEGLIGIBLE}
         kept = list(naming.kept(keep))
         photos[key] = {"photo": str(keys[key]), "kept": kept, "names": sure, "notes": list(naming.notes)}
     record = {
         "namer": namer.source,
-        "vocabulary": candidates.title if candidates else None,
+        "vocabulary": candidates.name if candidates else None,
         "keep": keep,
         "version": VERSION,
         "photos": photos,

@@ -17,7 +17,7 @@ from pnp_ovss.cli.options import add_model, add_settings, clip_name, settings
 from pnp_ovss.errors import InputError, ModelError, PnpError
 
 if TYPE_CHECKING:
-    from pnp_ovss.naming import NoReply
+    from pnp_ovss.naming.base import NoReply
     from pnp_ovss.segmentation import Segmentation
     from pnp_ovss.segmenter import Segmenter
 
@@ -175,7 +175,8 @@ def _chooser(
     arguments: argparse.Namespace, classes: tuple[str, ...], load: "Callable[[], Segmenter]"
 ) -> "Callable[[dict[Path, np.ndarray]], Iterator[tuple[Path, tuple[str, ...] | NoReply]]]":
     """Return what chooses the classes of photos: the user once for all, or a namer for each."""
-    from pnp_ovss.naming import Naming, name_photos
+    from pnp_ovss.naming import name_photos
+    from pnp_ovss.naming.base import Naming
 
     if classes:
         return lambda photos: ((path, classes) for path in photos)

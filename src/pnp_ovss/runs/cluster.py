@@ -14,8 +14,8 @@ from typing import Any
 
 from pnp_ovss.errors import ConfigError, InputError, ModelError, PnpError
 from pnp_ovss.models import MODELS
+from pnp_ovss.models.captioner import CAPTIONERS
 from pnp_ovss.models.clip import CLIPS
-from pnp_ovss.naming.caption import CAPTIONERS
 from pnp_ovss.runs.photos import Source, fetch
 from pnp_ovss.runs.results import Results
 from pnp_ovss.runs.work import Job, Outcome, Read, Worker

@@ -9,6 +9,7 @@ from typing import Any
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import InputError
 from pnp_ovss.models import find
+from pnp_ovss.naming.cached import digest
 from pnp_ovss.runs.manifest import about_model, check_same
 from pnp_ovss.runs.photos import Source
 from pnp_ovss.runs.results import Results, check_parquet, shard_of
@@ -128,6 +129,6 @@ def _about(names: Names) -> dict[str, Any]:
         "model": names.options.model,
         "source": names.options.source.name if names.options.source else None,
         "given": list(names.options.names),
-        "vocabulary": names.candidates.digest if names.candidates else None,
+        "vocabulary": digest(names.candidates) if names.candidates else None,
         "keep": names.keep,
     }

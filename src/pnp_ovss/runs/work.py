@@ -15,20 +15,18 @@ from jaxtyping import UInt8
 
 from pnp_ovss.errors import InputError, ModelError, PnpError
 from pnp_ovss.images import decode_image
-from pnp_ovss.naming import KEEP, Candidates, Namer, Naming, Options, load_namer, name_photos
-from pnp_ovss.naming.base import Stoppable
+from pnp_ovss.naming import Options, load_namer, name_photos
+from pnp_ovss.naming.base import KEEP, Namer, Naming
 from pnp_ovss.pictures import check_count
 from pnp_ovss.runs.photos import Source, fetch
 from pnp_ovss.runs.results import Results
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.store import Folder
-from pnp_ovss.types import RGB
+from pnp_ovss.types import RGB, Vocabulary
 
 READERS, FINISHERS = 2, 1
 """Threads. A photo is refined on all cores, so one at a time is enough."""
-IN_A_ROW = 5
-"""Photos without a reply, one after the other, until a run stops: then it is not the photos' fault."""
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
@@ -42,7 +40,7 @@ class Names:
     namer: str = ""
     options: Options = field(default_factory=Options)
     """Without its ``vlm``, which is the segmenter's own."""
-    candidates: Candidates | None = None
+    candidates: Vocabulary | None = None
     keep: float = KEEP
     calls: int = 1
 
@@ -134,19 +132,14 @@ class Worker:
                     held[source.key] = source, photo
                     yield source.key, photo
 
-        silent = 0
         for key, naming in name_photos(self._namer, readable(), names.candidates, names.calls):
             source, photo = held.pop(key)
             while faults:
                 yield faults.popleft()
             if isinstance(naming, Naming):
-                silent = 0
                 yield source, photo, naming.kept(names.keep)
-                continue
-            silent += isinstance(self._namer, Stoppable)
-            if silent == IN_A_ROW:
-                raise ModelError(f"{silent} photos in a row got no reply, the last: {naming}; run it again later")
-            yield source, naming, ()
+            else:
+                yield source, naming, ()
         yield from faults
 
     def _seen(self, asked: Iterator[Asked]) -> Iterator[Callable[[], Outcome]]:
