@@ -11,17 +11,18 @@ import argparse
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.calibration import calibrate
 from pnp_ovss import Segmenter, load_vlm
-from pnp_ovss.evaluation.ablation import TASKS, Task
 from pnp_ovss.evaluation.metrics import Confusion
+from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, STUFF, THINGS, TUNE_SEED, Scene, draw
 from pnp_ovss.models.clip import load_clip
 from pnp_ovss.naming.base import KEEP, Calibration
@@ -62,7 +63,7 @@ def main() -> None:
         print(cost(args.model))
         return
     segmenter = Segmenter.from_pretrained(args.model, args.preset)
-    namers: dict[str, Scores] = {f"itm by {args.model}": Itm(segmenter.vlm).scores}
+    namers: dict[str, Scores] = {f"itm by {args.model}": Itm(segmenter.method.vlm).scores}
     if args.clip:
         namers[f"clip by {args.clip}"] = ClipNamer(load_clip(args.clip)).scores
     print("| vocabulary | namer | precision | recall | F1 |" + ("" if args.no_masks else " mIoU | with true names |"))
@@ -93,36 +94,6 @@ def calibration(scores: Scores, count: int, size: int) -> Calibration:
     return calibrate(torch.stack(scored), torch.stack(present))
 
 
-def calibrate(scores: Float[Tensor, "photo name"], present: Bool[Tensor, "photo name"]) -> Calibration:
-    """Return the calibration whose cut gives the best F1 over all photos and names, on photos whose names are known.
-
-    The slope is that of a logistic regression of ``present`` on the scores, so that the confidences spread as the
-    scores do. The cut lies half-way between the two scores around it.
-    """
-    order = scores.flatten().double().sort(descending=True)
-    right = present.flatten()[order.indices].double().cumsum(0)
-    taken = torch.arange(1, len(right) + 1)
-    best = int((2 * right / (taken + present.sum())).argmax())  # F1 = 2 right / (taken + wanted)
-    after = min(best + 1, len(right) - 1)
-    return Calibration(_slope(scores, present), float(order.values[[best, after]].mean()))
-
-
-def _slope(scores: Tensor, present: Tensor, steps: int = 50) -> float:
-    """Return the slope of the logistic regression by Newton's method, a little held back so that it stays finite."""
-    x = scores.flatten().double()
-    middle, spread = x.mean(), x.std().clamp_min(1e-9)
-    design = torch.stack([torch.ones_like(x), (x - middle) / spread], 1)
-    target = present.flatten().double()
-    weights = torch.zeros(2, dtype=torch.float64)
-    ridge = 1e-3 * torch.eye(2, dtype=torch.float64)
-    for _ in range(steps):
-        predicted = torch.sigmoid(design @ weights)
-        gradient = design.T @ (predicted - target) + ridge @ weights
-        curvature = (design * (predicted * (1 - predicted))[:, None]).T @ design + ridge
-        weights = weights - torch.linalg.solve(curvature, gradient)
-    return max(float(weights[1] / spread), 1e-6)
-
-
 def _chosen(
     scores: Scores, calibrated: Calibration, names: tuple[str, ...], args: argparse.Namespace
 ) -> list[Bool[Tensor, " name"]]:
@@ -131,8 +102,8 @@ def _chosen(
 
 
 def _counts(chosen: Sequence[Bool[Tensor, " name"]], true: Sequence[Bool[Tensor, " name"]]) -> Counts:
-    guess, truth = torch.stack(list(chosen)), torch.stack(list(true))
-    return Counts(int((guess & truth).sum()), int(guess.sum()), int(truth.sum()))
+    predicted, target = torch.stack(list(chosen)), torch.stack(list(true))
+    return Counts(int((predicted & target).sum()), int(predicted.sum()), int(target.sum()))
 
 
 def _miou(measured: "Masks", title: str, chosen: Sequence[Bool[Tensor, " name"]]) -> float:
@@ -148,28 +119,30 @@ class Masks:
     """Segments a scene with some names, once: most namers agree on most scenes."""
 
     def __init__(self, segmenter: Segmenter, size: int) -> None:
-        self._segmenter, self._size = segmenter, size
+        vlm, config, self._size = segmenter.method.vlm, segmenter.config, size
+        self._segmenters = [Segmenter(PnP(vlm, replace(config, background=kind))) for kind in ("always", "never")]
         self._known: dict[tuple[str, int, tuple[str, ...]], Confusion] = {}
 
     def __call__(self, title: str, index: int, names: tuple[str, ...]) -> Confusion:
         """Return the confusion of held-out scene ``index`` with these names, in the vocabulary's order."""
         found = self._known.get((title, index, names))
         if found is None:
-            task = TASKS["things" if title == "things" else "stuff"]
-            worker = Segmenter(self._segmenter.vlm, task.config(self._segmenter.config))
-            found = _confusion(worker, draw(HELD_OUT_SEED, index, self._size), task, names)
+            scene = draw(HELD_OUT_SEED, index, self._size)
+            with_stuff = title != "things"
+            target = scene.mask if with_stuff else scene.things_mask()
+            found = _confusion(self._segmenters[with_stuff], scene, np.asarray(target, np.int64), names)
             self._known[title, index, names] = found
         return found
 
 
-def _confusion(segmenter: Segmenter, scene: Scene, task: Task, names: tuple[str, ...]) -> Confusion:
+def _confusion(segmenter: Segmenter, scene: Scene, target: Int[np.ndarray, "h w"], names: tuple[str, ...]) -> Confusion:
     """Return the confusion of a scene with these names; where there is none, all is background."""
-    guess = np.zeros(scene.mask.shape, np.int64)
+    predicted = np.zeros(scene.mask.shape, np.int64)
     if names:
         result = segmenter(scene.image, names)
-        guess = np.array([CLASSES.index(name) for name in result.classes])[result.labels]
+        predicted = np.array([CLASSES.index(name) for name in result.classes])[result.labels]
     assert CLASSES[0] == BACKGROUND
-    return Confusion.of(task.truth(scene).numpy(), guess, len(CLASSES))
+    return Confusion.of(target, predicted, len(CLASSES))
 
 
 def _held_out(args: argparse.Namespace) -> "tqdm[Scene]":

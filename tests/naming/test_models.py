@@ -9,7 +9,7 @@ import torch
 from transformers import BlipConfig, BlipForConditionalGeneration, CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from benchmarks.naming import calibrate
+from benchmarks.calibration import calibrate
 from pnp_ovss import InputError, ModelError, load_vlm, make_prompt
 from pnp_ovss.data.vocabulary import load_vocabulary
 from pnp_ovss.mini import HELD_OUT_SEED, draw
