@@ -30,7 +30,7 @@ COMMANDS = {
 }
 """Summary of each command, in the order of the help."""
 
-LEGACY = ("segment", "batch", "name", "evaluate", "tune", "serve", "export", "models")
+LEGACY = ("segment", "batch", "evaluate", "tune", "serve", "export", "models")
 
 
 class Commands(TyperGroup):
@@ -55,10 +55,11 @@ class Commands(TyperGroup):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         print(f"{PROG} {VERSION}")
         raise typer.Exit
+    return wanted
 
 
 app = typer.Typer(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pnp_ovss.cli.classes import add_classes, named
 from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, positive
-from pnp_ovss.cli.name import add_namer, check_namer, load_vocabulary, namer_options
+from pnp_ovss.cli.legacy_naming import add_namer, check_namer, load_vocabulary, namer_options
 from pnp_ovss.cli.options import add_model, add_settings, settings
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pnp_ovss.cli.classes import add_classes, named
 from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, positive
-from pnp_ovss.cli.name import add_namer, check_namer, load_namer, load_vocabulary
+from pnp_ovss.cli.legacy_naming import add_namer, check_namer, load_namer, load_vocabulary
 from pnp_ovss.cli.options import add_model, add_settings, clip_name, settings
 from pnp_ovss.errors import InputError, ModelError, PnpError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pnp_ovss.cli.command import PROG, STOPPED, Command, complain, natural, positive
-from pnp_ovss.cli.name import check_vocabulary, load_vocabulary, reply_cache, share
+from pnp_ovss.cli.legacy_naming import check_vocabulary, load_vocabulary, reply_cache, share
 from pnp_ovss.cli.options import add_model, add_settings, clip_name, settings
 from pnp_ovss.errors import ConfigError, InputError
 
