@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pnp_ovss import images
 from pnp_ovss.cli import main
 from pnp_ovss.data.vocabulary import BENCHMARKS
+from pnp_ovss.images import read_image
 from pnp_ovss.naming import NAMERS
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
@@ -134,14 +134,13 @@ def test_a_run_that_is_stopped_leaves_the_names_of_a_whole_one(desk, capsys, mon
     flags = ["--namer", "given", "--names", "dog", "--out", "names.json"]
     assert main(["name", "photos", *flags]) == 0
     whole = Path("names.json").read_text()
-    real = images.read_image
 
     def stop_at_b(path):
         if "b.png" in str(path):
             raise KeyboardInterrupt
-        return real(path)
+        return read_image(path)
 
-    monkeypatch.setattr(images, "read_image", stop_at_b)
+    monkeypatch.setattr("pnp_ovss.cli.name.read_image", stop_at_b)
     assert main(["name", "photos", *flags]) == 130
     assert Path("names.json").read_text() == whole
     assert set(json.loads(Path("names.partial.json").read_text())["photos"]) == {"a"}
@@ -164,3 +163,18 @@ def test_what_a_namer_lacks_is_told_before_the_model_is_fetched(desk, capsys):
         assert main(["batch", "photos", "--classes", "auto", "--model", str(model), *flags]) == 2
         assert capsys.readouterr().err.startswith(f"pnp-ovss: {line}")
         assert not Path("results").exists()
+
+
+def test_a_killed_run_loses_few_names(desk, monkeypatch):
+    for index in range(12):
+        Image.fromarray(PHOTO).save(f"photos/c{index}.png")
+
+    def die(path):
+        if "c9" in str(path):
+            raise RuntimeError("killed")
+        return read_image(path)
+
+    monkeypatch.setattr("pnp_ovss.cli.name.read_image", die)
+    with pytest.raises(RuntimeError, match="killed"):
+        main(["name", "photos", "--namer", "given", "--names", "dog", "--out", "names.json"])
+    assert len(json.loads(Path("names.json").read_text())["photos"]) == 10

@@ -57,7 +57,7 @@ class NamerFlags:
     )
     cache: Annotated[Path | None, _flag("openai: where replies are kept (default: in the user's cache)", "DIR")] = None
     calls: Annotated[int, count("openai: photos asked about at a time")] = 4
-    timeout: Annotated[int, count("openai: seconds until a call has failed")] = 60
+    timeout: Annotated[float, count("openai: seconds until a call has failed")] = 60.0
     tries: Annotated[int, count("openai: tries of a call")] = 6
 
     @property

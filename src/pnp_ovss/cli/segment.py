@@ -181,7 +181,7 @@ def _chooser(
     if classes:
         return lambda photos: ((path, classes) for path in photos)
     candidates = load_vocabulary(arguments)
-    namer = load_namer(arguments, lambda: load().vlm)
+    namer = load_namer(arguments, lambda: load().method.vlm)
     calls = arguments.calls if arguments.namer == "openai" else 1
 
     def choose(photos: dict[Path, np.ndarray]) -> "Iterator[tuple[Path, tuple[str, ...] | NoReply]]":
