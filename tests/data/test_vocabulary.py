@@ -35,6 +35,15 @@ def test_the_list_of_the_scenes_is_what_is_drawn():
     assert class_names("scenes") == mini.THINGS + mini.STUFF
 
 
+def test_class_lists_are_in_official_order():
+    voc, context, stuff, ade = map(class_names, ("voc", "context", "coco-stuff", "ade20k"))
+    assert [voc[label - 1] for label in (1, 11, 15, 20)] == ["aeroplane", "diningtable", "person", "tvmonitor"]
+    assert [context[label - 1] for label in (1, 30, 59)] == ["aeroplane", "ground", "wood"]
+    assert [stuff[label - 1] for label in (12, 80, 81, 171)] == ["stop sign", "toothbrush", "banner", "wood"]
+    names = ["wall", "person", "screen door", "truck", "screen", "flag"]
+    assert [ade[label - 1] for label in (1, 13, 59, 84, 131, 150)] == names
+
+
 def test_numbers_are_those_of_the_data_set():
     coco = load_vocabulary("coco-object").numbered()
     assert (coco[90], coco[13]) == ("toothbrush", "stop sign")
@@ -89,12 +98,36 @@ def test_a_vocabulary_that_is_not_there():
         load_vocabulary("nowhere.txt")
 
 
-def test_words_of_each_benchmark_are_named_once():
+def test_vocabularies_of_the_benchmarks():
     assert vocabularies("voc") == ("plain", "authors", "synonyms")
-    for benchmark in BENCHMARKS:
-        for name in vocabularies(benchmark):
-            words = benchmark_vocabulary(name, class_names(benchmark), benchmark).flat
-            assert len({word.casefold() for word in words}) == len(words), (benchmark, name)
+    classes = class_names("voc")
+    assert benchmark_vocabulary("plain", classes, "voc").words["diningtable"] == ("diningtable",)
+    synonyms = benchmark_vocabulary("synonyms", classes, "voc")
+    assert len(synonyms.words["background"]) == 26
+    assert synonyms.words["boat"] == ("ship",)
+    assert synonyms.find("screen") == "tvmonitor"
+    ade = benchmark_vocabulary("synonyms", class_names("ade20k"), "ade20k").words
+    assert ade["screen"] == ("screen", "silver screen", "projection screen")
+    assert ade["screen door"] == ("screen door",)  # "screen" is another class's own name
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_a_prompt_names_each_word_once(benchmark):
+    for name in vocabularies(benchmark):
+        words = benchmark_vocabulary(name, class_names(benchmark), benchmark).flat
+        assert len({word.casefold() for word in words}) == len(words), name
+
+
+def test_a_vocabulary_for_given_classes(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("cat: kitten, tom  cat # comment\nbackground: wall\n")
+    words = benchmark_vocabulary(path, ("cat", "dog"), "folder").words
+    assert words == {"cat": ("kitten", "tom cat"), "dog": ("dog",), "background": ("wall",)}
+    path.write_text("cow: calf\n")
+    with pytest.raises(InputError, match="'cow', which is no class of the data set"):
+        benchmark_vocabulary(path, ("cat", "dog"), "folder")
+    with pytest.raises(InputError, match="there is no vocabulary nothing; give a file, or one of plain"):
+        benchmark_vocabulary("nothing", ("cat",), "folder")
 
 
 @pytest.mark.parametrize(

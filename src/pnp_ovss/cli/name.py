@@ -14,10 +14,10 @@ from tqdm import tqdm
 from pnp_ovss._version import VERSION
 from pnp_ovss.cli.command import PARTLY, STOPPED, complain
 from pnp_ovss.cli.flags import ModelFlags, count, expand
-from pnp_ovss.data.vocabulary import load_vocabulary, parse_classes
+from pnp_ovss.data.vocabulary import BENCHMARKS, load_vocabulary, parse_classes
 from pnp_ovss.errors import ConfigError, InputError, PnpError
 from pnp_ovss.images import find_images, read_image
-from pnp_ovss.naming import NAMERS, NamePhotos, Options, load_namer, name_photos, photo_namer
+from pnp_ovss.naming import NAMERS, Options, load_namer, name_photos
 from pnp_ovss.naming.base import Namer, Naming
 from pnp_ovss.naming.openai import OpenAI
 from pnp_ovss.naming.question import estimate
@@ -43,8 +43,8 @@ class NamerFlags:
     vocabulary: Annotated[
         str | None,
         _flag(
-            "what to choose from: voc, context, coco-object, coco-stuff, coco-panoptic, ade20k, scenes, or a file with "
-            "one class a line; without it anything, where the namer can do that",
+            f"what to choose from: {', '.join(BENCHMARKS)}, or a file with one class a line; without it anything, "
+            "where the namer can do that",
             "NAME|FILE",
         ),
     ] = None
@@ -52,9 +52,7 @@ class NamerFlags:
     namer_model: Annotated[str | None, _flag("openai: a chat model; clip, caption: a checkpoint", "NAME")] = None
     names: Annotated[str | None, _flag("given: the names, with commas", "NAMES")] = None
     names_from: Annotated[Path | None, _flag("cached: names, replies, or a cache's folder", "FILE|DIR")] = None
-    base_url: Annotated[str | None, _flag("openai: another server than OpenAI's", "URL", envvar="OPENAI_BASE_URL")] = (
-        None
-    )
+    base_url: Annotated[str | None, _flag("openai: another server", "URL", envvar="OPENAI_BASE_URL")] = None
     cache: Annotated[Path | None, _flag("openai: where replies are kept (default: in the user's cache)", "DIR")] = None
     calls: Annotated[int, count("openai: photos asked about at a time")] = 4
     timeout: Annotated[float, count("openai: seconds until a call has failed")] = 60.0
@@ -94,10 +92,6 @@ class NamerFlags:
                 f"itm by {model.checkpoint} needs a vocabulary to choose from; give --vocabulary coco-object, another "
                 "one, or a file"
             )
-
-    def namer_of_photos(self, model: ModelFlags, vlm: Callable[[], Any]) -> NamePhotos:
-        """Return what names many photos. Raises: ConfigError, InputError, ModelError."""
-        return photo_namer(load_namer(self.namer, self.options(model, vlm)), self.candidates(), self.keep, self.at_once)
 
 
 NAMER = NamerFlags()

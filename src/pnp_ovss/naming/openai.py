@@ -27,8 +27,7 @@ REMEDIES: dict[str | int | None, str] = {
     404: "check --namer-model and --base-url",
 }
 """By code or status of an error that all photos would meet."""
-PASSING = (408, 409, 429)
-"""Errors that the client has tried again, as it has those from 500 on."""
+BAD_REQUEST = (400, 422)
 SHORTEST_SECRET = 8
 """Characters of a key that give it away."""
 
@@ -80,11 +79,11 @@ class OpenAI:
 
         Raises: NoReply if none comes in the end; ModelError if no request can succeed.
         """
-        create = self._client.chat.completions.create
+        client, request = self._client, question.request(image, candidates, self.model, as_json)
         from openai import APIConnectionError, APIStatusError
 
         try:
-            reply = _reply(create(**question.request(image, candidates, self.model, as_json)))
+            reply = _reply(client.chat.completions.create(**request))
         except APIConnectionError as error:
             raise NoReply(f"{self._host} gave no reply ({self._said(error.__cause__ or error)})") from None
         except (ValueError, TypeError, AttributeError, IndexError):
@@ -97,7 +96,7 @@ class OpenAI:
             remedy = REMEDIES.get(error.code) or REMEDIES.get(status)
             if remedy:
                 raise ModelError(f"{self._host} refuses every request ({status}: {said}); {remedy}") from None
-            if not as_json or status in PASSING or status >= 500:
+            if not as_json or status not in BAD_REQUEST:
                 raise NoReply(f"{self._host} gave no reply ({status}: {said})") from None
             reply = self._ask(image, candidates, as_json=False)
             self._as_json = False  # it answers without a schema only: no further photo tries with one

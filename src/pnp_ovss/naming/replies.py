@@ -7,9 +7,8 @@ confidences on a line of their own or labelled with the names, remarks in bracke
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
 from typing import Any
 
 from pnp_ovss.naming.base import MOST, NamedClass, Naming
@@ -26,7 +25,7 @@ REMARK = re.compile(r"\([^()]*\)\s*$")
 
 @dataclass(frozen=True)
 class Claim:
-    """What a reply says: a name, perhaps with its number in the list, and perhaps a confidence in [0, 1]."""
+    """What a reply says: a name, perhaps with its number in the list, and perhaps a confidence."""
 
     text: str
     number: int | None = None
@@ -45,11 +44,12 @@ def parse_reply(text: str, candidates: Vocabulary | None) -> Naming:
     notes: list[str] = []
     claims = _from_json(text)
     if claims is None:
-        claims, notes = _from_lists(text, candidates)
+        claims = _from_lists(text, candidates, notes)
     if not claims and not notes:
         notes.append("the reply names nothing")
+    claims = _with_shares(claims)
     if candidates is None:
-        claims = [replace(claim, text=tidy(REMARK.sub("", tidy(claim.text)))) for claim in claims]
+        claims = [replace(claim, text=tidy(REMARK.sub("", claim.text))) for claim in claims]
         odd = [claim.text for claim in claims if not _is_name(claim.text)]
         notes += [f"{text[:40]!r} is no name" for text in odd]
         claims = [claim for claim in claims if claim.text not in odd]
@@ -104,8 +104,7 @@ def _from_json(text: str) -> list[Claim] | None:
         except (ValueError, RecursionError):
             continue
         if claims is not None:
-            shares = _as_shares([claim.confidence for claim in claims])
-            return [replace(claim, confidence=share) for claim, share in zip(claims, shares, strict=True)]
+            return claims
     return None
 
 
@@ -128,11 +127,11 @@ def _first(item: dict[str, Any], keys: Iterable[str]) -> Any:
     return next((item[key] for key in keys if key in item), None)
 
 
-def _from_lists(text: str, candidates: Vocabulary | None) -> tuple[list[Claim], list[str]]:
+def _from_lists(text: str, candidates: Vocabulary | None, notes: list[str]) -> list[Claim]:
     """Return what a reply in the free form says: its first list holds names, later ones confidences or more names."""
     groups = re.findall(r"\[([^\[\]]*)(?:\]|$)", text)
     if not groups:
-        return [], ["the reply has neither JSON nor a list in brackets"]
+        notes.append("the reply has neither JSON nor a list in brackets")
     names_have_commas = candidates is not None and any("," in name for name in candidates.classes)
     comma = r",\s*(?=['\"]?[0-9]{1,6}\s*(?:[:%,]|$))" if names_have_commas else ","  # one before a number
     claims: list[Claim] = []
@@ -144,7 +143,7 @@ def _from_lists(text: str, candidates: Vocabulary | None) -> tuple[list[Claim], 
             labelled += confidences
         else:
             claims += [_entry(entry, candidates) for entry in entries]
-    return _paired(claims, labelled) if labelled else (claims, [])
+    return _paired(claims, labelled, notes) if labelled else claims
 
 
 def _confidence(entry: str) -> tuple[str, float] | None:
@@ -160,32 +159,30 @@ def _entry(entry: str, candidates: Vocabulary | None) -> Claim:
     text, confidence = entry, None
     behind = re.search(r"[\s:(=-]([0-9]{1,3}(?:\.[0-9]{1,6})?)\s?%\)?$", text)
     if behind:
-        text, confidence = text[: behind.start()].strip(" :(=-"), min(float(behind[1]) / 100, 1.0)
+        text, confidence = text[: behind.start()].strip(" :(=-"), float(behind[1])
     numbered = re.match(r"['\"]?([0-9]{1,6})\s*['\"]?\s*[:.)]?\s*(?=\D)", text)
     if numbered and not (candidates and find(text, candidates)):
         return Claim(text[numbered.end() :].strip(" '\"`"), int(numbered[1]), confidence)
     return Claim(text.strip(" '\"`"), None, confidence)
 
 
-def _paired(claims: list[Claim], labelled: list[tuple[str, float]]) -> tuple[list[Claim], list[str]]:
+def _paired(claims: list[Claim], labelled: list[tuple[str, float]], notes: list[str]) -> list[Claim]:
     """Give each name its confidence: by the label where every confidence has one, else by its place."""
-    labels = [label for label, _ in labelled]
-    shares = _as_shares([number for _, number in labelled])
-    by_label = dict(zip(labels, shares, strict=True))
-    notes: list[str] = []
-    if len(by_label) == len(labels) and set(labels) <= {claim.text.casefold() for claim in claims}:
-        shares = [by_label.get(claim.text.casefold()) for claim in claims]
-    elif len(claims) != len(shares):
-        notes = [f"{len(claims)} names came with {len(shares)} confidences; they are paired from the first on"]
-    padded = chain(shares, repeat(None))
-    return [replace(claim, confidence=share) for claim, share in zip(claims, padded, strict=False)], notes
+    by_label = dict(labelled)
+    names = [claim.text.casefold() for claim in claims]
+    if len(by_label) == len(labelled) and by_label.keys() <= set(names):
+        return [replace(claim, confidence=by_label.get(name)) for claim, name in zip(claims, names, strict=True)]
+    if len(claims) != len(labelled):
+        notes.append(f"{len(claims)} names came with {len(labelled)} confidences; they are paired from the first on")
+    numbers = [*(number for _, number in labelled), *[None] * len(claims)]
+    return [replace(claim, confidence=number) for claim, number in zip(claims, numbers, strict=False)]
 
 
-def _as_shares(values: Sequence[float | None]) -> list[float | None]:
-    """Return percentages as shares; numbers all up to 1, with a fraction among them, are shares already."""
-    known = [value for value in values if value is not None]
-    are_shares = bool(known) and max(known) <= 1 and any(value % 1 for value in known)
-    return [None if value is None else min(value / (1 if are_shares else 100), 1.0) for value in values]
+def _with_shares(claims: list[Claim]) -> list[Claim]:
+    """Turn percentages into shares; numbers all up to 1, with a fraction among them, are shares already."""
+    known = [claim.confidence for claim in claims if claim.confidence is not None]
+    whole = 1 if known and max(known) <= 1 and any(number % 1 for number in known) else 100
+    return [replace(one, confidence=one.confidence and min(one.confidence / whole, 1.0)) for one in claims]
 
 
 def _number(value: Any) -> float | None:
