@@ -40,7 +40,7 @@ def read_image(photo: Photo, upright: bool = True) -> RGB:
     if isinstance(photo, np.ndarray):
         return _from_array(photo)
     if isinstance(photo, Image.Image):
-        with _readable("the PIL image"):
+        with readable("the PIL image"):
             return _decode(photo, "the PIL image", MAX_PIXELS, upright)
     if not isinstance(photo, str | Path):
         raise InputError(
@@ -115,7 +115,7 @@ def _from_array(array: np.ndarray) -> RGB:
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
+def readable(name: str) -> Iterator[None]:
     """Turn whatever Pillow raises into a line of ours: its decoders raise anything, MemoryError included."""
     warnings.filterwarnings("ignore", module="PIL")  # what matters in its warnings becomes an error of ours
     try:
@@ -129,7 +129,7 @@ def _readable(name: str) -> Iterator[None]:
 
 
 def _open(file: str | io.BytesIO, name: str, most_pixels: int, upright: bool = True) -> RGB:
-    with _readable(name):
+    with readable(name):
         try:
             opened = Image.open(file, formats=_formats())
         except Image.DecompressionBombError as error:

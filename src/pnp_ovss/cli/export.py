@@ -28,15 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export the results; return the exit code."""
-    from pnp_ovss.export import export, read_results
-    from pnp_ovss.images import shown
+    from pnp_ovss.export import export
+    from pnp_ovss.runs.photos import fetch
+    from pnp_ovss.runs.record import load_results
 
     order = _order(arguments.order) if arguments.order else ()
-    results = read_results(arguments.results)
+    results = load_results(arguments.results)
     out = arguments.out or Path("export") / arguments.to
-    written = export(results, arguments.to, out, order, arguments.photos)
+    written = export(results, arguments.to, out, order, fetch if arguments.photos else None)
     listed = ", ".join(written) if len(written) <= FEW else f"{len(written)} files"
-    print(f"{len(results)} photo{'s' * (len(results) > 1)} in {shown(out)}: {listed}")
+    print(f"{len(results)} photo{'s' * (len(results) > 1)} in {out}: {listed}")
     return 0
 
 

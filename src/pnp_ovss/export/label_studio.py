@@ -12,9 +12,9 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from jaxtyping import Bool
 
-from pnp_ovss.export.coco import as_json
-from pnp_ovss.export.results import Labelled
+from pnp_ovss.files import as_json
 from pnp_ovss.pictures import class_colours
+from pnp_ovss.types import LabelMap
 
 FROM, TO, DATA = "label", "image", "image"
 """Names of the brush, of the picture, and of the task's entry with the photo's address, in the interface we write."""
@@ -27,14 +27,14 @@ SIZES = (4, 8, 12, 16)
 """Bits in which a run's length may be written."""
 
 
-def label_studio(results: Sequence[Labelled], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def label_studio(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Yield ``tasks.json``, to be imported, and ``interface.xml``, to be put into the project's settings first."""
     tasks = [
         {
-            "data": {DATA: LOCAL_FILES + quote(f"{PHOTOS}/{result.file_name}")},
-            "predictions": [prediction(result, names)],
+            "data": {DATA: LOCAL_FILES + quote(f"{PHOTOS}/{label_map.file_name}")},
+            "predictions": [prediction(label_map, names)],
         }
-        for result in results
+        for label_map in label_maps
     ]
     yield "tasks.json", as_json(tasks)
     yield "interface.xml", interface(names).encode()
@@ -50,26 +50,25 @@ def interface(names: Sequence[str]) -> str:
     return f'<View>\n{picture}  <BrushLabels name="{FROM}" toName="{TO}">\n{brushes}  </BrushLabels>\n</View>\n'
 
 
-def prediction(result: Labelled, names: Sequence[str], from_name: str = FROM, to_name: str = TO) -> dict[str, Any]:
+def prediction(label_map: LabelMap, names: Sequence[str], from_name: str = FROM, to_name: str = TO) -> dict[str, Any]:
     """Return a prediction: a brush mask for each class that is there; its score is the mean of theirs, if known."""
-    found: list[dict[str, Any]] = []
-    scores: list[float] = []
-    for region in result.regions(names):
-        told: dict[str, Any] = {
+    regions = list(label_map.regions(names))
+    found = [
+        {
             "id": f"{region.category}",
             "from_name": from_name,
             "to_name": to_name,
             "type": "brushlabels",
-            "original_width": result.width,
-            "original_height": result.height,
+            "original_width": label_map.width,
+            "original_height": label_map.height,
             "image_rotation": 0,
             "value": {"format": "rle", "rle": brush(region.mask), "brushlabels": [region.name]},
+            **({} if region.score is None else {"score": region.score}),
         }
-        if region.score is not None:
-            told["score"] = region.score
-            scores.append(region.score)
-        found.append(told)
-    whole = {"model_version": result.model or "pnp-ovss", "result": found}
+        for region in regions
+    ]
+    scores = [region.score for region in regions if region.score is not None]
+    whole = {"model_version": label_map.model or "pnp-ovss", "result": found}
     return whole | {"score": sum(scores) / len(scores)} if scores else whole
 
 
