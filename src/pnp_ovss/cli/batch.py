@@ -12,8 +12,7 @@ from pnp_ovss.cli.name import add_namer, check_namer, load_vocabulary, namer_opt
 from pnp_ovss.cli.options import add_model, add_settings, settings
 
 if TYPE_CHECKING:
-    from pnp_ovss.runs import Names, Run
-    from pnp_ovss.runs.run import Engine
+    from pnp_ovss.runs.batch import ClassSource, Engine, Run
 
 MOST_TOLD = 20
 """Faults that are told while a run goes on; all are in its folder."""
@@ -67,11 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Segment the photos; return the exit code."""
-    from pnp_ovss.runs import Job, find_photos, open_run
-    from pnp_ovss.store import Folder, check_folder
+    from pnp_ovss.files import Folder, check_folder
+    from pnp_ovss.runs.batch import Job, open_run
+    from pnp_ovss.runs.photos import find_photos
 
     # All that can be wrong without a model is found before one is loaded or even fetched.
-    names = _names(arguments)
+    classes = _classes(arguments)
     engine = _engine(arguments)
     folder = Folder(arguments.out)
     if folder.is_local:
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     sources = find_photos(arguments.photos, folder)
     job = Job(
         out=arguments.out,
-        names=names,
+        classes=classes,
         model=arguments.model,
         preset=arguments.preset,
         device=arguments.device,
@@ -119,38 +119,38 @@ def _follow(run: "Run", engine: "Engine", out: str) -> int:
     return PARTLY if failed else 0
 
 
-def _names(arguments: argparse.Namespace) -> "Names":
+def _classes(arguments: argparse.Namespace) -> "ClassSource":
     from dataclasses import replace
 
     from pnp_ovss.naming import load_namer
-    from pnp_ovss.runs import Names
+    from pnp_ovss.runs.batch import ClassSource
 
     file = arguments.classes_file
     if file is not None and file.suffix == ".json":
         options = replace(namer_options(arguments), source=file)
         load_namer("cached", options)  # tells now what is wrong with the file
-        return Names(namer="cached", options=options, candidates=load_vocabulary(arguments), keep=arguments.keep)
+        return ClassSource(namer="cached", options=options, candidates=load_vocabulary(arguments), keep=arguments.keep)
     classes = named(arguments)
-    if not classes:
+    if classes is None:
         check_namer(arguments)
-        return Names(
+        return ClassSource(
             namer=arguments.namer,
             options=namer_options(arguments),
             candidates=load_vocabulary(arguments),
             keep=arguments.keep,
             calls=arguments.calls if arguments.namer == "openai" else 1,
         )
-    return Names(classes=classes)
+    return ClassSource(classes)
 
 
 def _engine(arguments: argparse.Namespace) -> "Engine":
-    from pnp_ovss.runs import work_here
+    from pnp_ovss.runs.batch import work_here
 
     if arguments.engine == "local":
         return work_here
-    from pnp_ovss.runs.cluster import check_ray, work_on_ray
+    from pnp_ovss.runs.cluster import load_ray, work_on_ray
 
-    check_ray()
+    load_ray()
     return partial(work_on_ray, workers=arguments.workers, cpus=arguments.cpus, address=arguments.cluster)
 
 

@@ -2,8 +2,10 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pnp_ovss.errors import InputError, one_line
+if TYPE_CHECKING:
+    from pnp_ovss.types import Vocabulary
 
 AUTO = "auto"
 
@@ -24,26 +26,18 @@ def add_classes(parser: argparse.ArgumentParser, also: str = "") -> None:
     )
 
 
-def named(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """Return the classes that the flags name for all photos, or none where a namer is to say them.
+def named(arguments: argparse.Namespace) -> "Vocabulary | None":
+    """Return the classes that the flags name for all photos, or None where a namer is to say them.
 
     Raises: InputError if the file cannot be read or a name cannot be used.
     """
-    from pnp_ovss.methods.pnp.prompt import make_prompt
+    from pnp_ovss.data.vocabulary import read_lines
     from pnp_ovss.pictures import check_count
+    from pnp_ovss.types import Vocabulary
 
     if arguments.classes == AUTO:
-        return ()
-    names = _lines(arguments.classes_file) if arguments.classes is None else arguments.classes.split(",")
-    classes = make_prompt([name.strip() for name in names]).classes
-    check_count(classes)
-    return classes
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = one_line(error) if isinstance(error, OSError) else "it is no text in UTF-8"
-        raise InputError(f"the classes file {file} cannot be read ({reason}); one name a line is wanted") from error
-    return [name for line in lines if (name := line.split("#")[0].strip())]
+        return None
+    names = read_lines(arguments.classes_file) if arguments.classes is None else arguments.classes.split(",")
+    vocabulary = Vocabulary.of(names)
+    check_count(vocabulary.classes)
+    return vocabulary

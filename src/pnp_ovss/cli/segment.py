@@ -2,10 +2,9 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from functools import cache, lru_cache
+from collections.abc import Callable
+from functools import cache, lru_cache, partial
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,12 +13,13 @@ from pnp_ovss.cli.classes import add_classes, named
 from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, positive
 from pnp_ovss.cli.name import add_namer, check_namer, load_namer, load_vocabulary
 from pnp_ovss.cli.options import add_model, add_settings, clip_name, settings
-from pnp_ovss.errors import InputError, ModelError, PnpError
+from pnp_ovss.errors import InputError
 
 if TYPE_CHECKING:
-    from pnp_ovss.naming import NoReply
+    from pnp_ovss.runs.pipeline import Item, NamePhotos
     from pnp_ovss.segmentation import Segmentation
     from pnp_ovss.segmenter import Segmenter
+    from pnp_ovss.types import Vocabulary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,110 +47,87 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Segment the photos; return the exit code."""
+    from pnp_ovss.files import check_folder
     from pnp_ovss.images import find_images
     from pnp_ovss.runs.record import check_places
-    from pnp_ovss.segmenter import settle
-    from pnp_ovss.store import check_folder
+    from pnp_ovss.segmenter import resolve_config
 
     # All that can be wrong without a model is found before one is loaded or even fetched.
     if arguments.min_quality is not None and not 0 <= arguments.min_quality <= 1:
-        raise InputError(f"--min-quality is {arguments.min_quality:g}; a number from 0 to 1 is wanted")
+        raise InputError(f"expected --min-quality from 0 to 1, got {arguments.min_quality:g}")
     classes = named(arguments)
-    if not classes:
+    if classes is None:
         check_namer(arguments)
     photos = find_images(arguments.photos)
-    settle(arguments.model, arguments.preset, arguments.revision, **settings(arguments))
+    resolve_config(arguments.model, arguments.preset, arguments.revision, **settings(arguments))
     check_folder(arguments.out)
     check_places(arguments.out, photos)
     return _segment(arguments, photos, classes)
 
 
-def _segment(arguments: argparse.Namespace, photos: list[Path], classes: tuple[str, ...]) -> int:
-    import torch
+def _segment(arguments: argparse.Namespace, photos: list[Path], classes: "Vocabulary | None") -> int:
     from tqdm import tqdm
 
-    from pnp_ovss.images import shown
+    from pnp_ovss.runs.pipeline import run as run_pipeline
     from pnp_ovss.runs.record import write_result
     from pnp_ovss.segmenter import Segmenter
 
-    given, out = settings(arguments), arguments.out
     chosen = (arguments.model, arguments.preset, arguments.device, arguments.dtype, arguments.revision)
-    load = cache(lambda: Segmenter.from_pretrained(*chosen, **given))  # at the first photo that can be read
-    rated = _rater(arguments)
-    choose = _chooser(arguments, classes, load)
-    done, bad, alone = 0, 0, len(photos) == 1
+    load = cache(
+        lambda: Segmenter.from_pretrained(*chosen, **settings(arguments))
+    )  # at the first photo it is needed for
+    rate, out, alone = _rater(arguments), arguments.out, len(photos) == 1
+    name = None if classes else _namer(arguments, load)
+    done, bad = 0, 0
     bar = tqdm(total=len(photos), disable=alone, unit="photo", file=sys.stderr)
     try:
-        for start in range(0, len(photos), arguments.batch_size):
-            batch = photos[start : start + arguments.batch_size]
-            readable, faults = _read(batch)
-            named = dict(choose(readable))
-            asked = {path: names for path, names in named.items() if isinstance(names, tuple) and names}
-            if asked:
-                load()  # which is no part of what a photo takes
-            begin = perf_counter()
-            found = _found(load, readable, asked, alone or bool(classes))
-            seconds = (perf_counter() - begin) / max(1, len(asked))
-            faults += [fault for fault in (*named.values(), *found.values()) if isinstance(fault, PnpError)]
-            for fault in faults:
-                if alone:
-                    raise fault
+        outcomes = run_pipeline(load, _items(photos, classes), name, arguments.batch_size, alone or classes is not None)
+        for path, outcome in zip(photos, outcomes, strict=True):
+            if outcome.fault and alone:
+                raise outcome.fault
+            if outcome.fault:
+                bad += 1
                 with bar.external_write_mode(file=sys.stderr):
-                    complain(str(fault))
-            bad += len(faults)
-            for path in (path for path, names in named.items() if names == ()):
-                with bar.external_write_mode(file=sys.stdout):
-                    print(f"{shown(path)}: nothing was named, nothing is written")
-            for path, result in found.items():
-                if isinstance(result, PnpError):
-                    continue
-                result = rated(result, readable[path])
-                write_result(out, path, readable[path], result, seconds)
+                    complain(str(outcome.fault) if outcome.photo is None else f"{path}: {outcome.fault}")
+            elif outcome.photo is not None and outcome.result is not None:
+                result = rate(outcome.result, outcome.photo)
+                spent = outcome.seconds["segment"] + outcome.seconds["refine"]
+                write_result(out, path, outcome.photo, result, spent)
                 done += 1
                 with bar.external_write_mode(file=sys.stdout):
-                    print(f"{shown(path)}: {_told(result.areas)}")
-            bar.update(len(batch))
+                    print(f"{path}: {_shares(result.areas)}")
+            else:
+                with bar.external_write_mode(file=sys.stdout):
+                    print(f"{path}: nothing was named, nothing is written")
+            bar.update()
     except KeyboardInterrupt:
         bar.close()
-        complain(
-            f"stopped; {done} of {len(photos)} photos are done" + (f", their results are in {out}" if done else "")
-        )
+        kept = f", their results are in {out}" if done else ""
+        complain(f"stopped; {done} of {len(photos)} photos are done{kept}")
         return STOPPED
-    except torch.OutOfMemoryError as error:
-        raise ModelError("the GPU is full; use a smaller --batch-size, --dtype bfloat16 or --device cpu") from error
     finally:
         bar.close()
     if done:
         print(f"{done} photo{'s' * (done > 1)} in {out}: for each a label map .png, an .overlay.png and a .json record")
     if bad:
-        complain(f"{bad} of {len(photos)} photos could not be read{' or named' if not classes else ''}")
+        complain(f"{bad} of {len(photos)} photos could not be read{' or named' if classes is None else ''}")
     return PARTLY if bad else 0
 
 
-def _found(
-    load: "Callable[[], Segmenter]",
-    photos: "dict[Path, np.ndarray]",
-    named: dict[Path, tuple[str, ...]],
-    strict: bool,
-) -> "dict[Path, Segmentation | InputError]":
-    """Return the segmentation of each photo that was named, or what is wrong with its names; ``strict``: raise that."""
-    from pnp_ovss.images import shown
-    from pnp_ovss.pictures import check_count
+def _items(photos: list[Path], classes: "Vocabulary | None") -> "list[Item]":
+    from pnp_ovss.images import read_image
+    from pnp_ovss.runs.pipeline import Item
 
-    if not named:
-        return {}
-    try:
-        for names in named.values():
-            check_count(names)
-        results = load()([photos[path] for path in named], list(named.values()))
-    except InputError as error:
-        if strict:
-            raise
-        if len(named) == 1:
-            return {path: InputError(f"{shown(path)}: {error}") for path in named}
-        alone = (_found(load, photos, {path: names}, strict) for path, names in named.items())
-        return {path: found for one in alone for path, found in one.items()}
-    return dict(zip(named, results, strict=True))
+    return [Item(path.stem, partial(read_image, path), classes) for path in photos]
+
+
+def _namer(arguments: argparse.Namespace, load: "Callable[[], Segmenter]") -> "NamePhotos":
+    """Return what names the classes of photos, for all that the flags say."""
+    from pnp_ovss.naming import photo_namer
+
+    namer = load_namer(arguments, lambda: load().method.vlm)
+    calls = arguments.calls if arguments.namer == "openai" else 1
+    return photo_namer(namer, load_vocabulary(arguments), arguments.keep, calls)
 
 
 def _rater(arguments: argparse.Namespace) -> "Callable[[Segmentation, np.ndarray], Segmentation]":
@@ -171,41 +148,7 @@ def _rater(arguments: argparse.Namespace) -> "Callable[[Segmentation, np.ndarray
     return rated
 
 
-def _chooser(
-    arguments: argparse.Namespace, classes: tuple[str, ...], load: "Callable[[], Segmenter]"
-) -> "Callable[[dict[Path, np.ndarray]], Iterator[tuple[Path, tuple[str, ...] | NoReply]]]":
-    """Return what chooses the classes of photos: the user once for all, or a namer for each."""
-    from pnp_ovss.naming import Naming, name_photos
-
-    if classes:
-        return lambda photos: ((path, classes) for path in photos)
-    candidates = load_vocabulary(arguments)
-    namer = load_namer(arguments, lambda: load().vlm)
-    calls = arguments.calls if arguments.namer == "openai" else 1
-
-    def choose(photos: dict[Path, np.ndarray]) -> "Iterator[tuple[Path, tuple[str, ...] | NoReply]]":
-        keyed = ((path.stem, photo) for path, photo in photos.items())
-        for path, (_, naming) in zip(photos, name_photos(namer, keyed, candidates, calls), strict=True):
-            yield path, naming.kept(arguments.keep) if isinstance(naming, Naming) else naming
-
-    return choose
-
-
-def _read(paths: list[Path]) -> tuple[dict[Path, np.ndarray], list[PnpError]]:
-    """Return the photos that can be read, and what is wrong with the others."""
-    from pnp_ovss.images import read_image
-
-    readable: dict[Path, np.ndarray] = {}
-    faults: list[PnpError] = []
-    for path in paths:
-        try:
-            readable[path] = read_image(path)
-        except InputError as error:
-            faults.append(error)
-    return readable, faults
-
-
-def _told(areas: dict[str, float]) -> str:
+def _shares(areas: dict[str, float]) -> str:
     """Return the shares of what was found, the largest first, the background last."""
     from pnp_ovss.pictures.text import share
     from pnp_ovss.types import BACKGROUND

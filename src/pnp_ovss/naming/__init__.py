@@ -12,7 +12,7 @@ from pnp_ovss.errors import ConfigError
 from pnp_ovss.naming.base import KEEP, Guess, Namer, Naming, NoReply, Stoppable
 from pnp_ovss.naming.candidates import BENCHMARKS, Candidates, load_candidates
 from pnp_ovss.naming.endpoint import KEY, Patience
-from pnp_ovss.types import RGB
+from pnp_ovss.types import RGB, Vocabulary
 
 __all__ = [
     "BENCHMARKS",
@@ -112,6 +112,17 @@ def name_photos(
             if isinstance(namer, Stoppable):
                 namer.stop()
             raise
+
+
+def photo_namer(namer: Namer, candidates: Any = None, keep: float = KEEP, calls: int = 1) -> Any:
+    """Return what names many photos, and gives their classes above ``keep`` confidence."""
+
+    def name(photos: Iterable[tuple[str, RGB]]) -> Iterator[Any]:
+        for key, naming in name_photos(namer, photos, candidates, calls):
+            kept = naming.kept(keep) if isinstance(naming, Naming) else ()
+            yield key, Vocabulary.of(kept) if kept else None if isinstance(naming, Naming) else naming
+
+    return name
 
 
 # The models load on use: a chat needs no torch model, and a captioner no other one.

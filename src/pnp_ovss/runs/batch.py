@@ -19,7 +19,7 @@ from pnp_ovss.errors import InputError, PnpError
 from pnp_ovss.files import Folder, as_json, as_png
 from pnp_ovss.images import decode_image
 from pnp_ovss.models import find
-from pnp_ovss.naming import KEEP, Options, load_namer
+from pnp_ovss.naming import KEEP, Options, load_namer, photo_namer
 from pnp_ovss.pictures import class_colours, label_png
 from pnp_ovss.runs import pipeline
 from pnp_ovss.runs.photos import Source, fetch
@@ -177,8 +177,8 @@ class Worker:
         """
         found, waiting = self._job.classes, {source.key: source for source in sources}
         items = (pipeline.Item(key, partial(_read, source.place), found.classes) for key, source in waiting.items())
-        name = None if found.classes else self._name
         strict = found.classes is not None
+        name = None if strict else self._name
         for outcome in pipeline.run(lambda: self._segmenter, items, name, self._job.batch, strict):
             source, seconds = waiting[outcome.key], outcome.seconds
             if outcome.fault or outcome.photo is None:
@@ -193,7 +193,7 @@ class Worker:
     def _name(self, photos: Iterable[tuple[str, RGB]]) -> Iterator[tuple[str, Vocabulary | PnpError | None]]:
         found = self._job.classes
         namer = load_namer(found.namer, replace(found.options, vlm=lambda: self._segmenter.method.vlm))
-        return name_classes(namer, photos, found.candidates, found.keep, found.calls)
+        return photo_namer(namer, found.candidates, found.keep, found.calls)(photos)
 
 
 def _read(place: str) -> RGB:
@@ -304,6 +304,6 @@ def _about(found: ClassSource) -> dict[str, Any]:
         "model": found.options.model,
         "source": found.options.source.name if found.options.source else None,
         "given": list(found.options.names),
-        "vocabulary": found.candidates.digest if found.candidates else None,
+        "vocabulary": list(found.candidates.flat) if found.candidates else None,
         "keep": found.keep,
     }
