@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pnp_ovss.errors import ConfigError
+from pnp_ovss.errors import import_extra
 from pnp_ovss.export.coco import dataset
 from pnp_ovss.files import as_json
 from pnp_ovss.types import LabelMap
@@ -25,10 +25,7 @@ def detections(label_map: LabelMap, names: Sequence[str]) -> Any:
 
     Raises: ConfigError if supervision is not installed.
     """
-    try:
-        from supervision import Detections
-    except ImportError as error:
-        raise ConfigError("supervision is not installed; run pip install 'pnp-ovss[supervision]'") from error
+    Detections = import_extra("supervision", "supervision", "to_supervision()").Detections
     regions = list(label_map.regions(names))
     if not regions:
         return Detections.empty()
