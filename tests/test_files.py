@@ -112,9 +112,9 @@ def test_no_file_is_one_thing_and_no_answer_another(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        (None, "cannot be read as JSON \\(no such file or directory\\); check the file"),
-        (b"{", "cannot be read as JSON \\(Expecting property name"),
-        (b"\xff", "cannot be read as JSON"),
+        (None, "cannot be read \\(no such file or directory\\); check the path"),
+        (b"{", "is no JSON \\(Expecting property name"),
+        (b"\xff", "is no JSON"),
         (b"[1]", "expected a JSON object in .*x.json, got list; check the file"),
     ],
 )

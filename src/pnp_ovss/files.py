@@ -66,12 +66,24 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises: InputError if the file cannot be read or holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows may begin it with a byte order mark
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({one_line(error)}); check the file") from error
-    if not isinstance(content, dict):
-        raise InputError(f"expected a JSON object in {path}, got {type(content).__name__}; check the file")
-    return content
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({one_line(error)}); check the path") from error
+    return parse_json(content, str(path))
+
+
+def parse_json(content: bytes, name: str) -> dict[str, Any]:
+    """Return the object that the content of a JSON file holds; error messages call the file ``name``.
+
+    Raises: InputError if it holds something else.
+    """
+    try:
+        found = json.loads(content.decode("utf-8-sig"))  # Windows may begin it with a byte order mark
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} is no JSON ({one_line(error)}); check the file") from error
+    if not isinstance(found, dict):
+        raise InputError(f"expected a JSON object in {name}, got {type(found).__name__}; check the file")
+    return found
 
 
 def remove(path: Path) -> None:

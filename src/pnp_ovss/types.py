@@ -233,7 +233,7 @@ class LabelMap:
     width: int
     classes: tuple[str, ...]
     """What the labels mean, a leading "background" included; empty where nothing was named."""
-    read: Callable[[], Integer[np.ndarray, "h w"]]
+    read: Callable[[], Integer[np.ndarray, "..."]]
     """Returns the labels, which index ``classes``."""
     scores: tuple[float, ...] = ()
     """Mean score of each class in its mask; empty if not known."""

@@ -15,11 +15,13 @@ from pnp_ovss import Config, InputError
 from pnp_ovss.cli import main
 from pnp_ovss.data import rle
 from pnp_ovss.files import Folder
+from pnp_ovss.methods import resolve_config
 from pnp_ovss.models.hub import Checkpoint
 from pnp_ovss.runs import batch as runs
-from pnp_ovss.runs.batch import ClassSource, Job, Results, open_run, shard_of
-from pnp_ovss.runs.photos import Source, fetch, find_photos
-from pnp_ovss.segmenter import Segmenter, resolve_config
+from pnp_ovss.runs.batch import ClassSource, Job, open_run, shard_of
+from pnp_ovss.runs.photos import fetch, find_photos
+from pnp_ovss.runs.record import Results
+from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import Vocabulary
 
 SMALL = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine", "blur")
@@ -226,14 +228,14 @@ def test_workers_take_the_commit_and_the_settings_of_the_manifest(desk, tiny_bli
     monkeypatch.setattr(runs, "find", lambda name, revision: fetched)
     classes = ClassSource(Vocabulary.of(["dog"]))
     job = Job("results", classes, "somebody/blip", str(preset), revision="main", settings={"drop": 2})
-    opened = open_run(job, "files", 256, [Source("a", "a.jpg")])
+    opened = open_run(job, "files", 256, {"a": "a.jpg"})
     preset.unlink()
     settings = json.loads(Path("results/manifest.json").read_text())["settings"]
     assert opened.job.revision == settings["revision"] == "c0ffee"
     found = resolve_config(opened.job.model, opened.job.preset, **opened.job.settings)
     assert found == Config(layer=0, head=1, drop=2)
     monkeypatch.setattr(runs, "find", lambda name, revision: replace(fetched, revision="local-123456789abc"))
-    assert open_run(replace(job, out="other", preset="auto"), "files", 256, []).job.revision is None
+    assert open_run(replace(job, out="other", preset="auto"), "files", 256, {}).job.revision is None
 
 
 def test_ctrl_c_is_one_line(batch, monkeypatch, capsys):
@@ -290,10 +292,10 @@ def test_a_list_of_somebody_s_own_is_not_cut(batch, names_file, located):
 def test_keys_are_paths_below_what_was_named(desk):
     out = Folder("results")
     root = str(desk / "photos")
-    assert [source.key for source in find_photos(["photos"], out)] == ["a", "b", "deep/broken", "deep/down/c", "deep/e"]
-    assert find_photos(["photos/a.jpg"], out) == [Source("a", f"{root}/a.jpg")]
-    assert [source.key for source in find_photos(["photos/**/*.png"], out)] == ["b", "deep/e"]
-    assert [source.key for source in find_photos(["photos/deep", "photos/a.jpg"], out)] == [
+    assert list(find_photos(["photos"], out)) == ["a", "b", "deep/broken", "deep/down/c", "deep/e"]
+    assert find_photos(["photos/a.jpg"], out) == {"a": f"{root}/a.jpg"}
+    assert list(find_photos(["photos/**/*.png"], out)) == ["b", "deep/e"]
+    assert list(find_photos(["photos/deep", "photos/a.jpg"], out)) == [
         "a",
         "broken",
         "down/c",
@@ -328,7 +330,7 @@ def test_results_that_would_replace_or_become_photos_are_refused(batch, photos, 
 
 
 def test_results_may_lie_beside_the_photos_of_a_glob_that_does_not_go_down(desk):
-    assert [source.key for source in find_photos(["photos/*.*g"], Folder("photos/results"))] == ["a", "b"]
+    assert list(find_photos(["photos/*.*g"], Folder("photos/results"))) == ["a", "b"]
 
 
 @pytest.mark.parametrize(("photos", "message"), [
@@ -488,7 +490,7 @@ def test_a_shard_cut_short_is_told(batch, capsys):
 
 @pytest.mark.parametrize(("arguments", "module", "message"), [
     (("--format", "parquet"), "pyarrow", "Parquet needs pyarrow"),
-    (("--engine", "ray"), "ray.data", "--engine ray needs Ray Data"),
+    (("--engine", "ray"), "ray.data", "--engine ray needs ray"),
 ])  # fmt: skip
 def test_what_is_not_installed_is_told(batch, arguments, module, message, monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, module, None)

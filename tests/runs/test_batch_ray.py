@@ -181,7 +181,7 @@ def test_a_photo_that_kills_its_worker_every_time_is_given_up_and_the_others_are
     pytest.importorskip("ray.data")
     (tmp_path / "code").mkdir()
     (tmp_path / "code/sitecustomize.py").write_text(DEADLY)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "code"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "code"), os.environ.get("PYTHONPATH", "")]))
     (tmp_path / "some").mkdir()
     for number, place in enumerate(sorted(scenes.iterdir())[:30]):
         (tmp_path / f"some/{number:02}.png").symlink_to(place)

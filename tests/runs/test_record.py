@@ -11,8 +11,7 @@ from PIL import Image
 from pnp_ovss import Config, ConfigError, InputError, Segmentation
 from pnp_ovss.data import rle
 from pnp_ovss.files import Folder
-from pnp_ovss.runs.batch import Results
-from pnp_ovss.runs.record import check_same, load_results, make_record, write_result
+from pnp_ovss.runs.record import Results, check_same, load_results, make_record, write_result
 
 CLASSES = ("background", "dog", "traffic light")
 
@@ -129,7 +128,7 @@ def change(folder: Path, **entries) -> None:
         (lambda folder: Image.new("L", (3, 2), 9).save(folder / "dog.png"), "labels up to 9"),
         (lambda folder: Image.new("RGB", (3, 2)).save(folder / "dog.png"), "got \\(2, 3, 3\\)"),
         (lambda folder: (folder / "notes.json").write_text("{}"), "notes.json is no record"),
-        (lambda folder: (folder / "notes.json").write_text("[1"), "notes.json cannot be read as JSON"),
+        (lambda folder: (folder / "notes.json").write_text("[1"), "notes.json is no JSON"),
         (lambda folder: change(folder, classes=None), "dog.json is no record"),
         (lambda folder: change(folder, width="wide"), "dog.json is no record"),
         (lambda folder: [path.unlink() for path in folder.iterdir()], "holds no result"),

@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = Folder(arguments.out)
     if folder.is_local:
         check_folder(Path(folder.root))
-    sources = find_photos(arguments.photos, folder)
+    places = find_photos(arguments.photos, folder)
     job = Job(
         out=arguments.out,
         classes=classes,
@@ -88,14 +88,14 @@ def run(arguments: argparse.Namespace) -> int:
         settings=settings(arguments),
         batch=arguments.batch_size,
     )
-    return _follow(open_run(job, arguments.format, arguments.rows, sources), engine, arguments.out)
+    return _follow(open_run(job, arguments.format, arguments.rows, places), engine, arguments.out)
 
 
 def _follow(run: "Run", engine: "Engine", out: str) -> int:
     """Go through the run under a progress bar."""
     from tqdm import tqdm
 
-    total, done, failed = len(run.sources), len(run.sources) - len(run.todo), 0
+    total, done, failed = run.total, run.total - len(run.todo), 0
     bar = tqdm(total=total, initial=done, unit="photo", file=sys.stderr)
     try:
         for outcome in run(engine):

@@ -49,8 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Segment the photos; return the exit code."""
     from pnp_ovss.files import check_folder
     from pnp_ovss.images import find_images
+    from pnp_ovss.methods import resolve_config
     from pnp_ovss.runs.record import check_places
-    from pnp_ovss.segmenter import resolve_config
 
     # All that can be wrong without a model is found before one is loaded or even fetched.
     if arguments.min_quality is not None and not 0 <= arguments.min_quality <= 1:
@@ -124,8 +124,9 @@ def _items(photos: list[Path], classes: "Vocabulary | None") -> "list[Item]":
 def _namer(arguments: argparse.Namespace, load: "Callable[[], Segmenter]") -> "NamePhotos":
     """Return what names the classes of photos, for all that the flags say."""
     from pnp_ovss.naming import photo_namer
+    from pnp_ovss.runs.batch import vlm_of
 
-    namer = load_namer(arguments, lambda: load().method.vlm)
+    namer = load_namer(arguments, lambda: vlm_of(load()))
     calls = arguments.calls if arguments.namer == "openai" else 1
     return photo_namer(namer, load_vocabulary(arguments), arguments.keep, calls)
 

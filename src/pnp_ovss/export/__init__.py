@@ -82,8 +82,9 @@ def export(
         for place, content in chosen.files(label_maps, names):
             write_bytes(beside / place, content)
             written.append(place)
-        for label_map in label_maps if fetch else ():
-            write_bytes(beside / chosen.photos / label_map.file_name, fetch(label_map.photo))
+        if fetch:
+            for label_map in label_maps:
+                write_bytes(beside / chosen.photos / label_map.file_name, fetch(label_map.photo))
         os.rename(beside, out)
     except OSError as error:
         raise InputError(f"{out} cannot be written ({one_line(error)}); choose another place") from error

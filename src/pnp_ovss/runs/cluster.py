@@ -9,14 +9,15 @@ import os
 import pickle
 import secrets
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from pnp_ovss.errors import ConfigError, PnpError, one_line
+from pnp_ovss.errors import ConfigError, PnpError, import_extra, one_line
 from pnp_ovss.files import Folder
-from pnp_ovss.runs.batch import Done, Job, Results, Worker
-from pnp_ovss.runs.photos import Source
+from pnp_ovss.runs.batch import Done, Job, Worker
+from pnp_ovss.runs.photos import Places
+from pnp_ovss.runs.record import Results
 
 BATCHES = 8
 """Batches of a block, the unit that Ray hands out and repeats: enough for all stages to overlap."""
@@ -26,7 +27,7 @@ RETRIES = 3
 
 
 def work_on_ray(
-    job: Job, sources: Sequence[Source], workers: int | None = None, cpus: int = 1, address: str | None = None
+    job: Job, places: Places, workers: int | None = None, cpus: int = 1, address: str | None = None
 ) -> Iterator[Done]:
     """Do the photos on a Ray cluster; yield each as soon as Ray says that it is done.
 
@@ -50,13 +51,13 @@ def work_on_ray(
             f"the Ray cluster {address or 'here'} cannot be reached ({one_line(error)}); check --cluster"
         ) from error
     try:
-        left = {source.key: source for source in sources}
-        for row in _blocks(ray, job, sources, workers, cpus).iter_rows():
+        left = dict(places)
+        for row in _blocks(ray, job, places, workers, cpus).iter_rows():
             if row["stop"]:
                 raise pickle.loads(row["stop"])
             del left[row["key"]]
             yield Done(row["key"], row["fault"])
-        yield from _given_up(job, left.values())
+        yield from _given_up(job, left)
     finally:
         ray.shutdown()
 
@@ -67,13 +68,8 @@ def load_ray() -> Any:
     Raises: ConfigError if it is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reads it on import
-    try:
-        import ray.data
-    except ImportError as error:
-        raise ConfigError(
-            "--engine ray needs Ray Data, which is not installed; run pip install 'pnp-ovss[batch]', or take "
-            "--engine local"
-        ) from error
+    ray = import_extra("ray", "batch", "--engine ray")
+    import_extra("ray.data", "batch", "--engine ray")
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
@@ -81,14 +77,14 @@ def load_ray() -> Any:
     return ray
 
 
-def _blocks(ray: Any, job: Job, sources: Sequence[Source], workers: int | None, cpus: int) -> Any:
+def _blocks(ray: Any, job: Job, places: Places, workers: int | None, cpus: int) -> Any:
     """Return the data set of photos that are done, which is made while it is read."""
     has = ray.cluster_resources()
     gpus = 0 if job.device == "cpu" else int(has.get("GPU", 0))
     count = workers or gpus or max(1, int(has.get("CPU", 1)) // cpus)
-    blocks = max(1, -(-len(sources) // (BATCHES * job.batch)))
-    rows = ray.data.from_items([asdict(source) for source in sources], override_num_blocks=blocks)
-    return rows.map_batches(
+    blocks = max(1, -(-len(places) // (BATCHES * job.batch)))
+    rows = [{"key": key, "place": place} for key, place in places.items()]
+    return ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
         _Actor,
         fn_constructor_args=(job, os.getcwd(), None if gpus else cpus, secrets.token_hex(4)),
         batch_size=None,  # a block as it comes
@@ -117,9 +113,9 @@ class _Actor:
 
     def __call__(self, block: Any) -> dict[str, list[Any]]:
         """Do the photos of a block that are not done yet; return key, fault and what stops the run, pickled."""
-        sources = [Source(**row) for row in block.to_pylist()]
+        places = {row["key"]: row["place"] for row in block.to_pylist()}
         try:
-            done = [*self._one_by_one(sources)] if self._died else [*self._worker(sources)]
+            done = [*self._one_by_one(places)] if self._died else [*self._worker(places)]
         except Exception as error:  # Ray would drop the block without a word
             stop = error if isinstance(error, PnpError) else RuntimeError(traceback.format_exc())
             return {"key": [""], "fault": [""], "stop": [pickle.dumps(stop)]}
@@ -127,26 +123,27 @@ class _Actor:
         keys, faults = [one.key for one in done], [one.fault for one in done]
         return {"key": keys, "fault": faults, "stop": [b""] * len(done)}
 
-    def _one_by_one(self, sources: Sequence[Source]) -> Iterator[Done]:
+    def _one_by_one(self, places: Places) -> Iterator[Done]:
         """Do photos one of which may have killed the worker; one that kills it alone is not tried again."""
-        for source in sources:
-            deadly = (
-                f"{source.key}: its worker died while it was done (run {self._run}); see Ray's log, or leave it out"
-            )
-            if self._results.has(source.key):
-                yield Done(source.key)
-            elif self._results.fault(source.key) == deadly:
-                yield Done(source.key, deadly)
+        for key, place in places.items():
+            deadly = f"{key}: its worker died while it was done (run {self._run}); see Ray's log, or leave it out"
+            if self._results.has(key):
+                yield Done(key)
+            elif self._results.fault(key) == deadly:
+                yield Done(key, deadly)
             else:
-                self._results.write_fault(source, deadly)  # it stands if that is what happens
-                yield from self._worker([source])
+                self._results.write_fault(key, place, deadly)  # it stands if that is what happens
+                done = [*self._worker({key: place})]
+                if not done[0].fault:
+                    self._results.forget_fault(key)
+                yield from done
 
 
-def _given_up(job: Job, sources: Iterable[Source]) -> Iterator[Done]:
+def _given_up(job: Job, places: Places) -> Iterator[Done]:
     """Yield the photos of blocks that Ray gave up, for worker after worker died: some are done all the same."""
     results = Results(Folder(job.out))
-    for source in sources:
-        fault = "" if results.has(source.key) else f"{source.key}: {RETRIES + 1} workers died over it or its neighbours"
+    for key, place in places.items():
+        fault = "" if results.has(key) else f"{key}: {RETRIES + 1} workers died over it or its neighbours"
         if fault:
-            results.write_fault(source, fault)
-        yield Done(source.key, fault)
+            results.write_fault(key, place, fault)
+        yield Done(key, fault)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from glob import has_magic
 from pathlib import PurePosixPath
 
@@ -13,18 +12,12 @@ from pnp_ovss.files import Folder, reachable
 from pnp_ovss.images import SUFFIXES
 from pnp_ovss.runs.record import IMAGES
 
-
-@dataclass(frozen=True)
-class Source:
-    """A photo: its key, which names its result, and where it lies."""
-
-    key: str
-    """Path below the folder it was found in, without suffix: ``2024/05/dog``."""
-    place: str
-    """Path or URL, such as ``s3://bucket/2024/05/dog.jpg``."""
+Places = dict[str, str]
+"""Path or URL of each photo, such as ``s3://bucket/2024/05/dog.jpg``, by its key, which names its result: the path
+below the folder it was found in, without suffix, such as ``2024/05/dog``."""
 
 
-def find_photos(patterns: Iterable[str], out: Folder) -> list[Source]:
+def find_photos(patterns: Iterable[str], out: Folder) -> Places:
     """Return the photos that files, folders and globs mean, sorted by key; ``out`` is where results are to go.
 
     A folder stands for all pictures in it and in the folders below, by suffix, without hidden ones; a glob for the
@@ -32,14 +25,14 @@ def find_photos(patterns: Iterable[str], out: Folder) -> list[Source]:
 
     Raises: InputError if there is none, two photos have one key, or results would lie among the photos.
     """
-    found: dict[str, str] = {}
+    found: Places = {}
     for pattern in patterns:
         for key, place in _expand(os.path.expanduser(pattern), out):
             if found.setdefault(key, place) != place:
                 raise InputError(
                     f"{found[key]} and {place} would both be written as {key}; rename one, or give each its own --out"
                 )
-    return [Source(key, found[key]) for key in sorted(found)]
+    return dict(sorted(found.items()))
 
 
 def fetch(place: str) -> bytes:
