@@ -1,17 +1,17 @@
 """A run over many photos: what is left to be done is done, written by key, and packed into Parquet files if wanted."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from hashlib import sha256
 from typing import Any
 
 from pnp_ovss._version import VERSION
-from pnp_ovss.errors import ConfigError, InputError, PnpError
+from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.files import Folder, as_json, parse_json
 from pnp_ovss.images import decode_image
-from pnp_ovss.methods import resolve_config
+from pnp_ovss.methods import DEFAULT_METHOD, resolve_config
 from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.models import VLM, find
 from pnp_ovss.naming import KEEP, Options, load_namer, photo_namer
@@ -37,6 +37,24 @@ class ClassSource:
     keep: float = KEEP
     calls: int = 1
 
+    def name_photos(self, segmenter: Callable[[], Segmenter]) -> pipeline.NamePhotos | None:
+        """Return what names the photos, or None where all share their classes; ``segmenter`` may be asked to match.
+
+        Raises: ConfigError, ModelError if there is no such namer or it cannot be loaded.
+        """
+        if self.classes is not None:
+            return None
+
+        def vlm() -> VLM:
+            method = segmenter().method
+            if not isinstance(method, PnP):
+                raise ConfigError(f"the method {method.name} cannot match names with photos; take another --namer")
+            return method.vlm
+
+        namer = load_namer(self.namer, replace(self.options, vlm=vlm))
+        names: pipeline.NamePhotos = photo_namer(namer, self.candidates, self.keep, self.calls)
+        return names
+
 
 @dataclass(frozen=True)
 class Job:
@@ -50,6 +68,7 @@ class Job:
     device: str = "auto"
     dtype: str = "auto"
     revision: str | None = None
+    method: str = DEFAULT_METHOD
     settings: dict[str, Any] = field(default_factory=dict)
     batch: int = 1
     """Photos the model sees at a time."""
@@ -77,7 +96,12 @@ class Worker:
     @cached_property
     def _segmenter(self) -> Segmenter:
         job = self._job
-        return Segmenter.from_pretrained(job.model, job.preset, job.device, job.dtype, job.revision, **job.settings)
+        chosen = (job.model, job.preset, job.device, job.dtype, job.revision, job.method)
+        return Segmenter.from_pretrained(*chosen, **job.settings)
+
+    @cached_property
+    def _name_photos(self) -> pipeline.NamePhotos | None:
+        return self._job.classes.name_photos(lambda: self._segmenter)
 
     def __call__(self, places: Places) -> Iterator[Done]:
         """Yield every photo as soon as its result or its fault is written; few photos are held at a time.
@@ -87,8 +111,8 @@ class Worker:
         """
         classes = self._job.classes.classes
         items = (pipeline.Item(key, partial(_read, place), classes) for key, place in places.items())
-        name = self._name if classes is None else None
-        for one in pipeline.run(lambda: self._segmenter, items, name, self._job.batch, strict=classes is not None):
+        strict = classes is not None
+        for one in pipeline.run(lambda: self._segmenter, items, self._name_photos, self._job.batch, strict):
             place, fault = places[one.key], f"{one.key}: {one.fault}" if one.fault else ""
             if one.photo is None or fault:
                 self._results.write_fault(one.key, place, fault)
@@ -96,21 +120,6 @@ class Worker:
                 seconds = one.seconds.get("segment", 0.0) + one.seconds.get("refine", 0.0)
                 self._results.write(one.key, place, one.photo, one.result, seconds)
             yield Done(one.key, fault)
-
-    def _name(self, photos: Iterable[tuple[str, RGB]]) -> Iterator[tuple[str, Vocabulary | PnpError | None]]:
-        found = self._job.classes
-        namer = load_namer(found.namer, replace(found.options, vlm=lambda: vlm_of(self._segmenter)))
-        return photo_namer(namer, found.candidates, found.keep, found.calls)(photos)
-
-
-def vlm_of(segmenter: Segmenter) -> VLM:
-    """Return the model that can match names with photos.
-
-    Raises: ConfigError if the method has none.
-    """
-    if not isinstance(segmenter.method, PnP):
-        raise ConfigError(f"the method {segmenter.method.name} cannot match names with photos; take another --namer")
-    return segmenter.method.vlm
 
 
 def _read(place: str) -> RGB:
@@ -171,7 +180,7 @@ def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
     packs = format == "parquet"
     if packs:
         load_pyarrow()
-    results, chosen = Results(Folder(job.out)), (job.model, job.preset, job.revision)
+    results, chosen = Results(Folder(job.out)), (job.model, job.preset, job.revision, job.method)
     resolve_config(*chosen, **job.settings)  # before the model, which may have to be fetched
     checkpoint = find(job.model, job.revision)
     config = resolve_config(*chosen, **job.settings)  # the model's family is known by now
@@ -179,10 +188,10 @@ def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
     pinned = None if checkpoint.is_local else checkpoint.revision
     job = replace(job, preset="auto", settings=asdict(config), revision=pinned)
     settings = about_model(checkpoint.name, checkpoint.revision, job.device, job.dtype, config)
-    settings |= {"names": _about(job.classes), "format": format}
+    settings |= {"method": job.method, "names": _about(job.classes), "format": format}
     before, done = _manifest(results.folder), results.keys_in(IMAGES)
     if before is not None and (done or results.shards()):
-        check_same(results.folder.place, before["settings"], settings)
+        check_same(results.folder.place, {"method": DEFAULT_METHOD} | before["settings"], settings)
         shards = before["shards"]
         done |= results.packed() if packs else set()
     else:  # nothing was made yet with the settings of a manifest: a mistyped command binds nobody
