@@ -74,8 +74,7 @@ def export(
     check_folder(out.parent)
     chosen, names = FORMATS[name], all_names(label_maps, order)
     if not chosen.escapes:
-        _check_text(name, "class", names)
-        _check_text(name, "photo", (label_map.file_name for label_map in label_maps))
+        _check_text(name, [*names, *(label_map.file_name for label_map in label_maps)])
     beside = out.with_name(f".{secrets.token_hex(8)}.part")
     written = []
     try:
@@ -105,10 +104,10 @@ def all_names(label_maps: Sequence[LabelMap], order: Sequence[str] = ()) -> tupl
     return tuple(order) or tuple(found)
 
 
-def _check_text(format_name: str, kind: str, texts: Iterable[str]) -> None:
-    strange = next((text for text in texts if NO_TEXT.search(text)), None)
-    if strange is not None:
-        raise InputError(
-            f"the {kind} {strange!r} has a character that {format_name} cannot hold; rename it and segment again, or "
-            "take coco"
-        )
+def _check_text(format_name: str, texts: Iterable[str]) -> None:
+    for text in texts:
+        if NO_TEXT.search(text):
+            raise InputError(
+                f"{text!r} has a character that {format_name} cannot hold; rename the class or photo and segment "
+                "again, or take coco"
+            )

@@ -12,6 +12,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from jaxtyping import Bool
 
+from pnp_ovss.export.cvat import runs
 from pnp_ovss.files import as_json
 from pnp_ovss.pictures import class_colours
 from pnp_ovss.types import LabelMap
@@ -79,16 +80,14 @@ def brush(mask: Bool[np.ndarray, "h w"]) -> list[int]:
     1, the width's index in 2 bits, the length less 1, and the value, 0 or 255. Each number is written less 1 but the
     first, the index and the value.
     """
-    pixels = mask.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(pixels[1:] != pixels[:-1]) + 1, [pixels.size]])
-    bits = [f"{4 * pixels.size:032b}", f"{7:05b}", *(f"{size - 1:04b}" for size in SIZES)]
+    bits = [f"{4 * mask.size:032b}", f"{7:05b}", *(f"{size - 1:04b}" for size in SIZES)]
     longest = 1 << SIZES[-1]
-    for start, length in zip(starts[:-1].tolist(), (4 * np.diff(starts)).tolist(), strict=True):
-        value = "11111111" if pixels[start] else "00000000"
-        for part in [*[longest] * (length // longest), length % longest]:
+    for number, length in enumerate(runs(mask)):
+        value = "11111111" if number % 2 else "00000000"
+        for part in [*[longest] * (4 * length // longest), 4 * length % longest]:
             if part:
                 index = next(index for index, size in enumerate(SIZES) if part <= 1 << size)
                 bits.append(f"1{index:02b}{part - 1:0{SIZES[index]}b}{value}")
-    text = "".join(bits)
-    content = int(text + "0" * (-len(text) % 8), 2).to_bytes(-(-len(text) // 8), "big")
-    return list(content)
+    values = np.frombuffer("".join(bits).encode(), dtype=np.uint8) - ord("0")
+    packed: list[int] = np.packbits(values).tolist()
+    return packed

@@ -216,8 +216,9 @@ def _manifest(folder: Folder) -> dict[str, Any] | None:
 
 
 def _about(found: ClassSource) -> dict[str, Any]:
-    if found.classes:
-        return {"classes": list(found.classes.classes)}
+    if found.classes is not None:
+        words = {name: list(words) for name, words in found.classes.words.items() if words != (name,)}
+        return {"classes": list(found.classes.classes)} | ({"words": words} if words else {})
     return {
         "namer": found.namer,
         "model": found.options.model,

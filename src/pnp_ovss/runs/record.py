@@ -12,12 +12,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from jaxtyping import Integer
 from PIL import Image
 
@@ -271,7 +271,7 @@ def about_model(name: str, revision: str, device: str, dtype: str, config: Any) 
         "device": device,
         "dtype": dtype,
         "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        "transformers": version("transformers"),
         "config": asdict(config),
     }
 
