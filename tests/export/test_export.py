@@ -448,7 +448,8 @@ def test_a_name_that_a_format_cannot_hold_is_told(tmp_path, name, strange):
         with pytest.raises(InputError) as refusal:
             export(results, name, tmp_path / f"{kind}-out")
         assert str(refusal.value) == (
-            f"the {kind} {told!a} has a character that {name} cannot hold; rename it and segment again, or take coco"
+            f"{told!a} has a character that {name} cannot hold; rename the class or photo and segment again, or take "
+            "coco"
         )
         assert not (tmp_path / f"{kind}-out").exists()
 
