@@ -1,6 +1,7 @@
 """A photo in any form people have it becomes an RGB array, or one clear line says why not."""
 
 import glob
+import hashlib
 import io
 import os
 import warnings
@@ -76,6 +77,13 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
     if not found:
         raise InputError("expected at least one photo, got none; name files, folders or globs such as 'photos/*.jpg'")
     return list(found.values())
+
+
+def fingerprint(photo: RGB) -> str:
+    """Return the SHA-256 of the photo's pixels and size, whatever file they came from."""
+    digest = hashlib.sha256(f"{photo.shape[0]} x {photo.shape[1]}:".encode())
+    digest.update(photo.tobytes())
+    return digest.hexdigest()
 
 
 def shown(path: Path | str) -> str:

@@ -157,7 +157,7 @@ def no_model(monkeypatch):
         (["missing.jpg"], "dog", "there is no photo missing.jpg; check the path"),
         (["*.tiff"], "dog", "no picture matches *.tiff; check the pattern and the folder"),
         (["photos"], "dog,, cat", "a class name is empty; leave it out or write the name"),
-        (["photos"], "", "a class name is empty; leave it out or write the name"),
+        (["photos"], "", "expected at least one class name such as 'dog', got none"),
         (["photos"], "dog, Dog", "class 'Dog' is named twice; name each class once"),
         (
             ["photos"],

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from pnp_ovss.cli.classes import ClassFlags, NamerFlags, class_source
+from pnp_ovss.cli.classes import CLASSES, ClassFlags
 from pnp_ovss.cli.command import PARTLY, STOPPED, Progress, complain
-from pnp_ovss.cli.flags import ModelFlags, count, expand
+from pnp_ovss.cli.flags import MODEL, ModelFlags, count, expand
+from pnp_ovss.cli.name import NAMER, NamerFlags
 from pnp_ovss.files import Folder, check_folder
 from pnp_ovss.runs.batch import Engine, Job, Run, open_run, work_here
 from pnp_ovss.runs.photos import find_photos
@@ -28,7 +29,7 @@ def command(
             help="folder (with all folders below), file or glob, here or behind a URL such as s3://bucket/photos",
         ),
     ],
-    classes: ClassFlags = ClassFlags(),  # noqa: B008 -- frozen
+    classes: ClassFlags = CLASSES,
     out: Annotated[str, typer.Option(metavar="PLACE", help="folder or URL")] = "results",
     format: Annotated[
         Literal["files", "parquet"],
@@ -47,8 +48,8 @@ def command(
             "local)",
         ),
     ] = None,
-    namer: NamerFlags = NamerFlags(),  # noqa: B008
-    model: ModelFlags = ModelFlags(),  # noqa: B008
+    namer: NamerFlags = NAMER,
+    model: ModelFlags = MODEL,
 ) -> int:
     """Segment any number of photos into the classes you name, on one machine or many.
 
@@ -60,7 +61,7 @@ def command(
     Memory does not grow with the number of photos. docs/scale.md has photos per hour, cost, and runs on a cluster.
     """
     # All that can be wrong without a model is found before one is loaded or even fetched.
-    source = class_source(classes, namer, model)
+    source = classes.source(namer, model)
     chosen = _engine(engine, workers, cpus, cluster)
     folder = Folder(out)
     if folder.is_local:

@@ -89,13 +89,13 @@ def run(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace, dataset: "Dataset") -> int:
     from dataclasses import replace
 
-    from pnp_ovss.data import load_vocabulary
+    from pnp_ovss.data import benchmark_vocabulary
     from pnp_ovss.evaluation.guess import Guesser, Predictions, Segmenting
     from pnp_ovss.evaluation.manifest import about_data, about_model, open_run
     from pnp_ovss.evaluation.names import load_names
     from pnp_ovss.evaluation.run import Work, shard
 
-    vocabulary = load_vocabulary(arguments.vocabulary, dataset.classes, dataset.words)
+    vocabulary = benchmark_vocabulary(arguments.vocabulary, dataset.classes, dataset.words)
     names = load_names("truth" if arguments.predictions else arguments.names, dataset, vocabulary)
     segmenter = None
     made_by: dict[str, Any]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pnp_ovss.data.vocabulary import CLASSES, class_names, read_lines
+from pnp_ovss.data.vocabulary import BENCHMARKS, class_names, read_classes
 from pnp_ovss.errors import InputError
 from pnp_ovss.export import FORMATS, export
 from pnp_ovss.runs.photos import fetch
@@ -14,8 +14,6 @@ from pnp_ovss.runs.record import load_results
 EXAMPLE = "export results --to coco  (after pnp-ovss segment)"
 FEW = 3
 """Files that are listed by name."""
-LISTS = sorted(path.stem for path in CLASSES.glob("*.txt") if "." not in path.stem)
-"""Class lists that ship with the package."""
 
 
 def command(
@@ -27,7 +25,7 @@ def command(
         typer.Option(
             metavar="LIST",
             help="the classes in the order that numbers them: a file with one name a line, or one of "
-            f"{', '.join(LISTS)} (default: as they first appear)",
+            f"{', '.join(BENCHMARKS)} (default: as they first appear)",
         ),
     ] = None,
     photos: Annotated[
@@ -50,12 +48,8 @@ def command(
 
 
 def _order(chosen: str) -> tuple[str, ...]:
-    if chosen in LISTS:
+    if chosen in BENCHMARKS:
         return class_names(chosen)
     if not Path(chosen).is_file():
-        raise InputError(f"there is no list of classes {chosen!r}; give a file, or one of {', '.join(LISTS)}")
-    order = tuple(read_lines(Path(chosen)))
-    double = next((name for index, name in enumerate(order) if name in order[:index]), None)
-    if double or not order:
-        raise InputError(f"expected each class once in {chosen}, got {f'{double!r} twice' if double else 'no class'}")
-    return order
+        raise InputError(f"there is no list of classes {chosen!r}; give a file, or one of {', '.join(BENCHMARKS)}")
+    return read_classes(Path(chosen)).classes

@@ -59,6 +59,9 @@ class ModelFlags:
         )
 
 
+MODEL = ModelFlags()
+
+
 def clip_name(given: str | None, model: str) -> str:
     """Return the dual encoder that was given, or the one that goes with a model."""
     return given or ("mini-clip" if model.startswith("mini-") else "clip-base")

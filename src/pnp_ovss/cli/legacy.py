@@ -7,14 +7,12 @@ from collections.abc import Sequence
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.cli import evaluate, models, serve, tune
-from pnp_ovss.cli import name as naming
 from pnp_ovss.cli.command import FAILED, PROG, STOPPED, Command, Parser, complain
 from pnp_ovss.errors import PnpError
 
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, Command] = {
-    "name": naming.COMMAND,
     "evaluate": evaluate.COMMAND,
     "tune": tune.COMMAND,
     "serve": serve.COMMAND,

@@ -8,9 +8,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from pnp_ovss.cli.classes import ClassFlags, NamerFlags, class_source
+from pnp_ovss.cli.classes import CLASSES, ClassFlags
 from pnp_ovss.cli.command import PARTLY, STOPPED, Progress, complain
-from pnp_ovss.cli.flags import ModelFlags, clip_name, count, expand
+from pnp_ovss.cli.flags import MODEL, ModelFlags, clip_name, count, expand
+from pnp_ovss.cli.name import NAMER, NamerFlags
 from pnp_ovss.files import check_folder
 from pnp_ovss.images import find_images, read_image
 from pnp_ovss.pictures.text import share
@@ -28,10 +29,10 @@ def command(
     photos: Annotated[
         list[str], typer.Argument(metavar="PHOTO...", help="file, folder (the pictures right in it) or glob")
     ],
-    classes: ClassFlags = ClassFlags(),  # noqa: B008 -- frozen
+    classes: ClassFlags = CLASSES,
     out: Annotated[Path, typer.Option(metavar="DIR", help="folder")] = Path("results"),
     batch_size: Annotated[int, count("photos the model sees at a time")] = 1,
-    namer: NamerFlags = NamerFlags(),  # noqa: B008
+    namer: NamerFlags = NAMER,
     clip: Annotated[
         str | None,
         typer.Option(
@@ -47,7 +48,7 @@ def command(
             help="drop the classes whose mask is rated lower; below 0.5 the reward of the paper rejects it",
         ),
     ] = None,
-    model: ModelFlags = ModelFlags(),  # noqa: B008
+    model: ModelFlags = MODEL,
 ) -> int:
     """Segment photos into the classes you name.
 
@@ -58,7 +59,7 @@ def command(
     The default model is fetched once (1.8 GB). mini-blip comes along, but knows drawn scenes only, such as the demo's.
     """
     # All that can be wrong without a model is found before one is loaded or even fetched.
-    source = class_source(classes, namer, model)
+    source = classes.source(namer, model)
     paths = find_images(photos)
     model.config()
     check_folder(out)

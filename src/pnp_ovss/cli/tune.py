@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pnp_ovss.cli.command import PROG, STOPPED, Command, complain, natural, positive
-from pnp_ovss.cli.name import check_vocabulary, load_vocabulary, reply_cache, share
+from pnp_ovss.cli.legacy_naming import check_vocabulary, load_vocabulary, reply_cache, share
 from pnp_ovss.cli.options import add_model, add_settings, clip_name, settings
 from pnp_ovss.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from pnp_ovss.models import VLM
-    from pnp_ovss.naming import Candidates, Namer
+    from pnp_ovss.naming.base import Namer
     from pnp_ovss.tuning.objective import Example, Objective
     from pnp_ovss.tuning.search import Finished, Search
+    from pnp_ovss.types import Vocabulary
 
 NAMERS = ("itm", "clip", "caption", "openai")
 TUNED = ("layer", "head", "threshold", "blur")
@@ -128,7 +129,7 @@ def _choices(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _objective(
-    arguments: argparse.Namespace, photos: list[Path], vocabulary: "Candidates | None"
+    arguments: argparse.Namespace, photos: list[Path], vocabulary: "Vocabulary | None"
 ) -> "tuple[Objective, dict[str, Any]]":
     """Load the models and name the photos; return what scores candidates, and what it is made of."""
     import hashlib
@@ -147,7 +148,7 @@ def _objective(
     clip = load_clip(clip_name(arguments.clip, arguments.model), arguments.device, arguments.dtype)
     examples = _examples(arguments, photos, vocabulary, vlm)
     names = [name for example in examples for name in example.classes]
-    judge = Judge(clip, [*names, *(vocabulary.names if vocabulary else ())], arguments.reward)
+    judge = Judge(clip, [*names, *(vocabulary.classes if vocabulary else ())], arguments.reward)
     maps = MapCache(vlm, config, arguments.cache or arguments.out / "maps")
     listed = [(example.key, example.classes) for example in examples]
     told = {
@@ -161,14 +162,15 @@ def _objective(
 
 
 def _examples(
-    arguments: argparse.Namespace, photos: list[Path], vocabulary: "Candidates | None", vlm: "VLM"
+    arguments: argparse.Namespace, photos: list[Path], vocabulary: "Vocabulary | None", vlm: "VLM"
 ) -> "list[Example]":
     from functools import partial
 
     from tqdm import tqdm
 
     from pnp_ovss.images import read_image, shown
-    from pnp_ovss.naming import Naming, name_photos
+    from pnp_ovss.naming import name_photos
+    from pnp_ovss.naming.base import Naming
     from pnp_ovss.tuning.objective import Example
 
     namer = _namer(arguments, vlm)

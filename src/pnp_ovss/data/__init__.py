@@ -9,10 +9,19 @@ from pnp_ovss.data.context import context59, context60
 from pnp_ovss.data.dataset import IGNORE, Dataset, Sample
 from pnp_ovss.data.folder import folder
 from pnp_ovss.data.voc import voc20, voc21
-from pnp_ovss.data.vocabulary import Vocabulary, load_vocabulary, vocabularies
+from pnp_ovss.data.vocabulary import benchmark_vocabulary, load_vocabulary, vocabularies
 from pnp_ovss.errors import InputError
 
-__all__ = ["DATASETS", "IGNORE", "Dataset", "Sample", "Vocabulary", "load_dataset", "load_vocabulary", "vocabularies"]
+__all__ = [
+    "DATASETS",
+    "IGNORE",
+    "Dataset",
+    "Sample",
+    "benchmark_vocabulary",
+    "load_dataset",
+    "load_vocabulary",
+    "vocabularies",
+]
 
 DATASETS: dict[str, Callable[[Path, str | None], Dataset]] = {
     "voc20": voc20,

@@ -24,14 +24,10 @@ from pnp_ovss.data.dataset import (
     whole,
 )
 from pnp_ovss.data.rle import paint
-from pnp_ovss.data.vocabulary import class_names
+from pnp_ovss.data.vocabulary import STUFF, THINGS, class_names
 from pnp_ovss.errors import InputError
 from pnp_ovss.images import shown
 
-THINGS = tuple(number for number in range(1, 91) if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
-"""COCO's ids of the 80 objects, in the order of the names."""
-STUFF = tuple(range(92, 183))
-"""COCO's ids of the 91 stuff classes."""
 PANOPTIC_STUFF = (
     *(92, 93, 95, 100, 107, 109, 112, 118, 119, 122, 125, 128, 130, 133, 138, 141, 144, 145, 147, 148, 149, 151, 154),
     *(155, 156, 159, 161, 166, 168, 171, 175, 176, 177, 178, 180, 181, *range(184, 201)),
@@ -124,8 +120,8 @@ def _objects(name: str, root: Path, split: str, background: bool) -> Dataset:
         samples, faults = _from_masks(root, converted, split, "_instanceTrainIds.png", source)
         layout = f"instanceTrainIds PNG, {split}"
     title = "COCO-Object, 80 classes" + (" and background" if background else "")
-    names = class_names("coco-objects")
-    return Dataset(name, title, names, background, samples, table(values), "coco-objects", layout, faults)
+    names = class_names("coco-object")
+    return Dataset(name, title, names, background, samples, table(values), "coco-object", layout, faults)
 
 
 def _instances(root: Path, split: str, source: str) -> Listed:

@@ -10,14 +10,14 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from pnp_ovss.data import IGNORE, Dataset, Sample, Vocabulary
+from pnp_ovss.data import IGNORE, Dataset, Sample
 from pnp_ovss.data.dataset import read_values, table, translate
 from pnp_ovss.errors import InputError
 from pnp_ovss.images import shown
 from pnp_ovss.methods.pnp.prompt import make_prompt
 from pnp_ovss.refine import refine
 from pnp_ovss.segmenter import Segmenter, salience
-from pnp_ovss.types import BACKGROUND, RGB
+from pnp_ovss.types import BACKGROUND, RGB, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Segmenting:
 
     def _to_label(self, words: tuple[str, ...], background: bool) -> UInt8[np.ndarray, " word"]:
         label = {BACKGROUND: 0} | {name: number for number, name in enumerate(self.dataset.classes, 1)}
-        of_word = self.vocabulary.label
+        of_word = {word.casefold(): cls for cls, words in self.vocabulary.words.items() for word in words}
         return np.array([0] * background + [label[of_word[word.casefold()]] for word in words], dtype=np.uint8)
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from pnp_ovss._version import VERSION
-from pnp_ovss.data import Dataset, Vocabulary
+from pnp_ovss.data import Dataset
 from pnp_ovss.errors import InputError
 from pnp_ovss.images import shown
 from pnp_ovss.runs.manifest import about_model as model_and_settings
 from pnp_ovss.runs.manifest import check_same
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.store import write_text
+from pnp_ovss.types import Vocabulary
 
 FORMAT = 2
 """Of manifest and records; raised when older ones cannot be read any more."""

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from pnp_ovss.data import IGNORE, Dataset, Vocabulary
+from pnp_ovss.data import IGNORE, Dataset
 from pnp_ovss.errors import InputError
 from pnp_ovss.images import shown
 from pnp_ovss.naming.replies import parse_reply
+from pnp_ovss.types import Vocabulary
 
 Chooser = Callable[[str, UInt8[np.ndarray, "h w"]], tuple[str, ...]]
 """Classes to name, from an image's key and its truth, in the data set's order.
@@ -97,7 +98,7 @@ class _Listed:
 
 
 def _known(dataset: Dataset, vocabulary: Vocabulary) -> dict[str, str]:
-    words = {word: cls for word, cls in vocabulary.label.items() if cls in dataset.classes}
+    words = {word: cls for cls, listed in vocabulary.words.items() if cls in dataset.classes for word in listed}
     return {_folded(word): cls for word, cls in (words | {cls: cls for cls in dataset.classes}).items()}
 
 

@@ -14,7 +14,9 @@ from pnp_ovss.images import decode_image
 from pnp_ovss.methods import DEFAULT_METHOD, resolve_config
 from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.models import VLM, find
-from pnp_ovss.naming import KEEP, Options, load_namer, photo_namer
+from pnp_ovss.naming import NamePhotos, Options, load_namer, photo_namer
+from pnp_ovss.naming.base import KEEP
+from pnp_ovss.naming.cached import digest
 from pnp_ovss.runs import pipeline
 from pnp_ovss.runs.photos import Places, fetch
 from pnp_ovss.runs.record import FAULTS, IMAGES, MANIFEST, Results, about_model, check_same, load_pyarrow
@@ -37,7 +39,7 @@ class ClassSource:
     keep: float = KEEP
     calls: int = 1
 
-    def name_photos(self, segmenter: Callable[[], Segmenter]) -> pipeline.NamePhotos | None:
+    def name_photos(self, segmenter: Callable[[], Segmenter]) -> NamePhotos | None:
         """Return what names the photos, or None where all share their classes; ``segmenter`` may be asked to match.
 
         Raises: ConfigError, ModelError if there is no such namer or it cannot be loaded.
@@ -52,8 +54,7 @@ class ClassSource:
             return method.vlm
 
         namer = load_namer(self.namer, replace(self.options, vlm=vlm))
-        names: pipeline.NamePhotos = photo_namer(namer, self.candidates, self.keep, self.calls)
-        return names
+        return photo_namer(namer, self.candidates, self.keep, self.calls)
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Worker:
         return Segmenter.from_pretrained(*chosen, **job.settings)
 
     @cached_property
-    def _name_photos(self) -> pipeline.NamePhotos | None:
+    def _name_photos(self) -> NamePhotos | None:
         return self._job.classes.name_photos(lambda: self._segmenter)
 
     def __call__(self, places: Places) -> Iterator[Done]:
@@ -224,6 +225,6 @@ def _about(found: ClassSource) -> dict[str, Any]:
         "model": found.options.model,
         "source": found.options.source.name if found.options.source else None,
         "given": list(found.options.names),
-        "vocabulary": list(found.candidates.flat) if found.candidates else None,
+        "vocabulary": digest(found.candidates) if found.candidates else None,
         "keep": found.keep,
     }

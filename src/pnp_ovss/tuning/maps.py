@@ -19,10 +19,10 @@ from torch import Tensor
 
 from pnp_ovss.config import Config
 from pnp_ovss.errors import InputError
+from pnp_ovss.images import fingerprint
 from pnp_ovss.methods.pnp.prompt import make_prompt
 from pnp_ovss.methods.pnp.saliency import class_maps
 from pnp_ovss.models import VLM
-from pnp_ovss.naming.pictures import fingerprint
 from pnp_ovss.store import write_bytes
 from pnp_ovss.types import RGB
 
