@@ -411,7 +411,9 @@ def test_a_place_that_cannot_be_written_is_told_as_it_was_given(folder, tmp_path
 def test_an_order_that_fits_no_file_or_list_is_told(folder, tmp_path, capsys):
     assert "give a file, or one of voc" in refused(capsys, str(folder), "--to", "ade", "--order", "nowhere")
     (tmp_path / "order.txt").write_text("dog\ndog\n")
-    assert "'dog' twice" in refused(capsys, str(folder), "--to", "ade", "--order", str(tmp_path / "order.txt"))
+    assert "class 'dog' is named twice" in refused(
+        capsys, str(folder), "--to", "ade", "--order", str(tmp_path / "order.txt")
+    )
 
 
 def supervision():

@@ -16,8 +16,10 @@ from pnp_ovss.files import check_folder
 from pnp_ovss.images import find_images, read_image
 from pnp_ovss.pictures.text import share
 from pnp_ovss.runs import pipeline
+from pnp_ovss.runs.batch import ClassSource
 from pnp_ovss.runs.record import check_places, write_result
 from pnp_ovss.segmentation import Segmentation
+from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import BACKGROUND
 
 EXAMPLE = 'segment demo/scene-000.png --model mini-blip --classes "rocket, cactus"  (after pnp-ovss demo)'
@@ -64,8 +66,19 @@ def command(
     model.config()
     check_folder(out)
     check_places(out, paths)
-    load = cache(model.load)  # at the first photo that needs it
     rate = _rater(clip, min_quality, model)
+    return _segment(paths, source, cache(model.load), batch_size, partial(_write, out, rate), out)
+
+
+def _segment(
+    paths: list[Path],
+    source: ClassSource,
+    load: Callable[[], Segmenter],
+    batch_size: int,
+    write: Callable[[Path, pipeline.Outcome], str],
+    out: Path,
+) -> int:
+    """Segment the photos under a progress bar; return the exit code."""
     items = [pipeline.Item(path.stem, partial(read_image, path), source.classes) for path in paths]
     alone, done, bad = len(paths) == 1, 0, 0
     strict = alone or source.classes is not None
@@ -73,15 +86,14 @@ def command(
         with Progress(len(paths), "photo", hidden=alone) as progress:
             outcomes = pipeline.run(load, items, source.name_photos(load), batch_size, strict)
             for path, outcome in zip(paths, outcomes, strict=True):
+                if outcome.fault and alone:
+                    raise outcome.fault
                 if outcome.fault:
-                    if alone:
-                        raise outcome.fault
                     bad += 1
                     progress.complain(str(outcome.fault) if outcome.photo is None else f"{path}: {outcome.fault}")
                 else:
-                    line = _write(out, path, outcome, rate)
+                    progress.say(f"{path}: {write(path, outcome)}")
                     done += outcome.result is not None
-                    progress.say(f"{path}: {line}")
                 progress.advance()
     except KeyboardInterrupt:
         kept = f", their results are in {out}" if done else ""
@@ -94,7 +106,7 @@ def command(
     return PARTLY if bad else 0
 
 
-def _write(out: Path, path: Path, outcome: pipeline.Outcome, rate: Rate) -> str:
+def _write(out: Path, rate: Rate, path: Path, outcome: pipeline.Outcome) -> str:
     """Write the result of a photo; return what was found."""
     if outcome.photo is None or outcome.result is None:
         return "nothing was named, nothing is written"
