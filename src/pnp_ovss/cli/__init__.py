@@ -30,7 +30,7 @@ COMMANDS = {
 }
 """Summary of each command, in the order of the help."""
 
-LEGACY = ("segment", "batch", "evaluate", "tune", "serve", "export", "models")
+LEGACY = ("evaluate", "tune", "serve", "models")
 
 
 class Commands(TyperGroup):
