@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -159,13 +159,12 @@ def _rater(arguments: argparse.Namespace) -> "Callable[[Segmentation, np.ndarray
     if arguments.clip is None and least is None:
         return lambda result, photo: result
     from pnp_ovss.models.clip import load_clip
-    from pnp_ovss.tuning.quality import drop_below, judge_for, masks_of, rate
+    from pnp_ovss.tuning.reward import drop_below, rate
 
     clip = load_clip(clip_name(arguments.clip, arguments.model), arguments.device, arguments.dtype)
-    judge = lru_cache(maxsize=8)(lambda names: judge_for(clip, names))  # photos mostly share their classes
 
     def rated(result: "Segmentation", photo: np.ndarray) -> "Segmentation":
-        found = rate(result, photo, judge(masks_of(result)[1]))
+        found = rate(result, photo, clip)
         return found if least is None else drop_below(found, least)
 
     return rated
