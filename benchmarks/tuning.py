@@ -24,6 +24,7 @@ from tqdm import tqdm
 from pnp_ovss import Config, Segmenter
 from pnp_ovss.evaluation.ablation import TASKS, confusion
 from pnp_ovss.evaluation.metrics import Confusion
+from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, SIMILAR, THINGS, TUNE_SEED, Scene, draw
 from pnp_ovss.models.clip import Clip, load_clip
 from pnp_ovss.refine import refine
@@ -43,7 +44,7 @@ class Bench:
     def __init__(self, args: argparse.Namespace, folder: Path) -> None:
         self.args, self.folder = args, folder
         segmenter = Segmenter.from_pretrained(args.model)
-        self.vlm, self.preset = segmenter.vlm, segmenter.config
+        self.vlm, self.preset = segmenter.method.vlm, segmenter.config
         self.config = replace(self.preset, passes=1)
         self.clip: Clip = load_clip(args.clip)
         self.reward = ClipReward(self.clip, THINGS, "rest")  # which encodes all that any form needs
@@ -105,7 +106,7 @@ class Bench:
 
     def miou(self, config: Config) -> float:
         """Return the mIoU of settings on the held-out scenes, DropOut included."""
-        segmenter, pooled = Segmenter(self.vlm, config), Confusion.empty(len(CLASSES))
+        segmenter, pooled = Segmenter(PnP(self.vlm, config)), Confusion.empty(len(CLASSES))
         for index in tqdm(range(self.args.scenes), desc="mIoU"):
             scene = self.scene(HELD_OUT_SEED, index)
             labels = torch.from_numpy(segmenter(scene.image, scene.things).labels)
@@ -165,7 +166,7 @@ def search(bench: Bench) -> Iterator[str]:
 
 def quality(bench: Bench) -> Iterator[str]:
     """Yield how well a mask's quality tells wrong masks from right ones, with true names and a false one."""
-    segmenter = Segmenter(bench.vlm, bench.preset)
+    segmenter = Segmenter(PnP(bench.vlm, bench.preset))
     values: dict[bool, list[float]] = {True: [], False: []}
     wrong: dict[bool, list[bool | np.bool_]] = {True: [], False: []}
     for index in tqdm(range(bench.args.scenes), desc="quality"):

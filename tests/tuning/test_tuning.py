@@ -16,6 +16,7 @@ import torch
 from optuna.trial import TrialState
 
 from pnp_ovss import Config, ConfigError, InputError, Segmenter, load_vlm, make_prompt
+from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.methods.pnp.saliency import class_maps
 from pnp_ovss.models.clip import Clip
 from pnp_ovss.segmentation import Segmentation
@@ -212,7 +213,7 @@ def test_a_trial_draws_the_masks_of_the_method_without_dropout(vlm, tmp_path):
     )
     candidate = {"layer": 0, "head": 1, "threshold": 0.3, "blur": 0.05}
     labels = objective.labels(PICTURE, ("dog", "cat"), candidate)
-    expected = Segmenter(vlm, replace(SETTINGS, passes=1, **candidate))(PICTURE, ["dog", "cat"]).labels
+    expected = Segmenter(PnP(vlm, replace(SETTINGS, passes=1, **candidate)))(PICTURE, ["dog", "cat"]).labels
     assert labels.any()
     assert (labels == expected).mean() > 0.995
     [rewards] = objective(candidate)

@@ -20,8 +20,8 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor
 
-from pnp_ovss.config import Config
 from pnp_ovss.errors import ConfigError
+from pnp_ovss.methods.pnp.config import Config
 from pnp_ovss.methods.pnp.prompt import make_prompt
 from pnp_ovss.methods.pnp.saliency import class_maps
 from pnp_ovss.models import VLM
