@@ -21,9 +21,10 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from pnp_ovss import Config, Segmenter
+from pnp_ovss import Config, Segmenter, load_vlm
 from pnp_ovss.evaluation.ablation import TASKS, confusion
 from pnp_ovss.evaluation.metrics import Confusion
+from pnp_ovss.methods import resolve_config
 from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, SIMILAR, THINGS, TUNE_SEED, Scene, draw
 from pnp_ovss.models.clip import Clip, load_clip
@@ -43,8 +44,7 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace, folder: Path) -> None:
         self.args, self.folder = args, folder
-        segmenter = Segmenter.from_pretrained(args.model)
-        self.vlm, self.preset = segmenter.method.vlm, segmenter.config
+        self.vlm, self.preset = load_vlm(args.model), resolve_config(args.model)
         self.config = replace(self.preset, passes=1)
         self.clip: Clip = load_clip(args.clip)
         self.reward = ClipReward(self.clip, THINGS, "rest")  # which encodes all that any form needs
