@@ -69,7 +69,7 @@ class Bench:
     def cells(self) -> list[Candidate]:
         """Every layer and head, with the preset's threshold and blur."""
         config = self.config
-        space = search_space(self.vlm, thresholds=[config.threshold], blurs=[config.blur])
+        space = search_space(self.vlm, threshold=[config.threshold], blur=[config.blur])
         return [dict(zip(space, values, strict=True)) for values in product(*space.values())]
 
     @cached_property

@@ -253,9 +253,11 @@ def test_the_space_of_the_poster_has_every_layer_and_head(vlm):
     assert space["layer"] == list(range(vlm.layers))
     assert space["head"] == list(range(vlm.heads))
     assert (space["threshold"], space["blur"]) == (list(THRESHOLDS), list(BLURS))
-    assert search_space(vlm, heads=[1, 0, 1])["head"] == [1, 0]
-    with pytest.raises(ConfigError, match=r"^expected a layer of .* from 0 to 1, got 9; give another$"):
-        search_space(vlm, layers=[9])
+    assert search_space(vlm, head=[1, 0, 1])["head"] == [1, 0]
+    with pytest.raises(ConfigError, match=r"^expected layer from 0 to 1, which .* has, got 9"):
+        search_space(vlm, layer=[9])
+    with pytest.raises(ConfigError, match=r"^expected threshold to be a number from 0 to 1, got 2"):
+        search_space(vlm, threshold=[2.0])
 
 
 @pytest.mark.slow
@@ -362,10 +364,10 @@ def test_poor_candidates_are_pruned_after_a_few_photos(tmp_path):
     finished = list(run_trials(study, counted, 16))
     pruned = [trial for trial in finished if trial.state == TrialState.PRUNED]
     assert pruned
-    assert all(photos[tuple(trial.params.items())] == trial.user_attrs["masks"] == 10 for trial in pruned)
+    assert all(photos[tuple(trial.params.items())] == 10 for trial in pruned)
     assert not any(trial.state == TrialState.PRUNED for trial in finished[:5])
     assert best_trial(study).value == max(trial.value for trial in finished)
-    assert best_trial(study).user_attrs["masks"] == 40
+    assert photos[tuple(best_trial(study).params.items())] == 40
     whole = open_study(url(tmp_path, "whole"), ABOUT, SPACE)
     assert all(trial.state == TrialState.COMPLETE for trial in run_trials(whole, counted, 7, prune=False))
 

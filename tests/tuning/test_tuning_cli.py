@@ -76,7 +76,7 @@ def test_a_setting_that_is_given_is_not_tuned(tune, tmp_path):
         (["--names", "none.json"], "none of 3 photos has a class to tune on; give other --names"),
         (["--names", "one.json"], "expected two names or more to compare, got 1; give a --vocabulary"),
         (["--clip", "empty"], "empty"),
-        (["--layers", "7"], "expected a layer of .* from 0 to 1, got 7"),
+        (["--layers", "7"], "expected layer from 0 to 1, which .* has, got 7"),
         (["--storage", "study.db"], "expected a storage URL such as sqlite:///study.db"),
         (["--out", "names.json/x"], "cannot be written"),
     ],
@@ -119,7 +119,7 @@ def test_what_is_wrong_with_the_search_is_told_before_a_model_is_fetched(tune, c
     for flags, line in (
         (["--thresholds", "2"], "expected threshold to be a number from 0 to 1, got 2"),
         (["--blurs", "nan"], "expected blur to be a number"),
-        (["--heads", "x"], "error: Invalid value for '--heads': expected numbers with commas, such as 0,1, got 'x'"),
+        (["--heads", "x"], "error: Invalid value for '--heads': expected numbers with commas between them, got 'x'"),
         (["--storage", "foo"], "expected a storage URL such as sqlite:///study.db; give one with --storage"),
         (["--names", "itm"], "itm by nobody/nothing needs a vocabulary to choose from; give --vocabulary coco-object"),
     ):

@@ -35,16 +35,16 @@ NAMERS = ("itm", "clip", "caption", "openai")
 TUNED = ("layer", "head", "threshold", "blur")
 
 
-def _numbers(kind: type[int] | type[float], example: str) -> Any:
-    """Return an option that takes numbers with commas between them."""
+def _option(help: str, metavar: str = "NAME", kind: Any = None) -> Any:
+    """Return an option; with a ``kind`` of number it takes several, with commas between them."""
 
     def read(text: str) -> list[int | float]:
         try:
             return [kind(part) for part in text.split(",")]
         except ValueError:
-            raise typer.BadParameter(f"expected numbers with commas, such as {example}, got {text!r}") from None
+            raise typer.BadParameter(f"expected numbers with commas between them, got {text!r}") from None
 
-    return typer.Option(parser=read, metavar="X,...", help=f"choose among these alone, such as {example}")
+    return typer.Option(metavar=metavar, help=help, parser=read if kind else None)
 
 
 @dataclass(frozen=True)
@@ -52,36 +52,33 @@ class Flags:
     """What names the photos, rewards their masks and chooses candidates."""
 
     vocabulary: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="what to choose from, as in 'name'; the reward compares with all of it"),
+        str | None, _option("what to choose from, as in 'name'; the reward compares with all of it", "NAME|FILE")
     ] = None
     keep: Annotated[float, typer.Option(min=0, max=1, help="names above this confidence")] = 0.7
-    namer_model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="openai: a chat model; clip, caption: a checkpoint")
-    ] = None
-    clip: Annotated[
-        str | None, typer.Option(metavar="NAME", help="dual encoder (default: clip-base, mini-clip for mini models)")
-    ] = None
+    namer_model: Annotated[str | None, _option("openai: a chat model; clip, caption: a checkpoint")] = None
+    clip: Annotated[str | None, _option("dual encoder (default: clip-base, mini-clip for mini models)")] = None
     reward: Annotated[
         Literal["black", "rest", "graded"],
         typer.Option(help="black: the paper's; rest: kept against removed; graded: the paper's, with degrees"),
     ] = "black"
     trials: Annotated[int, count("candidates")] = 34
-    sampler: Annotated[
-        Sampler, typer.Option(help="random, grid: all in random order; tpe: learns from the rewards so far")
-    ] = "random"
+    sampler: Annotated[Sampler, typer.Option(help="random, grid: in random order; tpe: learns from the rewards")] = (
+        "random"
+    )
     seed: Annotated[int, count("of the sampler", 0)] = 0
     no_prune: Annotated[bool, typer.Option("--no-prune", help="evaluate poor candidates on all photos, too")] = False
-    storage: Annotated[
-        str | None, typer.Option(metavar="URL", help="of the study, for many workers (default: a file in --out)")
-    ] = None
-    cache: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="of the class maps (default: a folder in --out)")
-    ] = None
-    layers: Annotated[Any, _numbers(int, "0,1")] = None
-    heads: Annotated[Any, _numbers(int, "0,1")] = None
-    thresholds: Annotated[Any, _numbers(float, "0.05,0.15")] = None
-    blurs: Annotated[Any, _numbers(float, "0.03,0.05")] = None
+    storage: Annotated[str | None, _option("of the study, for many workers (default: a file in --out)", "URL")] = None
+    cache: Annotated[Path | None, _option("of the class maps (default: a folder in --out)", "DIR")] = None
+    layers: Annotated[Any, _option("choose among these alone, such as 0,1", "N,...", int)] = None
+    heads: Annotated[Any, _option("choose among these alone, such as 0,1", "N,...", int)] = None
+    thresholds: Annotated[Any, _option("choose among these alone, such as 0.05,0.15", "X,...", float)] = None
+    blurs: Annotated[Any, _option("choose among these alone, such as 0.03,0.05", "X,...", float)] = None
+
+    def choices(self, settings: dict[str, Any]) -> dict[str, list[Any]]:
+        """Return the values to choose from that are given; a setting that is given by itself is not tuned."""
+        listed = {name: getattr(self, f"{name}s") for name in TUNED}
+        fixed = {name: [settings[name]] for name in TUNED if name in settings}
+        return fixed | {name: values for name, values in listed.items() if values is not None}
 
 
 @expand
@@ -110,11 +107,10 @@ def command(
     """
     paths = _by_key(find_images([*images, *(photos or ())]))
     check_folder(out)
-    choices = {f"{name}s": [value] for name, value in model.settings.items() if name in TUNED}
-    choices |= {f"{name}s": values for name in TUNED if (values := getattr(flags, f"{name}s")) is not None}
+    choices = flags.choices(model.settings)
     for name, values in choices.items():  # a wrong value should not cost a download
         for value in values:
-            replace(model, settings=model.settings | {name.removesuffix("s"): value}).config()
+            replace(model, settings=model.settings | {name: value}).config()
     url = storage_url(flags.storage, out)
     check_vocabulary(names, model.checkpoint, flags.vocabulary)
     objective = _objective(paths, names, out, flags, model)

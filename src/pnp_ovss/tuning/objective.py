@@ -20,8 +20,7 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor
 
-from pnp_ovss.errors import ConfigError
-from pnp_ovss.methods.pnp.config import Config
+from pnp_ovss.methods.pnp import Config, PnP
 from pnp_ovss.methods.pnp.prompt import make_prompt
 from pnp_ovss.methods.pnp.saliency import class_maps
 from pnp_ovss.models import VLM
@@ -47,27 +46,19 @@ Space = dict[str, list[Any]]
 """The values to choose from, for each of these settings."""
 
 
-def search_space(
-    vlm: VLM,
-    layers: Sequence[int] | None = None,
-    heads: Sequence[int] | None = None,
-    thresholds: Sequence[float] = THRESHOLDS,
-    blurs: Sequence[float] = BLURS,
-) -> Space:
-    """Return the space of the poster: every layer and head of the model unless some are given, thresholds and blurs.
+def search_space(vlm: VLM, **choices: Sequence[Any]) -> Space:
+    """Return the space of the poster: every layer, head, ``THRESHOLDS`` and ``BLURS``, but for the ``choices`` given.
 
     BLIP-large has 12 layers of 12 heads, BridgeTower 6 of 16.
 
-    Raises: ConfigError if the model lacks a layer or head.
+    Raises: ConfigError if the model lacks a layer or head, or a value is out of bounds.
     """
-    layers = range(vlm.layers) if layers is None else layers
-    heads = range(vlm.heads) if heads is None else heads
-    for name, values, count in (("layer", layers, vlm.layers), ("head", heads, vlm.heads)):
+    whole = {"layer": range(vlm.layers), "head": range(vlm.heads), "threshold": THRESHOLDS, "blur": BLURS}
+    space = {name: list(dict.fromkeys(choices.get(name, values))) for name, values in whole.items()}
+    for name, values in space.items():
         for value in values:
-            if not 0 <= value < count:
-                raise ConfigError(f"expected a {name} of {vlm.name} from 0 to {count - 1}, got {value}; give another")
-    space: dict[str, Sequence[Any]] = {"layer": layers, "head": heads, "threshold": thresholds, "blur": blurs}
-    return {name: list(dict.fromkeys(values)) for name, values in space.items()}
+            PnP(vlm, Config(layer=0, head=0).override({name: value}))
+    return space
 
 
 @dataclass(frozen=True)

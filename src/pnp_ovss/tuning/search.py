@@ -80,9 +80,9 @@ def open_study(
 def run_trials(study: optuna.Study, rewards: Rewards, trials: int, prune: bool = True) -> Iterator[FrozenTrial]:
     """Evaluate candidates until ``trials`` are finished, this worker's and others' together; yield this worker's.
 
-    A trial's value is the mean reward over all masks, or over those until it was pruned; its user attribute ``masks``
-    says how many. No candidate is evaluated twice. Pruned are those whose mean, after ``FIRST_CHECK`` photos and every
-    ``CHECK_EVERY`` further ones, is below the median of the candidates that were evaluated on all photos.
+    A trial's value is the mean reward over all masks, or over those until it was pruned. No candidate is evaluated
+    twice. Pruned are those whose mean, after ``FIRST_CHECK`` photos and every ``CHECK_EVERY`` further ones, is below
+    the median of the candidates that were evaluated on all photos.
 
     Raises: InputError if the storage stops working; what was finished before stays.
     """
@@ -154,9 +154,8 @@ def _choose(study: optuna.Study, trial: Trial) -> Candidate:
     if chosen not in taken:
         return chosen
     if isinstance(study.sampler, TPESampler):  # the grid sampler takes another by itself
-        every = [dict(zip(space, values, strict=True)) for values in product(*space.values())]
-        free = [candidate for candidate in every if candidate not in taken]
-        if free:
+        every = (dict(zip(space, values, strict=True)) for values in product(*space.values()))
+        if free := [candidate for candidate in every if candidate not in taken]:
             study.enqueue_trial(free[trial.number % len(free)], skip_if_exists=True)
     raise _Taken
 
@@ -169,9 +168,7 @@ def _evaluate(trial: Trial, rewards: Iterable[Float[np.ndarray, " cls"]], prune:
         if prune and photos >= FIRST_CHECK and (photos - FIRST_CHECK) % CHECK_EVERY == 0:
             trial.report(total / masks, photos)
             if trial.should_prune():
-                trial.set_user_attr("masks", masks)
                 raise optuna.TrialPruned
-    trial.set_user_attr("masks", masks)
     return total / masks
 
 
