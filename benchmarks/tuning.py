@@ -7,7 +7,6 @@ code, no statement about photos.
 """
 
 import argparse
-import logging
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -221,7 +220,6 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Print the tables."""
-    logging.getLogger("optuna").setLevel(logging.CRITICAL)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mini-blip")
     parser.add_argument("--clip", default="mini-clip")

@@ -10,7 +10,6 @@ from dataclasses import replace
 from threading import Thread
 
 import numpy as np
-import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
@@ -243,11 +242,6 @@ def distinct(trials) -> set[tuple]:
     return {tuple(trial.params.items()) for trial in trials}
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-
-
 def test_the_space_of_the_poster_has_every_layer_and_head(vlm):
     space = search_space(vlm)
     assert space["layer"] == list(range(vlm.layers))
@@ -302,7 +296,7 @@ def test_a_stopped_study_goes_on_and_gives_back_what_was_begun(tmp_path):
 
 
 WORKER = """
-import numpy, os, sys, time, optuna
+import numpy, os, sys, time
 from pnp_ovss.tuning.search import open_study, run_trials
 space = {"layer": [0, 1, 2, 3], "head": [0, 1], "threshold": [0.05, 0.15], "blur": [0.01, 0.03]}
 def rewards(candidate):
@@ -310,7 +304,6 @@ def rewards(candidate):
         os.kill(os.getpid(), 9)
     time.sleep(0.1)
     yield numpy.array([candidate["layer"] / 4], numpy.float32)
-optuna.logging.set_verbosity(optuna.logging.CRITICAL)
 study = open_study(sys.argv[1], {"model": "none"}, space, grace=2)
 print(len(list(run_trials(study, rewards, 32))))
 """

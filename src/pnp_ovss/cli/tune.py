@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import optuna
 import typer
 from tqdm import tqdm
 
@@ -24,10 +23,10 @@ from pnp_ovss.models import VLM
 from pnp_ovss.models.clip import load_clip
 from pnp_ovss.naming import Candidates, Namer, Naming, Options, load_candidates, load_namer, name_photos
 from pnp_ovss.store import check_folder, write_text
+from pnp_ovss.tuning import search
 from pnp_ovss.tuning.objective import Example, MapCache, Objective, search_space
 from pnp_ovss.tuning.report import report
 from pnp_ovss.tuning.reward import ClipReward
-from pnp_ovss.tuning.search import Sampler, best_trial, finished_trials, open_study, run_trials, storage_url
 from pnp_ovss.types import RGB
 
 EXAMPLE = "tune --images demo/scene-00?.png --names itm --model mini-blip --trials 4  (after pnp-ovss demo)"
@@ -62,9 +61,7 @@ class Flags:
         typer.Option(help="black: the paper's; rest: kept against removed; graded: the paper's, with degrees"),
     ] = "black"
     trials: Annotated[int, count("candidates")] = 34
-    sampler: Annotated[Sampler, typer.Option(help="random, grid: in random order; tpe: learns from the rewards")] = (
-        "random"
-    )
+    sampler: Annotated[search.Sampler, typer.Option(help="random (grid is the same), or tpe, which learns")] = "random"
     seed: Annotated[int, count("of the sampler", 0)] = 0
     no_prune: Annotated[bool, typer.Option("--no-prune", help="evaluate poor candidates on all photos, too")] = False
     storage: Annotated[str | None, _option("of the study, for many workers (default: a file in --out)", "URL")] = None
@@ -111,19 +108,20 @@ def command(
     for name, values in choices.items():  # a wrong value should not cost a download
         for value in values:
             replace(model, settings=model.settings | {name: value}).config()
-    url = storage_url(flags.storage, out)
+    url = search.storage_url(flags.storage, out)
     check_vocabulary(names, model.checkpoint, flags.vocabulary)
     objective = _objective(paths, names, out, flags, model)
     space = search_space(objective.maps.vlm, **choices)
     out.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the progress bar says how it goes
-    study = open_study(url, _about(objective), space, flags.sampler, flags.seed)
+    study = search.open_study(url, _about(objective), space, flags.sampler, flags.seed)
     try:
         _search(study, objective, flags)
     except KeyboardInterrupt:
-        complain(f"stopped; {len(finished_trials(study))} trials are done, and the same command goes on from there")
+        complain(
+            f"stopped; {len(search.finished_trials(study))} trials are done, and the same command goes on from there"
+        )
         return STOPPED
-    best = best_trial(study)
+    best = search.best_trial(study)
     if best is None:
         raise InputError("no candidate was evaluated on all photos; run it again, or with --no-prune")
     write_text(out / "preset.json", replace(objective.config, **best.params).to_json() + "\n")
@@ -189,8 +187,11 @@ def _examples(paths: dict[str, Path], namer: Namer, vocabulary: Candidates | Non
 def _namer(names: str, flags: Flags, model: ModelFlags, vlm: VLM) -> Namer:
     """Return the namer that ``--names`` stands for."""
     path = Path(names)
+    kind = names if names in NAMERS else "cached" if path.suffix == ".json" or path.is_dir() else "given"
+    if kind == "given" and not path.is_file():
+        raise ConfigError(f"expected --names to be a file or one of {', '.join(NAMERS)}, got {names}")
     options = Options(
-        names=tuple(read_lines(path)) if path.is_file() and path.suffix != ".json" else (),
+        names=tuple(read_lines(path)) if kind == "given" else (),
         source=path,
         vlm=lambda: vlm,
         model=flags.namer_model,
@@ -199,13 +200,7 @@ def _namer(names: str, flags: Flags, model: ModelFlags, vlm: VLM) -> Namer:
         device=model.device,
         dtype=model.dtype,
     )
-    if names in NAMERS:
-        return load_namer(names, options)
-    if path.suffix == ".json" or path.is_dir():
-        return load_namer("cached", options)
-    if path.is_file():
-        return load_namer("given", options)
-    raise ConfigError(f"expected --names to be a file or one of {', '.join(NAMERS)}, got {names}")
+    return load_namer(kind, options)
 
 
 def _about(objective: Objective) -> dict[str, Any]:
@@ -222,18 +217,18 @@ def _about(objective: Objective) -> dict[str, Any]:
     return dict(json.loads(json.dumps(about)))
 
 
-def _search(study: optuna.Study, objective: Objective, flags: Flags) -> None:
+def _search(study: search.Study, objective: Objective, flags: Flags) -> None:
     """Run the model on the photos and work on the study, under progress bars."""
     for example in tqdm(objective.examples, unit="photo", desc="class maps", file=sys.stderr):
         objective.maps(example.read(), example.classes)
     with tqdm(total=flags.trials, unit="trial", desc="tuning", file=sys.stderr) as bar:
-        bar.update(min(flags.trials, len(finished_trials(study))))
-        for _ in run_trials(study, objective, flags.trials, prune=not flags.no_prune):
-            best = best_trial(study)
+        bar.update(min(flags.trials, len(search.finished_trials(study))))
+        for _ in search.run_trials(study, objective, flags.trials, prune=not flags.no_prune):
+            best = search.best_trial(study)
             bar.set_postfix_str(_described(best) if best else "", refresh=False)
-            bar.update(min(flags.trials, len(finished_trials(study))) - bar.n)
+            bar.update(min(flags.trials, len(search.finished_trials(study))) - bar.n)
 
 
-def _described(trial: optuna.trial.FrozenTrial) -> str:
+def _described(trial: search.FrozenTrial) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in trial.params.items())
     return f"reward {trial.value:.3f} with {settings}"

@@ -5,13 +5,12 @@ import io
 from pathlib import Path
 
 import numpy as np
-import optuna
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.pictures import panels
 from pnp_ovss.tuning.objective import Candidate, Example, Objective
-from pnp_ovss.tuning.search import best_trial, finished_trials
+from pnp_ovss.tuning.search import Study, best_trial, finished_trials
 from pnp_ovss.types import BACKGROUND
 
 __all__ = ["report"]
@@ -27,7 +26,7 @@ FORMS = {
 }
 
 
-def report(study: optuna.Study, objective: Objective) -> str:
+def report(study: Study, objective: Objective) -> str:
     """Return the page as HTML, without script or network; ``study`` has a best trial."""
     best = best_trial(study)
     assert best is not None

@@ -18,16 +18,16 @@ from pnp_ovss.tuning.objective import Candidate, Space
 
 try:
     import optuna
+    from optuna import Study as Study
     from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
     from optuna.samplers import GridSampler, TPESampler
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-    from optuna.trial import FrozenTrial, Trial, TrialState
+    from optuna.trial import FrozenTrial as FrozenTrial
+    from optuna.trial import Trial, TrialState
     from sqlalchemy.engine import URL, make_url
     from sqlalchemy.exc import SQLAlchemyError
 except ImportError as error:
     raise ConfigError("tuning needs optuna, which is not installed; pip install 'pnp-ovss[tune]'") from error
-
-__all__ = ["Sampler", "best_trial", "finished_trials", "open_study", "run_trials", "storage_url"]
 
 Sampler = Literal["random", "tpe", "grid"]
 Rewards = Callable[[Candidate], Iterable[Float[np.ndarray, " cls"]]]
@@ -48,7 +48,7 @@ class _Taken(Exception):
 
 def open_study(
     url: str, about: dict[str, Any], space: Space, sampler: Sampler = "random", seed: int = 0, grace: int = GRACE
-) -> optuna.Study:
+) -> Study:
     """Return the study at a storage URL, new or begun earlier; ``sqlite:///study.db`` is a file of this folder.
 
     ``about`` says what the rewards are rewards of, in values that JSON has. ``random`` and ``grid`` go through the
@@ -57,6 +57,7 @@ def open_study(
 
     Raises: ConfigError if the study was begun with something else; InputError if the storage cannot be used.
     """
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # what matters becomes an error
     with _optuna():
         study = optuna.create_study(
             storage=_storage(url, grace),
@@ -77,7 +78,7 @@ def open_study(
     return study
 
 
-def run_trials(study: optuna.Study, rewards: Rewards, trials: int, prune: bool = True) -> Iterator[FrozenTrial]:
+def run_trials(study: Study, rewards: Rewards, trials: int, prune: bool = True) -> Iterator[FrozenTrial]:
     """Evaluate candidates until ``trials`` are finished, this worker's and others' together; yield this worker's.
 
     A trial's value is the mean reward over all masks, or over those until it was pruned. No candidate is evaluated
@@ -98,12 +99,12 @@ def run_trials(study: optuna.Study, rewards: Rewards, trials: int, prune: bool =
                 optuna.storages.fail_stale_trials(study)
 
 
-def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
+def finished_trials(study: Study) -> list[FrozenTrial]:
     """Return every trial that is finished, by whichever worker, in the order they were begun."""
     return [trial for trial in _trials(study) if trial.state in FINISHED]
 
 
-def best_trial(study: optuna.Study) -> FrozenTrial | None:
+def best_trial(study: Study) -> FrozenTrial | None:
     """Return the trial of the largest reward, the one begun first among equals; None before any is complete."""
     whole = [trial for trial in finished_trials(study) if trial.state == TrialState.COMPLETE]
     return max(whole, key=lambda trial: trial.value or 0.0, default=None)
@@ -122,12 +123,12 @@ def storage_url(url: str | None, folder: Path) -> str:
         raise ConfigError("expected a storage URL such as sqlite:///study.db; give one with --storage") from error
 
 
-def _trials(study: optuna.Study) -> list[FrozenTrial]:
+def _trials(study: Study) -> list[FrozenTrial]:
     with _optuna():
         return study.get_trials(deepcopy=False)
 
 
-def _run_trial(study: optuna.Study, rewards: Rewards, prune: bool) -> list[FrozenTrial]:
+def _run_trial(study: Study, rewards: Rewards, prune: bool) -> list[FrozenTrial]:
     """Run one trial; return it, or nothing if its candidate was taken."""
     ended: list[FrozenTrial] = []
 
@@ -145,7 +146,7 @@ def _run_trial(study: optuna.Study, rewards: Rewards, prune: bool) -> list[Froze
     return [trial for trial in ended if trial.state in FINISHED]
 
 
-def _choose(study: optuna.Study, trial: Trial) -> Candidate:
+def _choose(study: Study, trial: Trial) -> Candidate:
     """Return the candidate that the sampler chose; queue a free one instead where TPE repeats itself."""
     space: Space = study.user_attrs["space"]
     chosen = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
