@@ -30,7 +30,7 @@ COMMANDS = {
 }
 """Summary of each command, in the order of the help."""
 
-LEGACY = ("evaluate", "tune", "serve", "models")
+LEGACY = ("evaluate", "serve", "models")
 
 
 class Commands(TyperGroup):

@@ -1,7 +1,7 @@
 """``pnp-ovss segment``: photos and class names become label maps."""
 
 from collections.abc import Callable
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +14,14 @@ from pnp_ovss.cli.flags import MODEL, ModelFlags, clip_name, count, expand
 from pnp_ovss.cli.name import NAMER, NamerFlags
 from pnp_ovss.files import check_folder
 from pnp_ovss.images import find_images, read_image
+from pnp_ovss.models.clip import load_clip
 from pnp_ovss.pictures.text import share
 from pnp_ovss.runs import pipeline
 from pnp_ovss.runs.batch import ClassSource
 from pnp_ovss.runs.record import check_places, write_result
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.segmenter import Segmenter
+from pnp_ovss.tuning.reward import drop_below, rate
 from pnp_ovss.types import BACKGROUND
 
 EXAMPLE = 'segment demo/scene-000.png --model mini-blip --classes "rocket, cactus"  (after pnp-ovss demo)'
@@ -121,14 +123,10 @@ def _rater(clip: str | None, least: float | None, model: ModelFlags) -> Rate:
     """Return what gives a segmentation its quality and drops what is too bad, where the flags ask for it."""
     if clip is None and least is None:
         return lambda result, photo: result
-    from pnp_ovss.models.clip import load_clip
-    from pnp_ovss.tuning.quality import drop_below, judge_for, masks_of, rate
-
     encoder = load_clip(clip_name(clip, model.checkpoint), model.device, model.dtype)
-    judge = lru_cache(maxsize=8)(lambda names: judge_for(encoder, names))  # photos mostly share their classes
 
     def rated(result: Segmentation, photo: np.ndarray) -> Segmentation:
-        found = rate(result, photo, judge(masks_of(result)[1]))
+        found = rate(result, photo, encoder)
         return found if least is None else drop_below(found, least)
 
     return rated
