@@ -29,7 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from pnp_ovss.evaluation.metrics import Confusion
     from pnp_ovss.mini import CLASSES, draw
-    from pnp_ovss.pictures import Row, contact_sheet, label_png
+    from pnp_ovss.pictures import class_colours, label_png
+    from pnp_ovss.pictures.sheet import SheetRow, contact_sheet
     from pnp_ovss.segmenter import Segmenter
     from pnp_ovss.store import check_folder, save_png
 
@@ -39,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.model, arguments.preset, arguments.device, arguments.dtype, arguments.revision, **settings(arguments)
     )
     print(f"{_scenes(count)} of series {arguments.seed}, segmented with {arguments.model}, which is given the names")
+    colours = class_colours(CLASSES)
     pooled, rows = Confusion.empty(len(CLASSES)), []
     for index in range(count):
         scene = draw(arguments.seed, index, arguments.scene_size)
@@ -48,11 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
         confusion = Confusion.of(truth, guess, len(CLASSES))
         pooled += confusion
         score, salience = f"mIoU {confusion.miou():.2f}", dict(zip(scene.things, result.salience, strict=True))
-        rows.append(Row(scene.image, truth, guess, salience, scene.caption, score))
+        rows.append(SheetRow(scene.image, truth, guess, salience, scene.caption, score))
         print(f"scene {index:2}  {score}  {scene.caption}", flush=True)
         save_png(out / f"scene-{index:03}.png", Image.fromarray(scene.image))
-        save_png(out / f"scene-{index:03}.truth.png", label_png(truth))
-        save_png(out / f"scene-{index:03}.labels.png", label_png(guess))
+        save_png(out / f"scene-{index:03}.truth.png", label_png(truth, colours))
+        save_png(out / f"scene-{index:03}.labels.png", label_png(guess, colours))
     score = f"mIoU {pooled.miou():.3f} over {_scenes(count)}, things and background"
     sheet, subtitle = out / "contact-sheet.png", f"{arguments.model}, given the names: {score}"
     save_png(sheet, contact_sheet(rows, CLASSES, "Masks from words alone", subtitle))
