@@ -28,7 +28,8 @@ class Function:
     def spec(self) -> cvataa.DetectionFunctionSpec:
         """The labels, numbered from 1."""
         numbered = enumerate(self.vocabulary.classes, start=1)
-        return cvataa.DetectionFunctionSpec([cvataa.label_spec(name, number, type="mask") for number, name in numbered])
+        labels = [cvataa.label_spec(name, number, type="mask") for number, name in numbered]
+        return cvataa.DetectionFunctionSpec(labels=labels)
 
     def detect(self, context: cvataa.DetectionFunctionContext, image: Image.Image) -> list[cvataa.DetectionAnnotation]:
         """Return a mask for each class that is there; where polygons are asked for, one for each part.

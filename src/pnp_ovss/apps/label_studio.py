@@ -27,6 +27,7 @@ from pnp_ovss.types import BACKGROUND, RGB
 
 LARGEST = 64_000_000
 """Bytes of a request."""
+HEALTH = {"status": "UP", "model_class": "pnp-ovss"}
 
 
 @dataclass(frozen=True)
@@ -102,20 +103,31 @@ class Backend:
         self.version = f"{segmenter.method.model} (pnp-ovss {VERSION})"
         self._lock = threading.Lock()
 
+    def respond(self, path: str, content: bytes) -> tuple[int, dict[str, Any]]:
+        """Return HTTP status and answer to a request."""
+        try:
+            body = json.loads(content or b"{}")
+            if not isinstance(body, dict):
+                raise InputError(f"expected a JSON object as the request, got {type(body).__name__}")
+            answer = self.answer(urlsplit(path).path.rstrip("/"), body)
+        except (ValueError, PnpError) as error:
+            return 400, {"error": one_line(error)}
+        return (200, answer) if answer else (404, {"error": "there is nothing here"})
+
     def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
         """Return the answer to a request, None if there is no such path.
 
         Raises: PnpError if it cannot be answered.
         """
-        if path in ("/", "/health"):
-            return {"status": "UP", "model_class": "pnp-ovss"}
-        if path == "/setup":
-            return {"model_version": self.version}
         if path == "/predict":
             return {"results": self.predict(body), "model_version": self.version}
-        if path == "/webhook":  # annotations teach this model nothing
-            return {"status": "ok"}
-        return None
+        others = {
+            "": HEALTH,
+            "/health": HEALTH,
+            "/setup": {"model_version": self.version},
+            "/webhook": {"status": "ok"},
+        }
+        return others.get(path)
 
     def predict(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         """Return a prediction for each task; that of a task that cannot be used is empty and has an "error".
@@ -156,40 +168,21 @@ def make_server(backend: Backend, host: str = "127.0.0.1", port: int = 9090) -> 
     class Handler(BaseHTTPRequestHandler):
         timeout = 60  # seconds without a byte
 
-        def do_GET(self) -> None:
-            """Answer /health."""
-            self._reply({})
-
         def do_POST(self) -> None:
-            """Answer /setup, /predict, /webhook."""
-            length = self.headers.get("Content-Length", "")
-            if not length.isdecimal() or int(length) > LARGEST:
-                self._send(413, {"error": f"expected a request with a Content-Length of at most {LARGEST} bytes"})
-                return
-            try:
-                body = json.loads(self.rfile.read(int(length)) or b"{}")
-            except ValueError:
-                body = None
-            if isinstance(body, dict):
-                self._reply(body)
+            """Answer any request."""
+            length = self.headers.get("Content-Length", "0")
+            if length.isdecimal() and int(length) <= LARGEST:
+                status, answer = backend.respond(self.path, self.rfile.read(int(length)))
             else:
-                self._send(400, {"error": "expected a JSON object as the request"})
-
-        def _reply(self, body: dict[str, Any]) -> None:
-            try:
-                answer = backend.answer(self.path.partition("?")[0].rstrip("/") or "/", body)
-            except PnpError as error:
-                self._send(400, {"error": str(error)})
-            else:
-                self._send(200 if answer else 404, answer or {"error": "there is nothing here"})
-
-        def _send(self, status: int, content: dict[str, Any]) -> None:
-            text = json.dumps(content).encode()
+                status, answer = 413, {"error": f"expected a request of at most {LARGEST} bytes, got {length[:20]}"}
+            content = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(text)))
+            self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(text)
+            self.wfile.write(content)
+
+        do_GET = do_POST
 
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing: Label Studio asks for /health all the time."""

@@ -3,14 +3,11 @@
 import argparse
 import os
 import signal
+import tempfile
 import threading
-from typing import TYPE_CHECKING
 
 from pnp_ovss.cli.command import PROG, Command, natural, positive
 from pnp_ovss.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pnp_ovss.apps.web.files import Files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,17 +30,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C; return the exit code."""
     if arguments.port is not None and not 0 < arguments.port < 65536:
         raise ConfigError(f"--port is {arguments.port}; a number from 1 to 65535 is wanted")
-    from pnp_ovss.apps.web.files import Files
-
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends it, no visitor's photo is left behind
-    files = Files()
-    try:
-        return _serve(arguments, files)
-    finally:
-        files.close()
+    with tempfile.TemporaryDirectory(prefix="pnp-ovss-page-", ignore_cleanup_errors=True) as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # read when Gradio is imported
+        return _serve(arguments)
 
 
-def _serve(arguments: argparse.Namespace, files: "Files") -> int:
+def _serve(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when Gradio is imported
     for name in ("NO_PROXY", "no_proxy"):  # Gradio asks its own page whether it is there
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost", arguments.host)))
@@ -51,14 +44,14 @@ def _serve(arguments: argparse.Namespace, files: "Files") -> int:
         from pnp_ovss.apps.web.page import serve
     except ImportError as error:
         raise ConfigError(f"the page needs Gradio ({error}); install it with: pip install 'pnp-ovss[web]'") from error
-    from pnp_ovss.apps.web.studio import Studio
+    from pnp_ovss.apps.web.work import PageModels
     from pnp_ovss.models import MODELS
 
     models = arguments.model or [name for name in MODELS if name.startswith("mini-")]
-    studio = Studio(models, arguments.device, arguments.max_megapixels * 1_000_000)
+    page_models = PageModels(models, arguments.device, arguments.max_megapixels * 1_000_000)
     for model in models:  # one that cannot be loaded is told here, not to the first visitor
-        studio.vlm(model)
-    page = serve(studio, files, arguments.host, arguments.port)
+        page_models.vlm(model)
+    page = serve(page_models, arguments.host, arguments.port)
     print(f"the page is at {page.local_url} (Ctrl-C ends it)", flush=True)
     try:
         threading.Event().wait()

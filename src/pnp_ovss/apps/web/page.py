@@ -2,9 +2,10 @@
 
 import html
 import io
+import os
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from pnp_ovss.apps.web.work import KEEP, Cancelled, PageFolder, PageModels, PageResult, WaitingLine, write_downloads
+from pnp_ovss.apps.web.work import Cancelled, PageModels, WaitingLine, write_downloads
 from pnp_ovss.errors import ConfigError, PnpError, one_line
 from pnp_ovss.methods.pnp import PRESETS
 from pnp_ovss.mini import HELD_OUT_SEED, draw
@@ -22,7 +23,8 @@ from pnp_ovss.pictures.overlay import paint
 from pnp_ovss.pictures.sheet import heat
 from pnp_ovss.pictures.text import resized, share
 from pnp_ovss.refine import REFINERS
-from pnp_ovss.types import RGB, OnStep
+from pnp_ovss.segmentation import Segmentation
+from pnp_ovss.types import RGB, OnStep, Pass
 
 PICTURE_SIDE, TILE_SIDE = 900, 420
 """Longer sides, in pixels, of pictures on the page; downloads have the photo's own size."""
@@ -30,8 +32,8 @@ OPACITY = 0.6
 """Of the labels over the photo, at first; at 1 there is nothing but labels."""
 SAMPLES = (0, 3, 7, 9)
 UPLOAD = "30mb"
-LONGEST = 600
-"""Characters of an error."""
+SWEEP, KEEP = 30, 3600
+"""Seconds between two sweeps of the files, and until what a visitor sent or was given is removed."""
 VISITORS = 64
 """Whose results are held at the same time; the oldest is forgotten first."""
 MINI = (
@@ -40,7 +42,7 @@ MINI = (
 )
 
 
-def build(models: PageModels, folder: PageFolder) -> gr.Blocks:
+def build(models: PageModels) -> gr.Blocks:
     """Return the page. Its ``segment`` and ``name`` are the API as well."""
     line = WaitingLine()
 
@@ -62,8 +64,8 @@ def build(models: PageModels, folder: PageFolder) -> gr.Blocks:
         with tempfile.TemporaryDirectory(prefix="pnp-ovss-") as place:  # Gradio has copied what it is given
 
             def work(on_step: OnStep) -> tuple[Any, ...]:
-                result = models.segment(photo, names or "", model, preset or "auto", refiners or [], on_step)
-                return _rendered(result, opacity, Path(place))
+                found = models.segment(photo, names or "", model, preset or "auto", refiners or [], on_step)
+                return _rendered(*found, Path(photo or ""), opacity, Path(place))
 
             async for step in in_line(request, work):
                 yield {outputs[1]: step} if isinstance(step, str) else dict(zip(outputs, step, strict=True))
@@ -77,11 +79,11 @@ def build(models: PageModels, folder: PageFolder) -> gr.Blocks:
         line.cancel(str(request.session_hash))
 
     mini = all(model.startswith("mini-") for model in models.models)
-    with gr.Blocks(title="pnp-ovss", analytics_enabled=False) as page:
+    with gr.Blocks(title="pnp-ovss", analytics_enabled=False, delete_cache=(SWEEP, KEEP)) as page:
         gr.Markdown("# pnp-ovss\nName what is in a photo, and get a mask of each. " + MINI * mini)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                inputs, suggest, run, cancel = _inputs(models, folder)
+                inputs, suggest, run, cancel = _inputs(models)
             with gr.Column(scale=3, min_width=300):
                 outputs, opacity = _outputs()
         photo, names, model, *_ = inputs
@@ -100,33 +102,21 @@ def build(models: PageModels, folder: PageFolder) -> gr.Blocks:
     return page
 
 
-def serve(models: PageModels, folder: PageFolder, host: str, port: int | None) -> Any:
+def serve(models: PageModels, host: str, port: int | None) -> Any:
     """Serve the page beside what else runs; return it. Its ``close`` ends it, ``local_url`` is where it is.
 
     Raises: ConfigError if nothing can be served there.
     """
-    page = build(models, folder)
-    folder.sweep_from_now()
+    page = build(models)
+    # The fonts are those of the visitor's machine: nothing is fetched from elsewhere.
+    theme = gr.themes.Soft("teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     try:
         socket.getaddrinfo(host, port)
         page.launch(
-            server_name=f"[{host}]" if ":" in host else host,
-            server_port=port,
-            share=False,
-            quiet=True,
-            prevent_thread_lock=True,
-            max_file_size=UPLOAD,
-            state_session_capacity=VISITORS,
-            footer_links=["api"],
-            run_history=False,
-            enable_monitoring=False,
-            css_paths=Path(__file__).parent / "page.css",
-            # The fonts are those of the visitor's machine: nothing is fetched from elsewhere.
-            theme=gr.themes.Soft(
-                primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-            ),
-            ssr_mode=False,
-        )
+            server_name=f"[{host}]" if ":" in host else host, server_port=port, quiet=True, prevent_thread_lock=True,
+            max_file_size=UPLOAD, state_session_capacity=VISITORS, footer_links=["api"], run_history=False,
+            enable_monitoring=False, css_paths=Path(__file__).parent / "page.css", theme=theme, share=False,
+        )  # fmt: skip
     except OSError as error:
         raise ConfigError(
             f"no page can be served on {host}, port {port} ({one_line(error)}); give another --host or --port"
@@ -134,18 +124,13 @@ def serve(models: PageModels, folder: PageFolder, host: str, port: int | None) -
     return page
 
 
-def _inputs(models: PageModels, folder: PageFolder) -> tuple[list[Any], gr.Button, gr.Button, gr.Button]:
+def _inputs(models: PageModels) -> tuple[list[Any], gr.Button, gr.Button, gr.Button]:
     """Return photo, names and settings, and the buttons that name, segment and cancel."""
     photo = gr.Image(
-        label="Photo",
-        type="filepath",
-        image_mode=None,
-        sources=["upload", "clipboard"],
-        height=300,
-        elem_id="photo",
+        label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=300, elem_id="photo",
         placeholder="Drop a photo here, or press to choose one",
-    )
-    _take_uploads_only(photo, folder)
+    )  # fmt: skip
+    _take_uploads_only(photo)
     names = gr.Textbox(
         label="Names", placeholder="dog, traffic light, person=person|child", lines=1, max_lines=4, elem_id="names",
         info="separated by commas; Enter starts",
@@ -189,12 +174,12 @@ def _outputs() -> tuple[list[Any], gr.Slider]:
     return [state, status, picture, legend, salience, passes, labels, coco, packed], opacity
 
 
-def _take_uploads_only(photo: gr.Image, folder: PageFolder) -> None:
-    """Let the component take only files in the page's own folder: a request may name any file, or an address."""
+def _take_uploads_only(photo: gr.Image) -> None:
+    """Let the component take only files in Gradio's own folder: a request may name any file, or an address."""
 
     def uploaded(place: str) -> str:
         path = Path(place).resolve()
-        if not (path.is_relative_to(folder.path) and path.is_file()):
+        if not (path.is_relative_to(Path(os.environ["GRADIO_TEMP_DIR"]).resolve()) and path.is_file()):
             raise _error("the photo is not among the uploads of this page; upload it again")
         return str(path)
 
@@ -218,31 +203,30 @@ def _samples(folder: Path) -> list[list[str]]:
 
 def _error(text: str) -> gr.Error:
     """Return what the page shows as an error: it takes the text for HTML."""
-    short = text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
-    return gr.Error(html.escape(short, quote=False), duration=None, print_exception=False)
+    return gr.Error(html.escape(text, quote=False), duration=None, print_exception=False)
 
 
-def _rendered(result: PageResult, opacity: float, folder: Path) -> tuple[Any, ...]:
-    """Return what each of the outputs shows; the files lie in ``folder``."""
-    found, file = result.segmentation, partial(_file, folder)
-    downloads = [gr.DownloadButton(value=str(path), interactive=True) for path in write_downloads(result, folder)]
-    small, labels = resized(result.photo, PICTURE_SIDE), resized(found.labels.astype(np.uint8), PICTURE_SIDE)
-    painted = paint(small, labels, class_colours(found.classes), background=False, strength=1.0)
+def _rendered(
+    result: Segmentation, passes: Sequence[Pass], path: Path, opacity: float, folder: Path
+) -> tuple[Any, ...]:
+    """Return what each of the outputs shows for the photo at ``path``; the files lie in ``folder``."""
+    photo, file, (height, width) = np.asarray(result.photo), partial(_file, folder), result.labels.shape
+    downloads = [gr.DownloadButton(value=file, interactive=True) for file in write_downloads(result, path, folder)]
+    small, labels = resized(photo, PICTURE_SIDE), resized(result.labels.astype(np.uint8), PICTURE_SIDE)
+    painted = paint(small, labels, class_colours(result.classes), background=False, strength=1.0)
     state = _packed(small, "JPEG"), _packed(painted, "PNG")
-    tile = resized(result.photo, TILE_SIDE)
-    maps = zip(found.classes[-len(found.salience) :], found.salience, strict=True)
+    tile = resized(photo, TILE_SIDE)
+    maps = zip(result.classes[-len(result.salience) :], result.salience, strict=True)
     heats = [(file(f"salience-{index}", heat(tile, grid)), name) for index, (name, grid) in enumerate(maps)]
-    passes = []
-    for number, one in enumerate(result.passes, 1):
+    steps = []
+    for number, one in enumerate(passes, 1):
         visible, salience = one.visible[0].cpu().numpy(), one.maps[0].sum(0).cpu().numpy()
         hidden = f", {(~visible).sum()} patches hidden" if not visible.all() else ""
-        passes.append((file(f"saw-{number}", _masked(tile, visible)), f"pass {number} saw{hidden}"))
-        passes.append((file(f"found-{number}", heat(tile, salience)), f"pass {number} found"))
-    height, width = found.labels.shape
-    match = f", match {found.match:.2f}" if found.match is not None else ""
-    status = f"{width} x {height} pixels, {found.model}{match}"
+        steps.append((file(f"saw-{number}", _masked(tile, visible)), f"pass {number} saw{hidden}"))
+        steps.append((file(f"found-{number}", heat(tile, salience)), f"pass {number} found"))
+    status = f"{width} x {height} pixels, {result.model}, match {result.match:.2f}"
     picture = file("picture", np.asarray(_blended(state, opacity)))
-    return state, status, picture, _legend(result), heats, passes, *downloads
+    return state, status, picture, _legend(result), heats, steps, *downloads
 
 
 def _blended(state: tuple[bytes, bytes] | None, opacity: float | None) -> Image.Image | None:
@@ -266,12 +250,11 @@ def _packed(picture: RGB, kind: str) -> bytes:
     return file.getvalue()
 
 
-def _legend(result: PageResult) -> str:
-    classes, areas = result.segmentation.classes, result.segmentation.areas
+def _legend(result: Segmentation) -> str:
     rows = [
         f'<li><span class="chip" style="background: rgb({r}, {g}, {b})"></span>{html.escape(name)} '
-        f'<span class="area">{html.escape(share(areas[name]))}</span></li>'
-        for name, (r, g, b) in zip(classes, class_colours(classes).tolist(), strict=True)
+        f'<span class="area">{html.escape(share(result.areas[name]))}</span></li>'
+        for name, (r, g, b) in zip(result.classes, class_colours(result.classes).tolist(), strict=True)
     ]
     return f'<ul class="legend">{"".join(rows)}</ul>'
 

@@ -1,16 +1,12 @@
-"""What the page does for its visitors: one thread for the models, a line before it, and a folder for the files."""
+"""What the page does for its visitors: segment and name their photos, in one thread with a waiting line."""
 
 import asyncio
 import json
-import os
 import shutil
-import tempfile
-import threading
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,26 +31,10 @@ MOST_WAITING = 16
 """Requests that may wait for their turn."""
 MOST_OF_ONE = 2
 """Requests of one visitor that may be in the line."""
-MOST_BYTES = 4_000_000_000
-"""Of all files together; of more, the oldest go."""
-KEEP = 3600
-"""Seconds until what a visitor sent or was given is forgotten."""
-SWEEP, POLL = 30, 0.02
-"""Seconds between two sweeps of the files, and between two looks at the work."""
+POLL = 0.02
+"""Seconds between two questions whether the work has gone on."""
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class PageResult:
-    """A photo's segmentation and how it came about."""
-
-    photo: RGB
-    name: str
-    """What the photo's file is called."""
-    segmentation: Segmentation
-    passes: tuple[Pass, ...]
-    seconds: float
 
 
 class PageModels:
@@ -63,8 +43,7 @@ class PageModels:
     def __init__(self, models: Sequence[str], device: str = "auto", most_pixels: int = MOST_PIXELS) -> None:
         self.models = tuple(models)
         self.most_pixels = most_pixels
-        self._device = device
-        self._loaded: dict[str, VLM] = {}
+        self._load = cache(partial(load_vlm, device=device))
 
     def vlm(self, model: str) -> VLM:
         """Return one of ``models``.
@@ -73,9 +52,7 @@ class PageModels:
         """
         if model not in self.models:
             raise ConfigError(f"this page has no model {model[:40]!r}; it has {', '.join(self.models)}")
-        if model not in self._loaded:
-            self._loaded[model] = load_vlm(model, self._device)
-        return self._loaded[model]
+        return self._load(model)
 
     def photo(self, path: str | None) -> RGB:
         """Return the photo of an uploaded file.
@@ -97,13 +74,12 @@ class PageModels:
 
     def segment(
         self, path: str | None, names: str, model: str, preset: str, refiners: Sequence[str], on_step: OnStep
-    ) -> PageResult:
-        """Return the segmentation of an uploaded photo; ``names`` are as the command line takes them.
+    ) -> tuple[Segmentation, tuple[Pass, ...]]:
+        """Return the segmentation of an uploaded photo and its passes; ``names`` are as the command line takes them.
 
         Raises: PnpError, and what ``on_step`` raises, before the next step.
         """
-        started, photo = time.perf_counter(), self.photo(path)
-        vocabulary = parse_classes(names)
+        photo, vocabulary = self.photo(path), parse_classes(names)
         count, pixels = len(vocabulary.flat), photo.shape[0] * photo.shape[1]
         if count > MOST_NAMES:
             raise InputError(f"expected at most {MOST_NAMES} classes on this page, got {count}; name fewer")
@@ -119,18 +95,17 @@ class PageModels:
         vlm = self.vlm(model)
         segmenter = Segmenter(PnP(vlm, resolve_config(model, preset, refiners=tuple(refiners))))
         (located,) = segmenter.locate([photo], [vocabulary], on_step)
-        result = segmenter.refine(located, on_step)
-        return PageResult(photo, Path(path or "").name, result, located.maps.passes, time.perf_counter() - started)
+        return segmenter.refine(located, on_step), located.maps.passes
 
 
-def write_downloads(result: PageResult, folder: Path) -> tuple[Path, Path, Path]:
-    """Write what ``pnp-ovss segment`` does, coco.json, and a ZIP of all; return label map, COCO and ZIP."""
+def write_downloads(result: Segmentation, photo: Path, folder: Path) -> list[str]:
+    """Write what ``pnp-ovss segment`` does, a COCO file, and a ZIP of all; return label map, COCO and ZIP."""
     files = folder / "files"
-    write_result(files, Path(result.name), result.photo, result.segmentation, result.seconds)
-    coco = files / "coco.json"
-    coco.write_text(json.dumps(result.segmentation.to_coco(result.name), ensure_ascii=False), encoding="utf-8")
+    write_result(files, photo, result.photo, result, 0.0)
+    coco = files / f"{photo.stem}.coco.json"
+    coco.write_text(json.dumps(result.to_coco(photo.name), ensure_ascii=False), encoding="utf-8")
     packed = shutil.make_archive(str(folder / "segmentation"), "zip", files)
-    return (files / result.name).with_suffix(".png"), coco, Path(packed)
+    return [str(files / f"{photo.stem}.png"), str(coco), packed]
 
 
 class Cancelled(Exception):
@@ -190,42 +165,3 @@ class WaitingLine:
         """End all that a visitor is waiting for."""
         for job in self._jobs:
             job.cancelled |= job.visitor == visitor
-
-
-class PageFolder:
-    """A folder that Gradio, imported from now on, keeps its files in. They go when they are ``keep`` seconds old.
-
-    Those that are there at ``sweep_from_now`` are the page's own and stay.
-    """
-
-    def __init__(self, keep: int = KEEP) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="pnp-ovss-page-")).resolve()
-        self._keep = keep
-        self._own: set[Path] = set()
-        self._closed = threading.Event()
-        os.environ["GRADIO_TEMP_DIR"] = str(self.path)
-
-    def sweep_from_now(self) -> None:
-        """Begin to remove old files."""
-        self._own = set(self.path.rglob("*"))
-        threading.Thread(target=self._sweep_on, daemon=True).start()
-
-    def sweep(self, most: int = MOST_BYTES) -> None:
-        """Remove the files that are old, and the oldest of those that are more than ``most`` bytes together."""
-        paths = (path for path in self.path.rglob("*") if path not in self._own and path.is_file())
-        files = sorted(((path.stat(), path) for path in paths), key=lambda file: file[0].st_mtime)
-        held = sum(stat.st_size for stat, _ in files)
-        for stat, path in files:
-            if stat.st_mtime < time.time() - self._keep or held > most:
-                path.unlink(missing_ok=True)
-                held -= stat.st_size
-
-    def close(self) -> None:
-        """Remove everything."""
-        self._closed.set()
-        shutil.rmtree(self.path, ignore_errors=True)
-
-    def _sweep_on(self) -> None:
-        while not self._closed.wait(SWEEP):
-            with suppress(FileNotFoundError):  # gone meanwhile; the next sweep takes the others
-                self.sweep()
