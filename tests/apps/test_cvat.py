@@ -85,7 +85,7 @@ def test_cvats_command_line_finds_what_it_calls(tiny_blip_folder):
     assert [(label.name, label.id) for label in function.spec.labels] == [("dog", 1), ("traffic light", 2)]
     assert function.vocabulary.flat == ("dog", "lamp", "traffic light")
     with pytest.raises(InputError, match="twice"):
-        cvat.create("dog, dog", model="no-such-model")  # told before the model is looked for
+        cvat.create("dog, dog", model="no-such-model")  # found before the model is looked for
 
 
 def photos() -> list:

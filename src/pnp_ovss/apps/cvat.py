@@ -9,7 +9,7 @@ import numpy as np
 from cvat_sdk.masks import encode_mask
 from PIL import Image
 
-from pnp_ovss.data.vocabulary import parse_classes
+from pnp_ovss.apps import parse_classes
 from pnp_ovss.export.outlines import outlines
 from pnp_ovss.export.results import in_memory
 from pnp_ovss.images import read_image

@@ -107,11 +107,11 @@ def serve(models: PageModels, host: str, port: int | None) -> Any:
 
     Raises: ConfigError if nothing can be served there.
     """
-    page = build(models)
-    # The fonts are those of the visitor's machine: nothing is fetched from elsewhere.
-    theme = gr.themes.Soft("teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     try:
-        socket.getaddrinfo(host, port)
+        socket.getaddrinfo(host, port)  # Gradio would take a host that does not exist for a hundred taken ports
+        page = build(models)
+        # The fonts are those of the visitor's machine: nothing is fetched from elsewhere.
+        theme = gr.themes.Soft(primary_hue="teal", font=["system-ui"], font_mono=["ui-monospace", "monospace"])
         page.launch(
             server_name=f"[{host}]" if ":" in host else host, server_port=port, quiet=True, prevent_thread_lock=True,
             max_file_size=UPLOAD, state_session_capacity=VISITORS, footer_links=["api"], run_history=False,

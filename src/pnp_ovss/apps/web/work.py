@@ -10,7 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
-from pnp_ovss.data.vocabulary import parse_classes
+from pnp_ovss.apps import parse_classes
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.images import decode_image
 from pnp_ovss.methods import resolve_config
