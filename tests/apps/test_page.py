@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 from pnp_ovss import Config, ConfigError, InputError, Segmenter
-from pnp_ovss.apps.web.work import MOST_NAMES, PageModels, write_downloads
+from pnp_ovss.apps.web.work import KEEP, MOST_NAMES, PageModels, sweep, write_downloads
 from pnp_ovss.mini import HELD_OUT_SEED, draw
 from pnp_ovss.types import ignore
 
@@ -148,6 +149,23 @@ def test_downloads_hold_the_result(tmp_path, expected):
         assert {"coco.png", "coco.overlay.png", "coco.json", "coco.coco.json"} <= set(archive.namelist())
         assert archive.read("coco.png") == Path(labels).read_bytes()
         assert json.loads(archive.read("coco.json"))["classes"] == list(expected.classes)
+
+
+def test_old_files_go_and_of_too_many_the_oldest(tmp_path):
+    now = time.time()
+    for name, age in (("own", 9 * KEEP), ("old", 2 * KEEP), ("first", 30), ("second", 20)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "picture.png").write_bytes(b"x" * 1000)
+        os.utime(tmp_path / name / "picture.png", (now - age, now - age))
+    own = {tmp_path / "own/picture.png"}
+
+    def left() -> list[str]:
+        return sorted(path.parent.name for path in tmp_path.rglob("*.png"))
+
+    sweep(tmp_path, own)
+    assert left() == ["first", "own", "second"]
+    sweep(tmp_path, own, most=1500)
+    assert left() == ["own", "second"]
 
 
 def test_a_host_that_does_not_exist_is_named(models):

@@ -14,7 +14,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from pnp_ovss.apps.web.work import Cancelled, PageModels, WaitingLine, write_downloads
+from pnp_ovss.apps.web.work import KEEP, Cancelled, PageModels, WaitingLine, sweep_on, write_downloads
 from pnp_ovss.errors import ConfigError, PnpError, one_line
 from pnp_ovss.methods.pnp import PRESETS
 from pnp_ovss.mini import HELD_OUT_SEED, draw
@@ -32,8 +32,6 @@ OPACITY = 0.6
 """Of the labels over the photo, at first; at 1 there is nothing but labels."""
 SAMPLES = (0, 3, 7, 9)
 UPLOAD = "30mb"
-SWEEP, KEEP = 30, 3600
-"""Seconds between two sweeps of the files, and until what a visitor sent or was given is removed."""
 VISITORS = 64
 """Whose results are held at the same time; the oldest is forgotten first."""
 MINI = (
@@ -79,7 +77,7 @@ def build(models: PageModels) -> gr.Blocks:
         line.cancel(str(request.session_hash))
 
     mini = all(model.startswith("mini-") for model in models.models)
-    with gr.Blocks(title="pnp-ovss", analytics_enabled=False, delete_cache=(SWEEP, KEEP)) as page:
+    with gr.Blocks(title="pnp-ovss", analytics_enabled=False) as page:
         gr.Markdown("# pnp-ovss\nName what is in a photo, and get a mask of each. " + MINI * mini)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
@@ -105,11 +103,14 @@ def build(models: PageModels) -> gr.Blocks:
 def serve(models: PageModels, host: str, port: int | None) -> Any:
     """Serve the page beside what else runs; return it. Its ``close`` ends it, ``local_url`` is where it is.
 
+    Its files lie in GRADIO_TEMP_DIR, which was set before Gradio was imported, and are removed as they get old.
+
     Raises: ConfigError if nothing can be served there.
     """
     try:
         socket.getaddrinfo(host, port)  # Gradio would take a host that does not exist for a hundred taken ports
         page = build(models)
+        sweep_on(Path(os.environ["GRADIO_TEMP_DIR"]))
         # The fonts are those of the visitor's machine: nothing is fetched from elsewhere.
         theme = gr.themes.Soft(primary_hue="teal", font=["system-ui"], font_mono=["ui-monospace", "monospace"])
         page.launch(

@@ -3,12 +3,17 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
 
 from pnp_ovss.apps import parse_classes
 from pnp_ovss.errors import ConfigError, InputError
@@ -31,8 +36,12 @@ MOST_WAITING = 16
 """Requests that may wait for their turn."""
 MOST_OF_ONE = 2
 """Requests of one visitor that may be in the line."""
-POLL = 0.02
-"""Seconds between two questions whether the work has gone on."""
+MOST_BYTES = 4_000_000_000
+"""Of all files together; of more, the oldest go."""
+KEEP = 3600
+"""Seconds until what a visitor sent or was given is removed."""
+SWEEP, POLL = 30, 0.02
+"""Seconds between two sweeps of the files, and between two questions whether the work has gone on."""
 
 Result = TypeVar("Result")
 
@@ -101,11 +110,34 @@ class PageModels:
 def write_downloads(result: Segmentation, photo: Path, folder: Path) -> list[str]:
     """Write what ``pnp-ovss segment`` does, a COCO file, and a ZIP of all; return label map, COCO and ZIP."""
     files = folder / "files"
-    write_result(files, photo, result.photo, result, 0.0)
+    write_result(files, photo, np.asarray(result.photo), result, 0.0)
     coco = files / f"{photo.stem}.coco.json"
     coco.write_text(json.dumps(result.to_coco(photo.name), ensure_ascii=False), encoding="utf-8")
     packed = shutil.make_archive(str(folder / "segmentation"), "zip", files)
     return [str(files / f"{photo.stem}.png"), str(coco), packed]
+
+
+def sweep(folder: Path, own: Set[Path], most: int = MOST_BYTES) -> None:
+    """Remove the files that are ``KEEP`` old, and the oldest of those beyond ``most`` bytes; ``own`` ones stay."""
+    files = [(path.stat(), path) for path in folder.rglob("*") if path not in own and path.is_file()]
+    held = sum(stat.st_size for stat, _ in files)
+    for stat, path in sorted(files, key=lambda file: file[0].st_mtime):
+        if stat.st_mtime < time.time() - KEEP or held > most:
+            path.unlink(missing_ok=True)
+            held -= stat.st_size
+
+
+def sweep_on(folder: Path) -> None:
+    """Sweep the folder, in a thread, as long as it is there; the files that are there now stay."""
+
+    def work() -> None:
+        while folder.exists():
+            with suppress(FileNotFoundError):  # gone meanwhile; the next sweep takes the others
+                sweep(folder, own)
+            time.sleep(SWEEP)
+
+    own = frozenset(folder.rglob("*"))
+    threading.Thread(target=work, daemon=True).start()
 
 
 class Cancelled(Exception):
