@@ -9,8 +9,8 @@ import fiftyone.core.models as fom
 import numpy as np
 from PIL import Image
 
-from pnp_ovss import Segmenter
 from pnp_ovss.export.results import in_memory
+from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import BACKGROUND, Vocabulary
 
 

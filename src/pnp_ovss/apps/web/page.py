@@ -59,14 +59,13 @@ def build(models: PageModels) -> gr.Blocks:
         opacity: float = OPACITY,
     ) -> AsyncIterator[dict[Any, Any]]:  # fmt: skip
         """Segment a photo into the classes named, which commas separate."""
-        with tempfile.TemporaryDirectory(prefix="pnp-ovss-") as place:  # Gradio has copied what it is given
 
-            def work(on_step: OnStep) -> tuple[Any, ...]:
-                found = models.segment(photo, names or "", model, preset or "auto", refiners or [], on_step)
-                return _rendered(*found, Path(photo or ""), opacity, Path(place))
+        def work(on_step: OnStep) -> tuple[Any, ...]:
+            found = models.segment(photo, names or "", model, preset or "auto", refiners or [], on_step)
+            return _rendered(*found, Path(photo or ""), opacity)
 
-            async for step in in_line(request, work):
-                yield {outputs[1]: step} if isinstance(step, str) else dict(zip(outputs, step, strict=True))
+        async for step in in_line(request, work):
+            yield {outputs[1]: step} if isinstance(step, str) else dict(zip(outputs, step, strict=True))
 
     async def name(photo: str | None, model: str, request: gr.Request) -> AsyncIterator[Any]:
         """Return the names of what the photo shows."""
@@ -207,10 +206,9 @@ def _error(text: str) -> gr.Error:
     return gr.Error(html.escape(text, quote=False), duration=None, print_exception=False)
 
 
-def _rendered(
-    result: Segmentation, passes: Sequence[Pass], path: Path, opacity: float, folder: Path
-) -> tuple[Any, ...]:
-    """Return what each of the outputs shows for the photo at ``path``; the files lie in ``folder``."""
+def _rendered(result: Segmentation, passes: Sequence[Pass], path: Path, opacity: float) -> tuple[Any, ...]:
+    """Return what each of the outputs shows for the photo at ``path``."""
+    folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
     photo, file, (height, width) = np.asarray(result.photo), partial(_file, folder), result.labels.shape
     downloads = [gr.DownloadButton(value=file, interactive=True) for file in write_downloads(result, path, folder)]
     small, labels = resized(photo, PICTURE_SIDE), resized(result.labels.astype(np.uint8), PICTURE_SIDE)
