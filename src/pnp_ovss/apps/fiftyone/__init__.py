@@ -1,6 +1,5 @@
 """A FiftyOne zoo model source: this folder, with its ``manifest.json``, is what ``register_zoo_model_source`` takes."""
 
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,7 +10,7 @@ from PIL import Image
 
 from pnp_ovss.export.results import in_memory
 from pnp_ovss.segmenter import Segmenter
-from pnp_ovss.types import BACKGROUND, Vocabulary
+from pnp_ovss.types import BACKGROUND, Classes, Vocabulary
 
 
 class Model(fom.Model):  # type: ignore[misc]
@@ -27,7 +26,7 @@ class Model(fom.Model):  # type: ignore[misc]
     """The segmenter prepares photos by itself."""
     preprocess = False
 
-    def __init__(self, classes: Sequence[str], **settings: Any) -> None:
+    def __init__(self, classes: Classes, **settings: Any) -> None:
         self._vocabulary = Vocabulary.of(classes)
         self.mask_targets = dict(enumerate((BACKGROUND, *self._vocabulary.classes)))
         self._segmenter = Segmenter.from_pretrained(**settings)
@@ -49,17 +48,9 @@ def download_model(model_name: str, model_path: str) -> None:
     """Do nothing: the weights come with the package or from the hub when the model is loaded."""
 
 
-def load_model(
-    model_name: str,
-    model_path: str,
-    classes: Sequence[str] = (),
-    model: str | None = None,
-    preset: str = "auto",
-    device: str = "auto",
-    **_: Any,
-) -> Model:
-    """Return the model for these classes.
+def load_model(model_name: str, model_path: str, classes: Classes = (), **settings: Any) -> Model:
+    """Return the model for these classes; ``settings`` are the arguments of ``Segmenter.from_pretrained``.
 
     Raises: PnpError if the model or a class cannot be used.
     """
-    return Model(classes, model=model, preset=preset, device=device)
+    return Model(classes, **settings)

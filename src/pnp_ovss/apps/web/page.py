@@ -166,11 +166,9 @@ def _outputs() -> tuple[list[Any], gr.Slider]:
             coco = gr.DownloadButton("COCO JSON", interactive=False, elem_id="coco")
             packed = gr.DownloadButton("All of it, ZIP", interactive=False, elem_id="zip")
     with gr.Tab("Salience"):
-        gr.Markdown("Where each class is found, before refinement.")
-        salience = gr.Gallery(show_label=False, columns=2, height="auto", elem_id="salience")
+        salience = gr.Gallery(label="Found before refinement", columns=2, height="auto", elem_id="salience")
     with gr.Tab("Passes"):
-        gr.Markdown("Saliency DropOut: what each pass saw, and what it found.")
-        passes = gr.Gallery(show_label=False, columns=2, height="auto", elem_id="passes")
+        passes = gr.Gallery(label="Seen and found in each pass", columns=2, height="auto", elem_id="passes")
     return [state, status, picture, legend, salience, passes, labels, coco, packed], opacity
 
 
