@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.names = arguments.names or "truth"
         arguments.model = arguments.model or "mini-blip"
     arguments.out = arguments.out or Path("evaluation") / arguments.what
-    from pnp_ovss.store import check_folder
+    from pnp_ovss.files import check_folder
 
     check_folder(arguments.out)
     dataset = _dataset(arguments)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from pnp_ovss._version import VERSION
-from pnp_ovss.cli import evaluate, models, serve
+from pnp_ovss.cli import evaluate, models
 from pnp_ovss.cli.command import FAILED, PROG, STOPPED, Command, Parser, complain
 from pnp_ovss.errors import PnpError
 
@@ -14,7 +14,6 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, Command] = {
     "evaluate": evaluate.COMMAND,
-    "serve": serve.COMMAND,
     "models": models.COMMAND,
 }
 

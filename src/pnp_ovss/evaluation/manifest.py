@@ -8,11 +8,11 @@ from typing import Any
 from pnp_ovss._version import VERSION
 from pnp_ovss.data import Dataset
 from pnp_ovss.errors import InputError
+from pnp_ovss.files import write_text
 from pnp_ovss.images import shown
 from pnp_ovss.runs.manifest import about_model as model_and_settings
 from pnp_ovss.runs.manifest import check_same
 from pnp_ovss.segmenter import Segmenter
-from pnp_ovss.store import write_text
 from pnp_ovss.types import Vocabulary
 
 FORMAT = 2

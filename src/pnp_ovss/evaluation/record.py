@@ -12,8 +12,8 @@ from jaxtyping import UInt8
 from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.metrics import Boundary, Confusion
 from pnp_ovss.evaluation.protocol import Counts
+from pnp_ovss.files import write_text
 from pnp_ovss.images import shown
-from pnp_ovss.store import write_text
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from pnp_ovss.evaluation.metrics import Boundary
 from pnp_ovss.evaluation.names import Names, true
 from pnp_ovss.evaluation.protocol import Counts
 from pnp_ovss.evaluation.record import Record, place, read_record, write_record
+from pnp_ovss.files import save_png
 from pnp_ovss.pictures import class_colours, label_png
-from pnp_ovss.store import save_png
 from pnp_ovss.types import BACKGROUND
 
 

@@ -15,9 +15,9 @@ from pnp_ovss.data.dataset import table
 from pnp_ovss.evaluation.ablation import STEPS, TASKS, Task, ablation
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.evaluation.result import Table
+from pnp_ovss.files import write_bytes
 from pnp_ovss.mini import CLASSES, THINGS, draw
 from pnp_ovss.models import VLM
-from pnp_ovss.store import write_bytes
 from pnp_ovss.types import RGB
 
 CAVEAT = (

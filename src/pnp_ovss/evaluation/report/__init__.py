@@ -9,7 +9,7 @@ from pnp_ovss.evaluation.report.markdown import markdown
 from pnp_ovss.evaluation.report.page import page
 from pnp_ovss.evaluation.report.panels import panels
 from pnp_ovss.evaluation.result import Result, report
-from pnp_ovss.store import write_text
+from pnp_ovss.files import write_text
 
 __all__ = ["write_report"]
 
