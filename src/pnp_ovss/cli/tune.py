@@ -22,7 +22,8 @@ from pnp_ovss.files import check_folder, write_text
 from pnp_ovss.images import find_images, read_image
 from pnp_ovss.models import VLM
 from pnp_ovss.models.clip import load_clip
-from pnp_ovss.naming import Namer, Naming, Options, load_namer, name_photos
+from pnp_ovss.naming import Options, load_namer, name_photos
+from pnp_ovss.naming.base import Namer, Naming
 from pnp_ovss.tuning import search
 from pnp_ovss.tuning.objective import Example, MapCache, Objective, search_space
 from pnp_ovss.tuning.report import report
