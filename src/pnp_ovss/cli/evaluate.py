@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pnp_ovss.data import Dataset
     from pnp_ovss.evaluation.record import Record
     from pnp_ovss.evaluation.result import Result
-    from pnp_ovss.evaluation.run import Work
+    from pnp_ovss.evaluation.run import Run
     from pnp_ovss.segmenter import Segmenter
 
 SCENES, MERGE = "scenes", "merge"
@@ -88,44 +88,37 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace, dataset: "Dataset") -> int:
     from dataclasses import replace
+    from functools import partial
 
-    from pnp_ovss.data import load_vocabulary
-    from pnp_ovss.evaluation.guess import Guesser, Predictions, Segmenting
-    from pnp_ovss.evaluation.manifest import about_data, about_model, open_run
-    from pnp_ovss.evaluation.names import load_names
-    from pnp_ovss.evaluation.run import Work, shard
+    from pnp_ovss.evaluation.classes import load_choice
+    from pnp_ovss.evaluation.record import write_manifest
+    from pnp_ovss.evaluation.run import Run, read_predictions, segment
 
-    vocabulary = load_vocabulary(arguments.vocabulary, dataset.classes, dataset.words)
-    names = load_names("truth" if arguments.predictions else arguments.names, dataset, vocabulary)
-    segmenter = None
-    made_by: dict[str, Any]
+    vocabulary = _vocabulary(arguments, dataset)
+    names, choose = load_choice("truth" if arguments.predictions else arguments.names, dataset, vocabulary)
+    settings = _about_data(arguments, dataset)
     if arguments.predictions:
         folder = arguments.predictions
         if not folder.is_dir():
             raise InputError(f"there is no folder {folder}; give the one that holds the label maps")
-        made_by = {"predictions": str(folder.resolve()), "values": arguments.values, "names": "unknown"}
-        guesser: Guesser = Predictions(folder, dataset, arguments.values)
+        settings |= {"predictions": str(folder.resolve()), "values": arguments.values, "names": "unknown"}
+        predict = partial(read_predictions, folder=folder, dataset=dataset, values=arguments.values)
     else:
         segmenter = _segmenter(arguments, dataset)
-        guesser = Segmenting(segmenter, dataset, vocabulary)
-        made_by = about_model(segmenter, arguments.dtype, names.source, vocabulary)
+        settings |= _about_model(segmenter, arguments.dtype, names, vocabulary)
+        sizes = {"batch": arguments.batch_size, "workers": arguments.workers}
+        predict = partial(segment, segmenter=segmenter, dataset=dataset, vocabulary=vocabulary, **sizes)
     samples = dataset.samples[: arguments.limit]
-    told = about_data(dataset, arguments.what, arguments.split) | made_by
-    if arguments.what == SCENES:
-        told |= {"scenes": arguments.scenes, "seed": arguments.seed, "scene_size": arguments.scene_size}
     root = str(arguments.root.resolve()) if arguments.root else None
-    open_run(arguments.out, told, [sample.key for sample in samples], dataset.faults, root)
-    work = Work(dataset, names, guesser, arguments.out / "images", keep=not arguments.predictions)
-    part = shard(samples, *arguments.shard) if arguments.shard else samples
-    records = _progress(arguments, work, part, dataset)
-    if arguments.oracle and segmenter is not None and arguments.names != "truth":
-        best = replace(work, names=load_names("truth", dataset, vocabulary), folder=arguments.out / "oracle")
-        _progress(arguments, best, part, dataset, "true names")
-    if arguments.what == SCENES and segmenter is not None and not arguments.no_steps:
-        _steps(arguments, segmenter, len(samples))
+    write_manifest(arguments.out, settings, [sample.key for sample in samples], dataset.faults, root)
+    run = Run(dataset, choose, predict, arguments.out / "images", keep=not arguments.predictions)
+    index, count = arguments.shard or (1, 1)
+    part = samples[index - 1 :: count]
+    failed = _progress(arguments, run, part, dataset.name)
+    if arguments.oracle and not arguments.predictions and arguments.names != "truth":
+        truly = replace(run, choose=load_choice("truth", dataset, vocabulary)[1], folder=arguments.out / "oracle")
+        _progress(arguments, truly, part, "true names")
     if arguments.shard:
-        index, count = arguments.shard
-        failed = [record for record in records if record.fault]
         _complain_of([(record.key, record.fault) for record in failed])
         print(f"part {index} of {count}: {len(part) - len(failed)} of {len(part)} images are scored in {arguments.out}")
         print(f"when all parts are there: {PROG} evaluate {MERGE} {arguments.out}")
@@ -133,12 +126,48 @@ def _evaluate(arguments: argparse.Namespace, dataset: "Dataset") -> int:
     return _finish(arguments, [arguments.out], dataset)
 
 
+def _vocabulary(arguments: argparse.Namespace, dataset: "Dataset") -> Any:
+    from pnp_ovss.data import load_vocabulary
+    from pnp_ovss.types import Vocabulary
+
+    old = load_vocabulary(arguments.vocabulary, dataset.classes, dataset.words)
+    return Vocabulary(old.words, old.name)
+
+
+def _about_data(arguments: argparse.Namespace, dataset: "Dataset") -> dict[str, Any]:
+    from pnp_ovss._version import VERSION
+
+    about = {
+        "dataset": arguments.what,
+        "title": dataset.title,
+        "split": arguments.split,
+        "layout": dataset.layout,
+        "classes": list(dataset.classes),
+        "nothing": dataset.labels[0],
+        "version": VERSION,
+    }
+    if arguments.what == SCENES:
+        about |= {"scenes": arguments.scenes, "seed": arguments.seed, "scene_size": arguments.scene_size}
+    return about
+
+
+def _about_model(segmenter: "Segmenter", dtype: str, names: str, vocabulary: Any) -> dict[str, Any]:
+    from pnp_ovss.runs.manifest import about_model
+
+    vlm = segmenter.method.vlm
+    return about_model(vlm.name, vlm.revision, vlm.device.type, dtype, segmenter.config) | {
+        "names": names,
+        "vocabulary": vocabulary.name,
+        "words": {cls: list(words) for cls, words in vocabulary.words.items() if words != (cls,)},
+    }
+
+
 def _finish(arguments: argparse.Namespace, folders: Sequence[Path], dataset: "Dataset | None") -> int:
     """Write the report of complete results into ``arguments.out``."""
-    from pnp_ovss.evaluation.collect import collect
     from pnp_ovss.evaluation.report import write_report
+    from pnp_ovss.evaluation.result import load_results
 
-    result = collect(folders, arguments.protocol, arguments.oracle)
+    result = load_results(folders, arguments.protocol, arguments.oracle)
     if result.oracle is None and any((folder / "oracle").is_dir() for folder in folders):
         complain("results with the true names are not there for these images: left out; run with --oracle to have them")
     _complain_of(result.faults)
@@ -151,7 +180,7 @@ def _finish(arguments: argparse.Namespace, folders: Sequence[Path], dataset: "Da
 
 def _merge(arguments: argparse.Namespace) -> int:
     from pnp_ovss.data import load_dataset
-    from pnp_ovss.evaluation.manifest import check_run, read_manifest
+    from pnp_ovss.evaluation.record import check_run, read_manifest
 
     if not arguments.folders:
         raise InputError(f"no folder was given; name those of the shards: {PROG} evaluate {MERGE} DIR DIR")
@@ -204,44 +233,25 @@ def _segmenter(arguments: argparse.Namespace, dataset: "Dataset") -> "Segmenter"
     return Segmenter.from_pretrained(*chosen, **given)
 
 
-def _progress(
-    arguments: argparse.Namespace, work: "Work", samples: Sequence[Any], dataset: "Dataset", told: str = ""
-) -> list["Record"]:
-    """Score the samples under a progress bar that shows the score so far."""
+def _progress(arguments: argparse.Namespace, run: "Run", samples: Sequence[Any], title: str) -> list["Record"]:
+    """Score the samples under a progress bar that shows the score so far; return the records of those that failed."""
     from tqdm import tqdm
 
-    from pnp_ovss.evaluation.protocol import PROTOCOLS, Counts
+    from pnp_ovss.evaluation.metrics import PROTOCOLS, Counts
     from pnp_ovss.evaluation.run import evaluate
 
-    protocol, counts, failed = PROTOCOLS[arguments.protocol], Counts.empty(len(dataset.labels)), 0
-    records = []
-    with tqdm(total=len(samples), unit="image", desc=told or dataset.name, file=sys.stderr) as bar:
-        for record in evaluate(work, samples, arguments.batch_size, arguments.workers):
-            records.append(record)
+    protocol, counts, failed = PROTOCOLS[arguments.protocol], Counts.empty(len(run.dataset.labels)), []
+    with tqdm(total=len(samples), unit="image", desc=title, file=sys.stderr) as bar:
+        for record in evaluate(run, samples):
             if record.counts is None:
-                failed += 1
+                failed.append(record)
             else:
                 counts = counts + record.counts
-            score = protocol.miou(counts, dataset.background)
-            shown = "" if math.isnan(score) else f"mIoU {100 * score:.1f}"
-            bar.set_postfix_str(shown + (f", {failed} failed" if failed else ""), refresh=False)
+            score = protocol.miou(counts, run.dataset.background)
+            note = "" if math.isnan(score) else f"mIoU {100 * score:.1f}"
+            bar.set_postfix_str(note + (f", {len(failed)} failed" if failed else ""), refresh=False)
             bar.update()
-    return records
-
-
-def _steps(arguments: argparse.Namespace, segmenter: "Segmenter", count: int) -> None:
-    from tqdm import tqdm
-
-    from pnp_ovss.evaluation.scenes import steps
-
-    indices = range(count)
-    if arguments.shard:
-        index, parts = arguments.shard
-        indices = indices[index - 1 :: parts]
-    seed, size, folder = arguments.seed, arguments.scene_size, arguments.out / "steps"
-    made = steps(segmenter.vlm, segmenter.config, indices, seed, size, folder)
-    for _ in tqdm(made, total=len(indices), unit="scene", desc="steps", file=sys.stderr):
-        pass
+    return failed
 
 
 def _tell(result: "Result", out: Path) -> None:
@@ -256,8 +266,6 @@ def _tell(result: "Result", out: Path) -> None:
             f"with the true names {parts['miou_with_true_names']}: naming costs {parts['lost_to_naming']}, "
             f"localisation {parts['lost_to_localisation']}"
         )
-    for table in result.tables:
-        print("\n" + "\n".join("  ".join(cell.rjust(16) for cell in row) for row in (table.head, *table.rows)) + "\n")
     print(f"report: {out / 'report.html'} (and .md, .json)")
 
 

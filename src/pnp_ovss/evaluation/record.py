@@ -1,7 +1,11 @@
-"""What is kept of each image: its label map as a picture, and a small JSON with all that a score needs."""
+"""What a run keeps: a manifest of what it was made with, and per image a small JSON with all that a score needs.
+
+Beside an image's record lies its label map as PNG.
+"""
 
 import json
 from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +14,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.evaluation.metrics import Boundary, Confusion
-from pnp_ovss.evaluation.protocol import Counts
-from pnp_ovss.images import shown
+from pnp_ovss.evaluation.metrics import Boundary, Confusion, Counts
+from pnp_ovss.runs.manifest import check_same
 from pnp_ovss.store import write_text
+
+FORMAT = 2
+"""Of manifest and records; raised when older ones cannot be read any more."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +34,58 @@ class Record:
     counts: Counts | None = None
     boundary: Boundary | None = None
     named: tuple[str, ...] = ()
+    """The classes that were asked for."""
     true: tuple[str, ...] = ()
+    """The classes of the truth."""
     salience: UInt8[np.ndarray, "gh gw"] | None = None
     """The largest of the classes' salience, stretched to 0-255; for pictures."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Per stage."""
 
 
-def place(folder: Path, key: str) -> Path:
-    """Return where an image's record lies; its label map lies beside it as PNG."""
+def write_manifest(
+    folder: Path,
+    settings: dict[str, Any],
+    keys: Sequence[str],
+    faults: Sequence[Sequence[str]],
+    root: str | None = None,
+) -> None:
+    """Write the manifest of a run; ``root``: where the data set lies, on this machine.
+
+    Raises: ConfigError naming the first setting that differs from those of the run that is there.
+    """
+    path = folder / "manifest.json"
+    if path.is_file():
+        check_run(folder, settings)
+    manifest = {"format": FORMAT, "settings": settings, "root": root, "keys": list(keys)}
+    manifest["faults"] = [list(fault) for fault in faults]
+    write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def check_run(folder: Path, settings: dict[str, Any]) -> None:
+    """Raise ConfigError naming the first setting in which the run in ``folder`` differs; its title may be another."""
+    before = read_manifest(folder)["settings"]
+    check_same(str(folder), before | {"title": settings["title"]}, settings)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return a run's manifest.
+
+    Raises: InputError if there is none that can be read.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known = manifest["format"] == FORMAT and manifest["keys"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder} holds no run that can be read; give a folder that evaluate wrote") from error
+    if not known:
+        raise InputError(f"{path} is of another version; score the images anew with another --out")
+    return manifest
+
+
+def record_path(folder: Path, key: str) -> Path:
+    """Return where an image's record lies."""
     return folder / f"{key}.json"
 
 
@@ -45,28 +94,24 @@ def write_record(folder: Path, record: Record) -> None:
 
     Raises: InputError if it cannot be written.
     """
-    told: dict[str, Any] = {"key": record.key}
+    content: dict[str, Any] = {"key": record.key}
     if record.fault:
-        told["fault"] = record.fault
+        content["fault"] = record.fault
     if record.counts is not None and record.boundary is not None:
-        rows, columns = np.nonzero(record.counts.known.counts)
-        triples = np.stack([rows, columns, record.counts.known.counts[rows, columns]], axis=1)
-        void = np.flatnonzero(record.counts.void)
-        edge = np.stack([record.boundary.hit, record.boundary.truth, record.boundary.guess])
-        near = np.flatnonzero(edge.any(axis=0))
-        told |= {
+        known, void, boundary = record.counts.known.counts, record.counts.void, record.boundary
+        content |= {
             "truth": record.truth,
-            "labels": len(record.counts.void),
-            "pixels": triples.tolist(),
-            "void": np.stack([void, record.counts.void[void]], axis=1).tolist(),
-            "boundary": np.concatenate([near[:, None], edge[:, near].T], axis=1).tolist(),
+            "labels": len(void),
+            "pixels": np.column_stack([*np.nonzero(known), known[np.nonzero(known)]]).tolist(),
+            "void": _nonzero(void[None]),
+            "boundary": _nonzero(np.stack([boundary.hit, boundary.truth, boundary.prediction])),
             "named": record.named,
             "true": record.true,
         }
     if record.salience is not None:
-        told["salience"] = [*record.salience.shape, b64encode(record.salience.tobytes()).decode("ascii")]
-    told["seconds"] = {stage: round(spent, 5) for stage, spent in record.seconds.items()}
-    write_text(place(folder, record.key), json.dumps(told, ensure_ascii=False, allow_nan=False) + "\n")
+        content["salience"] = [*record.salience.shape, b64encode(record.salience.tobytes()).decode("ascii")]
+    content["seconds"] = {stage: round(spent, 5) for stage, spent in record.seconds.items()}
+    write_text(record_path(folder, record.key), json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_record(path: Path) -> Record:
@@ -75,36 +120,54 @@ def read_record(path: Path) -> Record:
     Raises: InputError if it cannot be read.
     """
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        seconds = {str(stage): float(spent) for stage, spent in told["seconds"].items()}
-        if "pixels" not in told:
-            return Record(told["key"], told["fault"], seconds=seconds)
-        labels = told["labels"]
-        known = np.zeros((labels, labels), dtype=np.int64)
-        void, edge = np.zeros(labels, dtype=np.int64), np.zeros((3, labels), dtype=np.int64)
-        for truth, guess, count in told["pixels"]:
-            known[truth, guess] = count
-        for guess, count in told["void"]:
-            void[guess] = count
-        for label, *three in told["boundary"]:
-            edge[:, label] = three
-        return Record(
-            told["key"],
-            told.get("fault", ""),
-            told["truth"],
-            Counts(Confusion(known), void),
-            Boundary(*edge),
-            tuple(told["named"]),
-            tuple(told["true"]),
-            _salience(told.get("salience")),
-            seconds,
-        )
+        content = json.loads(path.read_text(encoding="utf-8"))
+        seconds = {str(stage): float(spent) for stage, spent in content["seconds"].items()}
+        if "pixels" not in content:
+            return Record(content["key"], content["fault"], seconds=seconds)
+        return _scored(content, seconds)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(f"the result {shown(path)} cannot be read; delete it, and it is made anew") from error
+        raise InputError(f"the result {path} cannot be read; delete it, and it is made anew") from error
 
 
-def _salience(told: list[Any] | None) -> UInt8[np.ndarray, "gh gw"] | None:
-    if told is None:
-        return None
-    height, width, text = told
-    return np.frombuffer(b64decode(text), dtype=np.uint8).reshape(height, width)
+def load_records(folders: Sequence[Path], keys: Sequence[str]) -> list[Record]:
+    """Return the record of each key from the first folder that has one without a fault, else with one.
+
+    Raises: InputError if a key is missing.
+    """
+    found, missing = [], []
+    for key in keys:
+        records = [read_record(path) for folder in folders if (path := record_path(folder, key)).is_file()]
+        if records:
+            found.append(next((record for record in records if not record.fault), records[0]))
+        else:
+            missing.append(key)
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(keys)} images have no result, {', '.join(missing[:3])} among them; run the shards "
+            "that lack them, then merge again"
+        )
+    return found
+
+
+def _nonzero(rows: np.ndarray) -> list[list[int]]:
+    """Return [column, values...] of the columns that hold anything."""
+    columns = np.flatnonzero(rows.any(axis=0))
+    listed: list[list[int]] = np.column_stack([columns, rows[:, columns].T]).tolist()
+    return listed
+
+
+def _scored(content: dict[str, Any], seconds: dict[str, float]) -> Record:
+    labels = content["labels"]
+    known, rows = np.zeros((labels, labels), dtype=np.int64), np.zeros((4, labels), dtype=np.int64)
+    for truth, prediction, count in content["pixels"]:
+        known[truth, prediction] = count
+    for label, count in content["void"]:
+        rows[0, label] = count
+    for label, *boundary in content["boundary"]:
+        rows[1:, label] = boundary
+    salience = None
+    if "salience" in content:
+        height, width, text = content["salience"]
+        salience = np.frombuffer(b64decode(text), dtype=np.uint8).reshape(height, width)
+    counts, names = Counts(Confusion(known), rows[0]), (tuple(content["named"]), tuple(content["true"]))
+    return Record(content["key"], "", content["truth"], counts, Boundary(*rows[1:]), *names, salience, seconds)
