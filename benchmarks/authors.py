@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from pnp_ovss.config import Config
+from pnp_ovss import Config
 
 Forward = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
 """Model, pixels, ids, mask: the match logit."""

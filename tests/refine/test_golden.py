@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pnp_ovss.config import Config
+from pnp_ovss import Config
 from pnp_ovss.refine import refine
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
