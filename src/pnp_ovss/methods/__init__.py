@@ -5,7 +5,7 @@ from typing import Any
 
 from pnp_ovss.errors import ConfigError
 from pnp_ovss.methods.base import Method, MethodInfo
-from pnp_ovss.methods.pnp import PnP
+from pnp_ovss.methods.pnp import Config, PnP
 
 __all__ = ["DEFAULT_METHOD", "METHODS", "Method", "MethodInfo", "load_method", "resolve_config"]
 
@@ -16,6 +16,7 @@ METHODS: dict[str, MethodInfo] = {
         "PnP-OVSS: text-to-image attention of a VLM, GradCAM and Saliency DropOut",
         "blip-large-flickr",
         "Luo et al., CVPR 2024, arXiv 2311.17095",
+        Config,
         PnP.from_pretrained,
         PnP.resolve_config,
     ),

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from pnp_ovss.settings import Settings
 from pnp_ovss.types import ClassMaps, OnStep, Vocabulary, ignore
 
 
@@ -48,6 +49,8 @@ class MethodInfo:
     """The model it takes where none is named."""
     source: str
     """Paper or code."""
+    config: type[Settings]
+    """The class of its settings; each field is a flag of the command line."""
     load: Callable[..., Method]
     """(model, device, dtype, revision, preset, **settings) -> the method."""
     resolve_config: Callable[..., Any]
