@@ -177,11 +177,11 @@ def test_no_image_could_be_scored(voc, tmp_path, capsys):
 @pytest.mark.parametrize(("given", "message"), [
     (["nothing"], "no data set 'nothing'; the data sets are voc20"),
     (["voc21"], "where voc21 lies is not said; give its folder with --root"),
-    (["voc21", "--root", "ROOT"], "who names the classes is not said; give --names truth, given or a file"),
+    (["voc21", "--root", "ROOT"], "which classes are named is not said; give --names truth, given or a file"),
     (["voc21", "--root", "ROOT", "--names", "none.json"], "the names none.json cannot be read"),
     (["voc21", "--root", "ROOT", "--predictions", "none"], "there is no folder none"),
     (["voc21", "--root", "ROOT", "--names", "truth", "--vocabulary", "odd"], "there is no vocabulary odd"),
-    (["voc21", "--root", "ROOT", "--shard", "0/2"], "'0/2' is no part such as 2/4, from 1/4 to 4/4"),
+    (["voc21", "--root", "ROOT", "--shard", "0/2"], "expected a part such as 2/4, from 1/4 to 4/4, got '0/2'"),
     (["merge"], "no folder was given"),
     (["merge", "none"], "none holds no run that can be read"),
     (["voc21", "more"], "more came besides voc21"),

@@ -13,10 +13,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from pnp_ovss._version import VERSION
+from pnp_ovss.data import Dataset
 from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.metrics import Boundary, Confusion, Counts
+from pnp_ovss.runs.manifest import about_model as about
 from pnp_ovss.runs.manifest import check_same
+from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.store import write_text
+from pnp_ovss.types import Vocabulary
 
 FORMAT = 2
 """Of manifest and records; raised when older ones cannot be read any more."""
@@ -41,6 +46,29 @@ class Record:
     """The largest of the classes' salience, stretched to 0-255; for pictures."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Per stage."""
+
+
+def about_data(dataset: Dataset, name: str, split: str | None) -> dict[str, Any]:
+    """Return what is scored; ``name`` is that of the data set in its table."""
+    return {
+        "dataset": name,
+        "title": dataset.title,
+        "split": split,
+        "layout": dataset.layout,
+        "classes": list(dataset.classes),
+        "nothing": dataset.labels[0],
+        "version": VERSION,
+    }
+
+
+def about_model(segmenter: Segmenter, dtype: str, names: str, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Return what predicts, and the names it is given."""
+    method = segmenter.method
+    return about(method.model, method.revision, method.device.type, dtype, method.config) | {
+        "names": names,
+        "vocabulary": vocabulary.name,
+        "words": {cls: list(words) for cls, words in vocabulary.words.items() if words != (cls,)},
+    }
 
 
 def write_manifest(
