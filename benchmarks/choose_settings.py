@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from benchmarks.ablation import TASKS, Task, confusion
 from pnp_ovss import PRESETS, Config, Segmenter, make_prompt, refine, salience
-from pnp_ovss.evaluation.ablation import TASKS, Task, confusion
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.mini import CLASSES, TUNE_SEED, Scene, draw
 from pnp_ovss.models import VLM
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224, help="side of the drawn scenes, in pixels")
     parser.add_argument("--task", choices=TASKS, default="things")
     args = parser.parse_args()
-    vlm = Segmenter.from_pretrained(args.model, "mini", layer=0, head=0).vlm
+    vlm = Segmenter.from_pretrained(args.model, "mini", layer=0, head=0).method.vlm
     scenes = [draw(TUNE_SEED, index, args.size) for index in range(args.scenes)]
     task = TASKS[args.task]
     config = task.config(

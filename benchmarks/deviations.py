@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.ablation import TASKS, Task, confusion
 from pnp_ovss import Config, Prompt, Segmenter, make_prompt, refine, salience
-from pnp_ovss.evaluation.ablation import TASKS, Task, confusion
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, Scene, draw
 from pnp_ovss.models import VLM
@@ -122,7 +122,7 @@ def main() -> None:
     print(f"{args.model}, {args.scenes} scenes of seed {HELD_OUT_SEED} at {args.size} px\n")
     print("| behaviour of the authors' code | scenes concerned | mIoU ours | mIoU with it | equal labels |")
     print("|---|---|---|---|---|")
-    for case in cases(segmenter.vlm, segmenter.config):
+    for case in cases(segmenter.method.vlm, segmenter.config):
         print(row(case, args), flush=True)
 
 

@@ -19,8 +19,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.ablation import TASKS, Task
 from pnp_ovss import Segmenter, load_vlm
-from pnp_ovss.evaluation.ablation import TASKS, Task
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, STUFF, THINGS, TUNE_SEED, Scene, draw
 from pnp_ovss.models.clip import load_clip

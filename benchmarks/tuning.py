@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
+from benchmarks.ablation import TASKS, confusion
 from pnp_ovss import Config, Segmenter
-from pnp_ovss.evaluation.ablation import TASKS, confusion
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, SIMILAR, THINGS, TUNE_SEED, Scene, draw
 from pnp_ovss.models.clip import Clip, load_clip

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 
 from pnp_ovss._version import VERSION
@@ -64,7 +65,8 @@ def about_data(dataset: Dataset, name: str, split: str | None) -> dict[str, Any]
 def about_model(segmenter: Segmenter, dtype: str, names: str, vocabulary: Vocabulary) -> dict[str, Any]:
     """Return what predicts, and the names it is given."""
     method = segmenter.method
-    return about(method.model, method.revision, method.device.type, dtype, method.config) | {
+    device = getattr(method, "device", torch.device("cpu"))  # a method need not have one
+    return about(method.model, method.revision, device.type, dtype, method.config) | {
         "names": names,
         "vocabulary": vocabulary.name,
         "words": {cls: list(words) for cls, words in vocabulary.words.items() if words != (cls,)},

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -23,8 +22,6 @@ class Method(Protocol):
     """The checkpoint: short name, hub id or folder."""
     revision: str
     """What the checkpoint's files were: a commit, or a digest of a local folder."""
-    device: torch.device
-    """Where it runs."""
     config: Any
     """Its settings, with those of the refiners: a child of ``RefinementSettings``."""
 
