@@ -178,9 +178,9 @@ def test_boundary_iou_by_hand():
     boundary = Boundary.of(truth, prediction, 3)  # 0.02 of the diagonal of 41 pixels: one pixel wide
     rim = 20 + 20 + 7  # the upper and lower row and the left side of the truth's left half
     inner = 8  # towards the void pixel, beside it
-    assert boundary.truth.tolist() == [rim + 7 + inner, 47 + 7, 0]
-    assert boundary.prediction.tolist() == [rim + 2 + 7, 47 - 2 + 7, 0]
-    assert boundary.hit.tolist() == [47, 45, 0]
+    assert boundary.counts[1].tolist() == [rim + 7 + inner, 47 + 7, 0]
+    assert boundary.counts[2].tolist() == [rim + 2 + 7, 47 - 2 + 7, 0]
+    assert boundary.counts[0].tolist() == [47, 45, 0]
     assert boundary.iou()[:2] == pytest.approx([47 / (62 + 56 - 47), 45 / (54 + 52 - 45)])
     assert math.isnan(boundary.iou()[2])
     assert (boundary + Boundary.empty(3)).miou() == pytest.approx(boundary.miou())

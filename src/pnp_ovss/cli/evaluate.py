@@ -30,6 +30,12 @@ from pnp_ovss.types import Vocabulary
 
 EXAMPLE = "evaluate scenes --scenes 20"
 SCENES, MERGE = "scenes", "merge"
+NAMES = (
+    "which classes are named: truth, those of each image's truth; given, every class of the data set; or a file: .json "
+    "with names per image, else one name a line for all (for scenes default: truth)"
+)
+PREDICTIONS = "score the label maps of any other system in this folder, <key>.png"
+VALUES = "what their values are: as in the data set's masks, the place in its list of classes, or as we write them"
 LINES = 20
 """Faults on the terminal; the report lists all."""
 
@@ -47,38 +53,17 @@ class EvaluateFlags:
 
     root: Annotated[Path | None, typer.Option(metavar="DIR", help="folder that holds the data set")] = None
     split: Annotated[str | None, typer.Option(metavar="NAME", help="another split than the one papers score")] = None
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="folder of the results (default: evaluation/DATASET)")
-    ] = None
-    names: Annotated[
-        str | None,
-        typer.Option(
-            metavar="truth|given|FILE",
-            help="which classes are named: truth, those of each image's truth; given, every class of the data set; or "
-            "a file: .json with names per image, else one name a line for all (for scenes default: truth)",
-        ),
-    ] = None
-    oracle: Annotated[
-        bool, typer.Option("--oracle", help="score with the true names too, and tell naming from localisation")
-    ] = False
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="results (default: evaluation/DATASET)")] = None
+    names: Annotated[str | None, typer.Option(metavar="truth|given|FILE", help=NAMES)] = None
+    oracle: Annotated[bool, typer.Option("--oracle", help="score the true names too: what does naming cost?")] = False
     vocabulary: Annotated[str, typer.Option(metavar="NAME|FILE", help="words for the classes")] = "plain"
     protocol: Annotated[Literal["standard", "authors"], typer.Option(help="what counts")] = "standard"
     limit: Annotated[int | None, count("only the first N images")] = None
-    shard: Annotated[
-        Any, typer.Option(parser=_part, metavar="I/N", help="only the I-th of N parts, from 1; then merge")
-    ] = None
+    shard: Annotated[Any, typer.Option(parser=_part, metavar="I/N", help="the I-th of N parts; then merge")] = None
     batch_size: Annotated[int, count("images at a time")] = 1
     workers: Annotated[int, count("images that are read, or refined, at a time")] = 1
-    predictions: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="score these label maps, <key>.png, of any other system")
-    ] = None
-    values: Annotated[
-        Literal["file", "index", "own"],
-        typer.Option(
-            help="what their values are: file, as in the data set's masks; index, the place in its list of classes; "
-            "own, as this package writes them"
-        ),
-    ] = "file"
+    predictions: Annotated[Path | None, typer.Option(metavar="DIR", help=PREDICTIONS)] = None
+    values: Annotated[Literal["file", "index", "own"], typer.Option(help=VALUES)] = "file"
     scenes: Annotated[int, count("scenes: how many")] = 100
     seed: Annotated[int, count("scenes: which series (2 is held out)", 0)] = 2
     scene_size: Annotated[int, count("scenes: their side in pixels")] = 224
@@ -90,10 +75,8 @@ FLAGS, MODEL = EvaluateFlags(), ModelFlags()
 
 @expand
 def command(
-    what: Annotated[str, typer.Argument(metavar="DATASET", help=f"a data set (below), {SCENES}, or {MERGE}")],
-    folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="DIR...", help=f"{MERGE}: folders of the shards' results")
-    ] = None,
+    what: Annotated[str, typer.Argument(metavar="DATASET", help="a data set (below), scenes, or merge")],
+    folders: Annotated[list[Path] | None, typer.Argument(metavar="DIR...", help="merge: the shards' folders")] = None,
     flags: EvaluateFlags = FLAGS,
     model: ModelFlags = MODEL,
 ) -> int:
@@ -118,8 +101,8 @@ def command(
     dataset = _dataset(what, flags)
     samples = dataset.samples[: flags.limit]
     run, settings = _prepare(what, dataset, replace(flags, out=out), model)
-    root = str(flags.root.resolve()) if flags.root else None
-    write_manifest(out, settings, [sample.key for sample in samples], dataset.faults, root)
+    root, keys = str(flags.root.resolve()) if flags.root else None, [sample.key for sample in samples]
+    write_manifest(out, settings, root=root, keys=keys, faults=dataset.faults)
     index, parts = flags.shard or (1, 1)
     failed = _score(run, samples[index - 1 :: parts], flags.protocol, dataset.name)
     if flags.oracle and run.keep and flags.names != "truth":

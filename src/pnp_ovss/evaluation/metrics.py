@@ -138,36 +138,29 @@ class Protocol:
         return self.confusion(counts).miou(self.over, self.first(background))
 
 
+VOID_IGNORED = (
+    "void pixels (255) are ignored; the mean is over the classes that occur in the truth or in the prediction"
+)
+VOID_AS_BACKGROUND = (
+    "void pixels (255) count as background, which is a class like any other; the mean is over the classes that occur in "
+    "the truth; as in the code of PnP-OVSS's authors"
+)
 PROTOCOLS = {
-    "standard": Protocol(
-        "standard",
-        "ignored",
-        "either",
-        "pixels that the truth leaves open (255) are ignored; the mean is over the classes that occur in the truth or "
-        "in the prediction",
-    ),
-    "authors": Protocol(
-        "authors",
-        "background",
-        "truth",
-        "pixels that the truth leaves open (255) count as background, which is a class like any other; the mean is "
-        "over the classes that occur in the truth; as in the code of PnP-OVSS's authors",
-    ),
+    "standard": Protocol("standard", "ignored", "either", VOID_IGNORED),
+    "authors": Protocol("authors", "background", "truth", VOID_AS_BACKGROUND),
 }
 
 
 @dataclass(frozen=True)
 class Boundary:
-    """Pixels near the edge of a class, per class: right ones (``hit``), those of the truth, those of the prediction."""
+    """Pixels near the edge of a class, per class: the right ones, those of the truth, those of the prediction."""
 
-    hit: Int[np.ndarray, " cls"]
-    truth: Int[np.ndarray, " cls"]
-    prediction: Int[np.ndarray, " cls"]
+    counts: Int[np.ndarray, "3 cls"]
 
     @classmethod
     def empty(cls, classes: int) -> "Boundary":
         """Return the counts of no image."""
-        return cls(*(np.zeros(classes, dtype=np.int64) for _ in range(3)))
+        return cls(np.zeros((3, classes), dtype=np.int64))
 
     @classmethod
     def of(cls, truth: Integer[np.ndarray, "h w"], prediction: Integer[np.ndarray, "h w"], classes: int) -> "Boundary":
@@ -180,14 +173,15 @@ class Boundary:
         near_truth, near_prediction = near_edge(truth, reach) & keep, near_edge(prediction, reach) & keep
         hit = near_truth & near_prediction & (truth == prediction)
         counted = (truth[hit], truth[near_truth], prediction[near_prediction])
-        return cls(*(np.bincount(labels, minlength=classes) for labels in counted))
+        return cls(np.stack([np.bincount(labels, minlength=classes) for labels in counted]))
 
     def __add__(self, other: "Boundary") -> "Boundary":
-        return Boundary(self.hit + other.hit, self.truth + other.truth, self.prediction + other.prediction)
+        return Boundary(self.counts + other.counts)
 
     def iou(self) -> Float[np.ndarray, " cls"]:
         """Return each class's boundary IoU; NaN for a class in neither truth nor prediction."""
-        return _ratio(self.hit.astype(np.float64), self.truth + self.prediction - self.hit)
+        hit, truth, prediction = self.counts.astype(np.float64)
+        return _ratio(hit, truth + prediction - hit)
 
     def miou(self, first: int = 0) -> float:
         """Return the mean over the classes, from ``first`` on, that occur in the truth or in the prediction."""

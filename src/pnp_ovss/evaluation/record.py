@@ -73,22 +73,15 @@ def about_model(segmenter: Segmenter, dtype: str, names: str, vocabulary: Vocabu
     }
 
 
-def write_manifest(
-    folder: Path,
-    settings: dict[str, Any],
-    keys: Sequence[str],
-    faults: Sequence[Sequence[str]],
-    root: str | None = None,
-) -> None:
-    """Write the manifest of a run; ``root``: where the data set lies, on this machine.
+def write_manifest(folder: Path, settings: dict[str, Any], **contents: Any) -> None:
+    """Write the manifest of a run: its settings, and ``root`` of the data set, ``keys`` and ``faults``.
 
     Raises: ConfigError naming the first setting that differs from those of the run that is there.
     """
     path = folder / "manifest.json"
     if path.is_file():
         check_run(folder, settings)
-    manifest = {"format": FORMAT, "settings": settings, "root": root, "keys": list(keys)}
-    manifest["faults"] = [list(fault) for fault in faults]
+    manifest = {"format": FORMAT, "settings": settings, **contents}
     write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -128,13 +121,13 @@ def write_record(folder: Path, record: Record) -> None:
     if record.fault:
         content["fault"] = record.fault
     if record.counts is not None and record.boundary is not None:
-        known, void, boundary = record.counts.known.counts, record.counts.void, record.boundary
+        known, void = record.counts.known.counts, record.counts.void
         content |= {
             "truth": record.truth,
             "labels": len(void),
             "pixels": np.column_stack([*np.nonzero(known), known[np.nonzero(known)]]).tolist(),
             "void": _nonzero(void[None]),
-            "boundary": _nonzero(np.stack([boundary.hit, boundary.truth, boundary.prediction])),
+            "boundary": _nonzero(record.boundary.counts),
             "named": record.named,
             "true": record.true,
         }
@@ -187,7 +180,7 @@ def _nonzero(rows: np.ndarray) -> list[list[int]]:
 
 
 def _scored(content: dict[str, Any], seconds: dict[str, float]) -> Record:
-    labels = content["labels"]
+    labels, salience = content["labels"], None
     known, rows = np.zeros((labels, labels), dtype=np.int64), np.zeros((4, labels), dtype=np.int64)
     for truth, prediction, count in content["pixels"]:
         known[truth, prediction] = count
@@ -195,9 +188,8 @@ def _scored(content: dict[str, Any], seconds: dict[str, float]) -> Record:
         rows[0, label] = count
     for label, *boundary in content["boundary"]:
         rows[1:, label] = boundary
-    salience = None
     if "salience" in content:
         height, width, text = content["salience"]
         salience = np.frombuffer(b64decode(text), dtype=np.uint8).reshape(height, width)
     counts, names = Counts(Confusion(known), rows[0]), (tuple(content["named"]), tuple(content["true"]))
-    return Record(content["key"], "", content["truth"], counts, Boundary(*rows[1:]), *names, salience, seconds)
+    return Record(content["key"], "", content["truth"], counts, Boundary(rows[1:]), *names, salience, seconds)

@@ -11,7 +11,7 @@ import numpy as np
 
 from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.metrics import PROTOCOLS, Boundary, Confusion, Counts, Protocol
-from pnp_ovss.evaluation.record import Record, load_records, read_manifest, record_path
+from pnp_ovss.evaluation.record import Record, load_records, read_manifest
 from pnp_ovss.types import BACKGROUND
 
 CONFUSIONS = 12
@@ -79,6 +79,7 @@ def report(result: Result) -> dict[str, Any]:
     """Return the report as strict JSON values: no NaN, None where there is no number. Times are under "seconds"."""
     confusion, first = result.protocol.confusion(result.counts), result.protocol.first(result.background)
     counts, background = result.counts, result.background
+    stages = dict.fromkeys(stage for record in result.records for stage in record.seconds)
     by_meaning = {over: confusion.miou(over, first) for over in ("truth", "either", "one", "zero")}
     return {
         "score": {
@@ -103,7 +104,7 @@ def report(result: Result) -> dict[str, Any]:
         "failed": [{"image": key, "fault": fault} for key, fault in result.faults],
         "settings": result.settings,
         "python": platform.python_version(),
-        "seconds": {stage: round(spent, 3) for stage, spent in seconds(result).items()},
+        "seconds": {stage: round(sum(r.seconds.get(stage, 0.0) for r in result.records), 3) for stage in stages},
     }
 
 
@@ -133,15 +134,14 @@ def confusions(result: Result) -> list[dict[str, Any]]:
 
 def naming(result: Result) -> dict[str, float | None]:
     """Return how good the names were: found / all of the truth's classes, and right / all named ones."""
-    named = sum(len(record.named) for record in result.records)
-    true = sum(len(record.true) for record in result.records)
-    both = sum(len(set(record.named) & set(record.true)) for record in result.records)
-    images = len(result.records)
+    sizes = [(len(r.named), len(r.true), len({*r.named} & {*r.true})) for r in result.records]
+    named, true, both = (sum(column) for column in zip(*sizes, strict=True))
+    images = len(sizes)
     return {
         "recall": _number(both / true if true else math.nan),
         "precision": _number(both / named if named else math.nan),
-        "named_per_image": _number(named / images if images else math.nan),
-        "true_per_image": _number(true / images if images else math.nan),
+        "named_per_image": _number(named / images),
+        "true_per_image": _number(true / images),
     }
 
 
@@ -155,15 +155,6 @@ def losses(result: Result) -> dict[str, float | None] | None:
         "lost_to_naming": _number(best - result.miou),
         "lost_to_localisation": _number(1 - best),
     }
-
-
-def seconds(result: Result) -> dict[str, float]:
-    """Return the time spent per stage, over all images."""
-    total: dict[str, float] = {}
-    for record in result.records:
-        for stage, spent in record.seconds.items():
-            total[stage] = total.get(stage, 0.0) + spent
-    return total
 
 
 def best_and_worst(result: Result, each: int = 4) -> dict[str, list[Record]]:
@@ -180,12 +171,10 @@ def best_and_worst(result: Result, each: int = 4) -> dict[str, list[Record]]:
 
 
 def _oracle(folders: Sequence[Path], records: Sequence[Record], asked: bool) -> list[Record]:
-    keys = [record.key for record in records]
-    there = all(any(record_path(folder, key).is_file() for folder in folders) for key in keys)
-    if not folders or not (asked or there):
+    if not folders:
         return []
     try:
-        best = load_records(folders, keys)
+        best = load_records(folders, [record.key for record in records])
     except InputError:
         if asked:
             raise

@@ -28,9 +28,6 @@ VOID = (235, 235, 235)
 LEGEND = 6
 """Classes in a legend."""
 
-Small = UInt8[np.ndarray, "_ _ 3"]
-"""A picture of the page."""
-
 
 @dataclass(frozen=True)
 class Panel:
@@ -67,20 +64,21 @@ def _panel(result: Result, record: Record, sample: Sample, folders: Sequence[Pat
     photo, truth, labels = sample.photo(), dataset.truth(sample), _labels(result, record.key, folders, dataset)
     if not photo.shape[:2] == truth.shape == labels.shape:
         raise InputError(f"photo, truth and label map of {record.key} differ in size; score it anew")
-    colours = np.full((256, 3), VOID, dtype=np.uint8)
-    colours[: len(dataset.classes) + 1] = class_colours((BACKGROUND, *dataset.classes))
-    pictures = {
-        "photo": _url(_small(photo)),
-        "truth": _url(_painted(photo, truth, colours)),
-        "ours" if "model" in result.settings else "label map": _url(_painted(photo, labels, colours)),
-    }
-    if record.salience is not None:
-        pictures["salience"] = _url(heat(_small(photo), record.salience.astype(np.float32)))
     area = np.bincount(truth.ravel(), minlength=256) + np.bincount(labels.ravel(), minlength=256)
     area[[0, IGNORE]] = 0
     largest = sorted(np.flatnonzero(area).tolist(), key=lambda label: -area[label])[:LEGEND]
+    colours = np.full((256, 3), VOID, dtype=np.uint8)
+    colours[: len(dataset.classes) + 1] = class_colours((BACKGROUND, *dataset.classes))
+    photo = _shrunk(photo, Image.Resampling.LANCZOS)
+    pictures = {"photo": photo}
+    for name, values in (("truth", truth), ("ours" if "model" in result.settings else "label map", labels)):
+        small = _shrunk(values, Image.Resampling.NEAREST)
+        pictures[name] = paint(photo, small.astype(np.int32), colours, background=True)
+    if record.salience is not None:
+        pictures["salience"] = heat(photo, record.salience.astype(np.float32))
+    urls = {name: _url(picture) for name, picture in pictures.items()}
     legend = [(dataset.labels[label], hex_colour(colours[label])) for label in largest]
-    return Panel(record.key, result.image_miou(record), pictures, legend)
+    return Panel(record.key, result.image_miou(record), urls, legend)
 
 
 def _labels(result: Result, key: str, folders: Sequence[Path], dataset: Dataset) -> UInt8[np.ndarray, "h w"]:
@@ -91,23 +89,14 @@ def _labels(result: Result, key: str, folders: Sequence[Path], dataset: Dataset)
     return read_values(next((path for path in places if path.is_file()), places[0])).astype(np.uint8)
 
 
-def _small(photo: RGB) -> Small:
-    size = _size(photo)
-    return np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))
-
-
-def _painted(photo: RGB, labels: UInt8[np.ndarray, "h w"], colours: UInt8[np.ndarray, "value 3"]) -> Small:
-    nearest = np.asarray(Image.fromarray(labels).resize(_size(photo), Image.Resampling.NEAREST))
-    return paint(_small(photo), nearest.astype(np.int32), colours, background=True)
-
-
-def _size(photo: RGB) -> tuple[int, int]:
-    height, width = photo.shape[:2]
+def _shrunk(picture: UInt8[np.ndarray, "h w ..."], how: Image.Resampling) -> UInt8[np.ndarray, "hs ws ..."]:
+    height, width = picture.shape[:2]
     scale = SIDE / max(height, width)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(picture).resize(size, how))
 
 
-def _url(picture: Small) -> str:
+def _url(picture: RGB) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="JPEG", quality=84, optimize=True)
     return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode("ascii")
