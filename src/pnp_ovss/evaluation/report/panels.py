@@ -3,8 +3,8 @@
 import io
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -29,16 +29,9 @@ LEGEND = 6
 """Classes in a legend."""
 
 
-@dataclass(frozen=True)
-class Panel:
-    """Pictures of an image: data URLs by their caption."""
-
-    key: str
-    score: float
-    """mIoU of the image, in [0, 1]."""
-    pictures: dict[str, str]
-    legend: list[tuple[str, str]]
-    """Class and colour of what is in truth or label map, the largest first."""
+Panel = dict[str, Any]
+"""Pictures of an image: its ``key``, its mIoU (``score``), ``pictures`` as data URLs by their caption, and a ``legend``:
+class and colour of what is in truth or label map, the largest first."""
 
 
 def panels(result: Result, folders: Sequence[Path], dataset: Dataset) -> dict[str, list[Panel]]:
@@ -78,7 +71,7 @@ def _panel(result: Result, record: Record, sample: Sample, folders: Sequence[Pat
         pictures["salience"] = heat(photo, record.salience.astype(np.float32))
     urls = {name: _url(picture) for name, picture in pictures.items()}
     legend = [(dataset.labels[label], hex_colour(colours[label])) for label in largest]
-    return Panel(record.key, result.image_miou(record), urls, legend)
+    return {"key": record.key, "score": result.image_miou(record), "pictures": urls, "legend": legend}
 
 
 def _labels(result: Result, key: str, folders: Sequence[Path], dataset: Dataset) -> UInt8[np.ndarray, "h w"]:
