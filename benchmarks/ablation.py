@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from pnp_ovss import Config, Segmenter, make_prompt, refine, salience
+from pnp_ovss import Config, make_prompt, refine, salience
 from pnp_ovss.evaluation.metrics import Confusion
+from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.methods.pnp.dropout import total
 from pnp_ovss.methods.pnp.method import dropout_passes
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, Scene, draw
@@ -61,13 +62,13 @@ def ablation(vlm: VLM, config: Config, scenes: Iterable[Scene], task: Task) -> d
 
 def left_out(vlm: VLM, config: Config, scenes: Iterable[Scene], task: Task) -> dict[str, Confusion]:
     """Return the pooled confusion of the whole method, and of the method with one step left out at a time."""
-    whole = replace(task.config(config), refiners=("blur", "crf"))
+    whole = task.config(config).override({"refiners": ("blur", "crf")})
     settings = {
         "the whole method": whole,
         "without GradCAM": replace(whole, gradient=False),
         "without DropOut": replace(whole, passes=1),
-        "without blur": replace(whole, refiners=("crf",)),
-        "without DenseCRF": replace(whole, refiners=("blur",)),
+        "without blur": whole.override({"refiners": ("crf",)}),
+        "without DenseCRF": whole.override({"refiners": ("blur",)}),
     }
     pooled = {name: Confusion.empty(len(CLASSES)) for name in settings}
     for scene in scenes:
@@ -92,15 +93,15 @@ def _steps(
 ) -> Iterator[tuple[str, Float[Tensor, "cls gh gw"], Config]]:
     prompts = [make_prompt(classes)]
     pixels = vlm.prepare(scene.image, config.size or vlm.size)[None]
-    bare = replace(config, refiners=())
+    bare = config.override({"refiners": ()})
     plain = dropout_passes(vlm, pixels, prompts, replace(bare, gradient=False, passes=1))
     passes = dropout_passes(vlm, pixels, prompts, bare)
     maps = total(passes, config.count_first_twice)[0]
     yield STEPS[0], plain[0].maps[0], bare
     yield STEPS[1], passes[0].maps[0], bare
     yield STEPS[2], maps, bare
-    yield STEPS[3], maps, replace(config, refiners=("blur",))
-    yield STEPS[4], maps, replace(config, refiners=("blur", "crf"))
+    yield STEPS[3], maps, config.override({"refiners": ("blur",)})
+    yield STEPS[4], maps, config.override({"refiners": ("blur", "crf")})
 
 
 def table(rows: dict[str, dict[str, Confusion]]) -> str:
@@ -124,8 +125,8 @@ def main() -> None:
     args = parser.parse_args()
     rows, without = {}, {}
     for model in args.model or [name for name in MODELS if name.startswith("mini-")]:
-        segmenter = Segmenter.from_pretrained(model, preset=args.preset)
-        own = segmenter.config
+        method = PnP.from_pretrained(model, "auto", "auto", None, args.preset)
+        own = method.config
         variants = {
             f"{own.drop} a pass": own,
             "50 % a pass": replace(own, drop=0.5, count_first_twice=False),
@@ -133,9 +134,9 @@ def main() -> None:
         for task in (TASKS[name] for name in args.task or TASKS):
             for name, config in variants.items():
                 title = f"{model}, {task.name}, {name}"
-                rows[title] = ablation(segmenter.method.vlm, config, _scenes(args, title), task)
-                without[title] = left_out(segmenter.method.vlm, config, _scenes(args, title), task)
-    print(f"{args.scenes} scenes of seed {args.seed} at {args.size} px, mIoU over truth or guess\n")
+                rows[title] = ablation(method.vlm, config, _scenes(args, title), task)
+                without[title] = left_out(method.vlm, config, _scenes(args, title), task)
+    print(f"{args.scenes} scenes of seed {args.seed} at {args.size} px, mIoU over truth or prediction\n")
     print(table(rows) + "\n")
     print(table(without))
 

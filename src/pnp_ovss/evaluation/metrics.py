@@ -139,12 +139,12 @@ class Protocol:
 
 
 VOID_IGNORED = (
-    "pixels that the truth leaves open (255) are ignored; the mean is over the classes that occur in the truth or in the "
-    "prediction"
+    "pixels that the truth leaves open (255) are ignored; the mean is over the classes that occur in the truth or in "
+    "the prediction"
 )
 VOID_AS_BACKGROUND = (
-    "pixels that the truth leaves open (255) count as background, which is a class like any other; the mean is over the "
-    "classes that occur in the truth; as in the code of PnP-OVSS's authors"
+    "pixels that the truth leaves open (255) count as background, which is a class like any other; the mean is over "
+    "the classes that occur in the truth; as in the code of PnP-OVSS's authors"
 )
 PROTOCOLS = {
     "standard": Protocol("standard", "ignored", "either", VOID_IGNORED),

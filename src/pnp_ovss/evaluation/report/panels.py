@@ -30,8 +30,8 @@ LEGEND = 6
 
 
 Panel = dict[str, Any]
-"""Pictures of an image: its ``key``, its mIoU (``score``), ``pictures`` as data URLs by their caption, and a ``legend``:
-class and colour of what is in truth or label map, the largest first."""
+"""Pictures of an image: ``key``, ``score`` (its mIoU), ``pictures`` (data URLs by their caption), and ``legend``: class
+and colour of what is in truth or label map, the largest first."""
 
 
 def panels(result: Result, folders: Sequence[Path], dataset: Dataset) -> dict[str, list[Panel]]:
