@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pnp_ovss.data import DATASETS, IGNORE, load_dataset, load_vocabulary, vocabularies
-from pnp_ovss.data.vocabulary import class_names
+from pnp_ovss.data import DATASETS, IGNORE, load_dataset
 from pnp_ovss.errors import InputError
 from shared import shared
 from trees import coco, photo, save, voc, write
@@ -14,33 +13,6 @@ from trees import coco, photo, save, voc, write
 def truths(name: str, root: Path) -> dict[str, list[list[int]]]:
     dataset = load_dataset(name, root)
     return {sample.key: dataset.truth(sample).tolist() for sample in dataset.samples}
-
-
-def test_class_lists_are_complete_and_in_official_order():
-    counts = {words: len(class_names(words)) for words in
-              ("voc", "context", "coco-objects", "coco-stuff", "coco-panoptic", "ade20k")}  # fmt: skip
-    assert counts == {
-        "voc": 20,
-        "context": 59,
-        "coco-objects": 80,
-        "coco-stuff": 171,
-        "coco-panoptic": 133,
-        "ade20k": 150,
-    }
-    assert all(len({name.casefold() for name in class_names(words)}) == count for words, count in counts.items())
-    assert [class_names("voc")[label - 1] for label in (1, 11, 15, 20)] == [
-        "aeroplane",
-        "diningtable",
-        "person",
-        "tvmonitor",
-    ]
-    assert [class_names("context")[label - 1] for label in (1, 30, 59)] == ["aeroplane", "ground", "wood"]
-    assert [class_names("coco-stuff")[label - 1] for label in (12, 80, 81, 171)] == [
-        "stop sign", "toothbrush", "banner", "wood",
-    ]  # fmt: skip
-    assert [class_names("ade20k")[label - 1] for label in (1, 13, 59, 84, 131, 150)] == [
-        "wall", "person", "screen door", "truck", "screen", "flag",
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "expected"), [
@@ -238,36 +210,6 @@ def test_a_mask_that_cannot_be_used(tmp_path, spoil, message):
     spoil(tmp_path / "VOCdevkit/VOC2012/SegmentationClass/2007_1.png")
     with pytest.raises(InputError, match=message):
         dataset.truth(dataset.samples[0])
-
-
-def test_vocabularies_that_ship():
-    assert vocabularies("voc") == ("plain", "authors", "synonyms")
-    classes = class_names("voc")
-    assert load_vocabulary("plain", classes, "voc").words["diningtable"] == ("diningtable",)
-    synonyms = load_vocabulary("synonyms", classes, "voc")
-    assert len(synonyms.words["background"]) == 26
-    assert synonyms.words["boat"] == ("ship",)
-    assert synonyms.label["screen"] == "tvmonitor"
-    for words in ("voc", "context", "coco-objects", "coco-stuff", "ade20k"):
-        for name in vocabularies(words):
-            told = [
-                word.casefold() for of in load_vocabulary(name, class_names(words), words).words.values() for word in of
-            ]
-            assert len(told) == len(set(told)), (words, name)  # a prompt names each word once
-    ade = load_vocabulary("synonyms", class_names("ade20k"), "ade20k").words
-    assert ade["screen"] == ("screen", "silver screen", "projection screen")
-    assert ade["screen door"] == ("screen door",)  # "screen" is another class's own name
-
-
-def test_a_vocabulary_of_ones_own(tmp_path):
-    write(tmp_path / "words.txt", "cat: kitten, tom  cat # comment\nbackground: wall\n")
-    words = load_vocabulary(tmp_path / "words.txt", ("cat", "dog"), "folder").words
-    assert words == {"cat": ("kitten", "tom cat"), "dog": ("dog",), "background": ("wall",)}
-    write(tmp_path / "words.txt", "cow: calf\n")
-    with pytest.raises(InputError, match="'cow', which is no class of the data set"):
-        load_vocabulary(tmp_path / "words.txt", ("cat", "dog"), "folder")
-    with pytest.raises(InputError, match="there is no vocabulary nothing; give a file, or one of plain"):
-        load_vocabulary("nothing", ("cat",), "folder")
 
 
 @pytest.mark.parametrize(("name", "folder", "count"), [

@@ -12,12 +12,11 @@ from PIL import Image
 
 from pnp_ovss import PRESETS, Segmenter
 from pnp_ovss.cli import main
-from pnp_ovss.data import load_dataset, load_vocabulary
+from pnp_ovss.data import benchmark_vocabulary, load_dataset
 from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.classes import load_choice
 from pnp_ovss.evaluation.record import read_record
 from pnp_ovss.evaluation.run import Task, segment
-from pnp_ovss.types import Vocabulary
 from shared import shared
 from trees import coco, save
 
@@ -259,7 +258,7 @@ def test_results_with_the_true_names_are_left_out_unless_complete_or_asked_for(v
 
 def test_a_background_for_few_is_for_few_classes_not_words(voc, tiny_blip_folder):
     dataset = load_dataset("voc20", voc)
-    vocabulary = Vocabulary(load_vocabulary("synonyms", dataset.classes, "voc").words)
+    vocabulary = benchmark_vocabulary("synonyms", dataset.classes, "voc")
     names = ("person", "sheep")
     assert sum(len(vocabulary.words[name]) for name in names) >= 3
     found = {}
@@ -337,7 +336,7 @@ def test_drawn_scenes(tiny_blip_folder, tmp_path):
 
 def test_names_from_files(voc, tmp_path):
     dataset = load_dataset("voc21", voc)
-    vocabulary = Vocabulary(load_vocabulary("synonyms", dataset.classes, "voc").words)
+    vocabulary = benchmark_vocabulary("synonyms", dataset.classes, "voc")
     nothing = np.zeros((1, 1), dtype=np.uint8)
 
     def names(file: str, content: str) -> object:
@@ -361,7 +360,7 @@ def test_names_from_files(voc, tmp_path):
 def test_the_authors_replies_keep_as_many_classes_as_theirs(file, name, words, average):
     root, path = shared(f"data/{name[:3].replace('obj', 'coco')}-dev"), shared(f"gpt4o/{file}")
     dataset = load_dataset(name, root)
-    vocabulary = Vocabulary(load_vocabulary(words, dataset.classes, dataset.words).words)
+    vocabulary = benchmark_vocabulary(words, dataset.classes, dataset.words)
     _, choose = load_choice(str(path), dataset, vocabulary)
     nothing = np.zeros((1, 1), dtype=np.uint8)
     kept = [len(choose(key, nothing)) for key in json.loads(path.read_text())]

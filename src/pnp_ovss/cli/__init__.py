@@ -30,7 +30,7 @@ COMMANDS = {
 }
 """Summary of each command, in the order of the help."""
 
-LEGACY = ("segment", "batch", "name", "tune", "serve", "export", "models")
+LEGACY = ("serve", "models")
 
 
 class Commands(TyperGroup):
@@ -55,10 +55,11 @@ class Commands(TyperGroup):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-def _print_version(wanted: bool | None) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         print(f"{PROG} {VERSION}")
         raise typer.Exit
+    return wanted
 
 
 app = typer.Typer(
@@ -69,8 +70,8 @@ app = typer.Typer(
 @app.callback(epilog=f"example: {PROG} demo")
 def _options(
     version: Annotated[
-        bool | None, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
-    ] = None,
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
+    ] = False,
 ) -> None:
     """Segment photos into the classes you name, with an off-the-shelf vision-language model."""
 

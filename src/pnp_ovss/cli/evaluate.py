@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from pnp_ovss.cli.command import PARTLY, PROG, complain
 from pnp_ovss.cli.flags import ModelFlags, count, expand
-from pnp_ovss.data import DATASETS, Dataset, Sample, load_dataset, load_vocabulary
+from pnp_ovss.data import DATASETS, Dataset, benchmark_vocabulary, load_dataset
+from pnp_ovss.data.dataset import Sample
 from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.classes import load_choice
 from pnp_ovss.evaluation.metrics import PROTOCOLS, Counts
@@ -23,9 +24,9 @@ from pnp_ovss.evaluation.report import write_report
 from pnp_ovss.evaluation.result import Result, load_results, losses
 from pnp_ovss.evaluation.run import Run, evaluate, read_predictions, segment
 from pnp_ovss.evaluation.scenes import scenes
+from pnp_ovss.files import check_folder
 from pnp_ovss.methods import METHODS
 from pnp_ovss.segmenter import Segmenter
-from pnp_ovss.store import check_folder
 from pnp_ovss.types import Vocabulary
 
 EXAMPLE = "evaluate scenes --scenes 20"
@@ -133,8 +134,7 @@ def _dataset(what: str, flags: EvaluateFlags) -> Dataset:
 
 def _prepare(what: str, dataset: Dataset, flags: EvaluateFlags, model: ModelFlags) -> tuple[Run, dict[str, Any]]:
     """Return the run, and the settings that its manifest holds."""
-    words = load_vocabulary(flags.vocabulary, dataset.classes, dataset.words)
-    vocabulary = Vocabulary(words.words, words.name)
+    vocabulary = benchmark_vocabulary(flags.vocabulary, dataset.classes, dataset.words)
     names, choose = load_choice("truth" if flags.predictions else flags.names or "", dataset, vocabulary)
     settings = about_data(dataset, what, flags.split)
     if what == SCENES:

@@ -6,20 +6,14 @@ import sys
 from collections.abc import Sequence
 
 from pnp_ovss._version import VERSION
-from pnp_ovss.cli import batch, export, models, segment, serve, tune
-from pnp_ovss.cli import name as naming
+from pnp_ovss.cli import models, serve
 from pnp_ovss.cli.command import FAILED, PROG, STOPPED, Command, Parser, complain
 from pnp_ovss.errors import PnpError
 
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, Command] = {
-    "segment": segment.COMMAND,
-    "batch": batch.COMMAND,
-    "name": naming.COMMAND,
-    "tune": tune.COMMAND,
     "serve": serve.COMMAND,
-    "export": export.COMMAND,
     "models": models.COMMAND,
 }
 

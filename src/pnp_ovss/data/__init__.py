@@ -6,14 +6,14 @@ from functools import partial
 from pathlib import Path
 
 from pnp_ovss.data.coco import objects, panoptic133, stuff171
-from pnp_ovss.data.dataset import IGNORE, Dataset, Sample, table
+from pnp_ovss.data.dataset import IGNORE, Dataset, table
 from pnp_ovss.data.files import pairs
 from pnp_ovss.data.voc import ade150, context, voc
-from pnp_ovss.data.vocabulary import Vocabulary, load_vocabulary, read_lines, vocabularies
+from pnp_ovss.data.vocabulary import benchmark_vocabulary, load_vocabulary, read_lines, vocabularies
 from pnp_ovss.errors import InputError
 from pnp_ovss.types import BACKGROUND
 
-__all__ = ["DATASETS", "IGNORE", "Dataset", "Sample", "Vocabulary", "load_dataset", "load_vocabulary", "vocabularies"]
+__all__ = ["DATASETS", "IGNORE", "Dataset", "benchmark_vocabulary", "load_dataset", "load_vocabulary", "vocabularies"]
 
 
 def folder(root: Path, split: str | None) -> Dataset:

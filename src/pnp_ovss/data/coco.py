@@ -12,12 +12,9 @@ from jaxtyping import Int, Integer
 from pnp_ovss.data.dataset import IGNORE, Dataset, Samples, benchmark, table
 from pnp_ovss.data.files import annotations, collect, first_folder, from_masks, pairs, read_colours, whole_number
 from pnp_ovss.data.rle import paint
+from pnp_ovss.data.vocabulary import STUFF, THINGS
 from pnp_ovss.errors import InputError
 
-THINGS = tuple(number for number in range(1, 91) if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
-"""COCO's ids of the 80 objects, in the order of the names."""
-STUFF = tuple(range(92, 183))
-"""COCO's ids of the 91 stuff classes."""
 PANOPTIC_STUFF = (
     *(92, 93, 95, 100, 107, 109, 112, 118, 119, 122, 125, 128, 130, 133, 138, 141, 144, 145, 147, 148, 149, 151, 154),
     *(155, 156, 159, 161, 166, 168, 171, 175, 176, 177, 178, 180, 181, *range(184, 201)),
@@ -42,7 +39,7 @@ def objects(root: Path, split: str | None, background: bool) -> Dataset:
             values = table(range(1, len(THINGS) + 1), {0: nothing, 255: IGNORE})
             layout, ending = f"instanceTrainIds PNG, {split}", "_instanceTrainIds.png"
             samples = from_masks(converted, _photos(root, split), layout, ending)
-    return benchmark(f"object{80 + background}", "COCO-Object", "coco-objects", values, samples, background)
+    return benchmark(f"object{80 + background}", "COCO-Object", "coco-object", values, samples, background)
 
 
 def stuff171(root: Path, split: str | None) -> Dataset:

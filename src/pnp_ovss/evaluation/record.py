@@ -3,7 +3,6 @@
 Beside an image's record lies its label map as PNG.
 """
 
-import json
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,10 +17,10 @@ from pnp_ovss._version import VERSION
 from pnp_ovss.data import Dataset
 from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.metrics import Boundary, Confusion, Counts
-from pnp_ovss.runs.manifest import about_model as about
-from pnp_ovss.runs.manifest import check_same
+from pnp_ovss.files import as_json, read_json, write_bytes
+from pnp_ovss.runs.record import about_model as about
+from pnp_ovss.runs.record import check_same
 from pnp_ovss.segmenter import Segmenter
-from pnp_ovss.store import write_text
 from pnp_ovss.types import Vocabulary
 
 FORMAT = 2
@@ -82,7 +81,7 @@ def write_manifest(folder: Path, settings: dict[str, Any], **contents: Any) -> N
     if path.is_file():
         check_run(folder, settings)
     manifest = {"format": FORMAT, "settings": settings, **contents}
-    write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_bytes(path, as_json(manifest, indent=1))
 
 
 def check_run(folder: Path, settings: dict[str, Any]) -> None:
@@ -98,9 +97,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / "manifest.json"
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
         known = manifest["format"] == FORMAT and manifest["keys"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (InputError, KeyError) as error:
         raise InputError(f"{folder} holds no run that can be read; give a folder that evaluate wrote") from error
     if not known:
         raise InputError(f"{path} is of another version; score the images anew with another --out")
@@ -134,7 +133,7 @@ def write_record(folder: Path, record: Record) -> None:
     if record.salience is not None:
         content["salience"] = [*record.salience.shape, b64encode(record.salience.tobytes()).decode("ascii")]
     content["seconds"] = {stage: round(spent, 5) for stage, spent in record.seconds.items()}
-    write_text(record_path(folder, record.key), json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
+    write_bytes(record_path(folder, record.key), as_json(content))
 
 
 def read_record(path: Path) -> Record:
@@ -143,12 +142,12 @@ def read_record(path: Path) -> Record:
     Raises: InputError if it cannot be read.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         seconds = {str(stage): float(spent) for stage, spent in content["seconds"].items()}
         if "pixels" not in content:
             return Record(content["key"], content["fault"], seconds=seconds)
         return _scored(content, seconds)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (InputError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f"the result {path} cannot be read; delete it, and it is made anew") from error
 
 

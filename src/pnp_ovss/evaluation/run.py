@@ -19,10 +19,10 @@ from pnp_ovss.errors import InputError, PnpError
 from pnp_ovss.evaluation.classes import ChooseClasses, present
 from pnp_ovss.evaluation.metrics import Boundary, Counts
 from pnp_ovss.evaluation.record import Record, read_record, record_path, write_record
+from pnp_ovss.files import save_png
 from pnp_ovss.pictures import class_colours, label_png
 from pnp_ovss.runs import pipeline
 from pnp_ovss.segmenter import Segmenter
-from pnp_ovss.store import save_png
 from pnp_ovss.types import BACKGROUND, RGB, Vocabulary
 
 Labels = UInt8[np.ndarray, "_ _"]

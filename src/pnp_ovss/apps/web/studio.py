@@ -10,17 +10,18 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from pnp_ovss.config import PRESETS
+from pnp_ovss.data.vocabulary import load_vocabulary
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.images import decode_image
 from pnp_ovss.methods.pnp.dropout import Look
 from pnp_ovss.models import VLM, load_vlm
-from pnp_ovss.naming import Candidates, Options, load_candidates, load_namer, name_photo
+from pnp_ovss.naming import Options, load_namer, name_photo
 from pnp_ovss.pictures import class_colours, label_png, overlay
 from pnp_ovss.runs.record import about
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.segmenter import Segmenter, settle
 from pnp_ovss.store import save_png, write_text
-from pnp_ovss.types import RGB
+from pnp_ovss.types import RGB, Vocabulary
 
 MOST_PIXELS = 50_000_000
 """Larger photos are refused by their header, before anything is decoded."""
@@ -89,7 +90,7 @@ class Studio:
         Asked are the names it can know, where these are few, else those of COCO's objects.
         """
         vlm = self.vlm(model)
-        vocabulary = Candidates.of(vlm.known) if vlm.known else load_candidates("coco-object")
+        vocabulary = Vocabulary.of(vlm.known) if vlm.known else load_vocabulary("coco-object")
         return name_photo(load_namer("itm", Options(vlm=lambda: vlm)), photo, vocabulary)
 
     def segment(

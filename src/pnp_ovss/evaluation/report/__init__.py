@@ -1,7 +1,6 @@
 """The report of a run: one page that needs no network, and the same as Markdown and JSON."""
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from pnp_ovss.data import Dataset
 from pnp_ovss.evaluation.report.panels import hex_colour, panels
 from pnp_ovss.evaluation.result import Result, report
+from pnp_ovss.files import as_json, write_bytes, write_text
 from pnp_ovss.pictures import class_colours
-from pnp_ovss.store import write_text
 from pnp_ovss.types import BACKGROUND
 
 FOLDER = Path(__file__).parent
@@ -26,7 +25,7 @@ def write_report(out: Path, result: Result, folders: Sequence[Path], dataset: Da
     Raises: InputError if a file cannot be written.
     """
     content = report(result) | {"published": published(result.settings["dataset"])}
-    write_text(out / "report.json", json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_bytes(out / "report.json", as_json(content, indent=1))
     photos = panels(result, folders, dataset) if dataset is not None else {}
     environment = Environment(
         loader=FileSystemLoader(FOLDER),

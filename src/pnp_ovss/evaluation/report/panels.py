@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from pnp_ovss.data import IGNORE, Dataset, Sample
+from pnp_ovss.data.dataset import IGNORE, Dataset, Sample
 from pnp_ovss.data.files import read_values
 from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.record import Record

@@ -13,33 +13,35 @@ from training.batches import normalise, tags, tokens
 from training.captions import PROMPT, pair
 from training.config import TUNE_SEED, TrainConfig
 from training.model import Trainee
-from training.pool import Pool
+from training.scene_cache import DrawnScenes
 
 PREFIX = 4  # [CLS] a picture of
 THRESHOLDS = (0.15, 0.3, 0.45)
 
 
-def watch_match(model: Trainee, pool: Pool, tokenizer: BertTokenizer, config: TrainConfig) -> dict[str, object]:
+def watch_match(
+    model: Trainee, scenes: DrawnScenes, tokenizer: BertTokenizer, config: TrainConfig
+) -> dict[str, object]:
     """What is logged of a model that matches: ``accuracies`` on the watched scenes, and ``places``."""
-    found = {name: round(value, 4) for name, value in accuracies(model, pool, tokenizer).items()}
+    found = {name: round(value, 4) for name, value in accuracies(model, scenes, tokenizer).items()}
     return {**found, **places(model, tokenizer, config)}
 
 
 @torch.no_grad()
-def accuracies(model: Trainee, pool: Pool, tokenizer: BertTokenizer) -> dict[str, float]:
+def accuracies(model: Trainee, scenes: DrawnScenes, tokenizer: BertTokenizer) -> dict[str, float]:
     """On fixed pairs: how often the logits are right, how often the true caption wins; and the share of tags found."""
     rng = np.random.default_rng(TUNE_SEED)
-    rows = np.arange(len(pool))
-    texts = [pair(rng, pool.things[k], pool.stuff[k], 13) for k in rows]
+    rows = np.arange(len(scenes))
+    texts = [pair(rng, scenes.things[k], scenes.stuff[k], 13) for k in rows]
     ids, mask = tokens(tokenizer, [caption.text for two in texts for caption in two])
     ids, mask = ids.reshape(len(rows), 2, -1), mask.reshape(len(rows), 2, -1)
     scores, shown = [], []
     for part in np.array_split(rows, max(1, len(rows) // 64)):
-        seen = model.see(pixels(pool.images[part]))
-        logits = model.match(seen, ids[part], mask[part])
+        image_tokens = model.encode_image(pixels(scenes.images[part]))
+        logits = model.match(image_tokens, ids[part], mask[part])
         scores.append(logits[..., 1] - logits[..., 0])
-        shown.append(model.tags(seen).softmax(-1).topk(12, dim=1).values.mean(1))
-    score, present = torch.cat(scores), tags(pool, rows)
+        shown.append(model.tags(image_tokens).softmax(-1).topk(12, dim=1).values.mean(1))
+    score, present = torch.cat(scores), tags(scenes, rows)
     best = torch.cat(shown).topk(8, dim=1).indices
     found = sum(
         len(set(best[k, : int(present[k].sum())].tolist()) & set(present[k].nonzero().flatten().tolist())) for k in rows
@@ -59,17 +61,17 @@ def places(model: Trainee, tokenizer: BertTokenizer, config: TrainConfig, count:
     No blur, no CRF, no DropOut. ``attention`` is the cross-attention itself, ``gradcam`` attention * relu(gradient).
     """
     scale, cell = config.grid, config.patch
-    confusion: dict[str, Int[np.ndarray, "threshold layer head truth guess"]] = {}
+    confusion: dict[str, Int[np.ndarray, "threshold layer head truth prediction"]] = {}
     for index in range(count):
         scene = draw(TUNE_SEED, 10_000 + index, config.image_size)
         truth = scene.things_mask()[cell // 2 :: cell, cell // 2 :: cell]
         for kind, maps in class_maps(model, tokenizer, scene.image, scene.things).items():
-            guess = guesses(
+            prediction = predictions(
                 maps.reshape(*maps.shape[:-1], scale, scale), [THINGS.index(name) + 1 for name in scene.things]
             )
-            joint = confusion.setdefault(kind, np.zeros((*guess.shape[:3], len(THINGS) + 1, len(THINGS) + 1), int))
-            for at in np.ndindex(*guess.shape[:3]):
-                np.add.at(joint[at], (truth, guess[at]), 1)
+            joint = confusion.setdefault(kind, np.zeros((*prediction.shape[:3], len(THINGS) + 1, len(THINGS) + 1), int))
+            for at in np.ndindex(*prediction.shape[:3]):
+                np.add.at(joint[at], (truth, prediction[at]), 1)
     report: dict[str, object] = {}
     for kind, joint in confusion.items():
         score = mean_iou(joint)
@@ -91,8 +93,8 @@ def class_maps(
     ids, mask = tokens(tokenizer, [PROMPT.format(" ".join(names))])
     record: list[Tensor] = []
     with torch.enable_grad():
-        seen = model.see(pixels(image[None])).detach().requires_grad_()
-        logits = model.match(seen, ids[None], mask[None], record)
+        image_tokens = model.encode_image(pixels(image[None])).detach().requires_grad_()
+        logits = model.match(image_tokens, ids[None], mask[None], record)
         gradients = torch.autograd.grad(logits[0, 0, 1], record)
     starts = np.cumsum([PREFIX, *(name.count(" ") + 1 for name in names)])
 
@@ -103,7 +105,7 @@ def class_maps(
     return {"attention": by_name(weights), "gradcam": by_name(weights * gradient.relu())}
 
 
-def guesses(
+def predictions(
     maps: Float[Tensor, "layer head name p p"], numbers: list[int]
 ) -> Int[np.ndarray, "threshold layer head p p"]:
     """Per threshold the class with the largest raw value among those above it, 0 where there is none."""
@@ -119,7 +121,7 @@ def guesses(
 
 
 def mean_iou(
-    confusion: Int[np.ndarray, "threshold layer head truth guess"],
+    confusion: Int[np.ndarray, "threshold layer head truth prediction"],
 ) -> Float[np.ndarray, "threshold layer head"]:
     """Mean over the classes in the truth, background included."""
     both = np.diagonal(confusion, axis1=-2, axis2=-1)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pnp_ovss import InputError, store
-from pnp_ovss.store import Folder, check_folder, save_png, write_bytes, write_text
+from pnp_ovss import InputError, files
+from pnp_ovss.files import Folder, check_folder, read_json, save_png, write_bytes, write_text
 
 
 def test_folders_are_made_and_nothing_else_is_left(tmp_path):
@@ -63,9 +63,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside(tmp_path, mon
         raise fault
 
     if step == "write":
-        monkeypatch.setattr(store, "open", Full, raising=False)
+        monkeypatch.setattr(files, "open", Full, raising=False)
     else:
-        monkeypatch.setattr(store.os, "replace", refuse)
+        monkeypatch.setattr(files.os, "replace", refuse)
     with pytest.raises(InputError if isinstance(fault, OSError) else KeyboardInterrupt) as refusal:
         write_text(path, "new")
     if isinstance(fault, OSError):
@@ -82,27 +82,52 @@ def test_a_long_name_can_be_written(tmp_path):
 
 def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
     steps, fsync, replace = [], os.fsync, os.replace
-    monkeypatch.setattr(store.os, "fsync", lambda file: (steps.append(("fsync", os.fstat(file).st_size)), fsync(file)))
-    monkeypatch.setattr(store.os, "replace", lambda *all: (steps.append(("replace",)), replace(*all)))
+    monkeypatch.setattr(files.os, "fsync", lambda file: (steps.append(("fsync", os.fstat(file).st_size)), fsync(file)))
+    monkeypatch.setattr(files.os, "replace", lambda *all: (steps.append(("replace",)), replace(*all)))
     write_bytes(tmp_path / "file", b"abc")
     assert steps == [("fsync", 3), ("replace",)]
 
 
 def test_no_file_is_one_thing_and_no_answer_another(tmp_path, monkeypatch):
     folder = Folder(tmp_path / "run")
-    assert not folder.has("file")
+    assert folder.read("file") is None
     folder.write("file", b"abc")
-    folder.write("deep/file", b"abc")
-    assert folder.has("file")
-    assert not folder.has("deep")
-    assert not folder.has("file/below")
+    folder.write("deep/file", b"abcd")
+    assert folder.read("file") == b"abc"
+    assert folder.read("file/below") is None
+    assert folder.names("deep") == ["file"]
+    assert folder.names("nowhere") == []
+    folder.remove("file")
+    folder.remove("file")
+    assert folder.read("file") is None
 
     def broken(*all, **more):
         raise ConnectionError("the network\nis gone")
 
-    monkeypatch.setattr(folder._files, "info", broken)
-    with pytest.raises(InputError, match=r"run/file cannot be reached \(the network is gone\); check the address"):
-        folder.has("file")
+    monkeypatch.setattr(folder.files, "cat_file", broken)
+    with pytest.raises(InputError, match=r"run/file cannot be reached \(the network is gone\); check the path"):
+        folder.read("file")
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (None, "cannot be read \\(no such file or directory\\); check the path"),
+        (b"{", "is no JSON \\(Expecting property name"),
+        (b"\xff", "is no JSON"),
+        (b"[1]", "expected a JSON object in .*x.json, got list; check the file"),
+    ],
+)
+def test_json_that_cannot_be_used_is_one_line(tmp_path, content, line):
+    if content is not None:
+        (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(InputError, match=line):
+        read_json(tmp_path / "x.json")
+
+
+def test_json_may_start_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "x.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "x.json") == {"a": 1}
 
 
 def test_a_folder_is_where_its_place_says(tmp_path, monkeypatch):

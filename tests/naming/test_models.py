@@ -1,4 +1,4 @@
-"""The namers that look for themselves: itm, clip and caption, on random weights."""
+"""The namers with a model of their own: itm, clip and caption, on random weights."""
 
 import gzip
 from pathlib import Path
@@ -9,21 +9,24 @@ import torch
 from transformers import BlipConfig, BlipForConditionalGeneration, CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from benchmarks.calibration import calibrate
 from pnp_ovss import InputError, ModelError, load_vlm, make_prompt
+from pnp_ovss.data.vocabulary import load_vocabulary
 from pnp_ovss.mini import HELD_OUT_SEED, draw
 from pnp_ovss.models.base import Matcher
+from pnp_ovss.models.captioner import Captioner
 from pnp_ovss.models.clip import Clip, load_clip, similarity
-from pnp_ovss.naming import Candidates, Options, load_candidates, load_namer, name_photo
-from pnp_ovss.naming.calibration import EVEN, Calibration, calibrate
-from pnp_ovss.naming.caption import Captioner, CaptionNamer
+from pnp_ovss.naming import Options, load_namer, name_photo
+from pnp_ovss.naming.base import EVEN, Calibration
+from pnp_ovss.naming.caption import CaptionNamer, nouns, singular
 from pnp_ovss.naming.clip import STANDING_OUT, ClipNamer, fillers
 from pnp_ovss.naming.itm import Itm
-from pnp_ovss.naming.phrases import nouns, singular
+from pnp_ovss.types import Vocabulary
 from shared import shared
 from tiny import SPECIAL, WORDS, tiny_blip, tiny_clip, write_random, write_tokenizer
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
-PETS = Candidates.of(["dog", "cat", "traffic light", "hot air balloon"])
+PETS = Vocabulary.of(["dog", "cat", "traffic light", "hot air balloon"])
 
 
 def tiny_captioner(folder: Path, seed: int = 0) -> Path:
@@ -100,13 +103,13 @@ def test_names_in_batches_are_names_at_once(vlm, pixels, monkeypatch):
 def test_the_photo_is_encoded_once_for_a_thousand_names(vlm, monkeypatch):
     names = [f"{first} {second}" for first in WORDS for second in WORDS][:1000]
     assert len(set(names)) > 500
-    looks, texts = [], []
+    images, texts = [], []
     patches, odds = vlm._patches, vlm._odds
-    monkeypatch.setattr(vlm, "_patches", lambda pixels: looks.append(len(pixels)) or patches(pixels))
+    monkeypatch.setattr(vlm, "_patches", lambda pixels: images.append(len(pixels)) or patches(pixels))
     monkeypatch.setattr(vlm, "_odds", lambda ids, *rest: texts.append(len(ids)) or odds(ids, *rest))
-    naming = Itm(vlm)(PHOTO, Candidates.of(names), "")
-    assert len(naming.guesses) == len(set(names))
-    assert looks == [1]
+    naming = Itm(vlm)(PHOTO, Vocabulary.of(names), "")
+    assert len(naming.classes) == len(set(names))
+    assert images == [1]
     assert sum(texts) == len(set(names))
     assert max(texts) == 64
 
@@ -128,26 +131,30 @@ def test_bfloat16_matches_like_float32(tiny_blip_folder, vlm, pixels):
 def test_itm_ranks_every_name_by_its_own_match(vlm):
     naming = Itm(vlm, Calibration(slope=2.0, cut=0.5))(PHOTO, PETS, "")
     odds = dict(
-        zip(PETS.names, vlm.match(vlm.prepare(PHOTO, 32)[None], [make_prompt([n]) for n in PETS.names])[0], strict=True)
+        zip(
+            PETS.classes,
+            vlm.match(vlm.prepare(PHOTO, 32)[None], [make_prompt([n]) for n in PETS.classes])[0],
+            strict=True,
+        )
     )
-    assert [guess.name for guess in naming.guesses] == sorted(PETS.names, key=lambda name: -float(odds[name]))
-    for guess in naming.guesses:
-        assert guess.confidence == pytest.approx(float(torch.sigmoid(2 * (odds[guess.name] - 0.5) + EVEN)), abs=1e-5)
+    assert [named.name for named in naming.classes] == sorted(PETS.classes, key=lambda name: -float(odds[name]))
+    for named in naming.classes:
+        assert named.confidence == pytest.approx(float(torch.sigmoid(2 * (odds[named.name] - 0.5) + EVEN)), abs=1e-5)
 
 
 def test_without_a_calibration_the_confidence_is_the_heads_own(vlm):
-    naming = Itm.by(vlm)(PHOTO, PETS, "")
-    odds = vlm.match(vlm.prepare(PHOTO, 32)[None], [make_prompt([naming.guesses[0].name])])
-    assert naming.guesses[0].confidence == pytest.approx(float(odds.sigmoid()), abs=1e-5)
+    naming = Itm.from_vlm(vlm)(PHOTO, PETS, "")
+    odds = vlm.match(vlm.prepare(PHOTO, 32)[None], [make_prompt([naming.classes[0].name])])
+    assert naming.classes[0].confidence == pytest.approx(float(odds.sigmoid()), abs=1e-5)
 
 
 def test_itm_without_a_vocabulary_takes_what_the_model_knows_or_says_so(tmp_path, vlm):
     knows = load_vlm(tiny_blip(tmp_path, known=("dog", "traffic light")), device="cpu")
-    assert {guess.name for guess in Itm.by(knows)(PHOTO, None, "").guesses} == {"dog", "traffic light"}
+    assert {named.name for named in Itm.from_vlm(knows)(PHOTO, None, "").classes} == {"dog", "traffic light"}
     with pytest.raises(InputError, match="^itm by .* needs a vocabulary to choose from; give one, such as coco-object"):
-        Itm.by(vlm)(PHOTO, None, "")
+        Itm.from_vlm(vlm)(PHOTO, None, "")
     with pytest.raises(InputError, match=r"cannot know 'cat'; it knows dog, traffic light. For photos and any other"):
-        Itm.by(knows)(PHOTO, PETS, "")
+        Itm.from_vlm(knows)(PHOTO, PETS, "")
 
 
 def test_a_model_that_cannot_match_is_told(vlm):
@@ -157,7 +164,7 @@ def test_a_model_that_cannot_match_is_told(vlm):
         prepare = attend = lambda *_: None
 
     with pytest.raises(ModelError, match="^other cannot match many names at once; name with --namer clip"):
-        Itm.by(Attender())(PHOTO, PETS, "")
+        Itm.from_vlm(Attender())(PHOTO, PETS, "")
 
 
 @pytest.mark.parametrize(
@@ -175,11 +182,11 @@ def test_a_model_that_cannot_match_is_told(vlm):
     ],
 )
 def test_odd_names_do_no_harm(vlm, clip, name):
-    vocabulary = Candidates.of(["dog", name, "", "  ", name, "DOG"])
-    for namer in (Itm.by(vlm), ClipNamer(clip)):
+    vocabulary = Vocabulary.of(["dog", name])
+    for namer in (Itm.from_vlm(vlm), ClipNamer(clip)):
         naming = namer(PHOTO, vocabulary, "")
-        assert {guess.name for guess in naming.guesses} == set(vocabulary.names)
-        assert all(0 <= guess.confidence <= 1 for guess in naming.guesses)
+        assert {named.name for named in naming.classes} == set(vocabulary.classes)
+        assert all(0 <= named.confidence <= 1 for named in naming.classes)
 
 
 # Calibration
@@ -267,22 +274,24 @@ def test_what_is_no_clip_is_told(tmp_path, tiny_blip_folder, kind):
 def test_the_clip_namer_counts_what_stands_out_of_the_crowd(clip):
     namer = ClipNamer(clip)
     naming = namer(PHOTO, PETS, "")
-    crowd = (*PETS.names, *fillers(namer._clip, PETS.names))
+    crowd = (*PETS.classes, *fillers(namer._clip, PETS.classes))
     assert len(crowd) == 50
     assert len(set(crowd)) == 50
     scores = namer.scores(PHOTO, crowd)
     apart = (scores - scores.mean()) / scores.std()
-    for guess in naming.guesses:
-        expected = STANDING_OUT(apart[[PETS.names.index(guess.name)]])
-        assert guess.confidence == pytest.approx(float(expected), abs=1e-5)
-    assert [g.confidence for g in naming.guesses] == sorted((g.confidence for g in naming.guesses), reverse=True)
+    for named in naming.classes:
+        expected = STANDING_OUT(apart[[PETS.classes.index(named.name)]])
+        assert named.confidence == pytest.approx(float(expected), abs=1e-5)
+    assert [named.confidence for named in naming.classes] == sorted(
+        (named.confidence for named in naming.classes), reverse=True
+    )
 
 
 def test_a_calibrated_clip_namer_cuts_the_similarity_itself(clip):
     namer = ClipNamer(clip, Calibration(slope=1.0, cut=0.25))
-    scores = dict(zip(PETS.names, namer.scores(PHOTO, PETS.names).tolist(), strict=True))
-    for guess in namer(PHOTO, PETS, "").guesses:
-        assert guess.confidence == pytest.approx(1 / (1 + np.exp(-(scores[guess.name] - 0.25 + EVEN))), abs=1e-5)
+    scores = dict(zip(PETS.classes, namer.scores(PHOTO, PETS.classes).tolist(), strict=True))
+    for named in namer(PHOTO, PETS, "").classes:
+        assert named.confidence == pytest.approx(1 / (1 + np.exp(-(scores[named.name] - 0.25 + EVEN))), abs=1e-5)
 
 
 def test_clip_encodes_a_vocabulary_once_for_many_photos(clip, monkeypatch):
@@ -296,9 +305,9 @@ def test_clip_encodes_a_vocabulary_once_for_many_photos(clip, monkeypatch):
 
 def test_clip_that_knows_few_names(tmp_path, clip):
     knows = load_clip(tiny_clip(tmp_path, known=("dog", "cat")), device="cpu")
-    assert {guess.name for guess in ClipNamer(knows)(PHOTO, None, "").guesses} == {"dog", "cat"}
+    assert {named.name for named in ClipNamer(knows)(PHOTO, None, "").classes} == {"dog", "cat"}
     with pytest.raises(InputError, match="cannot know 'bird'; it knows dog, cat"):
-        ClipNamer(knows)(PHOTO, Candidates.of(["bird"]), "")
+        ClipNamer(knows)(PHOTO, Vocabulary.of(["bird"]), "")
     with pytest.raises(InputError, match="needs a vocabulary to choose from"):
         ClipNamer(clip)(PHOTO, None, "")
 
@@ -321,7 +330,7 @@ def test_names_of_the_vocabulary_in_a_caption(caption, found):
 
 
 def test_the_longest_name_counts_and_people_are_persons():
-    coco = load_candidates("coco-object")
+    coco = load_vocabulary("coco-object")
     assert nouns("a hot dog beside a dog", coco) == ("hot dog", "dog")
     assert nouns("two women and a boy holding wine glasses and knives", coco) == ("person", "wine glass", "knife")
     assert nouns("buses, couches, skis and teddy bears", coco) == ("bus", "couch", "skis", "teddy bear")
@@ -354,13 +363,13 @@ def test_what_captions_agree_on_counts(monkeypatch, tmp_path):
     said = [("a dog in the grass", 0.5), ("a dog and a cat", 0.3), ("dogs", 0.2)]
     monkeypatch.setattr(captioner, "captions", lambda image: said)
     naming = CaptionNamer(captioner)(PHOTO, PETS, "")
-    assert {guess.name: guess.confidence for guess in naming.guesses} == pytest.approx({"dog": 1.0, "cat": 0.3})
+    assert {named.name: named.confidence for named in naming.classes} == pytest.approx({"dog": 1.0, "cat": 0.3})
     assert naming.kept() == ("dog",)
     assert naming.notes == ("caption: a dog in the grass",)
 
 
 def test_a_captioner_says_the_same_twice_and_its_shares_sum_to_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("pnp_ovss.naming.caption.LONGEST", 4)
+    monkeypatch.setattr("pnp_ovss.models.captioner.LONGEST", 4)
     captioner = Captioner(tiny_captioner(tmp_path), device="cpu")
     captions = captioner.captions(PHOTO)
     assert captions == captioner.captions(PHOTO)
@@ -368,7 +377,7 @@ def test_a_captioner_says_the_same_twice_and_its_shares_sum_to_one(tmp_path, mon
     assert sum(share for _, share in captions) == pytest.approx(1)
     assert captions[0][1] == max(share for _, share in captions)
     naming = load_namer("caption", Options(model=str(tmp_path), device="cpu"))(PHOTO, None, "")
-    assert all(0 <= guess.confidence <= 1 for guess in naming.guesses)
+    assert all(0 <= named.confidence <= 1 for named in naming.classes)
 
 
 def test_mini_clip_names_drawn_scenes():
