@@ -58,14 +58,14 @@ def truth_mask() -> np.ndarray:
 
 def predict(folder: Path, keys: tuple[str, ...] = KEYS) -> Path:
     """Label maps that take the dog's lower half for a cat, and the void for a dog."""
-    guess = truth_mask()
-    guess[guess == 255], guess[8:12, 11:20] = DOG, CAT
+    prediction = truth_mask()
+    prediction[prediction == 255], prediction[8:12, 11:20] = DOG, CAT
     for key in keys:
-        save(folder / f"{key}.png", guess)
+        save(folder / f"{key}.png", prediction)
     return folder
 
 
-def told(out: Path) -> dict:
+def read_report(out: Path) -> dict:
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
 
@@ -73,7 +73,7 @@ def told(out: Path) -> dict:
 
 
 def without_times(out: Path) -> dict:
-    content = told(out)
+    content = read_report(out)
     del content["seconds"]
     return content
 
@@ -83,28 +83,28 @@ def test_predictions_give_the_score_worked_out_by_hand(voc, tmp_path, capsys):
     given = ["evaluate", "voc21", "--root", str(voc), "--predictions", str(predictions), "--out", str(out)]
     assert main(given) == 0
     cat, dog = 64 / (64 + 36), 36 / 72
-    assert told(out)["score"]["miou"] == pytest.approx((1 + cat + dog) / 3, abs=1e-9)
-    assert told(out)["confusions"][0] | {"miou_lost": 0} == {
+    assert read_report(out)["score"]["miou"] == pytest.approx((1 + cat + dog) / 3, abs=1e-9)
+    assert read_report(out)["confusions"][0] | {"miou_lost": 0} == {
         "truth": "dog", "guess": "cat", "miou_lost": 0, "pixels": 36 * len(KEYS),
     }  # fmt: skip
-    assert told(out)["confusions"][0]["miou_lost"] == pytest.approx((2 - cat - dog) / 3, abs=1e-9)
+    assert read_report(out)["confusions"][0]["miou_lost"] == pytest.approx((2 - cat - dog) / 3, abs=1e-9)
     assert main([*given, "--protocol", "authors"]) == 0  # the same results, counted otherwise
     background = 16 * 24 - 64 - 8 - 72
     expected = (background / (background + 8) + cat + 36 / (72 + 8)) / 3
-    assert told(out)["score"]["miou"] == pytest.approx(expected, abs=1e-9)
-    assert told(out)["score"]["protocol"] == "authors"
+    assert read_report(out)["score"]["miou"] == pytest.approx(expected, abs=1e-9)
+    assert read_report(out)["score"]["protocol"] == "authors"
     assert "mIoU " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("values", "shift"), [("file", 0), ("index", -1), ("own", 0)])
 def test_values_of_foreign_label_maps(voc, tmp_path, values, shift):
     for key in KEYS:
-        guess = truth_mask()
-        guess[(guess == 0) | (guess == 255)] = 1
-        save(tmp_path / f"predictions/{key}.png", guess.astype(int) + shift)
+        prediction = truth_mask()
+        prediction[(prediction == 0) | (prediction == 255)] = 1
+        save(tmp_path / f"predictions/{key}.png", prediction.astype(int) + shift)
     given = ["--predictions", str(tmp_path / "predictions"), "--values", values, "--out", str(tmp_path / "out")]
     assert main(["evaluate", "voc20", "--root", str(voc), *given]) == 0
-    assert told(tmp_path / "out")["score"]["miou"] == 1.0  # cat and dog; around them nothing is asked
+    assert read_report(tmp_path / "out")["score"]["miou"] == 1.0  # cat and dog; around them nothing is asked
 
 
 def test_what_is_wrong_with_an_image_is_one_line_and_the_others_are_scored(voc, tmp_path, capsys):
@@ -125,28 +125,28 @@ def test_what_is_wrong_with_an_image_is_one_line_and_the_others_are_scored(voc, 
     assert f"{KEYS[1]}: expected a label map of 24 x 16 pixels as the truth, got 24 x 8; scale label maps" in lines[2]
     assert "holds the unknown label id 77" in lines[3]
     assert f"there is no prediction {predictions / KEYS[3]}.png" in lines[4]
-    content = told(tmp_path / "o")
+    content = read_report(tmp_path / "o")
     assert (content["score"]["images"], content["score"]["failed"]) == (2, 5)
     assert len(content["failed"]) == 5
     assert "is listed twice" in (tmp_path / "o/report.html").read_text()
     predict(predictions)  # mended: what failed is tried again
     assert main(given) == 1
-    assert told(tmp_path / "o")["score"] == content["score"] | {"images": 5, "failed": 2}
+    assert read_report(tmp_path / "o")["score"] == content["score"] | {"images": 5, "failed": 2}
 
 
 def test_label_maps_and_masks_that_changed_are_scored_anew(voc, tmp_path):
     out, predictions = tmp_path / "out", predict(tmp_path / "predictions")
     given = ["evaluate", "voc21", "--root", str(voc), "--predictions", str(predictions), "--out", str(out)]
     assert main(given) == 0
-    assert told(out)["score"]["miou"] == pytest.approx((1 + 64 / 100 + 36 / 72) / 3, abs=1e-9)
+    assert read_report(out)["score"]["miou"] == pytest.approx((1 + 64 / 100 + 36 / 72) / 3, abs=1e-9)
     for key in KEYS:
         save(predictions / f"{key}.png", truth_mask())
     assert main(given) == 0
-    assert told(out)["score"]["miou"] == 1.0
+    assert read_report(out)["score"]["miou"] == 1.0
     for key in KEYS:
         save(voc / f"SegmentationClass/{key}.png", np.where(truth_mask() == DOG, CAT, truth_mask()))
     assert main(given) == 0
-    assert told(out)["score"]["miou"] == pytest.approx((1 + 64 / (64 + 72) + 0) / 3, abs=1e-9)
+    assert read_report(out)["score"]["miou"] == pytest.approx((1 + 64 / (64 + 72) + 0) / 3, abs=1e-9)
 
 
 def test_a_damaged_annotation_is_one_line_and_the_others_are_scored(tmp_path, capsys):
@@ -163,7 +163,7 @@ def test_a_damaged_annotation_is_one_line_and_the_others_are_scored(tmp_path, ca
         "pnp-ovss: 000000000002 has a damaged annotation: expected a polygon as pairs of x and y, got [0, 0, 3, 0, 3]; "
         "fetch the annotations again"
     )
-    assert told(tmp_path / "out")["score"]["images"] == 1
+    assert read_report(tmp_path / "out")["score"]["images"] == 1
 
 
 def test_no_image_could_be_scored(voc, tmp_path, capsys):
@@ -241,18 +241,18 @@ def test_results_with_the_true_names_are_left_out_unless_complete_or_asked_for(v
     out, note = tmp_path / "out", "pnp-ovss: results with the true names are not there for these images: left out"
     named = ("--names", "given", "--limit")
     assert main(arguments(voc, tiny_blip_folder, out, *named, "1", "--oracle")) == 0
-    assert told(out)["losses"] is not None
+    assert read_report(out)["losses"] is not None
     assert main(arguments(voc, tiny_blip_folder, out, *named, "1")) == 0
-    assert told(out)["losses"] is not None  # complete
+    assert read_report(out)["losses"] is not None  # complete
     assert note not in capsys.readouterr().err
     assert main(arguments(voc, tiny_blip_folder, out, *named, "2")) == 0
-    assert (told(out)["losses"], told(out)["score"]["images"]) == (None, 2)
+    assert (read_report(out)["losses"], read_report(out)["score"]["images"]) == (None, 2)
     assert note in capsys.readouterr().err
     assert main(["evaluate", "merge", str(out), "--oracle"]) == 2
     assert "1 of 2 images have no result, 2007_1 among them" in capsys.readouterr().err
     save(voc / f"SegmentationClass/{KEYS[0]}.png", np.full((16, 24), CAT))
     assert main(arguments(voc, tiny_blip_folder, out, *named, "1")) == 0
-    assert told(out)["losses"] is None  # those there are had another truth
+    assert read_report(out)["losses"] is None  # those there are had another truth
     assert note in capsys.readouterr().err
 
 
@@ -290,8 +290,10 @@ def test_shards_make_the_whole_and_a_missing_one_is_refused(voc, tiny_blip_folde
     assert main(arguments(voc, tiny_blip_folder, two, *oracle, "--shard", "2/2")) == 0
     assert main(["evaluate", "merge", str(one), str(two), "--out", str(tmp_path / "merged")]) == 0
     assert without_times(tmp_path / "merged") == without_times(whole)
-    losses = told(whole)["losses"]
-    assert losses["miou_with_true_names"] - losses["lost_to_naming"] == pytest.approx(told(whole)["score"]["miou"])
+    losses = read_report(whole)["losses"]
+    assert losses["miou_with_true_names"] - losses["lost_to_naming"] == pytest.approx(
+        read_report(whole)["score"]["miou"]
+    )
     assert losses["lost_to_localisation"] == pytest.approx(1 - losses["miou_with_true_names"])
     assert main(arguments(voc, tiny_blip_folder, tmp_path / "other", "--shard", "2/2")) == 0
     capsys.readouterr()
@@ -309,8 +311,8 @@ def test_shards_over_copies_of_a_folder_make_the_whole(tmp_path):
         given = ["--root", str(tmp_path / name), "--predictions", str(tmp_path / "predictions")]
         assert main(["evaluate", "folder", *given, "--shard", f"{part}/2", "--out", str(tmp_path / f"{part}")]) == 0
     assert main(["evaluate", "merge", str(tmp_path / "1"), str(tmp_path / "2"), "--out", str(tmp_path / "all")]) == 0
-    assert told(tmp_path / "all")["score"]["images"] == 2
-    assert told(tmp_path / "all")["settings"]["title"] == "here"
+    assert read_report(tmp_path / "all")["score"]["images"] == 2
+    assert read_report(tmp_path / "all")["settings"]["title"] == "here"
 
 
 def test_the_report_is_one_page_that_needs_nothing_else(undisturbed):
@@ -323,14 +325,14 @@ def test_the_report_is_one_page_that_needs_nothing_else(undisturbed):
         assert "PnP-OVSS, BLIP large, 336 px" in content
         assert "the mean is over the classes that occur in the truth or in the prediction" in content
         assert "threshold" in content
-    assert told(undisturbed)["published"][0]["method"] == "CorrCLIPv2, CLIP L"
-    assert {row["class"]: row["iou"] for row in told(undisturbed)["classes"]}["aeroplane"] is None
+    assert read_report(undisturbed)["published"][0]["method"] == "CorrCLIPv2, CLIP L"
+    assert {row["class"]: row["iou"] for row in read_report(undisturbed)["classes"]}["aeroplane"] is None
 
 
 def test_drawn_scenes(tiny_blip_folder, tmp_path):
     small = ["--scenes", "2", "--scene-size", "32", "--model", str(tiny_blip_folder), "--preset", "mini", "--drop", "2"]
     assert main(["evaluate", "scenes", *small, "--crf-iterations", "1", "--out", str(tmp_path)]) == 0
-    assert told(tmp_path)["score"]["images"] == 2
+    assert read_report(tmp_path)["score"]["images"] == 2
     assert "These numbers say nothing about photos" in (tmp_path / "report.html").read_text()
 
 
