@@ -16,12 +16,12 @@ from pnp_ovss.cli.command import PARTLY, STOPPED, complain
 from pnp_ovss.cli.flags import ModelFlags, count, expand
 from pnp_ovss.data.vocabulary import BENCHMARKS, load_vocabulary, parse_classes
 from pnp_ovss.errors import ConfigError, InputError, PnpError
+from pnp_ovss.files import check_folder, remove, write_text
 from pnp_ovss.images import find_images, read_image
 from pnp_ovss.naming import NAMERS, Options, load_namer, name_photos
 from pnp_ovss.naming.base import Namer, Naming
 from pnp_ovss.naming.openai import OpenAI
 from pnp_ovss.naming.question import estimate
-from pnp_ovss.store import check_folder, remove, write_text
 from pnp_ovss.types import RGB, Vocabulary
 
 EXAMPLE = "name demo/scene-000.png --model mini-blip  (after pnp-ovss demo)"

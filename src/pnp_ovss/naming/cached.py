@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import InputError
+from pnp_ovss.files import write_text
 from pnp_ovss.images import fingerprint
 from pnp_ovss.naming.base import MOST, Naming, NotStored
 from pnp_ovss.naming.replies import Claim, named, parse_reply
-from pnp_ovss.store import write_text
 from pnp_ovss.types import RGB, Vocabulary
 
 Status = Literal["answered", "refused", "filtered", "cut"]

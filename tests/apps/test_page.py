@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 from pnp_ovss import Config, ConfigError, InputError, Segmenter
-from pnp_ovss.apps.web.files import Files
-from pnp_ovss.apps.web.studio import MOST_NAMES, Studio, View, split, write_downloads
+from pnp_ovss.apps.web.work import KEEP, MOST_NAMES, PageModels, sweep, write_downloads
 from pnp_ovss.mini import HELD_OUT_SEED, draw
+from pnp_ovss.types import ignore
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")  # Gradio's client's
 
@@ -30,8 +30,8 @@ NAMES = ", ".join(SCENE.things)
 
 
 @pytest.fixture(scope="module")
-def studio() -> Studio:
-    return Studio(["mini-blip"], "cpu", most_pixels=2_000_000)
+def models() -> PageModels:
+    return PageModels(["mini-blip"], "cpu", most_pixels=2_000_000)
 
 
 @pytest.fixture(scope="module")
@@ -54,138 +54,140 @@ def large_file(tmp_path_factory) -> Path:
     return path
 
 
-def test_names_are_split_at_commas_and_lines():
-    assert split("dog, traffic light\n cat,,") == ["dog", "traffic light", "cat"]
-    with pytest.raises(InputError, match="no class is named yet"):
-        split(" , \n")
-    with pytest.raises(InputError, match=f"{MOST_NAMES + 1} classes are named; {MOST_NAMES} at most"):
-        split(",".join(f"thing {k}" for k in range(MOST_NAMES + 1)))
-
-
-def test_a_photo_is_refused_before_it_is_decoded(studio, tmp_path, large_file, monkeypatch):
+def test_a_photo_is_refused_before_it_is_decoded(models, tmp_path, large_file, monkeypatch):
     (tmp_path / "no.png").write_text("no picture")
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("was decoded"))
     with pytest.raises(InputError, match="there is no photo yet"):
-        studio.photo(None)
+        models.photo(None)
     with pytest.raises(InputError, match="the photo is no picture"):
-        studio.photo(str(tmp_path / "no.png"))
+        models.photo(str(tmp_path / "no.png"))
     with pytest.raises(InputError, match="10000 x 10000 pixels, more than 2 million"):
-        studio.photo(str(large_file))
-    with pytest.raises(InputError, match="no longer there"):
-        studio.photo(str(tmp_path / "gone.png"))
+        models.photo(str(large_file))
 
 
-def test_steps_come_one_by_one_and_the_view_at_last(studio, expected):
-    *steps, view = studio.segment(SCENE.image, "scene.png", NAMES, "mini-blip", "auto", ["blur", "crf"])
-    passes = expected.config.passes
-    assert steps[: passes + 1] == [(done, passes) for done in range(passes + 1)]
-    assert set(steps[passes + 1 :]) == {(passes, passes)}  # refinement, which can be left between its steps as well
-    assert len(steps) > passes + expected.config.crf_iterations
-    assert np.array_equal(view.result.labels, expected.labels)
-    assert view.result.config == expected.config
-    hidden = [int((~one.visible).sum()) for one in view.passes]
-    assert hidden == [expected.config.drop * k for k in range(passes)]
-    summed = sum(one.found for one in view.passes)
-    np.testing.assert_allclose(summed, expected.salience.sum(0), rtol=1e-4, atol=1e-7)
-    assert all(not one.found[~one.visible].any() for one in view.passes)
+def test_a_visitor_hears_of_every_step(models, scene_file, expected):
+    steps = []
+    result, passes = models.segment(
+        str(scene_file), NAMES, "mini-blip", "auto", ["blur", "crf"], lambda *step: steps.append(step)
+    )
+    count = expected.config.passes
+    assert steps[:count] == [("pass", done, count) for done in range(count)]
+    assert len(steps) > count + expected.config.crf_iterations  # refinement can be left between its steps as well
+    assert np.array_equal(result.labels, expected.labels)
+    assert result.config == expected.config
+    assert [int((~one.visible).sum()) for one in passes] == [expected.config.drop * k for k in range(count)]
+    summed = sum(one.maps[0] for one in passes)
+    np.testing.assert_allclose(summed, expected.salience, rtol=1e-4, atol=1e-7)
+    assert all(not one.maps[0].sum(0)[~one.visible[0]].any() for one in passes)
 
 
-def test_closed_early_the_next_pass_never_starts(studio, monkeypatch):
-    looked = []
-    vlm = studio.vlm("mini-blip")
+def test_cancelled_the_next_pass_never_starts(models, scene_file, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def on_step(name, done, total):
+        if done == 1:
+            raise Stop
+
+    attended = []
+    vlm = models.vlm("mini-blip")
     attend = vlm.attend
-    monkeypatch.setattr(vlm, "attend", lambda *given, **named: looked.append(1) or attend(*given, **named))
-    steps = studio.segment(SCENE.image, "scene.png", NAMES, "mini-blip", "auto", [])
-    assert next(steps) == (0, 4)
-    assert next(steps) == (1, 4)
-    steps.close()
-    assert len(looked) == 1
-    assert len(list(studio.segment(SCENE.image, "scene.png", NAMES, "mini-blip", "auto", []))) == 6  # and all goes on
+    monkeypatch.setattr(vlm, "attend", lambda *given, **named: attended.append(1) or attend(*given, **named))
+    with pytest.raises(Stop):
+        models.segment(str(scene_file), NAMES, "mini-blip", "auto", [], on_step)
+    assert len(attended) == 1
+    models.segment(str(scene_file), NAMES, "mini-blip", "auto", [], ignore)  # and all goes on
+    assert len(attended) == 5
 
 
-def test_what_the_page_lacks_is_told(studio):
-    for model, preset, refiners, told in (
-        ("../../etc", "auto", [], "no model '../../etc'"),
-        ("mini-blip", "/etc/x.json", [], "no preset '/etc/x.json'"),
-        ("mini-blip", "auto", ["sharpen"], "sharpen"),
-        ("mini-blip", "auto", ["crf"] * 1000, "a refiner is named twice"),
-        ("mini-blip", "released", [], "layer is 7"),
-    ):
-        with pytest.raises(ConfigError, match=told):
-            list(studio.segment(SCENE.image, "scene.png", NAMES, model, preset, refiners))
-    with pytest.raises(InputError, match="cannot know 'zebra'"):
-        list(studio.segment(SCENE.image, "scene.png", "zebra", "mini-blip", "auto", []))
+def test_a_class_may_have_several_words(models, scene_file):
+    things = "=".join((SCENE.things[0], f"{SCENE.things[0]}|car"))
+    result, passes = models.segment(str(scene_file), f"{things}, {SCENE.things[1]}", "mini-blip", "auto", [], ignore)
+    assert result.classes == ("background", *SCENE.things)
+    assert passes[0].maps.shape[1] == 3
 
 
-def test_a_photo_and_names_that_take_too_much_memory_are_refused(studio):
-    photo = np.zeros((1000, 12_000, 3), np.uint8)
+@pytest.mark.parametrize(
+    ("names", "model", "preset", "refiners", "message"),
+    [
+        (NAMES, "../../etc", "auto", [], "no model '../../etc'"),
+        (NAMES, "mini-blip", "/etc/x.json", [], "no preset '/etc/x.json'"),
+        (NAMES, "mini-blip", "auto", ["sharpen"], "sharpen"),
+        (NAMES, "mini-blip", "auto", ["crf"] * 1000, "twice"),
+        (NAMES, "mini-blip", "released", [], "layer"),
+        ("zebra", "mini-blip", "auto", [], "cannot know 'zebra'"),
+        (" , \n", "mini-blip", "auto", [], "at least one|no class|got none"),
+        (",".join(f"thing {k}" for k in range(MOST_NAMES + 1)), "mini-blip", "auto", [], f"got {MOST_NAMES + 1}; name"),
+    ],
+)
+def test_what_the_page_lacks_is_said(models, scene_file, names, model, preset, refiners, message):
+    with pytest.raises((ConfigError, InputError), match=message):
+        models.segment(str(scene_file), names, model, preset, refiners, ignore)
+
+
+def test_a_photo_and_names_that_take_too_much_memory_are_refused(tmp_path):
+    Image.new("L", (12_000, 1000)).save(tmp_path / "wide.png")
     names = ", ".join(f"thing {k}" for k in range(20))
     with pytest.raises(
         InputError, match="^12 million pixels in 20 classes are too much for this page; name 15 at most"
     ):
-        next(studio.segment(photo, "x", names, "mini-blip", "auto", []))
+        PageModels(["mini-blip"]).segment(str(tmp_path / "wide.png"), names, "mini-blip", "auto", [], ignore)
 
 
-def test_files_go_when_they_are_old_and_all_of_them_in_the_end(monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", "as it was before")  # and is again afterwards
-    files = Files(keep=60)
-    assert os.environ["GRADIO_TEMP_DIR"] == str(files.folder)
-    (files.folder / "sample.png").touch()
-    files.sweep_from_now()
-    for name, age in (("old", 100), ("new", 10)):
-        (files.folder / name).mkdir()
-        (files.folder / name / "picture.png").touch()
-        then = time.time() - age
-        os.utime(files.folder / name / "picture.png", (then, then))
-    os.utime(files.folder / "sample.png", (0, 0))
-    files.sweep()
-    assert {path.name for path in files.folder.rglob("*.png")} == {"sample.png", "picture.png"}
-    assert not (files.folder / "old/picture.png").exists()
-    then = time.time() - 100
-    os.utime(files.folder / "old", (then, then))
-    files.sweep()
-    assert not (files.folder / "old").exists()
-    for name, age in (("first", 30), ("second", 20)):
-        (files.folder / name).write_bytes(b"x" * 1000)
-        then = time.time() - age
-        os.utime(files.folder / name, (then, then))
-    files.sweep(most=1500)  # not old, but too much: the oldest go
-    assert {path.name for path in files.folder.iterdir()} == {"sample.png", "new", "second"}
-    files.close()
-    assert not files.folder.exists()
+def test_names_found_by_the_model_are_those_of_the_scene(models):
+    assert set(models.name(SCENE.image, "mini-blip")) == {*SCENE.things, *SCENE.stuff}
 
 
-def test_a_place_where_nothing_can_be_served_is_told_at_once():
+def test_downloads_hold_the_result(tmp_path, expected):
+    labels, coco, packed = write_downloads(expected, Path("somewhere/coco.png"), tmp_path)
+    with Image.open(labels) as picture:
+        assert np.array_equal(np.asarray(picture), expected.labels)
+    data = json.loads(Path(coco).read_text())
+    assert [entry["name"] for entry in data["categories"]] == list(expected.classes[1:])
+    assert data["images"][0]["file_name"] == "coco.png"
+    with zipfile.ZipFile(packed) as archive:
+        assert {"coco.png", "coco.overlay.png", "coco.json", "coco.coco.json"} <= set(archive.namelist())
+        assert archive.read("coco.png") == Path(labels).read_bytes()
+        assert json.loads(archive.read("coco.json"))["classes"] == list(expected.classes)
+
+
+def test_old_files_go_and_of_too_many_the_oldest(tmp_path):
+    now = time.time()
+    for name, age in (("own", 9 * KEEP), ("old", 2 * KEEP), ("first", 30), ("second", 20)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "picture.png").write_bytes(b"x" * 1000)
+        os.utime(tmp_path / name / "picture.png", (now - age, now - age))
+    own = {tmp_path / "own/picture.png"}
+
+    def left() -> list[str]:
+        return sorted(path.parent.name for path in tmp_path.rglob("*.png"))
+
+    sweep(tmp_path, own)
+    assert left() == ["first", "own", "second"]
+    sweep(tmp_path, own, most=1500)
+    assert left() == ["own", "second"]
+
+
+def test_a_host_that_does_not_exist_is_named(models):
     pytest.importorskip("gradio")
-    from pnp_ovss.apps.web.page import _free_port
+    from pnp_ovss.apps.web.page import serve
 
+    with pytest.raises(ConfigError, match=r"^no page can be served on nope.invalid, .* give another --host or --port$"):
+        serve(models, "nope.invalid", None)
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_named():
+    pytest.importorskip("gradio")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"^no page can be served on 127.0.0.1, port {port} \\(address already"):
-            _free_port("127.0.0.1", [port])
-        free = free_port()
-        assert _free_port("127.0.0.1", [port, free]) == free
-    with pytest.raises(ConfigError, match="give another --host or --port$"):
-        _free_port("nope.invalid", [7860])
-
-
-def test_names_found_by_the_model_are_those_of_the_scene(studio):
-    assert set(studio.name(SCENE.image, "mini-blip")) == {*SCENE.things, *SCENE.stuff}
-
-
-def test_downloads_hold_the_result(tmp_path, expected):
-    labels, coco, packed = write_downloads(View(SCENE.image, "scene.png", expected, ()), tmp_path)
-    with Image.open(labels) as picture:
-        assert np.array_equal(np.asarray(picture), expected.labels)
-    told = json.loads(coco.read_text())
-    assert [entry["name"] for entry in told["categories"]] == list(expected.classes[1:])
-    assert told["images"][0]["file_name"] == "scene.png"
-    with zipfile.ZipFile(packed) as archive:
-        assert sorted(archive.namelist()) == ["coco.json", "labels.png", "overlay.png", "record.json"]
-        assert archive.read("labels.png") == labels.read_bytes()
-        assert json.loads(archive.read("record.json"))["classes"] == list(expected.classes)
+        command = [sys.executable, "-m", "pnp_ovss", "serve", "--model", "mini-blip", "--port", str(port)]
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"no page can be served on 127.0.0.1, port {port} " in line
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +245,7 @@ def ask(client, file: Path, names: str = NAMES, **changes):
 
 @pytest.mark.slow
 def test_the_api_gives_what_python_gives(client, scene_file, expected):
-    status, _, legend, salience, passes, labels, _, _ = ask(client, scene_file)
+    status, _, legend, salience, passes, labels, *_ = ask(client, scene_file)
     assert "112 x 112 pixels, mini-blip" in status
     with Image.open(labels if isinstance(labels, str) else labels["value"]) as picture:
         assert np.array_equal(np.asarray(picture), expected.labels)
@@ -254,23 +256,23 @@ def test_the_api_gives_what_python_gives(client, scene_file, expected):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("names", "changes", "told"),
+    ("names", "changes", "message"),
     [
-        ("", {}, "no class is named yet"),
+        ("", {}, "at least one|no class|got none"),
         ("zebra", {}, "cannot know 'zebra'"),
         ("dog, Dog", {}, "named twice"),
         (NAMES, {"model": "blip-large-flickr"}, "not in the list of choices|no model"),
     ],
 )
-def test_errors_reach_whoever_asked(client, scene_file, names, changes, told):
+def test_errors_reach_the_client(client, scene_file, names, changes, message):
     from gradio_client.exceptions import AppError
 
-    with pytest.raises(AppError, match=told):
+    with pytest.raises(AppError, match=message):
         ask(client, scene_file, names, **changes)
 
 
 @pytest.mark.slow
-def test_large_and_broken_files_are_told(server, client, scene_file, large_file, tmp_path):
+def test_large_and_broken_files_are_named(server, client, scene_file, large_file, tmp_path):
     from gradio_client.exceptions import AppError
 
     ask(client, scene_file)
@@ -305,7 +307,7 @@ def test_no_file_of_the_server_can_be_read(server, client, scene_file, tmp_path)
 
 
 @pytest.mark.slow
-def test_twenty_at_once_are_answered_or_told_to_come_again(server, scene_file, expected):
+def test_twenty_at_once_are_answered_or_refused(server, scene_file, expected):
     from gradio_client import Client
     from gradio_client.exceptions import AppError
 
@@ -423,7 +425,7 @@ def test_named_for_the_visitor(tab, scene_file):
 def test_a_reload_in_the_middle_does_no_harm(tab, scene_file):
     def start() -> None:
         tab.click("#run")
-        tab.wait_for_selector("#status :text-matches('pass|Refining|pixels')")
+        tab.wait_for_selector("#status :text-matches('pass|refine|crf|pixels')")
 
     def prepare() -> None:
         upload(tab, scene_file)
@@ -439,7 +441,7 @@ def test_a_reload_in_the_middle_does_no_harm(tab, scene_file):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["pass", "Refining"])
+@pytest.mark.parametrize("when", ["pass", "crf"])
 def test_cancelled_it_stops_and_starts_again(tab, tmp_path, when):
     photo = tmp_path / "large.png"
     Image.fromarray(draw(HELD_OUT_SEED, 3, 1000).image).save(photo)
@@ -450,8 +452,8 @@ def test_cancelled_it_stops_and_starts_again(tab, tmp_path, when):
             """when => new Promise(done => {
                 document.querySelector("#run").click();
                 const look = () => {
-                    const told = document.querySelector("#status").textContent;
-                    if (!told.includes(when)) return requestAnimationFrame(look);
+                    const status = document.querySelector("#status").textContent;
+                    if (!status.includes(when)) return requestAnimationFrame(look);
                     document.querySelector("#cancel").click();
                     done();
                 };
@@ -467,14 +469,17 @@ def test_cancelled_it_stops_and_starts_again(tab, tmp_path, when):
 
 
 @pytest.mark.slow
-def test_bad_files_are_told_on_the_page(tab, large_file, tmp_path):
+def test_bad_files_are_named_on_the_page(tab, large_file, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_text("no picture")
-    for file, told in ((broken, "the photo is no picture"), (large_file, "10000 x 10000 pixels, more than 2 million")):
+    for file, message in (
+        (broken, "the photo is no picture"),
+        (large_file, "10000 x 10000 pixels, more than 2 million"),
+    ):
         tab.set_input_files("#photo input[type=file]", file)
         tab.wait_for_timeout(1000)
         tab.fill("#names textarea", NAMES)
         tab.click("#run")
-        tab.wait_for_selector(f"text={told}")
+        tab.wait_for_selector(f"text={message}")
         tab.reload()
         tab.wait_for_selector("#run")
