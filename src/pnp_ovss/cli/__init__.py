@@ -30,7 +30,7 @@ COMMANDS = {
 }
 """Summary of each command, in the order of the help."""
 
-LEGACY = ("evaluate", "models")
+LEGACY = ("models",)
 
 
 class Commands(TyperGroup):

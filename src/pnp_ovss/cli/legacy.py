@@ -6,14 +6,13 @@ import sys
 from collections.abc import Sequence
 
 from pnp_ovss._version import VERSION
-from pnp_ovss.cli import evaluate, models
+from pnp_ovss.cli import models
 from pnp_ovss.cli.command import FAILED, PROG, STOPPED, Command, Parser, complain
 from pnp_ovss.errors import PnpError
 
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, Command] = {
-    "evaluate": evaluate.COMMAND,
     "models": models.COMMAND,
 }
 
