@@ -8,12 +8,14 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import errors, hf_hub_download, model_info, snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, errors, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.utils import validate_repo_id
+from tqdm.auto import tqdm
 
 from pnp_ovss.errors import ModelError, one_line
 
@@ -183,12 +185,19 @@ def _download(repository: str, revision: str | None) -> Path:
     The weights come last, and the cache notes the branch's new commit after them: a download that stops leaves the
     cache as it was.
     """
-    info = model_info(repository, revision=revision)
+    info = HfApi().model_info(repository, revision=revision)
     files = {sibling.rfilename for sibling in info.siblings or []}
-    folder = Path(snapshot_download(repository, revision=info.sha, allow_patterns=SMALL_FILES))
-    weights = next((patterns for file, patterns in WEIGHTS.items() if file in files), None)
-    if weights and "config.json" in files:
-        snapshot_download(repository, revision=info.sha, allow_patterns=weights)
-        if find_folder(repository, revision) != folder:
+    small = snapshot_download(repository, revision=info.sha, allow_patterns=SMALL_FILES, tqdm_class=_NoBar)
+    patterns = next((patterns for file, patterns in WEIGHTS.items() if file in files), [])
+    weights = [file for file in files if any(fnmatch(file, pattern) for pattern in patterns)]
+    if weights and "config.json" in files:  # else loading says what the checkpoint lacks
+        if not all(Path(small, file).is_file() for file in weights):
+            snapshot_download(repository, revision=info.sha, allow_patterns=weights)
+        if find_folder(repository, revision) != Path(small):
             hf_hub_download(repository, "config.json", revision=revision)
-    return folder
+    return Path(small)
+
+
+class _NoBar(tqdm):
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings | {"disable": True})
