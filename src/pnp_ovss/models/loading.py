@@ -55,8 +55,8 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 class Normalisation:
     """Mean and standard deviation per RGB channel, of values in [0, 1], that a checkpoint was trained with."""
 
-    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, which BLIP took over
-    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, which BLIP took over
+    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
 
     def of(self, folder: Path, name: str) -> "Normalisation":
         """Return the numbers of the folder's ``preprocessor_config.json``; where it has none, these.
@@ -69,7 +69,7 @@ class Normalisation:
         if not len(mean) == len(std) == 3 or min(std) <= 0:
             reason = f"expected three numbers for image_mean and three above 0 for image_std, got {mean} and {std}"
             raise ModelError(f"{name}: {reason} in {path.name}; fetch the checkpoint again")
-        return Normalisation(tuple(mean), tuple(std))
+        return Normalisation(tuple(map(float, mean)), tuple(map(float, std)))
 
     def __call__(self, image: RGB, size: int) -> Float[Tensor, "3 size size"]:
         """Return the photo squeezed to a square by bicubic interpolation, and normalised; float32."""
