@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from pnp_ovss.config import Config
+from pnp_ovss import Config
 
 Forward = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
 """Model, pixels, ids, mask: the match logit."""
@@ -31,7 +31,7 @@ def bridgetower(model: Any, pixels: Tensor, ids: Tensor, mask: Tensor) -> Tensor
 
 
 def crossings(model: Any) -> list[nn.Module]:
-    """Return the modules in which the text looks at the image."""
+    """Return the modules in which the text attends to the image."""
     layers = model.bridgetower.cross_modal_text_layers if hasattr(model, "bridgetower") else None
     return [layer.crossattention.self for layer in (layers or model.text_encoder.encoder.layer)]
 
@@ -51,7 +51,7 @@ def salience(
     summed = np.zeros((len(membership), *grid), dtype=np.float32)
     first_name = int(np.flatnonzero(membership.sum(0))[0])
     for number in range(config.passes):
-        found = _look(forward, model, _hidden(pixels, visible, patch), tokens)
+        found = _one_pass(forward, model, _hidden(pixels, visible, patch), tokens)
         weights, gradient = (maps[config.layer][0, config.head, :, 1:] for maps in found)
         cam = (weights * gradient.clip(min=0)).reshape(-1, *grid)
         maps = np.einsum("ct,tyx->cyx", membership, cam) * visible
@@ -60,7 +60,7 @@ def salience(
     return summed
 
 
-def _look(
+def _one_pass(
     forward: Forward, model: Any, pixels: Tensor, tokens: tuple[Tensor, Tensor]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return attention and gradient of every layer, on the host."""
@@ -73,14 +73,14 @@ def _look(
 
 
 def _hidden(pixels: Tensor, visible: Bool[np.ndarray, "gh gw"], patch: int) -> Tensor:
-    shown = np.kron(visible, np.ones((patch, patch), dtype=np.float32)).astype(np.float32)
-    return pixels * torch.from_numpy(shown).to(pixels)
+    mask = np.kron(visible, np.ones((patch, patch), dtype=np.float32)).astype(np.float32)
+    return pixels * torch.from_numpy(mask).to(pixels)
 
 
 def _without_the_most(
-    visible: Bool[np.ndarray, "gh gw"], prominence: Float[np.ndarray, "gh gw"], drop: int
+    visible: Bool[np.ndarray, "gh gw"], patch_salience: Float[np.ndarray, "gh gw"], drop: int
 ) -> Bool[np.ndarray, "gh gw"]:
-    order = np.argsort(-np.where(visible, prominence, -np.inf), axis=None, kind="stable")
+    order = np.argsort(-np.where(visible, patch_salience, -np.inf), axis=None, kind="stable")
     left = visible.flatten()
     left[order[:drop]] = False
     return left.reshape(visible.shape)

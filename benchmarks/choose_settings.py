@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pnp_ovss import Config, Segmenter, make_prompt, refine, salience
-from pnp_ovss.config import PRESETS
+from pnp_ovss import PRESETS, Config, Segmenter, make_prompt, refine, salience
 from pnp_ovss.evaluation.ablation import TASKS, Task, confusion
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.mini import CLASSES, TUNE_SEED, Scene, draw

@@ -28,9 +28,8 @@ from pnp_ovss import Config, refine
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.mini import draw
 from pnp_ovss.refine.blur import gaussian_blur
-from pnp_ovss.refine.dense_crf import dense_crf
+from pnp_ovss.refine.crf import dense_crf
 from pnp_ovss.refine.upsample import threshold_and_upsample
-from pnp_ovss.steps import finished
 
 try:
     import pydensecrf.densecrf as yardstick
@@ -127,7 +126,7 @@ def scores_of(channels: int, size: tuple[int, int], seed: int) -> Tensor:
 
 def ours(photo: np.ndarray, scores: Tensor) -> np.ndarray:
     """Return the labels of our DenseCRF."""
-    return finished(dense_crf(scores, torch.from_numpy(photo)[None])).argmax(1)[0].numpy()
+    return dense_crf(scores, torch.from_numpy(photo)[None]).argmax(1)[0].numpy()
 
 
 def theirs(photo: np.ndarray, scores: Tensor) -> np.ndarray:
@@ -144,10 +143,10 @@ def theirs(photo: np.ndarray, scores: Tensor) -> np.ndarray:
 def on_gpu(size: tuple[int, int], channels: int, case: tuple[np.ndarray, Tensor], theirs_s: list[float]) -> str:
     """Return the table row of a batch on the GPU: seconds per photo, and its speed as a multiple of pydensecrf2's."""
     scores, image = case[1].cuda().repeat(BATCH, 1, 1, 1), torch.from_numpy(case[0])[None].cuda().repeat(BATCH, 1, 1, 1)
-    finished(dense_crf(scores, image))
+    dense_crf(scores, image)
     torch.cuda.synchronize()
     start = time.perf_counter()
-    labels = finished(dense_crf(scores, image)).argmax(1)
+    labels = dense_crf(scores, image).argmax(1)
     torch.cuda.synchronize()
     seconds = (time.perf_counter() - start) / BATCH
     equal = float((labels[0].cpu().numpy() == ours(*case)).mean())

@@ -1,4 +1,4 @@
-"""Where the reference data of the tests lies: beside the repository, and not part of it."""
+"""Where the larger reference data lies: beside the repository, and not part of it."""
 
 from pathlib import Path
 
@@ -8,8 +8,12 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def shared(path: str) -> Path:
-    """Return a file or folder of the reference data; skip the test where it is absent."""
+    """Return a file or folder of the reference data; skip the test where there is none at all.
+
+    Where the folder is there but this file is not, or cannot be read, the test fails.
+    """
+    if not SHARED.is_dir():
+        pytest.skip("the reference data is not here")
     found = SHARED / path
-    if not found.exists():
-        pytest.skip(f"reference data {path} is not here")
+    assert found.exists(), f"the reference data is here, but has no {path}"
     return found

@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import replace
-from inspect import unwrap
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,11 @@ import pytest
 from PIL import Image
 
 import pnp_ovss
-from pnp_ovss import ConfigError, InputError, Segmenter
-from pnp_ovss.config import PRESETS
+from pnp_ovss import PRESETS, ConfigError, InputError, Segmenter
+from pnp_ovss.methods import resolve_config
+from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.models import FAMILIES, MODELS
-from pnp_ovss.segmenter import settle
+from pnp_ovss.types import Vocabulary
 from tiny import tiny_blip2, tiny_bridgetower, tiny_vilt
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
@@ -44,14 +44,14 @@ def test_a_result_says_what_it_is_and_what_made_it(segmenter, tiny_blip_folder):
 
 def test_the_result_is_the_stages_one_after_the_other(segmenter):
     result = segmenter(PHOTO, ["dog", "traffic light"])
-    pixels = segmenter.vlm.prepare(PHOTO, 32)[None]
+    pixels = segmenter.method.vlm.prepare(PHOTO, 32)[None]
     prompts = [pnp_ovss.make_prompt(["dog", "traffic light"])]
-    maps = pnp_ovss.salience(segmenter.vlm, pixels, prompts, segmenter.config)[0].numpy()
+    maps = pnp_ovss.salience(segmenter.method.vlm, pixels, prompts, segmenter.config)[0].numpy()
     np.testing.assert_array_equal(result.salience, maps)
     labels, scores = pnp_ovss.refine(maps, PHOTO, segmenter.config)
     np.testing.assert_array_equal(result.labels, labels)
     np.testing.assert_array_equal(result.scores, scores)
-    assert result.match == pytest.approx(float(segmenter.vlm.attend(pixels, prompts).match))
+    assert result.match == pytest.approx(float(segmenter.method.vlm.attend(pixels, prompts).match))
 
 
 def test_the_same_photo_twice_gives_the_same_labels(segmenter):
@@ -80,11 +80,11 @@ def test_a_path_a_pil_image_and_an_array_are_the_same_photo(segmenter, tmp_path)
 
 
 def test_without_a_background_the_first_class_is_label_0(segmenter):
-    bare = Segmenter(segmenter.vlm, replace(segmenter.config, background="never"))
+    bare = Segmenter(PnP(segmenter.method.vlm, replace(segmenter.config, background="never")))
     result = bare(PHOTO, ["dog", "cat"])
     assert result.classes == ("dog", "cat")
     assert result.scores.shape == (2, 20, 30)
-    few = Segmenter(segmenter.vlm, replace(segmenter.config, background="few"))
+    few = Segmenter(PnP(segmenter.method.vlm, replace(segmenter.config, background="few")))
     assert [few(PHOTO, names).classes[0] for names in (["dog", "cat"], ["dog", "cat", "car"])] == ["background", "dog"]
 
 
@@ -99,41 +99,69 @@ def test_an_empty_batch_is_an_empty_list(segmenter):
     assert segmenter([], []) == []
 
 
-@pytest.mark.parametrize(
-    ("classes", "message"),
-    [
-        (None, "^the classes came as NoneType; a list of names for each photo is wanted$"),
-        ("dog", "^the classes came as str; a list of names for each photo is wanted$"),
-        (["dog"], "^the classes came as one text, 'dog'; a list of names is wanted, such as "),
-    ],
-)
-def test_a_batch_takes_a_list_of_lists(segmenter, classes, message):
-    with pytest.raises(InputError, match=message):
-        [finish() for finish in unwrap(Segmenter.see)(segmenter, [PHOTO], classes)]
-
-
-def test_what_is_seen_can_be_finished_more_than_once(segmenter):
-    (finish,) = segmenter.see([PHOTO], [["dog"]])
-    first, second = finish(), finish()
+def test_what_is_located_can_be_refined_more_than_once(segmenter):
+    (located,) = segmenter.locate([PHOTO], [Vocabulary.of(["dog"])])
+    first, second = segmenter.refine(located), segmenter.refine(located)
     np.testing.assert_array_equal(first.labels, second.labels)
     np.testing.assert_array_equal(first.labels, segmenter(PHOTO, ["dog"]).labels)
 
 
+def test_each_step_is_announced_and_may_cancel(segmenter):
+    steps = []
+
+    def record(name, done, total):
+        steps.append((name, done, total))
+
+    segmenter(PHOTO, ["dog"], on_step=record)
+    refinement = [("refine", 0, 2), ("refine", 1, 2), *(("crf", done, 10) for done in range(10))]
+    assert steps == [*(("pass", done, 4) for done in range(4)), *refinement]
+
+    def cancel(name, done, total):
+        if (name, done) == ("crf", 3):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segmenter(PHOTO, ["dog"], on_step=cancel)
+
+
+def test_a_class_gets_the_best_of_its_words(segmenter):
+    by_word = segmenter(PHOTO, ["person", "dog", "cat"])
+    by_class = segmenter(PHOTO, {"being": ["person", "dog"], "cat": ["cat"]})
+    assert by_class.classes == ("background", "being", "cat")
+    np.testing.assert_array_equal(by_class.scores[1], by_word.scores[1:3].max(0))
+    np.testing.assert_array_equal(by_class.scores[[0, 2]], by_word.scores[[0, 3]])
+    np.testing.assert_array_equal(by_class.salience[0], by_word.salience[:2].max(0))
+    np.testing.assert_array_equal(by_class.labels, by_class.scores.argmax(0))
+
+
+def test_words_of_the_background_count_for_it(segmenter):
+    words = {"background": ["sky", "grass"], "dog": ["dog"]}
+    by_word, by_class = segmenter(PHOTO, ["sky", "grass", "dog"]), segmenter(PHOTO, words)
+    assert by_class.classes == ("background", "dog")
+    np.testing.assert_array_equal(by_class.scores[0], by_word.scores[:3].max(0))
+    assert by_class.salience.shape[0] == 1
+    bare = Segmenter(PnP(segmenter.method.vlm, replace(segmenter.config, background="never")))
+    assert bare(PHOTO, words).classes == ("background", "dog")
+
+
 def test_every_photo_needs_its_own_classes(segmenter):
-    with pytest.raises(InputError, match="^2 photos came with 1 class lists; one list for each photo is wanted$"):
+    with pytest.raises(InputError, match="^expected one list of classes for each of 2 photos, got 1$"):
         segmenter([PHOTO, PHOTO], [["dog"]])
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"layer": 2}, r"^layer is 2; .* has layers 0 to 1: choose another --layer or --preset$"),
-        ({"layer": 0, "head": 7}, r"^head is 7; .* has heads 0 to 1: choose another --head or --preset$"),
+        ({"layer": 2}, r"^expected layer from 0 to 1, which .* has, got 2; choose another --layer or --preset$"),
+        (
+            {"layer": 0, "head": 7},
+            r"^expected head from 0 to 1, which .* has, got 7; choose another --head or --preset$",
+        ),
         (
             {"layer": 0, "head": 0, "size": 33},
-            r"^size is 33; a multiple of .*'s patch of 8 pixels is wanted: choose another --size or --preset$",
+            r"^expected size to be a multiple of .*'s patch of 8 pixels, got 33; choose another --size or --preset$",
         ),
-        ({"refiners": ("blurr",)}, r"^no refiner 'blurr'; the refiners are blur, crf"),
+        ({"refiners": ("blurr",)}, r"^there is no refiner 'blurr'; the refiners are blur, crf"),
     ],
 )
 def test_settings_that_do_not_fit_the_model(tiny_blip_folder, overrides, message):
@@ -142,13 +170,13 @@ def test_settings_that_do_not_fit_the_model(tiny_blip_folder, overrides, message
 
 
 def test_a_wrong_setting_is_found_before_the_model_is_fetched():
-    with pytest.raises(ConfigError, match="^no setting 'treshold'"):
+    with pytest.raises(ConfigError, match="^there is no setting 'treshold'"):
         Segmenter.from_pretrained("nobody/nothing", treshold=0.2)
 
 
 def test_auto_is_the_models_own_preset_by_short_name_and_by_source():
     for name, model in MODELS.items():
-        assert settle(name) == settle(model.source) == PRESETS[model.preset]
+        assert resolve_config(name) == resolve_config(model.source) == PRESETS[model.preset]
     for model in MODELS.values():
         assert isinstance(model.source, Path) or model.preset == FAMILIES[model.family].preset
 
@@ -158,14 +186,14 @@ def test_auto_is_the_models_own_preset_by_short_name_and_by_source():
 )
 def test_auto_is_the_family_s_preset_for_a_folder(tmp_path, write, preset):
     folder = write(tmp_path / "model", patch=16, layers=7, heads=8)
-    assert settle(folder, head=0) == replace(PRESETS[preset], head=0)
-    assert settle(folder, "paper") == PRESETS["paper"]
+    assert resolve_config(folder, head=0) == replace(PRESETS[preset], head=0)
+    assert resolve_config(folder, "paper") == PRESETS["paper"]
     result = Segmenter.from_pretrained(folder, device="cpu")(PHOTO, ["dog", "cat"])
     assert result.config == PRESETS[preset]
 
 
 def test_auto_for_a_blip_s_folder_is_released(tiny_blip_folder):
-    assert settle(tiny_blip_folder) == PRESETS["released"]
+    assert resolve_config(tiny_blip_folder) == PRESETS["released"]
 
 
 def test_auto_for_a_copy_of_a_model_in_the_box_is_that_one_s(tmp_path):
@@ -176,4 +204,4 @@ def test_auto_for_a_copy_of_a_model_in_the_box_is_that_one_s(tmp_path):
 
 @pytest.mark.parametrize("name", ["somebody/blip", "no-such-model", "", "nul\0", "a/b/c", "x" * 5000])
 def test_auto_is_released_where_no_family_is_known(name):
-    assert settle(name) == PRESETS["released"]
+    assert resolve_config(name) == PRESETS["released"]

@@ -1,24 +1,25 @@
 """Open-vocabulary semantic segmentation from any off-the-shelf vision-language model, without training.
 
-The method is PnP-OVSS: Luo, Khandelwal, Sigal, Li, CVPR 2024, arXiv 2311.17095.
+The first method is PnP-OVSS: Luo, Khandelwal, Sigal, Li, CVPR 2024, arXiv 2311.17095; ``METHODS`` lists all.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pnp_ovss._version import VERSION as __version__
-from pnp_ovss.config import PRESETS, Config
 from pnp_ovss.errors import ConfigError, InputError, ModelError, PnpError
 
 if TYPE_CHECKING:
-    from pnp_ovss.methods.pnp.prompt import make_prompt
+    from pnp_ovss.methods import METHODS, load_method
+    from pnp_ovss.methods.pnp import PRESETS, Config, make_prompt, salience
     from pnp_ovss.models import load_vlm
     from pnp_ovss.refine import refine
     from pnp_ovss.segmentation import Segmentation
-    from pnp_ovss.segmenter import Segmenter, salience
-    from pnp_ovss.types import Attention, Prompt
+    from pnp_ovss.segmenter import Segmenter
+    from pnp_ovss.types import Attention, Prompt, Vocabulary
 
 __all__ = [
+    "METHODS",
     "PRESETS",
     "Attention",
     "Config",
@@ -29,7 +30,9 @@ __all__ = [
     "Prompt",
     "Segmentation",
     "Segmenter",
+    "Vocabulary",
     "__version__",
+    "load_method",
     "load_vlm",
     "make_prompt",
     "refine",
@@ -38,14 +41,19 @@ __all__ = [
 
 # Where the names live that need torch or transformers: they take seconds to load, which `pnp-ovss --help` should not.
 _ON_USE = {
+    "METHODS": "methods",
+    "PRESETS": "methods.pnp",
     "Attention": "types",
+    "Config": "methods.pnp",
     "Prompt": "types",
     "Segmentation": "segmentation",
     "Segmenter": "segmenter",
+    "Vocabulary": "types",
+    "load_method": "methods",
     "load_vlm": "models",
-    "make_prompt": "methods.pnp.prompt",
+    "make_prompt": "methods.pnp",
     "refine": "refine",
-    "salience": "segmenter",
+    "salience": "methods.pnp",
 }
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from pnp_ovss.config import Config
 from pnp_ovss.errors import InputError
 from pnp_ovss.types import RGB
 
@@ -29,9 +28,10 @@ class Segmentation:
     class maps, >= 0 and unbounded."""
     salience: Float[np.ndarray, "cls gh gw"]
     """Summed class maps before the threshold, >= 0, all classes on one scale, float32."""
-    match: float
-    """Match logit of the whole photo with the whole prompt."""
-    config: Config
+    match: float | None
+    """Match logit of the whole photo with the whole prompt, where the method has one."""
+    config: Any
+    """The settings: ``Config``, or those of another method."""
     model: str
     revision: str
     version: str
@@ -39,6 +39,8 @@ class Segmentation:
     """How well each class's mask shows its class, in [0, 1], where ``tuning.quality.rate`` was asked."""
     photo: RGB | None = None
     """What was segmented; the pictures show it."""
+    method: str = "pnp"
+    """The method's key in ``METHODS``."""
 
     def __post_init__(self) -> None:
         if self.scores.shape != (len(self.classes), *self.labels.shape):

@@ -95,7 +95,7 @@ class Vocabulary:
         if isinstance(classes, Mapping):
             listed = [(_folded(name), _words(name, words)) for name, words in classes.items()]
         elif isinstance(classes, Iterable):
-            listed = [(name, (name,)) for name in map(_folded, classes)]
+            listed = [(name, (name,)) for name in map(_folded, classes)]  # a list may repeat a name, a dict cannot
         else:
             raise InputError(f"{example}; got {type(classes).__name__}")
         if not listed:

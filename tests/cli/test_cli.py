@@ -14,12 +14,11 @@ import torch
 from PIL import Image
 
 import pnp_ovss
-from pnp_ovss import Config, ModelError
+from pnp_ovss import PRESETS, Config, ModelError
 from pnp_ovss import models as vlm_models
 from pnp_ovss.cli import COMMANDS, main, models
 from pnp_ovss.cli.command import Parser
 from pnp_ovss.cli.options import NAMES, add_settings, settings
-from pnp_ovss.config import PRESETS
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.mini import CLASSES
 from pnp_ovss.segmenter import Segmenter

@@ -1,6 +1,7 @@
-"""Steps 2 to 6 against what the authors' own code gives on a BLIP of random weights."""
+"""Steps 2 to 6 against what the authors' own code gives on a BLIP of random weights: tests/data/golden/README.md."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,13 +9,15 @@ import pytest
 import torch
 
 import pnp_ovss
-from pnp_ovss.segmenter import look
+from pnp_ovss.methods.pnp.method import dropout_passes
 from shared import shared
 
+SLICE = Path(__file__).parents[1] / "data" / "golden" / "blip"
 
-@pytest.fixture(scope="module")
-def official() -> SimpleNamespace:
-    folder = shared("golden/blip-official")
+
+@pytest.fixture(scope="module", params=["slice", "whole"])
+def official(request) -> SimpleNamespace:
+    folder = SLICE if request.param == "slice" else shared("golden/blip-official")
     case = json.loads((folder / "case.json").read_text())
     with np.load(folder / "official.npz") as arrays:
         stored = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
@@ -28,8 +31,9 @@ def official() -> SimpleNamespace:
             passes=case["passes"],
             drop=case["patches_per_pass"],
         ),
-        class_maps=[stored["class_maps_0"], stored["class_maps_1"]],
-        **stored,
+        class_maps=[maps for name, maps in sorted(stored.items()) if name.startswith("class_maps")],
+        layers=stored.pop("layers", torch.arange(12)).tolist(),
+        **{name: array for name, array in stored.items() if not name.startswith("class_maps")},
     )
 
 
@@ -46,8 +50,8 @@ def test_the_prompt_is_the_authors(official):
 def test_every_layer_and_head_gives_the_authors_map(official):
     attention = official.vlm.attend(official.pixel_values, official.prompts)
     ours = (attention.weights * attention.gradient.relu())[:, :, :, 1:]  # theirs leave out the first token
-    for b, layer, head in np.ndindex(*official.maps_pass0.shape[:3]):
-        theirs = official.maps_pass0[b, layer, head]
+    for b, index, head in np.ndindex(*official.maps_pass0.shape[:3]):
+        theirs, layer = official.maps_pass0[b, index, head], official.layers[index]
         if layer + 1 < official.vlm.layers:
             assert relative_error(ours[b, layer, head], theirs) < 1e-5
         else:  # above the last layer only [ENC] is read, so no other token has a gradient
@@ -56,11 +60,11 @@ def test_every_layer_and_head_gives_the_authors_map(official):
 
 
 def test_the_passes_hide_the_authors_patches_and_match_as_theirs(official):
-    looks = list(look(official.vlm, official.pixel_values, official.prompts, official.config))
-    assert len(looks) == len(official.dropped) == 4
-    for seen, dropped, logits in zip(looks, official.dropped, official.itm_logits, strict=True):
-        assert torch.equal(~seen.visible, dropped)
-        assert relative_error(seen.match, logits[:, 1]) < 1e-5
+    passes = dropout_passes(official.vlm, official.pixel_values, official.prompts, official.config)
+    assert len(passes) == len(official.dropped) == 4
+    for one, dropped, logits in zip(passes, official.dropped, official.itm_logits, strict=True):
+        assert torch.equal(~one.visible, dropped)
+        assert relative_error(one.match, logits[:, 1]) < 1e-5
 
 
 def test_the_summed_class_maps_are_the_authors(official):

@@ -13,13 +13,20 @@ def test_names_are_joined_by_single_spaces_and_spans_cut_them_out_again():
     assert prompt.spans == ((13, 16), (17, 30), (31, 34))
 
 
+LIST = "expected a list of names such as ['dog', 'cat'], or {'person': ['person', 'child']}"
+TEXT = (
+    "expected class names as texts, such as ['dog', 'cat'] for one photo, or a list of such lists for a list of "
+    "photos; got a"
+)
+
+
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        ([], "no class was named; name at least one, such as 'dog'"),
+        ([], "expected at least one class name such as 'dog', got none"),
         (["dog", " "], "a class name is empty; leave it out or write the name"),
         (["Dog", "dog"], "class 'dog' is named twice; name each class once"),
-        ("dog", "the classes came as one text, 'dog'; a list of names is wanted, such as ['dog', 'cat']"),
+        ("dog", f"{LIST}; got one text, 'dog'"),
     ],
 )
 def test_names_that_cannot_be_used(classes, message):
@@ -28,18 +35,15 @@ def test_names_that_cannot_be_used(classes, message):
     assert str(caught.value) == message
 
 
-A_TEXT = "a text is wanted, such as ['dog', 'cat'] for one photo, or a list of such lists for a list of photos"
-
-
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        ([["rocket"]], f"a class name came as list; {A_TEXT}"),
-        (["dog", b"cat"], f"a class name came as bytes; {A_TEXT}"),
-        ([1], f"a class name came as int; {A_TEXT}"),
-        (b"dog", f"a class name came as int; {A_TEXT}"),
-        (None, "the classes came as NoneType; a list of names is wanted, such as ['dog', 'cat']"),
-        (7, "the classes came as int; a list of names is wanted, such as ['dog', 'cat']"),
+        ([["rocket"]], f"{TEXT} list"),
+        (["dog", b"cat"], f"{TEXT} bytes"),
+        ([1], f"{TEXT} int"),
+        (b"dog", f"{TEXT} int"),
+        (None, f"{LIST}; got NoneType"),
+        (7, f"{LIST}; got int"),
     ],
 )
 def test_names_of_another_type(classes, message):
@@ -57,3 +61,9 @@ def test_a_very_long_name_is_cut_in_the_message_but_not_in_the_prompt():
     assert name in make_prompt([name]).text
     with pytest.raises(InputError, match="^class 'x{37}\\.\\.\\.' is named twice"):
         make_prompt([name, name])
+
+
+def test_every_word_of_a_class_has_its_place():
+    prompt = make_prompt({"person": ["person", "child"], "dog": ["dog"]})
+    assert prompt.text == "A picture of person child dog"
+    assert prompt.classes == ("person", "child", "dog")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pnp_ovss.methods.pnp.saliency import class_maps, prominence
+from pnp_ovss.methods.pnp.saliency import class_maps, patch_salience
 from pnp_ovss.types import Attention
 
 # One image, 2 layers, 2 heads, 4 tokens ([CLS] a b [SEP]), a 1 x 2 grid. Only layer 5, head 1 is filled in.
@@ -45,10 +45,10 @@ def test_the_released_code_adds_up_the_tokens_of_the_last_name_only():
     torch.testing.assert_close(maps[1], torch.tensor([[[0.5, 2.0]], [[0.0, 0.0]]]))
 
 
-def test_prominence_sums_every_token_from_the_first_name_to_the_end():
-    torch.testing.assert_close(prominence(TWO_NAMES, 5, 1), torch.tensor([[[0.5, 8.0]]]))
+def test_patch_salience_sums_every_token_from_the_first_name_to_the_end():
+    torch.testing.assert_close(patch_salience(TWO_NAMES, 5, 1), torch.tensor([[[0.5, 8.0]]]))
     only_the_second = attention([[0, 0, 1, 0]])
-    torch.testing.assert_close(prominence(only_the_second, 5, 1), torch.tensor([[[0.3, 8.0]]]))
+    torch.testing.assert_close(patch_salience(only_the_second, 5, 1), torch.tensor([[[0.3, 8.0]]]))
 
 
 def test_other_layers_and_heads_are_left_alone():

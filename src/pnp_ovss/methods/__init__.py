@@ -1,1 +1,63 @@
-"""How class maps come about: one file or folder a method."""
+"""How class maps come about. A new method is one file or folder here and one line in ``METHODS``."""
+
+from pathlib import Path
+from typing import Any
+
+from pnp_ovss.errors import ConfigError
+from pnp_ovss.methods.base import Method, MethodInfo
+from pnp_ovss.methods.pnp import Config, PnP
+
+__all__ = ["DEFAULT_METHOD", "METHODS", "Method", "MethodInfo", "load_method", "resolve_config"]
+
+DEFAULT_METHOD = "pnp"
+
+METHODS: dict[str, MethodInfo] = {
+    "pnp": MethodInfo(
+        "PnP-OVSS: text-to-image attention of a VLM, GradCAM and Saliency DropOut",
+        "blip-large-flickr",
+        "Luo et al., CVPR 2024, arXiv 2311.17095",
+        Config,
+        PnP.from_pretrained,
+        PnP.resolve_config,
+    ),
+}
+
+
+def load_method(
+    name: str,
+    model: str | Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    preset: str | Path = "auto",
+    **settings: Any,
+) -> Method:
+    """Return a method on a checkpoint (its default one where none is named).
+
+    ``preset``: a name, a JSON file, or "auto", the checkpoint's own; ``settings`` go on top.
+
+    Raises: ConfigError for a method or setting that does not exist; ModelError if the checkpoint cannot be loaded.
+    """
+    info = _info(name)
+    return info.load(model or info.checkpoint, device, dtype, revision, preset, **settings)
+
+
+def resolve_config(
+    model: str | Path | None = None,
+    preset: str | Path = "auto",
+    revision: str | None = None,
+    method: str = DEFAULT_METHOD,
+    **settings: Any,
+) -> Any:
+    """Return the settings that ``load_method`` would take; nothing is fetched.
+
+    Raises: ConfigError for a method, preset or setting that does not exist; ModelError if the model is here and broken.
+    """
+    info = _info(method)
+    return info.resolve_config(model or info.checkpoint, preset, revision, **settings)
+
+
+def _info(name: str) -> MethodInfo:
+    if name not in METHODS:
+        raise ConfigError(f"there is no method {name!r}; the methods are {', '.join(METHODS)}")
+    return METHODS[name]

@@ -1,19 +1,31 @@
 """Step 8: a Gaussian blur of every channel, then each channel stretched to [0, 1]."""
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import pad
 
-from pnp_ovss.refine.scale import stretch
-
-__all__ = ["gaussian_blur"]
+from pnp_ovss.refine.base import Images, Refiner, Scores, stretch
+from pnp_ovss.settings import setting
+from pnp_ovss.types import OnStep, ignore
 
 TRUNCATE = 4.0
 """The kernel ends at this many sigmas."""
 
 BLOCK = 1024
 """Pixels blurred by one matrix product: bounds the matrix for a very long photo."""
+
+
+@dataclass(frozen=True)
+class Blur(Refiner):
+    """Step 8 of the method."""
+
+    blur: float = setting(0.05, "blur: sigma as a share of the photo's longer side", 0, 1)
+
+    def __call__(self, scores: Scores, image: Images, on_step: OnStep = ignore) -> Scores:
+        """Return ``gaussian_blur(scores)``."""
+        return gaussian_blur(scores, sigma=self.blur)
 
 
 def gaussian_blur(scores: Float[Tensor, "b ch h w"], *, sigma: float) -> Float[Tensor, "b ch h w"]:
@@ -36,8 +48,6 @@ def _blur_rows(scores: Float[Tensor, "b ch h w"], sigma: float) -> Float[Tensor,
     taps = taps / taps.sum()
 
     width = scores.shape[3]
-    if reach >= width:
-        taps, reach = _one_period(taps, width), width
     taps = taps.to(scores)
     block = min(width, BLOCK)
     blocks = -(-width // block)
@@ -47,12 +57,3 @@ def _blur_rows(scores: Float[Tensor, "b ch h w"], sigma: float) -> Float[Tensor,
     source = torch.arange(-reach, blocks * block + reach, device=scores.device) % (2 * width)
     mirrored = scores.index_select(3, torch.minimum(source, 2 * width - 1 - source))
     return (mirrored.unfold(3, window, block) @ band.T).flatten(3)[..., :width]
-
-
-def _one_period(taps: Float[Tensor, " tap"], width: int) -> Float[Tensor, " tap_of_period"]:
-    """Return taps at offsets ``-width`` to ``width`` that do the same: a mirrored row repeats every ``2 * width``."""
-    reach, period = len(taps) // 2, 2 * width
-    more = -(-(reach + 1 - width) // period) * period
-    before = more + width - reach
-    whole = pad(taps, (before, 2 * more + period - before - len(taps)))
-    return pad(whole.view(-1, period).sum(0), (0, 1))

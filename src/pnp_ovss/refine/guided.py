@@ -1,16 +1,31 @@
 """The guided filter: scores become a locally linear function of the photo's colour, at its own size or a larger one."""
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pnp_ovss.steps import Steps
-
-__all__ = ["guided_filter", "guided_upsample"]
+from pnp_ovss.refine.base import Images, Refiner, Scores
+from pnp_ovss.settings import setting
+from pnp_ovss.types import OnStep, ignore
 
 STRIP = 2**20
 """Pixels enlarged at a time."""
+
+
+@dataclass(frozen=True)
+class GuidedFilter(Refiner):
+    """Scores fitted to the colours around each pixel."""
+
+    guided_radius: float = setting(0.02, "guided: window radius as a share of the photo's longer side", 0, 1)
+    # Below 1e-8 the fit to a grey photo is lost in rounding.
+    guided_epsilon: float = setting(1e-3, "guided: smaller follows edges more closely; squared intensity, 0-1", 1e-8)
+
+    def __call__(self, scores: Scores, image: Images, on_step: OnStep = ignore) -> Scores:
+        """Return ``guided_filter(scores, image)`` with these settings."""
+        return guided_filter(scores, image, radius=self.guided_radius, epsilon=self.guided_epsilon)
 
 
 @torch.no_grad()
@@ -41,11 +56,12 @@ def guided_upsample(
     *,
     radius: int = 2,
     epsilon: float = 1e-4,
-) -> Steps[Float[Tensor, "b ch h w"]]:
+    on_step: OnStep = ignore,
+) -> Float[Tensor, "b ch h w"]:
     """Return ``scores`` at the size of ``image``, their edges on the photo's; ``small`` is the photo at their own size.
 
     The fit of ``guided_filter`` is made at the small size (``radius`` in its pixels) and enlarged; the colour is taken
-    at full size. Values stay within each channel's range. Works by strips of rows, a step each, and needs little more
+    at full size. Values stay within each channel's range. Works by strips of rows and needs little more
     memory than the result.
 
     Source: He and Sun, "Fast guided filter", arXiv 1505.00996.
@@ -55,8 +71,9 @@ def guided_upsample(
     fit = _fit(scores, _colour(small), radius, epsilon).flatten(1, 2)
     low, high = scores.amin((2, 3), keepdim=True), scores.amax((2, 3), keepdim=True)
     result = scores.new_empty(len(scores), channels, h, w)
-    for strip in torch.split(torch.arange(h, device=scores.device), max(1, STRIP // w)):
-        yield
+    strips = torch.split(torch.arange(h, device=scores.device), max(1, STRIP // w))
+    for number, strip in enumerate(strips):
+        on_step("upsample", number, len(strips))
         at = ((strip + 0.5) * (rows / h) - 0.5).clamp_(0, rows - 1)  # in rows of `fit`, pixel centres on pixel centres
         first, last = int(at[0]), int(at[-1].ceil()) + 1
         wide = interpolate(fit[:, :, first:last], size=(last - first, w), mode="bilinear", align_corners=False)

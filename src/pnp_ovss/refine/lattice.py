@@ -15,8 +15,6 @@ from torch.nn.functional import embedding_bag
 
 from pnp_ovss.errors import ConfigError
 
-__all__ = ["Lattice", "WeightedSum", "permutohedral_lattice"]
-
 FURTHEST = 2**24
 """Steps that a float32 can count."""
 

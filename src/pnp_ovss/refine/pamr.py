@@ -1,20 +1,32 @@
 """Pixel-adaptive mask refinement: scores flow between neighbours of like colour."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pnp_ovss.steps import Steps
-
-__all__ = ["pamr"]
+from pnp_ovss.refine.base import Images, Refiner, Scores
+from pnp_ovss.settings import setting
+from pnp_ovss.types import OnStep, ignore
 
 DILATIONS = (1, 2, 4, 8, 12, 24)
 RING = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 SHARPNESS = 0.1
 LEAST = 1e-8
+
+
+@dataclass(frozen=True)
+class PAMR(Refiner):
+    """Scores averaged over neighbours of like colour."""
+
+    pamr_iterations: int = setting(10, "pamr: iterations")
+
+    def __call__(self, scores: Scores, image: Images, on_step: OnStep = ignore) -> Scores:
+        """Return ``pamr(scores, image)`` with these settings."""
+        return pamr(scores, image, iterations=self.pamr_iterations, on_step=on_step)
 
 
 @torch.no_grad()
@@ -24,7 +36,8 @@ def pamr(
     *,
     iterations: int = 10,
     dilations: tuple[int, ...] = DILATIONS,
-) -> Steps[Float[Tensor, "b ch h w"]]:
+    on_step: OnStep = ignore,
+) -> Float[Tensor, "b ch h w"]:
     """Return ``scores`` after so many steps of ``scores <- sum over neighbours n of affinity[n] * scores[n]``.
 
     The neighbours of a pixel are the 8 around it at each distance of ``dilations`` (pixels; the photo's edge is
@@ -36,8 +49,8 @@ def pamr(
     """
     colour = image.permute(0, 3, 1, 2).to(scores) / 255
     affinity = _affinity(colour, dilations)
-    for _ in range(iterations):
-        yield
+    for iteration in range(iterations):
+        on_step("pamr", iteration, iterations)
         following = torch.zeros_like(scores)
         for share, neighbour in zip(affinity.unbind(1), _neighbours(scores, dilations), strict=True):
             following.addcmul_(share[:, None], neighbour)

@@ -5,8 +5,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-__all__ = ["threshold_and_upsample"]
-
 
 def threshold_and_upsample(
     class_maps: Float[Tensor, "b cls gh gw"], size: tuple[int, int], *, threshold: float, background: bool

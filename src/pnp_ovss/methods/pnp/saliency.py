@@ -25,7 +25,7 @@ def class_maps(
     return torch.einsum("bct,btyx->bcyx", shares, _salience(attention, layer, head, gradient))
 
 
-def prominence(attention: Attention, layer: int, head: int, gradient: bool = True) -> Float[Tensor, "b gh gw"]:
+def patch_salience(attention: Attention, layer: int, head: int, gradient: bool = True) -> Float[Tensor, "b gh gw"]:
     """Return by how much each patch stands out: its salience summed over the tokens from the first class name on.
 
     Tokens are summed, not averaged per class, and the token that ends the prompt counts as well. So does the authors'

@@ -8,9 +8,8 @@ import torch
 
 from pnp_ovss.errors import ConfigError
 from pnp_ovss.refine import lattice
-from pnp_ovss.refine.dense_crf import dense_crf
+from pnp_ovss.refine.crf import dense_crf
 from pnp_ovss.refine.lattice import WeightedSum, permutohedral_lattice
-from pnp_ovss.steps import finished
 
 
 def plain_lattice(features: np.ndarray) -> np.ndarray:
@@ -184,7 +183,7 @@ def case(b: int, ch: int, h: int, w: int, seed: int = 0) -> tuple[torch.Tensor, 
 def test_dense_crf_is_its_formula(change, channels):
     scores, photo = case(2, channels, 7, 10)
     settings = SETTINGS | change
-    out = finished(dense_crf(scores, photo, **settings))
+    out = dense_crf(scores, photo, **settings)
     for i in range(2):
         expected = plain_crf(scores[i].double().numpy(), photo[i].numpy().astype(float), **settings)
         np.testing.assert_allclose(out[i], expected, atol=1e-4)
@@ -192,26 +191,26 @@ def test_dense_crf_is_its_formula(change, channels):
 
 def test_a_ruled_out_channel_keeps_a_hundred_thousandth():
     scores = torch.tensor([0.0, 50.0]).view(1, 2, 1, 1).expand(1, 2, 3, 4)
-    out = finished(dense_crf(scores, torch.zeros(1, 3, 4, 3, dtype=torch.uint8), iterations=0))
+    out = dense_crf(scores, torch.zeros(1, 3, 4, 3, dtype=torch.uint8), iterations=0)
     torch.testing.assert_close(out[:, 0], torch.full((1, 3, 4), 1e-5), rtol=1e-3, atol=0)
 
 
 def test_dense_crf_of_a_batch_is_that_of_each_image_to_the_bit():
     scores, photo = case(4, 5, 9, 13)
     photo[2] = 40
-    together = finished(dense_crf(scores, photo, **SETTINGS))
+    together = dense_crf(scores, photo, **SETTINGS)
     for i in range(4):
-        assert torch.equal(together[i : i + 1], finished(dense_crf(scores[i : i + 1], photo[i : i + 1], **SETTINGS)))
+        assert torch.equal(together[i : i + 1], dense_crf(scores[i : i + 1], photo[i : i + 1], **SETTINGS))
 
 
 def test_an_image_stops_on_its_own_once_it_moves_no_more_than_the_tolerance():
     scores, photo = case(3, 3, 8, 11)
     scores[1] = torch.tensor([40.0, 0, 0])[:, None, None]  # settled from the start
     mild = SETTINGS | {"gaussian_weight": 0.5, "bilateral_weight": 1.0}
-    steps = [finished(dense_crf(scores, photo, **mild | {"iterations": i})) for i in range(12)]
+    steps = [dense_crf(scores, photo, **mild | {"iterations": i}) for i in range(12)]
     moves = torch.stack([(new - old).abs().amax((1, 2, 3)) for old, new in pairwise(steps)])
     tolerance = 0.01
-    early = finished(dense_crf(scores, photo, **mild | {"iterations": 11, "tolerance": tolerance}))
+    early = dense_crf(scores, photo, **mild | {"iterations": 11, "tolerance": tolerance})
     stops = [1 + int((moves[:, i] <= tolerance).nonzero()[0]) for i in range(3)]
     assert stops[1] < max(stops) < 11
     for i in range(3):
@@ -224,13 +223,13 @@ def test_labels_move_to_the_edge_of_the_photo():
     scores = torch.zeros(1, 2, 12, 40)
     scores[:, 0, :, :18] = 1
     scores[:, 1, :, 18:] = 1
-    labels = finished(dense_crf(scores, photo, bilateral_sxy=80.0)).argmax(1)
+    labels = dense_crf(scores, photo, bilateral_sxy=80.0).argmax(1)
     assert not labels[:, :, :22].any()
     assert labels[:, :, 22:].all()
 
 
 def test_strong_weights_do_not_overflow():
     scores, photo = case(1, 4, 9, 9)
-    out = finished(dense_crf(scores, photo, gaussian_weight=500.0, bilateral_weight=900.0))
+    out = dense_crf(scores, photo, gaussian_weight=500.0, bilateral_weight=900.0)
     assert bool(out.isfinite().all())
     torch.testing.assert_close(out.sum(1), torch.ones(1, 9, 9))

@@ -5,12 +5,11 @@ import pytest
 import torch
 
 from pnp_ovss.refine import blur, guided
+from pnp_ovss.refine.base import stretch
 from pnp_ovss.refine.blur import gaussian_blur
 from pnp_ovss.refine.guided import guided_filter, guided_upsample
 from pnp_ovss.refine.pamr import pamr
-from pnp_ovss.refine.scale import stretch
 from pnp_ovss.refine.upsample import threshold_and_upsample
-from pnp_ovss.steps import finished
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -111,12 +110,6 @@ def test_a_blur_that_reaches_over_the_border_and_back(shape, sigma):
         torch.testing.assert_close(blurred, expected, rtol=0, atol=1e-5)
 
 
-def test_a_blur_needs_no_more_taps_than_a_period_of_the_mirrored_row():
-    taps = torch.tensor([1.0, 2, 3, 4, 5, 6, 7])  # offsets -3 to 3; a row of 1 pixel repeats every 2
-    assert blur._one_period(taps, 1).tolist() == [1 + 3 + 5 + 7, 2 + 4 + 6, 0]
-    assert blur._one_period(taps, 2).tolist() == [2 + 6, 3 + 7, 4, 1 + 5, 0]
-
-
 def test_no_sigma_no_blur():
     scores = noise(1, 1, 4, 5)
     assert torch.equal(gaussian_blur(scores, sigma=0.0), stretch(scores))
@@ -128,7 +121,7 @@ def test_no_sigma_no_blur():
 def test_pamr_on_a_flat_photo_is_the_mean_of_the_neighbours():
     scores = torch.zeros(1, 1, 3, 3)
     scores[0, 0, 1, 1] = 8
-    out = finished(pamr(scores, torch.full((1, 3, 3, 3), 90, dtype=torch.uint8), iterations=1, dilations=(1,)))
+    out = pamr(scores, torch.full((1, 3, 3, 3), 90, dtype=torch.uint8), iterations=1, dilations=(1,))
     assert out.tolist() == [[[[1, 1, 1], [1, 0, 1], [1, 1, 1]]]]
 
 
@@ -155,7 +148,7 @@ def plain_pamr(scores: np.ndarray, photo: np.ndarray, iterations: int, dilations
 
 def test_pamr_is_its_formula():
     scores, photo = noise(2, 2, 6, 9), photo_of(2, 6, 9) // 16
-    out = finished(pamr(scores, photo, iterations=3, dilations=(1, 2, 4)))
+    out = pamr(scores, photo, iterations=3, dilations=(1, 2, 4))
     for i in range(2):
         expected = plain_pamr(scores[i].double().numpy(), photo[i].numpy(), 3, (1, 2, 4))
         np.testing.assert_allclose(out[i], expected, atol=1e-4)
@@ -166,7 +159,7 @@ def test_pamr_does_not_cross_an_edge_and_keeps_the_range():
     photo[:, :, 20:] = 200
     scores = torch.zeros(1, 1, 20, 40)
     scores[..., 3:9, 3:9] = 1
-    out = finished(pamr(scores, photo, iterations=10))
+    out = pamr(scores, photo, iterations=10)
     assert out[..., 20:].max() < 1e-3
     assert out[..., :18].min() > 1e-3
     assert out.max() <= 1
@@ -242,7 +235,7 @@ def test_guided_upsample_takes_the_detail_from_the_large_photo(monkeypatch):
     small = small.round().permute(0, 2, 3, 1).to(torch.uint8)
     weights = torch.tensor([0.7, 0.3, 0.0])
     scores = (small.float() / 255 @ weights)[:, None]
-    out = finished(guided_upsample(scores, small, large, radius=1, epsilon=1e-7))
+    out = guided_upsample(scores, small, large, radius=1, epsilon=1e-7)
     torch.testing.assert_close(out[0, 0], large[0].float() / 255 @ weights, rtol=0, atol=0.02)
 
 
@@ -250,7 +243,7 @@ def test_guided_upsample_of_a_flat_photo_is_bilinear(monkeypatch):
     monkeypatch.setattr(guided, "STRIP", 29 * 3)
     scores = noise(2, 3, 5, 7)
     small, large = (torch.full((2, h, w, 3), 77, dtype=torch.uint8) for h, w in ((5, 7), (13, 29)))
-    out = finished(guided_upsample(scores, small, large, radius=1, epsilon=1e-4))
+    out = guided_upsample(scores, small, large, radius=1, epsilon=1e-4)
     means = guided._box(guided._box(scores, 1), 1)
     expected = torch.nn.functional.interpolate(means, size=(13, 29), mode="bilinear", align_corners=False)
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)

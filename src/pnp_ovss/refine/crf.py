@@ -1,19 +1,57 @@
 """Step 9: a fully connected conditional random field pulls the labels to the edges of the photo."""
 
+from dataclasses import dataclass, replace
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from pnp_ovss.refine.base import Images, Refiner, Scores
 from pnp_ovss.refine.lattice import permutohedral_lattice
-from pnp_ovss.steps import Steps
-
-__all__ = ["dense_crf"]
+from pnp_ovss.settings import MANY, setting
+from pnp_ovss.types import OnStep, ignore
 
 LEAST = 1e-5
 """No channel starts with a smaller probability: one that the scores rule out can come back."""
 
-MANY = 16
+WIDE = 16
 """Channels that fill the registers of a CPU: from here on torch's own softmax is the faster one."""
+
+
+@dataclass(frozen=True)
+class DenseCRF(Refiner):
+    """Step 9 of the method."""
+
+    crf_iterations: int = setting(10, "crf: mean-field iterations")
+    crf_gaussian_sxy: float = setting(3.0, "crf: smoothness kernel, standard deviation in pixels", 1 / MANY)
+    crf_gaussian_weight: float = setting(7.0, "crf: smoothness kernel, weight")
+    crf_bilateral_sxy: float = setting(50.0, "crf: appearance kernel, standard deviation in pixels", 1 / MANY)
+    crf_bilateral_srgb: float = setting(5.0, "crf: appearance kernel, standard deviation in 8-bit colours", 1 / MANY)
+    crf_bilateral_weight: float = setting(10.0, "crf: appearance kernel, weight")
+    crf_tolerance: float = setting(0.0, "crf: stop early when no probability moves more than this; 0: never", 0, 1)
+
+    def __call__(self, scores: Scores, image: Images, on_step: OnStep = ignore) -> Scores:
+        """Return ``dense_crf(scores, image)`` with these settings."""
+        return dense_crf(
+            scores,
+            image,
+            iterations=self.crf_iterations,
+            gaussian_sxy=self.crf_gaussian_sxy,
+            gaussian_weight=self.crf_gaussian_weight,
+            bilateral_sxy=self.crf_bilateral_sxy,
+            bilateral_srgb=self.crf_bilateral_srgb,
+            bilateral_weight=self.crf_bilateral_weight,
+            tolerance=self.crf_tolerance,
+            on_step=on_step,
+        )
+
+    def scaled(self, factor: float) -> "DenseCRF":
+        """Return the step with both standard deviations in pixels scaled."""
+        return replace(
+            self,
+            crf_gaussian_sxy=self.crf_gaussian_sxy * factor,
+            crf_bilateral_sxy=self.crf_bilateral_sxy * factor,
+        )
 
 
 @torch.no_grad()
@@ -28,8 +66,9 @@ def dense_crf(
     bilateral_srgb: float = 5.0,
     bilateral_weight: float = 10.0,
     tolerance: float = 0.0,
-) -> Steps[Float[Tensor, "b ch h w"]]:
-    """Return, in as many steps, the probability of each channel per pixel after mean-field inference; they sum to 1.
+    on_step: OnStep = ignore,
+) -> Float[Tensor, "b ch h w"]:
+    """Return the probability of each channel per pixel after mean-field inference; they sum to 1.
 
     ``log_unary = log(softmax(scores))``, and each iteration is
 
@@ -53,8 +92,8 @@ def dense_crf(
     bilateral = permutohedral_lattice(appearance).normalised(bilateral_weight)
     probability = _softmax(log_unary.clone())
     done = torch.zeros(b, 1, 1, dtype=torch.bool, device=scores.device)
-    for _ in range(iterations):
-        yield
+    for iteration in range(iterations):
+        on_step("crf", iteration, iterations)
         following = _softmax(gaussian.filter(probability).add_(bilateral.filter(probability)).add_(log_unary))
         if tolerance > 0:
             old, new = probability.view(b, h * w, channels), following.view(b, h * w, channels)
@@ -71,7 +110,7 @@ def _softmax(energy: Float[Tensor, "n ch"]) -> Float[Tensor, "n ch"]:
 
     With few channels torch's own is several times slower, and over another axis its rounding depends on the batch.
     """
-    if energy.shape[1] >= MANY:
+    if energy.shape[1] >= WIDE:
         return energy.softmax(1)
     energy.sub_(energy.amax(1, keepdim=True)).exp_()
     return energy.div_(energy.sum(1, keepdim=True))

@@ -1,7 +1,5 @@
 """``refine``: what goes in, what comes out, and what is refused."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -9,10 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pnp_ovss.config import Config
+from pnp_ovss import Config
 from pnp_ovss.errors import ConfigError, InputError
-from pnp_ovss.refine import REFINERS, _shrunk, check_refiners, refine, refine_batch
-from pnp_ovss.refine.scale import stretch
+from pnp_ovss.refine import refine, refine_batch
+from pnp_ovss.refine.base import stretch
+from pnp_ovss.refine.blur import Blur, gaussian_blur
+from pnp_ovss.refine.crf import DenseCRF, dense_crf
+from pnp_ovss.refine.guided import guided_filter
+from pnp_ovss.refine.pamr import pamr
 
 BARE = Config(refiners=(), threshold=0.5)
 ORDERS = [(), ("blur",), ("crf",), ("pamr",), ("guided",), ("blur", "crf"), ("guided", "crf", "pamr", "blur")]
@@ -91,50 +93,46 @@ def test_a_batch_gives_what_its_images_give_alone(refiners):
 
 def test_refiners_run_in_the_order_given_on_stretched_scores(monkeypatch):
     seen = []
+    for kind in (Blur, DenseCRF):
 
-    def spy(name):
-        def run(scores, image, config):
-            seen.append((name, float(scores.min()), float(scores.max())))
+        def spy(self, scores, image, on_step):
+            seen.append((type(self).__name__, float(scores.min()), float(scores.max())))
             return scores * 7 + 3
 
-        return run
-
-    monkeypatch.setitem(REFINERS, "blur", spy("blur"))
-    monkeypatch.setitem(REFINERS, "crf", spy("crf"))
+        monkeypatch.setattr(kind, "__call__", spy)
     _, scores = refine(maps_of(2, 3, 3) * 50, photo_of(5, 5), Config(refiners=("crf", "blur", "crf")))
-    assert seen == [("crf", 0, 1), ("blur", 0, 1), ("crf", 0, 1)]
+    assert seen == [("DenseCRF", 0, 1), ("Blur", 0, 1), ("DenseCRF", 0, 1)]
     assert scores.max() == 10
 
 
-def test_each_setting_reaches_its_refiner(monkeypatch):
-    calls = {}
-    for name in ("gaussian_blur", "dense_crf", "pamr", "guided_filter"):
-        spy = lambda scores, *_, name=name, **given: calls.update({name: given}) or scores  # noqa: E731
-        monkeypatch.setattr(f"pnp_ovss.refine.{name}", spy)
-    crf = {
-        "iterations": 3,
-        "gaussian_sxy": 2.0,
-        "gaussian_weight": 4.0,
-        "bilateral_sxy": 30.0,
-        "bilateral_srgb": 6.0,
-        "bilateral_weight": 8.0,
-        "tolerance": 0.5,
-    }
-    config = Config(
-        refiners=("blur", "crf", "pamr", "guided"),
-        blur=0.07,
-        pamr_iterations=9,
-        guided_radius=0.1,
-        guided_epsilon=0.2,
-        **{f"crf_{name}": value for name, value in crf.items()},
-    )
-    refine(maps_of(2, 3, 3), photo_of(5, 5), config)
-    assert calls == {
-        "gaussian_blur": {"sigma": 0.07},
-        "dense_crf": crf,
-        "pamr": {"iterations": 9},
-        "guided_filter": {"radius": 0.1, "epsilon": 0.2},
-    }
+CRF = {
+    "iterations": 3,
+    "gaussian_sxy": 2.0,
+    "gaussian_weight": 4.0,
+    "bilateral_sxy": 30.0,
+    "bilateral_srgb": 6.0,
+    "bilateral_weight": 8.0,
+    "tolerance": 0.05,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "settings", "given"),
+    [
+        ("blur", lambda scores, image, **given: gaussian_blur(scores, **given), {"blur": 0.2}, {"sigma": 0.2}),
+        ("crf", dense_crf, {f"crf_{key}": value for key, value in CRF.items()}, CRF),
+        ("pamr", pamr, {"pamr_iterations": 2}, {"iterations": 2}),
+        ("guided", guided_filter, {"guided_radius": 0.1, "guided_epsilon": 0.2}, {"radius": 0.1, "epsilon": 0.2}),
+    ],
+)
+def test_a_refiner_gets_its_settings(name, function, settings, given):
+    maps, photo = maps_of(2, 3, 3), photo_of(9, 8)
+    before = refine(maps, photo, Config(refiners=(), threshold=0.3))[1]
+    found = refine(maps, photo, Config(refiners=(name,), threshold=0.3, **settings))[1]
+    image = torch.from_numpy(photo)[None]
+    expected = function(stretch(torch.from_numpy(before)[None]), image, **given)[0].numpy()
+    np.testing.assert_array_equal(found, expected)
+    assert not np.array_equal(found, refine(maps, photo, Config(refiners=(name,), threshold=0.3))[1])
 
 
 def halves(h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
@@ -162,20 +160,25 @@ def test_a_large_photo_is_refined_small_and_enlarged_along_its_edges():
 
 def test_lengths_in_pixels_shrink_with_a_large_photo(monkeypatch):
     seen = []
-    monkeypatch.setitem(REFINERS, "crf", lambda scores, image, config: seen.append((image.shape, config)) or scores)
-    config = Config(refiners=("crf",), max_pixels=150)
-    labels, _ = refine(maps_of(2, 4, 4), photo_of(20, 30), config)
-    shape, setting = seen[0]
+
+    def spy(self, scores, image, on_step):
+        seen.append((tuple(image.shape), self))
+        return scores
+
+    monkeypatch.setattr(DenseCRF, "__call__", spy)
+    labels, _ = refine(maps_of(2, 4, 4), photo_of(20, 30), Config(refiners=("crf",), max_pixels=150))
     assert labels.shape == (20, 30)
-    assert shape == (1, 10, 15, 3)
-    assert (setting.crf_gaussian_sxy, setting.crf_bilateral_sxy) == (1.5, 25.0)
-    assert replace(setting, crf_gaussian_sxy=3.0, crf_bilateral_sxy=50.0) == config
+    assert seen == [((1, 10, 15, 3), DenseCRF(crf_gaussian_sxy=1.5, crf_bilateral_sxy=25.0))]
 
 
-def test_shrinking_takes_the_mean_of_the_pixels_that_fall_together():
-    photo = torch.tensor([[0, 10, 100, 104], [20, 30, 100, 98]], dtype=torch.uint8)[None, :, :, None].repeat(1, 1, 1, 3)
-    assert _shrunk(photo, 0.5)[..., 0].tolist() == [[[15, 100]]]
-    assert _shrunk(photo, 0.01).shape == (1, 1, 1, 3)
+def test_refiners_see_a_large_photo_by_the_mean_of_the_pixels_that_fall_together(monkeypatch):
+    photo = np.array([[0, 10, 100, 104], [20, 30, 100, 98]], dtype=np.uint8)[:, :, None].repeat(3, axis=2)
+    seen = []
+    monkeypatch.setattr(Blur, "__call__", lambda self, scores, image, on_step: seen.append(image) or scores)
+    for bound in (2, 1):
+        refine(maps_of(1, 2, 2), photo, Config(refiners=("blur",), max_pixels=bound))
+    assert seen[0][..., 0].tolist() == [[[15, 100]]]
+    assert seen[1].shape == (1, 1, 1, 3)
 
 
 def test_a_photo_at_the_bound_is_refined_whole():
@@ -195,18 +198,22 @@ def test_without_refiners_a_large_photo_is_not_shrunk():
 @pytest.mark.parametrize(
     ("maps", "photo", "message"),
     [
-        (np.zeros((2, 3), np.float32), photo_of(4, 4), r"class maps have shape \(2, 3\); \(classes, rows, columns\)"),
-        (np.zeros((0, 3, 3), np.float32), photo_of(4, 4), r"shape \(0, 3, 3\).*at least 1"),
-        (np.zeros((1, 3, 3), bool), photo_of(4, 4), "class maps are torch.bool; real numbers"),
-        (np.zeros((1, 3, 3), complex), photo_of(4, 4), "class maps are torch.complex128; real numbers"),
-        (np.full((1, 3, 3), None), photo_of(4, 4), "an array of object came; numbers"),
+        (
+            np.zeros((2, 3), np.float32),
+            photo_of(4, 4),
+            r"class maps of shape \(classes, rows, columns\), each at least 1, got \(2, 3\)",
+        ),
+        (np.zeros((0, 3, 3), np.float32), photo_of(4, 4), r"at least 1, got \(0, 3, 3\)"),
+        (np.zeros((1, 3, 3), bool), photo_of(4, 4), "class maps of real numbers, got torch.bool"),
+        (np.zeros((1, 3, 3), complex), photo_of(4, 4), "class maps of real numbers, got torch.complex128"),
+        (np.full((1, 3, 3), None), photo_of(4, 4), "numbers .*, got an array of object"),
         (np.full((1, 3, 3), np.nan, np.float32), photo_of(4, 4), "NaN or infinite"),
         (np.full((1, 3, 3), 1e300), photo_of(4, 4), "NaN or infinite"),
-        (np.full((1, 3, 3), -0.25, np.float32), photo_of(4, 4), "go down to -0.25; numbers >= 0"),
-        (maps_of(1, 3, 3), np.zeros((4, 4), np.uint8), r"the photo has shape \(4, 4\).*convert it to RGB"),
-        (maps_of(1, 3, 3), np.zeros((4, 4, 4), np.uint8), r"the photo has shape \(4, 4, 4\)"),
-        (maps_of(1, 3, 3), np.zeros((0, 4, 3), np.uint8), r"the photo has shape \(0, 4, 3\)"),
-        (maps_of(1, 3, 3), np.zeros((4, 4, 3), np.float32), "the photo is torch.float32; 8-bit RGB"),
+        (np.full((1, 3, 3), -0.25, np.float32), photo_of(4, 4), "class maps >= 0, got values down to -0.25"),
+        (maps_of(1, 3, 3), np.zeros((4, 4), np.uint8), r"shape \(rows, columns, 3\), got \(4, 4\); convert it to RGB"),
+        (maps_of(1, 3, 3), np.zeros((4, 4, 4), np.uint8), r"got \(4, 4, 4\); convert"),
+        (maps_of(1, 3, 3), np.zeros((0, 4, 3), np.uint8), r"got \(0, 4, 3\); convert"),
+        (maps_of(1, 3, 3), np.zeros((4, 4, 3), np.float32), "8-bit RGB .*, got torch.float32"),
     ],
 )
 def test_what_cannot_be_used_is_refused(maps, photo, message):
@@ -242,10 +249,10 @@ def test_scores_of_a_refiner_lie_in_0_to_1(refiners):
 
 
 def test_an_unknown_refiner_is_refused_with_those_there_are():
-    with pytest.raises(ConfigError, match="no refiner 'crv'; the refiners are blur, crf, pamr, guided"):
-        check_refiners(("blur", "crv"))
-    with pytest.raises(ConfigError, match="no refiner"):
-        refine(maps_of(1, 2, 2), photo_of(3, 3), Config(refiners=("",)))
+    with pytest.raises(ConfigError, match="^there is no refiner 'crv'; the refiners are blur, crf, pamr, guided$"):
+        Config(refiners=("blur", "crv"))
+    with pytest.raises(ConfigError, match="no refiner ''"):
+        Config(refiners=("",))
 
 
 def test_a_kernel_too_narrow_to_compute_is_refused():

@@ -1,0 +1,57 @@
+"""What a method is: photos and words become class maps, and class maps become scores per pixel."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from pnp_ovss.settings import Settings
+from pnp_ovss.types import ClassMaps, OnStep, Vocabulary, ignore
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A way to find classes in photos. Everything before and after it is shared."""
+
+    name: str
+    """Its key in ``METHODS``."""
+    model: str
+    """The checkpoint: short name, hub id or folder."""
+    revision: str
+    """What the checkpoint's files were: a commit, or a digest of a local folder."""
+    config: Any
+    """Its settings, with those of the refiners: a child of ``RefinementSettings``."""
+
+    def class_maps(
+        self,
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        vocabularies: Sequence[Vocabulary],
+        on_step: OnStep = ignore,
+    ) -> list[ClassMaps]:
+        """Return a map per word of each photo's vocabulary, on the method's own grid.
+
+        Raises: InputError if a class name cannot be used.
+        """
+
+    def scores(self, maps: ClassMaps, size: tuple[int, int]) -> Float[Tensor, "ch h w"]:
+        """Return scores at ``size`` = (h, w): the background, where the settings have one, then a channel per word."""
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """A line of ``METHODS``."""
+
+    about: str
+    checkpoint: str
+    """The model it takes where none is named."""
+    source: str
+    """Paper or code."""
+    config: type[Settings]
+    """The class of its settings; each field is a flag of the command line."""
+    load: Callable[..., Method]
+    """(model, device, dtype, revision, preset, **settings) -> the method."""
+    resolve_config: Callable[..., Any]
+    """(model, preset, revision, **settings) -> its settings; nothing is fetched."""

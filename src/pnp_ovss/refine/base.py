@@ -1,0 +1,36 @@
+"""What a refinement step is, and the common scale of scores."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from pnp_ovss.settings import Settings
+from pnp_ovss.types import OnStep, ignore
+
+Scores = Float[Tensor, "b ch h w"]
+Images = UInt8[Tensor, "b h w 3"]
+
+
+@dataclass(frozen=True)
+class Refiner(Settings):
+    """A refinement step. Its fields are its settings; each becomes a field of ``Config`` and a flag of that name."""
+
+    def __call__(self, scores: Scores, image: Images, on_step: OnStep = ignore) -> Scores:
+        """Return refined scores of the same shape; ``scores`` are stretched to [0, 1] per channel."""
+        raise NotImplementedError
+
+    def scaled(self, factor: float) -> "Refiner":
+        """Return the step for a photo whose sides are ``factor`` times as long: lengths in pixels change alike."""
+        return self
+
+
+def stretch(scores: Scores) -> Scores:
+    """Return ``(scores - low) / (high - low)`` with each channel's own extremes; a constant channel becomes 0.
+
+    Differs from the released code, where a constant channel becomes NaN and the whole photo background.
+    """
+    low = scores.amin((2, 3), keepdim=True)
+    spread = scores.amax((2, 3), keepdim=True) - low
+    return (scores - low) / torch.where(spread > 0, spread, 1)

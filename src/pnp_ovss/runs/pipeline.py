@@ -1,0 +1,182 @@
+"""The one way through many photos: read, name, segment, refine, hand on. A bad photo is reported; the rest go on.
+
+Photos are read, and the last ones refined, in threads while the model works on a batch.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from time import perf_counter
+from typing import TypeVar
+
+import torch
+
+from pnp_ovss.errors import InputError, ModelError, PnpError
+from pnp_ovss.pictures import check_count
+from pnp_ovss.segmentation import Segmentation
+from pnp_ovss.segmenter import Located, Segmenter
+from pnp_ovss.types import RGB, Vocabulary
+
+READERS, FINISHERS = 2, 1
+"""Threads. A photo is refined on all cores, so one at a time is enough."""
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+NamePhotos = Callable[[Iterable[tuple[str, RGB]]], Iterator[tuple[str, Vocabulary | PnpError | None]]]
+"""Names photos by key, in order: the classes, None where nothing was named, or why it could not be done."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A photo to segment."""
+
+    key: str
+    read: Callable[[], RGB]
+    """Gives the photo. Raises: InputError if it cannot be read."""
+    classes: Vocabulary | None = None
+    """None: a namer says them; an empty one: there is nothing to look for."""
+
+
+@dataclass
+class Outcome:
+    """A photo on its way and at its end: a result, a fault, or neither where nothing was named."""
+
+    key: str
+    photo: RGB | None = None
+    classes: Vocabulary | None = None
+    result: Segmentation | None = None
+    fault: PnpError | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Per stage: "read", "segment" (a share of its batch), "refine"."""
+
+
+def run(
+    segmenter: Callable[[], Segmenter],
+    items: Iterable[Item],
+    name: NamePhotos | None = None,
+    batch: int = 1,
+    strict: bool = False,
+    readers: int = READERS,
+    finishers: int = FINISHERS,
+) -> Iterator[Outcome]:
+    """Yield the outcome of every item, in order; few photos are held at a time.
+
+    ``segmenter`` loads the model when the first photo needs it. Where the class names of a batch cannot be used, its
+    photos are tried one by one; ``strict``: that error is raised, since all photos share their classes.
+
+    Raises: PnpError if no photo can be done: the model cannot be loaded, or nobody names the photos any more.
+    """
+    with ThreadPoolExecutor(readers) as reading, ThreadPoolExecutor(finishers) as finishing:
+        started = ahead(_read, items, reading, readers + batch)
+        named = _named(started, name) if name else started
+        located = _located(segmenter, named, batch, strict)
+        try:
+            yield from ahead(lambda pair: _refined(segmenter, *pair), located, finishing, finishers + batch)
+        except torch.OutOfMemoryError as error:  # while naming, locating or refining
+            raise ModelError("the GPU is full; use a smaller --batch-size, --dtype bfloat16 or --device cpu") from error
+
+
+def ahead(task: Callable[[Given], Made], given: Iterable[Given], pool: Executor, most: int) -> Iterator[Made]:
+    """Yield the task's result for everything given, in order, with at most so many under way or waiting to be taken.
+
+    Closed early, it waits for those under way and starts no other.
+    """
+    rest = iter(given)
+    waiting: deque[Future[Made]] = deque()
+    try:
+        waiting.extend(pool.submit(task, one) for one in islice(rest, most))
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(task, one) for one in islice(rest, 1))
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _read(item: Item) -> Outcome:
+    begin = perf_counter()
+    outcome = Outcome(item.key, classes=item.classes)
+    try:
+        outcome.photo = item.read()
+    except InputError as error:
+        outcome.fault = error
+    outcome.seconds["read"] = perf_counter() - begin
+    return outcome
+
+
+def _named(outcomes: Iterator[Outcome], name: NamePhotos) -> Iterator[Outcome]:
+    waiting: deque[Outcome] = deque()
+
+    def unnamed() -> Iterator[tuple[str, RGB]]:
+        for outcome in outcomes:
+            waiting.append(outcome)
+            if outcome.photo is not None and outcome.classes is None:
+                yield outcome.key, outcome.photo
+
+    for _, answer in name(unnamed()):
+        while waiting[0].photo is None or waiting[0].classes is not None:
+            yield waiting.popleft()
+        outcome = waiting.popleft()
+        if isinstance(answer, PnpError):
+            outcome.fault = answer
+        else:
+            outcome.classes = answer
+        yield outcome
+    yield from waiting
+
+
+def _located(
+    segmenter: Callable[[], Segmenter], outcomes: Iterator[Outcome], batch: int, strict: bool
+) -> Iterator[tuple[Outcome, Located | None]]:
+    """Yield the outcomes in order, with the class maps of those that have classes, ``batch`` of which go together."""
+    held: list[Outcome] = []
+    for outcome in outcomes:
+        held.append(outcome)
+        if sum(map(_needs_model, held)) == batch:
+            yield from _as_batch(segmenter, held, strict)
+            held = []
+    yield from _as_batch(segmenter, held, strict)
+
+
+def _needs_model(outcome: Outcome) -> bool:
+    return not outcome.fault and outcome.classes is not None and bool(outcome.classes.words)
+
+
+def _as_batch(
+    segmenter: Callable[[], Segmenter], held: Sequence[Outcome], strict: bool
+) -> Iterator[tuple[Outcome, Located | None]]:
+    group = [outcome for outcome in held if _needs_model(outcome)]
+    found = iter(_locate(segmenter, group, strict) if group else ())
+    for outcome in held:
+        yield outcome, next(found) if outcome in group else None
+
+
+def _locate(segmenter: Callable[[], Segmenter], group: Sequence[Outcome], strict: bool) -> list[Located | None]:
+    model, begin = segmenter(), perf_counter()
+    photos = [outcome.photo for outcome in group if outcome.photo is not None]
+    vocabularies = [outcome.classes for outcome in group if outcome.classes is not None]
+    try:
+        for vocabulary in vocabularies:
+            check_count(vocabulary.classes)
+        located: list[Located | None] = [*model.locate(photos, vocabularies)]
+    except InputError as error:
+        if strict:
+            raise
+        if len(group) > 1:
+            return [one for outcome in group for one in _locate(segmenter, [outcome], strict)]
+        group[0].fault = error
+        return [None]
+    for outcome in group:
+        outcome.seconds["segment"] = (perf_counter() - begin) / len(group)
+    return located
+
+
+def _refined(segmenter: Callable[[], Segmenter], outcome: Outcome, located: Located | None) -> Outcome:
+    if located is not None:
+        begin = perf_counter()
+        outcome.result = segmenter().refine(located)
+        outcome.seconds["refine"] = perf_counter() - begin
+    return outcome

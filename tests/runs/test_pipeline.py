@@ -1,0 +1,128 @@
+"""The one way through many photos, with a toy method: order, batches, names, and what a bad photo does to the rest."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from pnp_ovss import Config, InputError, ModelError, Segmenter, Vocabulary
+from pnp_ovss.refine.upsample import threshold_and_upsample
+from pnp_ovss.runs.pipeline import Item, run
+from pnp_ovss.types import RGB, ClassMaps
+
+PETS = Vocabulary.of(["cat", "dog"])
+
+
+class Brightness:
+    """Finds the first class where a photo is bright; refuses words that hold 'x'."""
+
+    name, model, revision = "toy", "none", "1"
+
+    def __init__(self) -> None:
+        self.config = Config(refiners=(), threshold=0.5)
+        self.batches: list[int] = []
+
+    def class_maps(self, images, vocabularies, on_step=None) -> list[ClassMaps]:
+        self.batches.append(len(images))
+        if any("x" in word for vocabulary in vocabularies for word in vocabulary.flat):
+            raise InputError("a word holds x")
+        maps = []
+        for image, vocabulary in zip(images, vocabularies, strict=True):
+            grey = torch.from_numpy(image).float().mean(2)[None]
+            maps.append(ClassMaps(torch.cat([grey] + [grey * 0] * (len(vocabulary.flat) - 1)), vocabulary))
+        return maps
+
+    def scores(self, maps, size):
+        return threshold_and_upsample(maps.maps[None], size, threshold=0.5, background=True)[0]
+
+
+@pytest.fixture
+def method() -> Brightness:
+    return Brightness()
+
+
+def photo(level: int) -> RGB:
+    image = np.zeros((4, 4, 3), np.uint8)
+    image[:2, : level + 1] = 200
+    return image
+
+
+def item(number: int, classes: Vocabulary | None = PETS) -> Item:
+    return Item(str(number), lambda: photo(number % 4), classes)
+
+
+def broken(key: str) -> Item:
+    def read() -> RGB:
+        raise InputError(f"{key} is damaged")
+
+    return Item(key, read, PETS)
+
+
+def test_every_photo_comes_out_in_order_as_it_would_alone(method):
+    segmenter = Segmenter(method)
+    outcomes = list(run(lambda: segmenter, map(item, range(7)), batch=3))
+    assert [outcome.key for outcome in outcomes] == list("0123456")
+    for number, outcome in enumerate(outcomes):
+        alone = segmenter(photo(number % 4), PETS)
+        np.testing.assert_array_equal(outcome.result.labels, alone.labels)
+        assert set(outcome.seconds) == {"read", "segment", "refine"}
+    assert method.batches[:3] == [3, 3, 1]
+
+
+def test_a_photo_that_cannot_be_read_is_a_fault_and_the_rest_go_on(method):
+    items = [item(0), broken("bad"), item(1), item(2)]
+    outcomes = {outcome.key: outcome for outcome in run(lambda: Segmenter(method), items, batch=3)}
+    assert str(outcomes["bad"].fault) == "bad is damaged"
+    assert outcomes["bad"].result is None
+    assert [outcomes[key].result.classes for key in "012"] == [("background", "cat", "dog")] * 3
+
+
+def test_photos_of_a_batch_whose_words_cannot_be_used_are_tried_one_by_one(method):
+    items = [item(0), item(1, Vocabulary.of(["fox"])), item(2)]
+    outcomes = list(run(lambda: Segmenter(method), items, batch=3))
+    assert [str(outcome.fault) for outcome in outcomes] == ["None", "a word holds x", "None"]
+    assert method.batches == [3, 1, 1, 1]
+
+
+def test_words_that_all_photos_share_stop_the_run(method):
+    items = [item(number, Vocabulary.of(["fox"])) for number in range(3)]
+    with pytest.raises(InputError, match="a word holds x"):
+        list(run(lambda: Segmenter(method), items, strict=True))
+
+
+def test_a_namer_names_those_that_have_no_classes(method):
+    def name(photos) -> Iterator:
+        for key, image in photos:
+            assert image.shape == (4, 4, 3)
+            yield key, {"1": Vocabulary.of(["bird"]), "2": None, "3": ModelError("no reply")}[key]
+
+    items = [item(0), item(1, None), broken("bad"), item(2, None), item(3, None), item(4)]
+    outcomes = {outcome.key: outcome for outcome in run(lambda: Segmenter(method), items, name, batch=2)}
+    assert list(outcomes) == ["0", "1", "bad", "2", "3", "4"]
+    assert outcomes["1"].result.classes == ("background", "bird")
+    assert (outcomes["2"].result, outcomes["2"].fault) == (None, None)
+    assert str(outcomes["3"].fault) == "no reply"
+    assert outcomes["4"].result.classes == ("background", "cat", "dog")
+
+
+def test_the_model_is_loaded_for_the_first_photo_that_needs_it():
+    def load() -> Segmenter:
+        raise ModelError("no model")
+
+    empty = Vocabulary({})
+    assert [outcome.fault for outcome in run(load, [item(0, empty), item(1, empty)])] == [None, None]
+    with pytest.raises(ModelError, match="no model"):
+        list(run(load, [item(0)]))
+
+
+def test_few_photos_are_read_ahead(method):
+    read = []
+
+    def counted(number: int) -> Item:
+        return Item(str(number), lambda: read.append(number) or photo(0), PETS)
+
+    outcomes = run(lambda: Segmenter(method), map(counted, range(100)), batch=2)
+    next(outcomes)
+    assert len(read) <= 12
+    outcomes.close()
