@@ -70,7 +70,7 @@ def test_fiftyone_loads_an_export_with_the_same_masks(dataset, tmp_path):
     results = {sample.filepath: segmenter(sample.filepath, CLASSES) for sample in dataset}
     for place, result in results.items():
         write_result(tmp_path / "results", Path(place), result.photo, result, 0.0)
-    export(load_results(tmp_path / "results"), "coco", tmp_path / "coco", with_photos=True)
+    export(load_results(tmp_path / "results"), "coco", tmp_path / "coco", fetch=lambda place: Path(place).read_bytes())
     loaded = fo.Dataset.from_dir(
         dataset_type=fo.types.COCODetectionDataset,
         data_path=str(tmp_path / "coco/images"),
