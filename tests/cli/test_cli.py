@@ -93,7 +93,10 @@ def test_python_m_runs_it_as_well():
             ["segment", "a.jpg", "--class", "a"],
             "one of the arguments --classes --classes-file is required; see pnp-ovss segment --help",
         ),
-        (["demo", "--seed", "-1"], "argument --seed: '-1' is no whole number from 0 up; see pnp-ovss demo --help"),
+        (
+            ["demo", "--seed", "-1"],
+            "Invalid value for '--seed': Input should be greater than or equal to 0; see pnp-ovss demo --help",
+        ),
     ],
 )
 def test_wrong_use_is_told_in_one_line(capsys, arguments, line):
@@ -175,7 +178,7 @@ def test_the_demo_draws_segments_scores_and_shows(desk, tiny_blip_folder, capsys
     assert out[0] == f"2 drawn scenes of series 7, segmented with {tiny_blip_folder}, which is given the names"
     assert re.fullmatch(r"scene  0  mIoU 0\.\d\d  an? .*", out[1])
     assert out[3] == f"mIoU {pooled.miou():.3f} over 2 drawn scenes, things and background"
-    assert out[4] == "drawn scenes and a mini model show how the method works; they tell nothing about real photos"
+    assert out[4] == "drawn scenes and a mini model show how the method works; they say nothing about real photos"
     assert out[5] == "contact sheet: demo/contact-sheet.png"
     with Image.open("demo/contact-sheet.png") as sheet:
         assert sheet.width > 700
@@ -242,7 +245,10 @@ def test_every_public_name_is_there():
     ("arguments", "line"),
     [
         ("segment a.png --classes dog --clip c --min-quality 2", "--min-quality is 2; a number from 0 to 1 is wanted"),
-        ("serve --port 99999", "--port is 99999; a number from 1 to 65535 is wanted"),
+        (
+            "serve --port 99999",
+            "error: Invalid value for '--port': Input should be less than or equal to 65535; see pnp-ovss serve --help",
+        ),
         ("tune --images nowhere --names itm", "there is no photo nowhere; check the path given with --images"),
     ],
 )
