@@ -37,7 +37,7 @@ class Segmentation:
     revision: str
     version: str
     quality: Float[np.ndarray, " cls"] | None = None
-    """How well each class's mask shows its class, in [0, 1], where ``tuning.quality.rate`` was asked."""
+    """How well each class's mask shows its class, in [0, 1]; filled in by ``tuning.reward.rate``."""
     photo: RGB | None = None
     """What was segmented; the pictures show it."""
     method: str = "pnp"
