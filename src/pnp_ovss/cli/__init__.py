@@ -30,7 +30,7 @@ COMMANDS = {
 }
 """Summary of each command, in the order of the help."""
 
-LEGACY = ("segment", "batch", "name", "evaluate", "tune", "serve", "export", "models")
+LEGACY = ("segment", "batch", "name", "evaluate", "tune", "serve", "export")
 
 
 class Commands(TyperGroup):

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from pnp_ovss._version import VERSION
-from pnp_ovss.cli import batch, evaluate, export, models, segment, serve, tune
+from pnp_ovss.cli import batch, evaluate, export, segment, serve, tune
 from pnp_ovss.cli import name as naming
 from pnp_ovss.cli.command import FAILED, PROG, STOPPED, Command, Parser, complain
 from pnp_ovss.errors import PnpError
@@ -21,7 +21,6 @@ COMMANDS: dict[str, Command] = {
     "tune": tune.COMMAND,
     "serve": serve.COMMAND,
     "export": export.COMMAND,
-    "models": models.COMMAND,
 }
 
 
