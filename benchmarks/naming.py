@@ -11,24 +11,24 @@ import argparse
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.calibration import calibrate
 from pnp_ovss import Segmenter, load_vlm
-from pnp_ovss.evaluation.ablation import TASKS, Task
 from pnp_ovss.evaluation.metrics import Confusion
+from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, STUFF, THINGS, TUNE_SEED, Scene, draw
 from pnp_ovss.models.clip import load_clip
-from pnp_ovss.naming import KEEP, Candidates
-from pnp_ovss.naming.calibration import Calibration, calibrate
+from pnp_ovss.naming.base import KEEP, Calibration
 from pnp_ovss.naming.clip import ClipNamer
 from pnp_ovss.naming.itm import Itm
-from pnp_ovss.types import BACKGROUND, RGB
+from pnp_ovss.types import BACKGROUND, RGB, Vocabulary
 
 VOCABULARIES = {"things": THINGS, "things and stuff": THINGS + STUFF}
 Scores = Callable[[RGB, Sequence[str]], Float[Tensor, " name"]]
@@ -63,7 +63,7 @@ def main() -> None:
         print(cost(args.model))
         return
     segmenter = Segmenter.from_pretrained(args.model, args.preset)
-    namers: dict[str, Scores] = {f"itm by {args.model}": Itm(segmenter.vlm).scores}
+    namers: dict[str, Scores] = {f"itm by {args.model}": Itm(segmenter.method.vlm).scores}
     if args.clip:
         namers[f"clip by {args.clip}"] = ClipNamer(load_clip(args.clip)).scores
     print("| vocabulary | namer | precision | recall | F1 |" + ("" if args.no_masks else " mIoU | with true names |"))
@@ -102,8 +102,8 @@ def _chosen(
 
 
 def _counts(chosen: Sequence[Bool[Tensor, " name"]], true: Sequence[Bool[Tensor, " name"]]) -> Counts:
-    guess, truth = torch.stack(list(chosen)), torch.stack(list(true))
-    return Counts(int((guess & truth).sum()), int(guess.sum()), int(truth.sum()))
+    predicted, target = torch.stack(list(chosen)), torch.stack(list(true))
+    return Counts(int((predicted & target).sum()), int(predicted.sum()), int(target.sum()))
 
 
 def _miou(measured: "Masks", title: str, chosen: Sequence[Bool[Tensor, " name"]]) -> float:
@@ -119,28 +119,30 @@ class Masks:
     """Segments a scene with some names, once: most namers agree on most scenes."""
 
     def __init__(self, segmenter: Segmenter, size: int) -> None:
-        self._segmenter, self._size = segmenter, size
+        vlm, config, self._size = segmenter.method.vlm, segmenter.config, size
+        self._segmenters = [Segmenter(PnP(vlm, replace(config, background=kind))) for kind in ("always", "never")]
         self._known: dict[tuple[str, int, tuple[str, ...]], Confusion] = {}
 
     def __call__(self, title: str, index: int, names: tuple[str, ...]) -> Confusion:
         """Return the confusion of held-out scene ``index`` with these names, in the vocabulary's order."""
         found = self._known.get((title, index, names))
         if found is None:
-            task = TASKS["things" if title == "things" else "stuff"]
-            worker = Segmenter(self._segmenter.vlm, task.config(self._segmenter.config))
-            found = _confusion(worker, draw(HELD_OUT_SEED, index, self._size), task, names)
+            scene = draw(HELD_OUT_SEED, index, self._size)
+            with_stuff = title != "things"
+            target = scene.mask if with_stuff else scene.things_mask()
+            found = _confusion(self._segmenters[with_stuff], scene, np.asarray(target, np.int64), names)
             self._known[title, index, names] = found
         return found
 
 
-def _confusion(segmenter: Segmenter, scene: Scene, task: Task, names: tuple[str, ...]) -> Confusion:
+def _confusion(segmenter: Segmenter, scene: Scene, target: Int[np.ndarray, "h w"], names: tuple[str, ...]) -> Confusion:
     """Return the confusion of a scene with these names; where there is none, all is background."""
-    guess = np.zeros(scene.mask.shape, np.int64)
+    predicted = np.zeros(scene.mask.shape, np.int64)
     if names:
         result = segmenter(scene.image, names)
-        guess = np.array([CLASSES.index(name) for name in result.classes])[result.labels]
+        predicted = np.array([CLASSES.index(name) for name in result.classes])[result.labels]
     assert CLASSES[0] == BACKGROUND
-    return Confusion.of(task.truth(scene).numpy(), guess, len(CLASSES))
+    return Confusion.of(target, predicted, len(CLASSES))
 
 
 def _held_out(args: argparse.Namespace) -> "tqdm[Scene]":
@@ -158,13 +160,13 @@ def cost(model: str, counts: Sequence[int] = (1, 250, 500, 1000)) -> str:
     syllables = ["ba", "do", "ki", "lu", "me", "no", "ra", "se", "ti", "wu"]
     invented = [a + b + c for a in syllables for b in syllables for c in syllables]
     namer = Itm(vlm)
-    namer(photo, Candidates.of(invented[:8]), "")  # the first look pays for what is set up once
+    namer(photo, Vocabulary.of(invented[:8]), "")  # the first look pays for what is set up once
     rows = [f"{model}, {vlm.size} px, {vlm.device}, {torch.get_num_threads()} threads", ""]
     rows += ["| names | seconds | ms per further name | peak memory, MB |", "|---|---|---|---|"]
     first = 0.0
     for count in counts:
         started = time.perf_counter()
-        namer(photo, Candidates.of(invented[:count]), "")
+        namer(photo, Vocabulary.of(invented[:count]), "")
         seconds = time.perf_counter() - started
         first = first or seconds
         each = f"{1000 * (seconds - first) / (count - 1):.1f}" if count > 1 else ""

@@ -7,12 +7,12 @@ code, no statement about photos.
 """
 
 import argparse
-import logging
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +20,17 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from pnp_ovss import Config, Segmenter
-from pnp_ovss.evaluation.ablation import TASKS, confusion
+from benchmarks.ablation import TASKS, confusion
+from pnp_ovss import Config, Segmenter, load_vlm
 from pnp_ovss.evaluation.metrics import Confusion
+from pnp_ovss.methods import resolve_config
+from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, SIMILAR, THINGS, TUNE_SEED, Scene, draw
 from pnp_ovss.models.clip import Clip, load_clip
 from pnp_ovss.refine import refine
-from pnp_ovss.tuning.judge import Judge
-from pnp_ovss.tuning.maps import MapCache
-from pnp_ovss.tuning.objective import Example, Objective
-from pnp_ovss.tuning.quality import judge_for, masks_of, rate
-from pnp_ovss.tuning.reward import REWARDS
-from pnp_ovss.tuning.search import open_search
-from pnp_ovss.tuning.space import Candidate, Space
+from pnp_ovss.tuning.objective import Candidate, Example, MapCache, Objective, search_space
+from pnp_ovss.tuning.reward import REWARDS, ClipReward, named_masks, rate
+from pnp_ovss.tuning.search import best_trial, finished_trials, open_study, run_trials
 from pnp_ovss.types import BACKGROUND
 
 WRONG = 0.5
@@ -45,11 +43,10 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace, folder: Path) -> None:
         self.args, self.folder = args, folder
-        segmenter = Segmenter.from_pretrained(args.model)
-        self.vlm, self.preset = segmenter.vlm, segmenter.config
+        self.vlm, self.preset = load_vlm(args.model), resolve_config(args.model)
         self.config = replace(self.preset, passes=1)
         self.clip: Clip = load_clip(args.clip)
-        self.judge = Judge(self.clip, THINGS, "rest")  # which looks at all that any form needs
+        self.reward = ClipReward(self.clip, THINGS, "rest")  # which encodes all that any form needs
 
     def objective(self, seed: int, form: str) -> Objective:
         """Return what the search maximises: the true names are given, the true masks are not."""
@@ -58,7 +55,7 @@ class Bench:
             for index in range(self.args.scenes)
         ]
         maps = MapCache(self.vlm, self.config, self.folder / "maps")
-        return Objective(maps, Judge(self.clip, THINGS, form), examples, self.config)
+        return Objective(maps, ClipReward(self.clip, THINGS, form), examples, self.config)
 
     def scene(self, seed: int, index: int) -> Scene:
         """Return a drawn scene."""
@@ -71,23 +68,24 @@ class Bench:
     def cells(self) -> list[Candidate]:
         """Every layer and head, with the preset's threshold and blur."""
         config = self.config
-        space = Space.of(self.vlm, thresholds=[config.threshold], blurs=[config.blur])
-        return space.candidates()
+        space = search_space(self.vlm, threshold=[config.threshold], blur=[config.blur])
+        return [dict(zip(space, values, strict=True)) for values in product(*space.values())]
 
     @cached_property
     def rewards(self) -> dict[str, Float[np.ndarray, " cell"]]:
-        """Return the mean reward of every cell on the tuning scenes, in every form, without a look at a mask."""
+        """Return the mean reward of every cell on the tuning scenes, in every form; no mask is read."""
         objective = self.objective(TUNE_SEED, "rest")
         worth = {form: np.zeros(len(self.cells)) for form in REWARDS}
         classes = 0
         for example in tqdm(objective.examples, desc="rewards"):
-            photo = example.photo()
+            photo = example.read()
             classes += len(example.classes)
             for cell, candidate in enumerate(self.cells):
-                masks = objective.masks(photo, example, candidate)
-                found = self.judge.evidence(photo, masks, example.classes)
+                labels = objective.labels(photo, example.classes, candidate)
+                masks = labels == np.arange(1, 1 + len(example.classes))[:, None, None]
+                probabilities = self.reward.probabilities(photo, masks, example.classes)
                 for form, reward in REWARDS.items():
-                    worth[form][cell] += float(reward(found).sum())
+                    worth[form][cell] += float(reward(*probabilities).sum())
         return {form: total / classes for form, total in worth.items()}
 
     @cached_property
@@ -97,16 +95,17 @@ class Bench:
         pooled = [Confusion.empty(len(CLASSES)) for _ in self.cells]
         for index in tqdm(range(self.args.scenes), desc="scores"):
             scene = self.scene(HELD_OUT_SEED, index)
-            seen = maps(scene.image, scene.things)
+            class_maps = maps(scene.image, scene.things)
             for cell, candidate in enumerate(self.cells):
-                settings = candidate.settings(self.config)
-                labels, _ = refine(seen.at(candidate.layer, candidate.head), torch.from_numpy(scene.image), settings)
+                settings = replace(self.config, **candidate)
+                found = class_maps.at(candidate["layer"], candidate["head"])
+                labels, _ = refine(found, torch.from_numpy(scene.image), settings)
                 pooled[cell] += confusion(scene, TASKS["things"], labels, background=True)
         return np.array([one.miou() for one in pooled])
 
     def miou(self, config: Config) -> float:
         """Return the mIoU of settings on the held-out scenes, DropOut included."""
-        segmenter, pooled = Segmenter(self.vlm, config), Confusion.empty(len(CLASSES))
+        segmenter, pooled = Segmenter(PnP(self.vlm, config)), Confusion.empty(len(CLASSES))
         for index in tqdm(range(self.args.scenes), desc="mIoU"):
             scene = self.scene(HELD_OUT_SEED, index)
             labels = torch.from_numpy(segmenter(scene.image, scene.things).labels)
@@ -126,56 +125,55 @@ def grid(bench: Bench) -> Iterator[str]:
         chosen = int(values.argmax())
         cell, score = bench.cells[chosen], float(scores[chosen])
         yield (
-            f"| {form} | {spearman(values, scores):.2f} | layer {cell.layer}, head {cell.head} | {score:.3f} | "
+            f"| {form} | {spearman(values, scores):.2f} | layer {cell['layer']}, head {cell['head']} | {score:.3f} | "
             f"{best - score:.3f} | {score - median:+.3f} |"
         )
     yield "\n| layer | head | mIoU | " + " | ".join(rewards) + " |"
     yield "|---|---|---|" + "---|" * len(rewards)
     for index, cell in enumerate(bench.cells):
-        told = " | ".join(f"{values[index]:.3f}" for values in rewards.values())
-        yield f"| {cell.layer} | {cell.head} | {scores[index]:.3f} | {told} |"
+        row = " | ".join(f"{values[index]:.3f}" for values in rewards.values())
+        yield f"| {cell['layer']} | {cell['head']} | {scores[index]:.3f} | {row} |"
 
 
 def search(bench: Bench) -> Iterator[str]:
     """Yield what a random search of the poster's size chooses, and what it costs."""
     yield "\n## Random search\n"
-    yield "| reward | choice | mIoU without DropOut | with the preset's | looks | trials | dropped early | seconds |"
+    yield "| reward | choice | mIoU without DropOut | with the preset's | passes | trials | pruned | seconds |"
     yield "|---|---|---|---|---|---|---|---|"
     for form in bench.args.forms:
         objective = bench.objective(TUNE_SEED, form)
-        objective.maps.folder = bench.folder / f"maps-{form}"  # each form pays for its own looks
-        space = Space.of(bench.vlm)
-        found = open_search(f"sqlite:///{bench.folder / form}.db", {"form": form}, space, "random", bench.args.seed)
+        objective.maps.folder = bench.folder / f"maps-{form}"  # each form pays for its own passes of the model
+        url, space = f"sqlite:///{bench.folder / form}.db", search_space(bench.vlm)
+        study = open_study(url, {"form": form}, space, "random", bench.args.seed)
         begin = time.perf_counter()
-        for _ in tqdm(found.run(objective, bench.args.trials), total=bench.args.trials, desc=form):
+        for _ in tqdm(run_trials(study, objective, bench.args.trials), total=bench.args.trials, desc=form):
             pass
-        seconds, tried, best = time.perf_counter() - begin, found.finished(), found.best()
+        seconds, finished, best = time.perf_counter() - begin, finished_trials(study), best_trial(study)
         if best is None:
             continue
-        told = ", ".join(f"{name} {value}" for name, value in vars(best.candidate).items())
-        alone, whole = (bench.miou(best.candidate.settings(config)) for config in (bench.config, bench.preset))
+        chosen = ", ".join(f"{name} {value}" for name, value in best.params.items())
+        alone, whole = (bench.miou(replace(config, **best.params)) for config in (bench.config, bench.preset))
         yield (
-            f"| {form} | {told} | {alone:.3f} | {whole:.3f} | {objective.maps.looks} | {len(tried)} | "
-            f"{sum(one.dropped for one in tried)} | {seconds:.0f} |"
+            f"| {form} | {chosen} | {alone:.3f} | {whole:.3f} | {objective.maps.passes} | {len(finished)} | "
+            f"{len(finished) - sum(trial.state.name == 'COMPLETE' for trial in finished)} | {seconds:.0f} |"
         )
     yield (
-        f"\nRunning each of {bench.args.trials} trials afresh looks {bench.args.trials * bench.args.scenes} times. The "
+        f"\nRunning {bench.args.trials} trials afresh takes {bench.args.trials * bench.args.scenes} passes. The "
         f"preset itself, chosen by true masks: mIoU {bench.miou(bench.preset):.3f}."
     )
 
 
 def quality(bench: Bench) -> Iterator[str]:
     """Yield how well a mask's quality tells wrong masks from right ones, with true names and a false one."""
-    segmenter = Segmenter(bench.vlm, bench.preset)
-    judge = judge_for(bench.clip, THINGS)
+    segmenter = Segmenter(PnP(bench.vlm, bench.preset))
     values: dict[bool, list[float]] = {True: [], False: []}
     wrong: dict[bool, list[bool | np.bool_]] = {True: [], False: []}
     for index in tqdm(range(bench.args.scenes), desc="quality"):
         scene = bench.scene(HELD_OUT_SEED, index)
         for extra in (False, True):
             names = (*scene.things, *(_absent(scene) if extra else ()))
-            result = rate(segmenter(scene.image, names), scene.image, judge)
-            masks, _ = masks_of(result)
+            result = rate(segmenter(scene.image, names), scene.image, bench.clip)
+            masks, _ = named_masks(result)
             assert result.quality is not None
             for name, mask, value in zip(names, masks, result.quality, strict=True):
                 truth = scene.things_mask() == (CLASSES.index(name) if name in scene.things else len(CLASSES))
@@ -222,7 +220,6 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Print the tables."""
-    logging.getLogger("optuna").setLevel(logging.CRITICAL)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mini-blip")
     parser.add_argument("--clip", default="mini-clip")

@@ -3,7 +3,7 @@
 import base64
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +19,7 @@ class Chat:
 
     url: str = ""
     script: list[str] = field(default_factory=list)
-    answer: str | Callable[[dict[str, Any]], str] = ANSWER
+    answer: Any = ANSWER
     schema: bool = True
     """Whether it takes a ``response_format``."""
     retry_after: str | None = None
@@ -42,7 +42,7 @@ class Chat:
         return [call["messages"][0]["content"][0]["text"] for call in self.calls]
 
 
-def completion(content: str | None, finish: str = "stop", refusal: str | None = None) -> dict[str, Any]:
+def completion(content: Any, finish: str = "stop", refusal: str | None = None) -> dict[str, Any]:
     """Return the body of a chat completion."""
     message = {"role": "assistant", "content": content, "refusal": refusal}
     choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": None}
@@ -65,7 +65,7 @@ FIXED: dict[str, tuple[int, dict[str, Any] | bytes]] = {
     "quota": (429, error("You exceeded your current quota", "insufficient_quota")),
     "echo": (400, error(f"cannot do this for {KEY}")),
 }
-"""Answers that are the same whatever is asked. Other behaviours: a status, "drop", "cut", "hold", "slow"."""
+"""Answers that are always the same. Other behaviours: a status, "says ...", "drop", "cut", "hold", "slow"."""
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def serve() -> Iterator[Chat]:
                     chat.now -= 1
 
         def _behave(self, behaviour: str, body: dict[str, Any]) -> None:
-            answer = chat.answer if isinstance(chat.answer, str) else chat.answer(body)
+            answer = chat.answer(body) if callable(chat.answer) else chat.answer
             sent = (self.headers["Authorization"] or "").removeprefix("Bearer ")
             if self.path != "/v1/chat/completions":
                 self._send(404, error(f"Invalid URL (POST {self.path})"))
@@ -107,6 +107,8 @@ def serve() -> Iterator[Chat]:
                 self._send(400, error("'response_format' of type 'json_schema' is not supported"))
             elif behaviour in FIXED:
                 self._send(*FIXED[behaviour])
+            elif behaviour.startswith("says "):
+                self._send(400, error(behaviour.removeprefix("says ")))
             elif behaviour.isdigit():
                 self._send(int(behaviour), error(f"as asked: {behaviour}"))
             elif behaviour == "drop":

@@ -3,10 +3,8 @@
 import inspect
 import io
 import struct
-import threading
 import warnings
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image
 
 from pnp_ovss import InputError, images
 from pnp_ovss.images import decode_image, find_images, read_image
@@ -50,13 +48,16 @@ def test_a_reversed_array_comes_back_contiguous():
     assert read_image(UPRIGHT[:, ::-1]).flags.c_contiguous
 
 
+@pytest.mark.parametrize("name", ["photo.png", "photo.tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(tmp_path, orientation):
+def test_exif_orientation_is_applied(tmp_path, orientation, name):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = saved(tmp_path, Image.fromarray(UPRIGHT), exif=exif)
-    with Image.open(path) as image:
-        assert np.array_equal(read_image(path), np.asarray(ImageOps.exif_transpose(image)))
+    path = saved(tmp_path, Image.fromarray(UPRIGHT), name, exif=exif)
+    turned = UPRIGHT if orientation < 5 else UPRIGHT.transpose(1, 0, 2)
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    assert np.array_equal(read_image(path), turned[::rows, ::columns])
 
 
 def test_orientation_6_is_a_quarter_turn_to_the_right(tmp_path):
@@ -155,11 +156,21 @@ def bomb(folder: Path, width: int, height: int) -> Path:
 def test_a_decompression_bomb_is_refused_by_its_header(tmp_path):
     with pytest.raises(InputError) as refusal:
         read_image(bomb(tmp_path, 15_000, 11_000))
-    told = f"{tmp_path}/bomb.png has 15000 x 11000 pixels, more than 150 million pixels; make it smaller first"
-    assert str(refusal.value) == told
+    line = f"{tmp_path}/bomb.png has more than 150 million pixels; make it smaller first"
+    assert str(refusal.value) == line
     with pytest.raises(InputError) as refusal:  # so large that Pillow itself refuses
         read_image(bomb(tmp_path, 100_000, 100_000))
-    assert str(refusal.value) == f"{tmp_path}/bomb.png has more than 150 million pixels; make it smaller first"
+    assert str(refusal.value) == line
+
+
+def test_a_photo_that_memory_cannot_hold_is_one_line(tmp_path, monkeypatch):
+    def full(image):
+        raise MemoryError
+
+    path = saved(tmp_path, Image.fromarray(UPRIGHT))
+    monkeypatch.setattr(Image.Image, "convert", lambda *all: full(*all[:1]))
+    with pytest.raises(InputError, match=r"photo.png cannot be read \(MemoryError\); check the file"):
+        read_image(path)
 
 
 def test_a_large_photo_below_the_limit_gives_no_warning(tmp_path, monkeypatch):
@@ -176,26 +187,11 @@ def test_a_limit_of_one_s_own_is_the_one_that_is_told(tmp_path):
         decode_image(content, "the photo", 20_000_000)
 
 
-def test_photos_are_decoded_at_the_same_time_and_without_warnings(tmp_path, monkeypatch):
-    path, met, to_rgb = saved(tmp_path, Image.fromarray(UPRIGHT)), threading.Barrier(2), images._to_rgb
-
-    def meeting(image):
-        met.wait(timeout=20)  # broken, unless two threads are here at once
-        warnings.warn("odd EXIF", stacklevel=1)
-        return to_rgb(image)
-
-    monkeypatch.setattr(images, "_to_rgb", meeting)
-    before = list(warnings.filters)
-    with ThreadPoolExecutor(2) as pool:
-        assert [photo.tolist() for photo in pool.map(read_image, [path] * 4)] == [UPRIGHT.tolist()] * 4
-    assert warnings.filters == before
-
-
 @pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "photo.gif", "photo.tif", "photo.webp", "photo.bmp"])
 def test_a_file_cut_short_is_refused(tmp_path, name):
     path = saved(tmp_path, Image.effect_noise((64, 64), 90).convert("RGB"), name)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(InputError, match=r"is cut short or damaged|is no picture|cannot be read") as refusal:
+    with pytest.raises(InputError, match=r"is no picture|cannot be read") as refusal:
         read_image(path)
     assert "\n" not in str(refusal.value)
 
@@ -204,16 +200,17 @@ def test_files_that_are_no_photo_give_one_line_each(tmp_path):
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("I am no photo.")
     (tmp_path / "drawing.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")  # would start a program
-    for name, told in {
+    no_picture = "{} is no picture; expected a JPEG, PNG, WebP, TIFF, BMP or GIF file"
+    for name, line in {
         "missing.jpg": "there is no photo {}; check the path",
-        "empty.jpg": "{} is empty; fetch or save it again",
-        "text.jpg": "{} is no picture; a JPEG, PNG, WebP, TIFF, BMP or GIF file is wanted",
-        "drawing.jpg": "{} is no picture; a JPEG, PNG, WebP, TIFF, BMP or GIF file is wanted",
-        "": "{} is a folder; a picture file is wanted",
+        "": "there is no photo {}; check the path",
+        "empty.jpg": no_picture,
+        "text.jpg": no_picture,
+        "drawing.jpg": no_picture,
     }.items():
         with pytest.raises(InputError) as refusal:
             read_image(tmp_path / name)
-        assert str(refusal.value) == told.format(tmp_path / name)
+        assert str(refusal.value) == line.format(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -228,26 +225,26 @@ def test_paths_that_no_photo_can_have_give_one_line(path):
 @pytest.mark.parametrize(
     ("array", "came"),
     [
-        (np.zeros((4, 5, 3), dtype=np.float32), "float32 array of shape (4, 5, 3)"),
-        (np.zeros((4, 5), dtype=np.uint8), "uint8 array of shape (4, 5)"),
-        (np.zeros((4, 5, 4), dtype=np.uint8), "uint8 array of shape (4, 5, 4)"),
-        (np.zeros((0, 5, 3), dtype=np.uint8), "uint8 array of shape (0, 5, 3)"),
+        (np.zeros((4, 5, 3), dtype=np.float32), "float32 of shape (4, 5, 3)"),
+        (np.zeros((4, 5), dtype=np.uint8), "uint8 of shape (4, 5)"),
+        (np.zeros((4, 5, 4), dtype=np.uint8), "uint8 of shape (4, 5, 4)"),
+        (np.zeros((0, 5, 3), dtype=np.uint8), "uint8 of shape (0, 5, 3)"),
     ],
 )
 def test_other_arrays_are_refused(array, came):
     with pytest.raises(InputError) as refusal:
         read_image(array)
-    wanted = "uint8 of shape (height, width, 3), RGB from 0 to 255, is wanted"
-    assert str(refusal.value) == f"a photo came as {came}; {wanted}"
+    expected = "expected a photo as uint8 array of shape (height, width, 3), RGB from 0 to 255"
+    assert str(refusal.value) == f"{expected}, got {came}"
 
 
 def test_other_things_are_refused():
-    with pytest.raises(InputError, match="a photo came as int; a path, a PIL image or an RGB uint8 array"):
+    with pytest.raises(InputError, match=r"expected a photo as a path, a PIL image or an RGB uint8 array .*, got int"):
         inspect.unwrap(read_image)(7)  # unwrapped: in tests the types are checked before
 
 
 def test_an_empty_pil_image_is_refused():
-    with pytest.raises(InputError, match="the PIL image has 0 x 5 pixels; at least one is wanted"):
+    with pytest.raises(InputError, match="expected at least one pixel in the PIL image, got 0 x 5"):
         read_image(Image.new("RGB", (0, 5)))
 
 
@@ -308,18 +305,18 @@ def test_a_name_with_brackets_is_that_file(album):
 
 
 @pytest.mark.parametrize(
-    ("patterns", "told"),
+    ("patterns", "line"),
     [
-        ([], "no photo was given; name files, folders or globs such as 'photos/*.jpg'"),
+        ([], "expected at least one photo, got none; name files, folders or globs such as 'photos/*.jpg'"),
         (["empty"], "the folder empty holds no picture; folders within it are named one by one"),
         (["b.jpg", "*.tiff"], "no picture matches *.tiff; check the pattern and the folder"),
         (["*.txt"], "no picture matches *.txt; check the pattern and the folder"),
     ],
 )
-def test_nothing_found_is_told(album, patterns, told):
+def test_nothing_found_is_told(album, patterns, line):
     with pytest.raises(InputError) as refusal:
         find_images(patterns)
-    assert str(refusal.value) == told
+    assert str(refusal.value) == line
 
 
 def test_a_folder_that_may_not_be_read_is_told(album, monkeypatch):
@@ -327,5 +324,5 @@ def test_a_folder_that_may_not_be_read_is_told(album, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(images.os, "listdir", refuse)
-    with pytest.raises(InputError, match="the folder sub may not be read; check its permissions"):
+    with pytest.raises(InputError, match=r"the folder sub cannot be read \(permission denied\); check its permissions"):
         find_images(["sub"])

@@ -10,7 +10,7 @@ from transformers import BertTokenizer
 
 from training.captions import NAMES, Caption, pair
 from training.config import TrainConfig
-from training.pool import Pool
+from training.scene_cache import DrawnScenes
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # as in the BLIP folders of the hub
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -32,23 +32,23 @@ class Batch:
     sentence_mask: Bool[Tensor, "b t"]
 
 
-def make_batch(pool: Pool, tokenizer: BertTokenizer, config: TrainConfig, step: int, shard: int) -> Batch:
+def make_batch(scenes: DrawnScenes, tokenizer: BertTokenizer, config: TrainConfig, step: int, shard: int) -> Batch:
     """The shard'th part of the step's batch."""
     rng = np.random.default_rng((config.seed, step, shard))
     words = WORDS[step % len(WORDS)]
-    rows = np.sort(rng.integers(len(pool), size=config.batch // config.shards))  # sorted: reads the file in order
-    pixels = normalise(tint(rng, pool.images[rows]))
+    rows = np.sort(rng.integers(len(scenes), size=config.batch // config.shards))  # sorted: reads the file in order
+    pixels = normalise(tint(rng, scenes.images[rows]))
     kept = config.kept(step)
-    pairs = [pair(rng, pool.things[k], pool.stuff[k], words) for k in rows for _ in range(config.pairs)]
+    pairs = [pair(rng, scenes.things[k], scenes.stuff[k], words) for k in rows for _ in range(config.pairs)]
     captions = [caption for two in pairs for caption in two]
     ids, mask = tokens(tokenizer, [caption.text for caption in captions])
-    sentence_ids, sentence_mask = tokens(tokenizer, [pool.captions[k] for k in rows])
+    sentence_ids, sentence_mask = tokens(tokenizer, [scenes.captions[k] for k in rows])
     order = rng.random((len(rows), config.grid**2)).argsort(1)[:, :kept]
     return Batch(
         pixels=hide(rng, pixels, config),
         keep=torch.from_numpy(np.sort(order, 1)) if kept < config.grid**2 else None,
         stays=stays(rng, len(rows), kept, config) if step >= config.fade_from and config.fade_none < 1 else None,
-        tags=tags(pool, rows),
+        tags=tags(scenes, rows),
         ids=ids.reshape(len(rows), 2 * config.pairs, -1),
         mask=mask.reshape(len(rows), 2 * config.pairs, -1),
         said=names_of(tokenizer, ids, captions).reshape(len(rows), 2 * config.pairs, -1),
@@ -83,9 +83,9 @@ def names_of(tokenizer: BertTokenizer, ids: Int[Tensor, "text t"], captions: lis
     return torch.from_numpy(result)
 
 
-def tags(pool: Pool, rows: Int[np.ndarray, "b"]) -> Bool[Tensor, "b name"]:
+def tags(scenes: DrawnScenes, rows: Int[np.ndarray, "b"]) -> Bool[Tensor, "b name"]:
     """Which names are said of each scene."""
-    return torch.tensor([[name in (*pool.things[k], *pool.stuff[k]) for name in NAMES] for k in rows])
+    return torch.tensor([[name in (*scenes.things[k], *scenes.stuff[k]) for name in NAMES] for k in rows])
 
 
 def tint(rng: np.random.Generator, images: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:

@@ -68,13 +68,13 @@ def corrupted(
     wrong = list(names)
     at = int(rng.integers(len(names)))
     if rng.random() < 0.25 and _words(names) < words:
-        pool = [name for name in absent if name in THINGS or len(present) > 4]
-        wrong.insert(int(rng.integers(len(names) + 1)), pool[rng.integers(len(pool))])
+        choices = [name for name in absent if name in THINGS or len(present) > 4]
+        wrong.insert(int(rng.integers(len(names) + 1)), choices[rng.integers(len(choices))])
         return tuple(wrong)
     similar = [name for name in SIMILAR.get(names[at], ()) if name in absent]
     kind = STUFF if names[at] in STUFF else THINGS
-    pool = similar if similar and rng.random() < 0.7 else [name for name in absent if name in kind]
-    wrong[at] = pool[rng.integers(len(pool))]
+    choices = similar if similar and rng.random() < 0.7 else [name for name in absent if name in kind]
+    wrong[at] = choices[rng.integers(len(choices))]
     return tuple(wrong)
 
 

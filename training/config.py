@@ -24,7 +24,7 @@ class TrainConfig:
     heads: int = 4
     image_tower: str | None = None  # mini checkpoint whose image tower this one takes over; only mini-bridgetower does
 
-    scenes: int = 50_000  # pre-drawn; each is seen several times, mirrored and tinted
+    scenes: int = 50_000  # pre-drawn; each is image_tokens several times, mirrored and tinted
     batch: int = 64  # images per step
     pairs: int = 2  # true captions per image, each with an almost true one
     shards: int = 2  # a batch is cut into so many parts, one thread each
@@ -42,7 +42,7 @@ class TrainConfig:
     match_from: int = 200  # first step with the match loss: before, the image tower knows no words
     smoothing: float = 0.1  # of the match labels, while it learns to match; it pins the logit, so it ends with that
     fade_from: int = 1500  # from this step on the attention of some patches is set to 0: the logit must count evidence
-    fade: tuple[float, float] = (0.05, 0.7)  # share of the seen patches whose attention stays
+    fade: tuple[float, float] = (0.05, 0.7)  # share of the image_tokens patches whose attention stays
     fade_none: float = 0.25  # how often all of it stays all the same
     contrast: float = 0.3  # weight of the contrastive loss
     temperature: float = 0.07

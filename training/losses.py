@@ -14,22 +14,22 @@ def match_loss(model: Trainee, batch: Batch, config: TrainConfig, step: int) -> 
     """The weighted sum for one shard, and its parts for the log."""
     if step >= config.learned:
         return explain_loss(model, batch, config)
-    seen = model.see(batch.pixels, batch.keep)
-    parts = {"tags": tag_loss(model.tags(seen), batch.tags)}
+    image_tokens = model.encode_image(batch.pixels, batch.keep)
+    parts = {"tags": tag_loss(model.tags(image_tokens), batch.tags)}
     loss = config.tags * parts["tags"]
     if config.contrast:
-        image, text = model.vectors(seen, batch.sentence_ids, batch.sentence_mask)
+        image, text = model.vectors(image_tokens, batch.sentence_ids, batch.sentence_mask)
         parts["contrast"] = contrast_loss(image, text, batch.tags, config.temperature)
         loss = loss + config.contrast * parts["contrast"]
     if step >= config.match_from:
-        shown, stays = shown_to_match(seen.detach(), batch, config, step)
+        shown, stays = tokens_for_match(image_tokens.detach(), batch, config, step)
         attention: list[Tensor] = []
         logits = model.match(shown, batch.ids, batch.mask, attention, stays).float()
         truth = torch.arange(logits.shape[1]).remainder(2).eq(0).long().expand(len(logits), -1)
         smoothing = config.smoothing if step < config.fade_from else 0.0
         parts["match"] = F.cross_entropy(logits.flatten(0, 1), truth.flatten(), label_smoothing=smoothing)
         parts["right"] = (logits.argmax(-1) == truth).float().mean()
-        where = model.tags(seen).float().softmax(-1).detach()
+        where = model.tags(image_tokens).float().softmax(-1).detach()
         parts["look"] = look_loss([attention[layer] for layer in config.look_layers], where, batch.said)
         loss = loss + parts["match"] + config.look * parts["look"]
     return loss, {name: value.item() for name, value in parts.items()}
@@ -44,16 +44,18 @@ def explain_loss(model: Trainee, batch: Batch, config: TrainConfig) -> tuple[Ten
     gradient of each head and token over its largest value, the two kinds of patches weighing the same.
     """
     with torch.no_grad():
-        seen = model.see(batch.pixels, batch.keep)
-        where = model.tags(seen).float().softmax(-1)
+        image_tokens = model.encode_image(batch.pixels, batch.keep)
+        where = model.tags(image_tokens).float().softmax(-1)
     attention: list[Tensor] = []
-    logits = model.match(seen, batch.ids, batch.mask, attention).float()
+    logits = model.match(image_tokens, batch.ids, batch.mask, attention).float()
     truth = torch.arange(logits.shape[1]).remainder(2).eq(0).long().expand(len(logits), -1)
     parts = {"match": F.cross_entropy(logits.flatten(0, 1), truth.flatten())}
     parts["look"] = look_loss([attention[layer] for layer in config.look_layers], where, batch.said)
     (gradient,) = torch.autograd.grad(logits[:, ::2, 1].sum(), attention[config.explain_layer], create_graph=True)
-    b, token, target = asked(where, batch.said)
-    slopes = gradient.float()[b, :, token, -where.shape[1] :]  # (asked, head, patch); no row if no name is to be seen
+    b, token, target = named_tokens(where, batch.said)
+    slopes = gradient.float()[
+        b, :, token, -where.shape[1] :
+    ]  # (asked, head, patch); no row if no name is to be image_tokens
     slopes = config.explain_slope * slopes / slopes.detach().abs().amax(-1, keepdim=True).clamp_min(1e-12)
     on = (target > 0.5).float()[:, None]
     right = (F.softplus(-slopes) * on).sum(-1) / on.sum(-1).clamp_min(1)
@@ -64,7 +66,7 @@ def explain_loss(model: Trainee, batch: Batch, config: TrainConfig) -> tuple[Ten
     return loss, {name: value.item() for name, value in parts.items()}
 
 
-def asked(
+def named_tokens(
     where: Float[Tensor, "b patch name"], said: Int[Tensor, "b text t"]
 ) -> tuple[Int[Tensor, " asked"], Int[Tensor, " asked"], Float[Tensor, "asked patch"]]:
     """Image, position and place of each token that is part of a name in a true caption and that some patch shows."""
@@ -76,8 +78,8 @@ def asked(
     return b[shown], token[shown], target[shown]
 
 
-def shown_to_match(
-    seen: Float[Tensor, "b token width"], batch: Batch, config: TrainConfig, step: int
+def tokens_for_match(
+    image_tokens: Float[Tensor, "b token width"], batch: Batch, config: TrainConfig, step: int
 ) -> tuple[Float[Tensor, "b some width"], Float[Tensor, "b some"] | None]:
     """The image tokens that the match may look at, and by what its attention to each is multiplied.
 
@@ -87,13 +89,13 @@ def shown_to_match(
     gradient is asked for.
     """
     if step < config.fade_from:
-        return seen[:, int(step % config.summary_every != 0) :], None
-    shown = torch.cat([seen[:, :1].roll(1, 0), seen[:, 1:]], 1)
+        return image_tokens[:, int(step % config.summary_every != 0) :], None
+    shown = torch.cat([image_tokens[:, :1].roll(1, 0), image_tokens[:, 1:]], 1)
     return shown, None if batch.stays is None else F.pad(batch.stays, (1, 0), value=1.0)
 
 
 def look_loss(
-    attention: list[Float[Tensor, "b head token seen"]],
+    attention: list[Float[Tensor, "b head token image_tokens"]],
     where: Float[Tensor, "b patch name"],
     said: Int[Tensor, "b text t"],
 ) -> Float[Tensor, ""]:
@@ -102,7 +104,7 @@ def look_loss(
     ``-log(sum over patches of attention * where)``, with the heads' mean attention. Names in wrong captions (every
     second text) may look anywhere, and so may those that no patch shows.
     """
-    b, token, target = asked(where, said)
+    b, token, target = named_tokens(where, said)
     if len(b) == 0:
         return where.new_zeros(())
     losses = []

@@ -1,4 +1,4 @@
-"""What training asks of a model, and the small BLIP: `see` (image tower) and `match` (text with image).
+"""What training asks of a model, and the small BLIP: `encode_image` (image tower) and `match` (text with image).
 
 The forward pass runs over the modules of the Hugging Face model but is written out here, for three reasons: the image
 tower may leave out patch tokens, the texts of an image share its keys and values, and plain bfloat16 matrix products
@@ -28,20 +28,20 @@ class Trainee(nn.Module):
     model: Any  # the Hugging Face model, which is what is exported
     tagger: nn.Linear  # class logits per patch; used in training only
 
-    def see(
+    def encode_image(
         self, pixels: Float[Tensor, "b 3 s s"], keep: Int[Tensor, "b kept"] | None = None
     ) -> Float[Tensor, "b 1+kept width"]:
         """Image tokens, [CLS] first; of the patches only those in ``keep``, or all."""
         raise NotImplementedError
 
-    def tags(self, seen: Float[Tensor, "b token width"]) -> Float[Tensor, "b patch name"]:
+    def tags(self, image_tokens: Float[Tensor, "b token width"]) -> Float[Tensor, "b patch name"]:
         """Name logits of each patch."""
-        logits: Tensor = self.tagger(seen[:, 1:])
+        logits: Tensor = self.tagger(image_tokens[:, 1:])
         return logits
 
     def match(
         self,
-        seen: Float[Tensor, "b token width"],
+        image_tokens: Float[Tensor, "b token width"],
         ids: Int[Tensor, "b text t"],
         mask: Bool[Tensor, "b text t"],
         record: list[Tensor] | None = None,
@@ -54,7 +54,7 @@ class Trainee(nn.Module):
         raise NotImplementedError
 
     def vectors(
-        self, seen: Float[Tensor, "b token width"], ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
+        self, image_tokens: Float[Tensor, "b token width"], ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """Unit vectors of images and of texts, each on its own."""
         raise NotImplementedError
@@ -91,7 +91,7 @@ class MiniBlip(Trainee):
         self.tagger = nn.Linear(config.width, len(NAMES))
         self.heads = config.heads
 
-    def see(
+    def encode_image(
         self, pixels: Float[Tensor, "b 3 s s"], keep: Int[Tensor, "b kept"] | None = None
     ) -> Float[Tensor, "b 1+kept width"]:
         """Image tokens, [CLS] first; of the patches only those in ``keep``, or all."""
@@ -106,7 +106,7 @@ class MiniBlip(Trainee):
 
     def match(
         self,
-        seen: Float[Tensor, "b token width"],
+        image_tokens: Float[Tensor, "b token width"],
         ids: Int[Tensor, "b text t"],
         mask: Bool[Tensor, "b text t"],
         record: list[Tensor] | None = None,
@@ -118,22 +118,24 @@ class MiniBlip(Trainee):
         """
         ids = ids.clone()
         ids[..., 0] = self.model.config.text_config.vocab_size - 1  # [ENC]
-        x = self._read(ids.flatten(0, 1), mask.flatten(0, 1), seen, record, stays)
+        x = self._read(ids.flatten(0, 1), mask.flatten(0, 1), image_tokens, record, stays)
         logits: Tensor = self.model.itm_head(x[:, 0]).reshape(*ids.shape[:2], 2)
         return logits
 
     def vectors(
-        self, seen: Float[Tensor, "b token width"], ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
+        self, image_tokens: Float[Tensor, "b token width"], ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """Unit vectors of images and of texts, each on its own."""
         text = self.model.text_proj(self._read(ids, mask)[:, 0])
-        return F.normalize(self.model.vision_proj(seen[:, 0]).float(), dim=-1), F.normalize(text.float(), dim=-1)
+        return F.normalize(self.model.vision_proj(image_tokens[:, 0]).float(), dim=-1), F.normalize(
+            text.float(), dim=-1
+        )
 
     def _read(
         self,
         ids: Int[Tensor, "text t"],
         mask: Bool[Tensor, "text t"],
-        seen: Float[Tensor, "b token width"] | None = None,
+        image_tokens: Float[Tensor, "b token width"] | None = None,
         record: list[Tensor] | None = None,
         stays: Float[Tensor, "b token"] | None = None,
     ) -> Float[Tensor, "text t width"]:
@@ -143,10 +145,12 @@ class MiniBlip(Trainee):
         for layer in self.model.text_encoder.encoder.layer:
             own = layer.attention
             x = own.output(attend(own.self.query(x), own.self.key(x), own.self.value(x), self.heads, padding), x)
-            if seen is not None:
+            if image_tokens is not None:
                 cross = layer.crossattention
-                asked = cross.self.query(x).reshape(len(seen), -1, x.shape[-1])
-                found = attend(asked, cross.self.key(seen), cross.self.value(seen), self.heads, watch=watch)
+                asked = cross.self.query(x).reshape(len(image_tokens), -1, x.shape[-1])
+                found = attend(
+                    asked, cross.self.key(image_tokens), cross.self.value(image_tokens), self.heads, watch=watch
+                )
                 x = cross.output(found.reshape(x.shape), x)
             x = layer.feed_forward_chunk(x)
         return x

@@ -33,7 +33,7 @@ RENAMED = (  # CLIP's names for the parts of an image tower, and BridgeTower's
 class MiniBridgeTower(Trainee):
     """BridgeTower for image-text retrieval with a tag head.
 
-    ``see`` gives the tokens after each of the image tower's last ``CROSS_LAYERS`` layers, side by side.
+    ``encode_image`` gives the tokens after each of the image tower's last ``CROSS_LAYERS`` layers, side by side.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -70,7 +70,7 @@ class MiniBridgeTower(Trainee):
             visual.load_state_dict(image_tower(weights))
 
     @torch.no_grad()
-    def see(
+    def encode_image(
         self, pixels: Float[Tensor, "b 3 s s"], keep: Int[Tensor, "b kept"] | None = None
     ) -> Float[Tensor, "b 1+kept levels*width"]:
         """Image tokens, [CLS] first, of the last layers side by side; of the patches only those in ``keep``, or all."""
@@ -88,14 +88,14 @@ class MiniBridgeTower(Trainee):
             levels.append(visual.ln_post(x))
         return torch.cat(levels[-CROSS_LAYERS:], -1)
 
-    def tags(self, seen: Float[Tensor, "b token levels*width"]) -> Float[Tensor, "b patch name"]:
+    def tags(self, image_tokens: Float[Tensor, "b token levels*width"]) -> Float[Tensor, "b patch name"]:
         """Name logits of each patch, from the last layer."""
-        logits: Tensor = self.tagger(seen[:, 1:, -self.tagger.in_features :])
+        logits: Tensor = self.tagger(image_tokens[:, 1:, -self.tagger.in_features :])
         return logits
 
     def match(
         self,
-        seen: Float[Tensor, "b token levels*width"],
+        image_tokens: Float[Tensor, "b token levels*width"],
         ids: Int[Tensor, "b text t"],
         mask: Bool[Tensor, "b text t"],
         record: list[Tensor] | None = None,
@@ -109,7 +109,7 @@ class MiniBridgeTower(Trainee):
         kind = tower.token_type_embeddings.weight
         words = ~mask.flatten(0, 1)[:, None, None]  # which are none
         watch = together(n, recorder(record, stays))
-        images = [tower.cross_modal_image_transform(level) + kind[1] for level in seen.chunk(CROSS_LAYERS, -1)]
+        images = [tower.cross_modal_image_transform(level) + kind[1] for level in image_tokens.chunk(CROSS_LAYERS, -1)]
         texts = [tower.cross_modal_text_transform(level) + kind[0] for level in self._read(ids.flatten(0, 1), words)]
         text, image = tower.cross_modal_text_layernorm(texts[0]), tower.cross_modal_image_layernorm(images[0])
         for k in range(CROSS_LAYERS):

@@ -18,14 +18,14 @@ from training.captions import NAMES, PROMPT
 from training.config import TrainConfig
 from training.losses import contrast_loss, tag_loss
 from training.model import Trainee, attend, kept
-from training.pool import Pool
-from training.probe import pixels
+from training.monitor import pixels
+from training.scene_cache import DrawnScenes
 from training.tokenizer import MAX_TOKENS, build_tokenizer, vocabulary
 
 BEGIN, END, PADDING = 2, 3, 0  # [CLS], [SEP], [PAD]
 HEAD = 64  # width of an attention head, as in every CLIP
 NAMES_WEIGHT = 10.0  # of the name loss, a mean over 26 names most of which are easily absent
-PRIOR = -1.5  # log odds of a name before anything is seen
+PRIOR = -1.5  # log odds of a name before anything is image_tokens
 
 
 class MiniClip(Trainee):
@@ -60,7 +60,7 @@ class MiniClip(Trainee):
         self.register_buffer("name_ids", ids, persistent=False)
         self.register_buffer("name_mask", mask, persistent=False)
 
-    def see(
+    def encode_image(
         self, pixels: Float[Tensor, "b 3 s s"], keep: Int[Tensor, "b kept"] | None = None
     ) -> Float[Tensor, "b 1+kept width"]:
         """Image tokens after the last norm, [CLS] first; of the patches only those in ``keep``, or all."""
@@ -70,7 +70,7 @@ class MiniClip(Trainee):
         return y
 
     def vectors(
-        self, seen: Float[Tensor, "b token width"], ids: Int[Tensor, "n t"], mask: Bool[Tensor, "n t"]
+        self, image_tokens: Float[Tensor, "b token width"], ids: Int[Tensor, "n t"], mask: Bool[Tensor, "n t"]
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "n d"]]:
         """Unit vectors of images and of texts, each on its own."""
         tower = self.model.text_model
@@ -78,12 +78,12 @@ class MiniClip(Trainee):
         ahead = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).triu(1)
         x = tower.final_layer_norm(self._read(tower.encoder.layers, tower.embeddings(ids), ahead))
         last = x[torch.arange(len(ids), device=ids.device), (ids == END).int().argmax(1)]
-        image, text = self.model.visual_projection(seen[:, 0]), self.model.text_projection(last)
+        image, text = self.model.visual_projection(image_tokens[:, 0]), self.model.text_projection(last)
         return F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
 
-    def names(self, seen: Float[Tensor, "b token width"]) -> Float[Tensor, "b name"]:
+    def names(self, image_tokens: Float[Tensor, "b token width"]) -> Float[Tensor, "b name"]:
         """Log odds that each of ``NAMES`` is said of the image."""
-        image, text = self.vectors(seen, self.name_ids, self.name_mask)
+        image, text = self.vectors(image_tokens, self.name_ids, self.name_mask)
         odds: Tensor = self.model.logit_scale.exp() * image @ text.T + self.prior
         return odds
 
@@ -99,11 +99,11 @@ class MiniClip(Trainee):
 
 def clip_loss(model: MiniClip, batch: Batch, config: TrainConfig, step: int) -> tuple[Tensor, dict[str, float]]:
     """The weighted sum for one shard, and its parts for the log."""
-    seen = model.see(batch.pixels, batch.keep)
-    image, text = model.vectors(seen, batch.sentence_ids, batch.sentence_mask)
-    odds = model.names(seen)
+    image_tokens = model.encode_image(batch.pixels, batch.keep)
+    image, text = model.vectors(image_tokens, batch.sentence_ids, batch.sentence_mask)
+    odds = model.names(image_tokens)
     parts = {
-        "tags": tag_loss(model.tags(seen), batch.tags),
+        "tags": tag_loss(model.tags(image_tokens), batch.tags),
         "contrast": contrast_loss(image, text, batch.tags, config.temperature),
         "names": F.binary_cross_entropy_with_logits(odds, batch.tags.float()),
     }
@@ -113,12 +113,14 @@ def clip_loss(model: MiniClip, batch: Batch, config: TrainConfig, step: int) -> 
 
 
 @torch.no_grad()
-def watch_clip(model: MiniClip, pool: Pool, tokenizer: BertTokenizer, config: TrainConfig) -> dict[str, object]:
+def watch_clip(
+    model: MiniClip, scenes: DrawnScenes, tokenizer: BertTokenizer, config: TrainConfig
+) -> dict[str, object]:
     """Precision, recall and F1 of naming on the watched scenes, at even odds."""
-    chunks = range(0, len(pool), 64)
-    odds = torch.cat([model.names(model.see(pixels(pool.images[start : start + 64]))) for start in chunks])
-    guess, truth = odds > 0, tags(pool, torch.arange(len(pool)).numpy())
-    right, named, present = (int(x.sum()) for x in (guess & truth, guess, truth))
+    chunks = range(0, len(scenes), 64)
+    odds = torch.cat([model.names(model.encode_image(pixels(scenes.images[start : start + 64]))) for start in chunks])
+    prediction, truth = odds > 0, tags(scenes, torch.arange(len(scenes)).numpy())
+    right, named, present = (int(x.sum()) for x in (prediction & truth, prediction, truth))
     return {
         "precision": round(right / max(1, named), 4),
         "recall": round(right / present, 4),

@@ -13,8 +13,8 @@ from training.losses import match_loss
 from training.model import MiniBlip
 from training.model_bridgetower import MiniBridgeTower
 from training.model_clip import MiniClip, clip_loss, watch_clip
-from training.pool import Pool
-from training.probe import watch_match
+from training.monitor import watch_match
+from training.scene_cache import DrawnScenes
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Recipe:
     model: Callable[[TrainConfig], Any]
     loss: Callable[[Any, Batch, TrainConfig, int], tuple[Tensor, dict[str, float]]]
     """Model, batch, config and step to the loss of a shard, and its parts for the log."""
-    watch: Callable[[Any, Pool, BertTokenizer, TrainConfig], dict[str, Any]]
+    watch: Callable[[Any, DrawnScenes, BertTokenizer, TrainConfig], dict[str, Any]]
     """Model and watched scenes to numbers for the log and the card."""
     card: str
     """What README.md says of this one; fields are those of ``watch``."""

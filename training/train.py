@@ -23,8 +23,8 @@ from transformers import BertTokenizer
 from training.batches import make_batch
 from training.config import TUNE_SEED, TrainConfig
 from training.export import export, write_card
-from training.pool import Pool, gather, open_pool
 from training.recipes import RECIPES
+from training.scene_cache import DrawnScenes, draw_scenes, open_scenes
 from training.tokenizer import build_tokenizer
 
 CHECKPOINTS = Path(__file__).parent.parent / "src" / "pnp_ovss" / "mini" / "checkpoints"
@@ -33,8 +33,8 @@ CHECKPOINTS = Path(__file__).parent.parent / "src" / "pnp_ovss" / "mini" / "chec
 class Trainer:
     """Model, optimiser and the running mean of the weights; everything a resumed run needs."""
 
-    def __init__(self, config: TrainConfig, pool: Pool, folder: Path) -> None:
-        self.config, self.pool, self.folder = config, pool, folder
+    def __init__(self, config: TrainConfig, scenes: DrawnScenes, folder: Path) -> None:
+        self.config, self.scenes, self.folder = config, scenes, folder
         self.recipe = RECIPES[config.name]
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)  # transformers draws initial weights from the global generator
@@ -78,7 +78,7 @@ class Trainer:
 
     def _shard(self, shard: int) -> tuple[tuple[Tensor | None, ...], dict[str, float]]:
         torch.set_num_threads(1)  # two threads with one core each waste far less than one operation on two cores
-        batch = make_batch(self.pool, self.tokenizer, self.config, self.step, shard)
+        batch = make_batch(self.scenes, self.tokenizer, self.config, self.step, shard)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss, log = self.recipe.loss(self.model, batch, self.config, self.step)
         return torch.autograd.grad(loss, self.parameters, allow_unused=True), log
@@ -123,7 +123,7 @@ def schedule(step: int, config: TrainConfig) -> float:
     return min((step + 1) / config.warmup, 0.5 + 0.5 * math.cos(math.pi * step / config.learned))
 
 
-def train(trainer: Trainer, watched: Pool) -> Iterator[dict[str, Any]]:
+def train(trainer: Trainer, watched: DrawnScenes) -> Iterator[dict[str, Any]]:
     """Runs to the end, saving, watching and exporting on the way; yields what is logged."""
     config, sums, count = trainer.config, dict[str, float](), 0
     mark = trainer.seconds
@@ -167,13 +167,13 @@ def main(arguments: list[str] | None = None) -> None:
     config = replace(RECIPES[given.name].config, scenes=given.scenes)
     folder: Path = given.runs / given.name
     folder.mkdir(parents=True, exist_ok=True)
-    pool = open_pool(given.runs / f"pool-{config.seed}", config.seed, config.scenes, config.image_size)
-    trainer = Trainer(replace(config, steps=given.steps or config.steps), pool, folder)
+    scenes = open_scenes(given.runs / f"scenes-{config.seed}", config.seed, config.scenes, config.image_size)
+    trainer = Trainer(replace(config, steps=given.steps or config.steps), scenes, folder)
     if (folder / "last.pt").exists() and not given.fresh:
         trainer.load()
     else:
         (folder / "log.jsonl").unlink(missing_ok=True)
-    watched = gather(TUNE_SEED, config.watch_scenes, config.image_size)
+    watched = draw_scenes(TUNE_SEED, config.watch_scenes, config.image_size)
     with tqdm(total=trainer.config.steps, initial=trainer.step, unit="step") as bar:
         for line in train(trainer, watched):
             bar.update(trainer.step - bar.n)

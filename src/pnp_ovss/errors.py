@@ -6,6 +6,9 @@ PnpError
 └── ModelError    a model that cannot be found, fetched, read or used
 """
 
+from importlib import import_module
+from types import ModuleType
+
 
 class PnpError(Exception):
     """Anything a user can cause and mend. The command line prints it as one line and exits with 2.
@@ -41,3 +44,17 @@ def one_line(error: object) -> str:
     text = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
     line = " ".join(text.split()) or type(error).__name__
     return "".join(character for character in line if character.isprintable())[:200]
+
+
+def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
+    """Return a module of a package that comes with an extra; ``purpose`` is what needs it.
+
+    Raises: ConfigError if it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.split(".")[0]
+        raise ConfigError(
+            f"{purpose} needs {package}, which is not installed; run pip install 'pnp-ovss[{extra}]'"
+        ) from error

@@ -2,13 +2,14 @@
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.types import RGB
+from pnp_ovss.types import RGB, LabelMap
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,6 +56,23 @@ class Segmentation:
         counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
         return {name: float(count) / self.labels.size for name, count in zip(self.classes, counts, strict=True)}
 
+    def label_map(self, file_name: str = "photo.jpg") -> LabelMap:
+        """Return what the export formats take. The score of a class is the mean of ``scores`` in its mask."""
+        masks = [self.labels == label for label in range(len(self.classes))]
+        means = [
+            float(scores[mask].mean()) if mask.any() else 0.0 for scores, mask in zip(self.scores, masks, strict=True)
+        ]
+        return LabelMap(
+            key=Path(file_name).stem,
+            file_name=file_name,
+            height=self.labels.shape[0],
+            width=self.labels.shape[1],
+            classes=self.classes,
+            read=lambda: self.labels,
+            scores=tuple(means),
+            model=self.model,
+        )
+
     def overlay(self, photo: RGB | None = None) -> "Image":
         """Return the photo with each class in its colour, and a legend of names and area shares.
 
@@ -76,21 +94,19 @@ class Segmentation:
     def to_coco(self, file_name: str = "photo.jpg") -> dict[str, Any]:
         """Return a COCO data set of this photo: a region per class that is there, ids from 1, no background."""
         from pnp_ovss.export.coco import dataset
-        from pnp_ovss.export.results import all_names, in_memory
 
-        result = in_memory(self, file_name)
-        return dataset([result], all_names([result]))
+        label_map = self.label_map(file_name)
+        return dataset([label_map], label_map.names)
 
     def to_supervision(self) -> Any:
         """Return ``supervision.Detections``: a mask per class that is there, ``class_id`` from 0, no background.
 
         Raises: ConfigError if supervision is not installed.
         """
-        from pnp_ovss.export.results import all_names, in_memory
         from pnp_ovss.export.supervision import detections
 
-        result = in_memory(self)
-        return detections(result, all_names([result]))
+        label_map = self.label_map()
+        return detections(label_map, label_map.names)
 
     def to_hf(self) -> list[dict[str, Any]]:
         """Return what a Hugging Face image segmentation pipeline does: ``[{"score", "label", "mask"}, ...]``.
@@ -98,12 +114,13 @@ class Segmentation:
         A mask is a PIL picture of mode L, 0 or 255; the score is the mean of ``scores`` in the mask: in [0, 1], but
         unbounded above where no refiner ran. There is one per class that is there, the background left out.
         """
-        from pnp_ovss.export.results import all_names, in_memory
         from pnp_ovss.pictures import mask_picture
 
-        result = in_memory(self)
-        regions = result.regions(all_names([result]))
-        return [{"score": region.score, "label": region.name, "mask": mask_picture(region.mask)} for region in regions]
+        label_map = self.label_map()
+        return [
+            {"score": region.score, "label": region.name, "mask": mask_picture(region.mask)}
+            for region in label_map.regions(label_map.names)
+        ]
 
     def _repr_png_(self) -> bytes | None:
         """Show the overlay in a notebook."""

@@ -1,6 +1,6 @@
 """Photos + words -> method -> refinement -> ``Segmentation``."""
 
-from collections.abc import Sequence, Sized
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -75,7 +75,7 @@ class Segmenter:
         """
         if not isinstance(images, list | tuple):
             return self([images], [classes], on_step)[0]
-        if isinstance(classes, str) or not isinstance(classes, Sized):
+        if isinstance(classes, str) or not isinstance(classes, Collection):
             raise InputError(f"expected a list of class names for each photo, got {type(classes).__name__}")
         if len(images) != len(classes):
             raise InputError(f"expected one list of classes for each of {len(images)} photos, got {len(classes)}")

@@ -11,12 +11,12 @@ h w      rows and columns of the photo
 """
 
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Integer, UInt8
 from torch import Tensor
 
 from pnp_ovss.errors import InputError
@@ -196,3 +196,78 @@ class ClassMaps:
     """Match logit of photo and prompt, where the method has one."""
     passes: tuple[Pass, ...] = ()
     """How the maps came about, where the method looks several times."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where a class is in a photo. ``category`` is the number of the class, from 1."""
+
+    name: str
+    category: int
+    mask: Bool[np.ndarray, "h w"]
+    """At least one pixel."""
+    score: float | None = None
+    """Mean score in the mask, where it is known."""
+
+    @property
+    def area(self) -> int:
+        """Pixels."""
+        return int(self.mask.sum())
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, and the column and row after the last, in pixels."""
+        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
+        return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """The label map of a photo, read when it is needed: what the export formats take."""
+
+    key: str
+    """Names the files: a path with ``/`` and without suffix."""
+    file_name: str
+    """Of the photo: the key with the photo's own suffix."""
+    height: int
+    width: int
+    classes: tuple[str, ...]
+    """What the labels mean, a leading "background" included; empty where nothing was named."""
+    read: Callable[[], Integer[np.ndarray, "..."]]
+    """Returns the labels, which index ``classes``."""
+    scores: tuple[float, ...] = ()
+    """Mean score of each class in its mask; empty if not known."""
+    model: str = ""
+    photo: str = ""
+    """Path or URL of the photo."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes without the background."""
+        has_background = self.classes[:1] == (BACKGROUND,)
+        return self.classes[int(has_background) :]
+
+    def values(self, names: Sequence[str]) -> Integer[np.ndarray, "h w"]:
+        """Return the number of each pixel's class in ``names``, from 1, and 0 for the background.
+
+        Raises: InputError if the labels cannot be read or do not fit ``classes`` and the photo's size.
+        """
+        if not self.classes:
+            return np.zeros((self.height, self.width), dtype=np.uint8)
+        labels = self.read()
+        if labels.shape != (self.height, self.width) or labels.max(initial=0) >= len(self.classes):
+            raise InputError(
+                f"expected a label map of {self.key} of shape {(self.height, self.width)} with {len(self.classes)} "
+                f"classes, got {labels.shape} with labels up to {labels.max(initial=0)}; segment the photo again"
+            )
+        background = [0] * (len(self.classes) - len(self.names))
+        values: np.ndarray = np.array([*background, *(names.index(name) + 1 for name in self.names)])[labels]
+        return values
+
+    def regions(self, names: Sequence[str]) -> Iterator[Region]:
+        """Yield the region of every class that is there, but the background, in the order of ``names``."""
+        values = self.values(names)
+        scores = dict(zip(self.classes, self.scores, strict=False))
+        for number in np.unique(values[values > 0]).tolist():
+            name = names[number - 1]
+            yield Region(name, number, values == number, scores.get(name))

@@ -3,10 +3,8 @@
 import json
 import os
 import re
-import struct
 import warnings
 import xml.etree.ElementTree as ET
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -19,19 +17,18 @@ from PIL import Image
 
 from pnp_ovss import Config, InputError, Segmentation
 from pnp_ovss.cli import main
-from pnp_ovss.data import rle
-from pnp_ovss.data.voc import voc21
-from pnp_ovss.export import FORMATS, all_names, export, read_results
+from pnp_ovss.data import load_dataset, rle
+from pnp_ovss.export import FORMATS, all_names, export
 from pnp_ovss.export.cvat import runs
 from pnp_ovss.export.label_studio import brush
 from pnp_ovss.export.outlines import outlines
-from pnp_ovss.export.voc import label_map
+from pnp_ovss.export.voc import name_lines
 from pnp_ovss.export.yolo import lines
 from pnp_ovss.export.yolo import settings as data_yaml
+from pnp_ovss.files import Folder
 from pnp_ovss.pictures import class_colours
-from pnp_ovss.runs import Results
-from pnp_ovss.runs.record import write_result
-from pnp_ovss.store import Folder
+from pnp_ovss.runs.photos import fetch
+from pnp_ovss.runs.record import load_results, write_result
 
 NAMES = ("dog", "traffic light", "a/b: <\"é'&")
 
@@ -86,7 +83,7 @@ def out(folder, tmp_path):
     """Export in a format; returns the folder."""
 
     def write(name: str, **how) -> Path:
-        export(read_results(folder), name, tmp_path / "out", **how)
+        export(load_results(folder), name, tmp_path / "out", **how)
         return tmp_path / "out"
 
     return write
@@ -143,7 +140,7 @@ def test_coco_loads_in_supervision(out, name, tmp_path):
 
 
 def test_voc_pictures_hold_the_numbers_of_the_classes(out, tmp_path):
-    where = out("voc", with_photos=True)
+    where = out("voc", fetch=fetch)
     palette = Image.open(where / "SegmentationClass/hard.png").getpalette()
     assert palette[:12] == [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]
     assert palette[3 * 20 : 3 * 21] == [0, 64, 128]
@@ -165,7 +162,7 @@ def test_voc_in_the_order_of_its_own_classes_is_read_by_our_reader_of_voc(tmp_pa
     (tmp_path / "voc/images").mkdir()
     Image.new("RGB", (2, 2)).save(tmp_path / "voc/images/a.jpg")
     os.rename(tmp_path / "x/SegmentationClass", tmp_path / "voc/masks")
-    data = voc21(tmp_path / "voc")
+    data = load_dataset("voc21", tmp_path / "voc")
     assert np.array(data.labels)[data.truth(data.samples[0])].tolist() == [["background", "train"], ["dog", "dog"]]
 
 
@@ -244,7 +241,7 @@ def by_centres(polygons, height: int, width: int) -> np.ndarray:
 def test_readers_that_round_to_whole_pixels_are_off_by_one_pixel_to_the_right_and_below(out):
     """The bound docs/formats.md gives for supervision's reader of YOLO files."""
     sv = supervision()
-    text = lines(read_results(out("yolo").parent / "results")[0], ORDER)
+    text = lines(load_results(out("yolo").parent / "results")[0], ORDER)
     for line in text:
         words = line.split()
         shares = np.array(words[1:], np.float32).reshape(-1, 2)
@@ -351,7 +348,7 @@ def test_pictures_show_the_photo_that_was_segmented():
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_writes_the_same_bytes_twice(folder, tmp_path, name):
-    results = read_results(folder)
+    results = load_results(folder)
     for out in ("a", "b"):
         export(results, name, tmp_path / out)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
@@ -360,7 +357,7 @@ def test_every_format_writes_the_same_bytes_twice(folder, tmp_path, name):
 
 
 def test_numbers_follow_the_order_that_is_given(folder):
-    results = read_results(folder)
+    results = load_results(folder)
     assert all_names(results) == ORDER
     assert all_names(results, ("cow", *NAMES)) == ("cow", *NAMES)
     with pytest.raises(InputError, match="'cow'"):
@@ -383,92 +380,39 @@ def test_the_command_writes_into_a_new_folder_only(folder, tmp_path, monkeypatch
     assert "the formats are coco, yolo" in refused(capsys, "results", "--to", "tiff")
 
 
-def lose(folder: Path, name: str) -> None:
-    (folder / name).unlink()
-
-
-def retell(folder: Path, **entries) -> None:
-    record = folder / "tiny.json"
-    record.write_text(json.dumps(json.loads(record.read_text()) | entries))
-
-
-def header(width: int, height: int) -> bytes:
-    """Return the begin of a PNG: enough to tell its size."""
-    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + b"\0\0\0\1IDAT"
-
-
-def spoil(folder: Path, name: str, content: bytes = b"{}") -> None:
-    (folder / name).write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    ("harm", "told"),
-    [
-        (lambda folder: lose(folder, "tiny.png"), "tiny.json has no label map tiny.png"),
-        (lambda folder: lose(folder, "tiny.json"), "tiny.overlay.png has no record tiny.json"),
-        (lambda folder: spoil(folder, "notes.json"), "notes.json is no record"),
-        (lambda folder: spoil(folder, "notes.json", b"[1"), "notes.json is cut short"),
-        (lambda folder: spoil(folder, "notes.json", b"[" * 100_000), "notes.json is cut short"),
-        (lambda folder: retell(folder, classes=[], width=10**6, height=10**6), "tiny.json is no record"),
-        (lambda folder: spoil(folder, "tiny.png", header(10**5, 10**5)), "label map .* damaged"),
-        (lambda folder: spoil(folder, "tiny.png"), "label map .* damaged"),
-        (lambda folder: Image.new("P", (2, 2)).save(folder / "tiny.png"), "is \\(2, 2\\)"),
-        (lambda folder: Image.new("L", (1, 1), 9).save(folder / "tiny.png"), "labels up to 9"),
-        (lambda folder: Image.new("RGB", (1, 1)).save(folder / "tiny.png"), "mode RGB"),
-        (lambda folder: [path.unlink() for path in folder.iterdir()], "holds no result"),
-        (lambda folder: os.rename(folder, folder.with_name("moved")), "there is no folder"),
-    ],
-)
-@pytest.mark.parametrize("name", ["coco", "voc"])
-def test_a_folder_that_lacks_something_is_refused_whole(folder, tmp_path, capsys, harm, told, name):
-    harm(folder)
-    before = sorted(path.name for path in tmp_path.iterdir())
-    line = refused(capsys, str(folder), "--to", name, "--out", str(tmp_path / "out"))
-    assert re.search(told, line)
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
-
-
 def test_a_photo_that_is_gone_is_told(folder, tmp_path, capsys):
     (tmp_path / "photos/tiny.bmp").unlink()
     line = refused(capsys, str(folder), "--to", "yolo", "--photos", "--out", str(tmp_path / "out"))
-    assert f"tiny: there is no photo {tmp_path}/photos/tiny.bmp; check the path, or export without the photos" in line
+    assert f"there is no photo {tmp_path}/photos/tiny.bmp; check the path" in line
     assert not (tmp_path / "out").exists()
 
 
 def test_photos_are_fetched_from_where_batch_found_them(folder, tmp_path, capsys):
     Folder("memory://bucket").write("x.bmp", b"the photo")
-    retell(folder, photo="memory://bucket/x.bmp")
-    export(read_results(folder), "yolo", tmp_path / "out", with_photos=True)
+    record = folder / "tiny.json"
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps(content | {"photo": "memory://bucket/x.bmp"}))
+    export(load_results(folder), "yolo", tmp_path / "out", fetch=fetch)
     assert (tmp_path / "out/images/tiny.bmp").read_bytes() == b"the photo"
-    retell(folder, photo="nowhere://bucket/x.bmp")
+    record.write_text(json.dumps(content | {"photo": "nowhere://bucket/x.bmp"}))
     line = refused(capsys, str(folder), "--to", "yolo", "--photos", "--out", str(tmp_path / "other"))
-    assert "tiny: nowhere://bucket/x.bmp cannot be read (Protocol not known: nowhere)" in line
+    assert "nowhere://bucket/x.bmp cannot be read (Protocol not known: nowhere)" in line
 
 
 def test_a_place_that_cannot_be_written_is_told_as_it_was_given(folder, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     line = refused(capsys, str(folder), "--to", "coco", "--out", str(tmp_path / "file/out"))
-    assert f"{tmp_path}/file/out/instances.json cannot be written (not a directory); choose another place" in line
+    assert f"the folder {tmp_path}/file cannot be written (not a directory); give another one with --out" in line
     line = refused(capsys, str(folder), "--to", "coco", "--out", str(tmp_path / ("x" * 300)))
     assert f"{'x' * 300} cannot be written (file name too long)" in line
 
 
-def test_large_label_maps_are_read_without_a_word(folder, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 31 - 1)  # Pillow warns from there on, and warnings are errors
-    assert np.array_equal(read_results(folder)[0].labels(), RESULTS["hard"].labels)
-
-
-def test_a_record_may_start_with_a_byte_order_mark(folder):
-    record = folder / "tiny.json"
-    record.write_bytes(b"\xef\xbb\xbf" + record.read_bytes())
-    assert "tiny" in [result.key for result in read_results(folder)]
-
-
 def test_an_order_that_fits_no_file_or_list_is_told(folder, tmp_path, capsys):
-    assert "give a file, or one of ade20k" in refused(capsys, str(folder), "--to", "ade", "--order", "nowhere")
+    assert "give a file, or one of voc" in refused(capsys, str(folder), "--to", "ade", "--order", "nowhere")
     (tmp_path / "order.txt").write_text("dog\ndog\n")
-    assert "'dog' twice" in refused(capsys, str(folder), "--to", "ade", "--order", str(tmp_path / "order.txt"))
+    assert "class 'dog' is named twice" in refused(
+        capsys, str(folder), "--to", "ade", "--order", str(tmp_path / "order.txt")
+    )
 
 
 def supervision():
@@ -481,38 +425,6 @@ def label_studio_brush():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip("label_studio_sdk.converter.brush")
-
-
-def test_results_of_batch_are_read_by_key_as_files_and_packed(tmp_path, tiny_blip_folder):
-    (tmp_path / "photos/a").mkdir(parents=True)
-    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(tmp_path / "photos/a/dog.PNG")
-    small = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine", "blur")
-    found = []
-    for kind in ("files", "parquet"):
-        if kind == "parquet":
-            pytest.importorskip("pyarrow")
-        out = tmp_path / kind
-        chosen = ("--classes", "dog, cat", "--model", str(tiny_blip_folder), "--format", kind, "--out", str(out))
-        assert main(["batch", str(tmp_path / "photos"), *chosen, *small]) == 0
-        (result,) = read_results(out)
-        assert (result.key, result.file_name, result.classes) == ("a/dog", "a/dog.PNG", ("background", "dog", "cat"))
-        found.append(result.labels())
-        export([result], "yolo", tmp_path / f"{kind}-yolo", with_photos=True)
-        assert (tmp_path / f"{kind}-yolo/labels/a/dog.txt").is_file()
-        assert (tmp_path / f"{kind}-yolo/images/a/dog.PNG").is_file()
-    assert all(np.array_equal(labels, found[0]) for labels in found)
-
-
-def test_a_photo_in_which_nothing_was_named_has_no_region(tmp_path):
-    (tmp_path / "images").mkdir()
-    (tmp_path / "manifest.json").write_text("{}")
-    record = {"key": "a", "photo": "a.jpg", "width": 4, "height": 3, "classes": [], "areas": {}, "segments": []}
-    (tmp_path / "images/a.json").write_text(json.dumps(record))
-    (result,) = read_results(tmp_path)
-    assert not result.values(()).any()
-    assert result.values(()).shape == (3, 4)
-    assert list(result.regions(())) == []
 
 
 def test_a_class_may_be_called_background_where_the_setting_has_none():
@@ -528,7 +440,7 @@ def test_a_name_that_a_format_cannot_hold_is_told(tmp_path, name, strange):
     result = replace(result, classes=("background", strange))
     write_result(tmp_path / "class", Path("a.jpg"), np.zeros((1, 1, 3), np.uint8), result, 0.0)
     for kind, told in (("photo", f"{strange}.jpg"), ("class", strange)):
-        results = read_results(tmp_path / kind)
+        results = load_results(tmp_path / kind)
         if name in ("coco", "supervision"):
             (place,) = export(results, name, tmp_path / f"{kind}-out")
             entry = json.loads((tmp_path / f"{kind}-out" / place).read_text(encoding="utf-8"))
@@ -537,7 +449,8 @@ def test_a_name_that_a_format_cannot_hold_is_told(tmp_path, name, strange):
         with pytest.raises(InputError) as refusal:
             export(results, name, tmp_path / f"{kind}-out")
         assert str(refusal.value) == (
-            f"the {kind} {told!a} has a character that {name} cannot hold; rename it and segment again, or take coco"
+            f"{told!a} has a character that {name} cannot hold; rename the class or photo and segment again, or take "
+            "coco"
         )
         assert not (tmp_path / f"{kind}-out").exists()
 
@@ -547,7 +460,7 @@ def test_names_of_any_script_are_taken(tmp_path):
     result = segmentation(np.array([[1, 2, 3, 4]]), ("background", *names))
     write_result(tmp_path / "results", Path("犬 \u202f.jpg"), np.zeros((1, 4, 3), np.uint8), result, 0.0)
     for name in FORMATS:
-        export(read_results(tmp_path / "results"), name, tmp_path / name)
+        export(load_results(tmp_path / "results"), name, tmp_path / name)
     yaml = pytest.importorskip("yaml")
     told = yaml.safe_load((tmp_path / "yolo/data.yaml").read_text(encoding="utf-8"))
     assert told == {"train": "images", "val": "images", "names": dict(enumerate(names))}
@@ -563,80 +476,7 @@ def test_without_classes_yolo_names_none():
 
 def test_vocs_list_of_names_has_each_once():
     palette = np.zeros((256, 3), np.uint8)
-    assert label_map(["a:b", "x # y"], palette)[2:] == ["a b:0,0,0::", "x # y:0,0,0::"]
+    assert name_lines(["a:b", "x # y"], palette)[2:] == ["a b:0,0,0::", "x # y:0,0,0::"]
     for names in (["a:b", "a b"], ["# x"], ["background"], [":"]):
         with pytest.raises(InputError, match=re.escape(f"the class {names[-1]!r} would be a comment or another class")):
-            label_map(names, palette)
-
-
-def write(folder: Path, *photos: str) -> None:
-    """Write a result as ``segment`` does, of a photo of each name."""
-    for photo in photos:
-        result = segmentation(np.ones((1, len(photo)), np.int64), ("background", "dog"))
-        write_result(folder, Path(photo), np.zeros((1, len(photo), 3), np.uint8), result, 0.0)
-
-
-def batch(folder: Path, *keys: str, pack: bool = False) -> None:
-    """Write results as ``batch`` does; each key's is as wide as the key is long."""
-    (folder / "manifest.json").parent.mkdir(exist_ok=True)
-    (folder / "manifest.json").write_text('{"manifest": 1}')
-    results = Results(Folder(folder))
-    for key in keys:
-        result = RESULTS[key] if key in RESULTS else segmentation(np.ones((1, len(key)), np.int64), ("dog", "cat"))
-        results.write(key, f"{key}.jpg", np.zeros((*result.labels.shape, 3), np.uint8), result, 0.0)
-    if pack:
-        results.pack(0, keys)
-
-
-def found(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return the size of each label map."""
-    return {result.key: result.labels().shape for result in read_results(folder)}
-
-
-def test_a_parquet_file_that_grows_between_two_readings_is_read_anew(tmp_path):
-    pytest.importorskip("pyarrow")
-    batch(tmp_path, "hard", "nothing", pack=True)
-    before, unread = read_results(tmp_path), read_results(tmp_path)
-    assert [result.labels().tolist() for result in before] == [
-        RESULTS[key].labels.tolist() for key in ("hard", "nothing")
-    ]
-    batch(tmp_path, "a", pack=True)  # before the others in the file
-    after = read_results(tmp_path)
-    assert [result.key for result in after] == ["a", "hard", "nothing"]
-    assert [result.labels().shape for result in after] == [(1, 1), (24, 31), (5, 4)]
-    assert np.array_equal(after[1].labels(), RESULTS["hard"].labels)
-    assert [result.labels().shape for result in unread] == [(24, 31), (5, 4)]  # by key, wherever its row is by now
-
-
-def test_photos_may_be_called_as_results_are(tmp_path):
-    write(tmp_path, "x.overlay.png", "y.png.jpg", "manifest.jpg")
-    assert [result.file_name for result in read_results(tmp_path)] == ["manifest.jpg", "x.overlay.png", "y.png.jpg"]
-    assert found(tmp_path) == {"manifest": (1, 12), "x.overlay": (1, 13), "y.png": (1, 9)}
-    (tmp_path / "x.overlay.json").unlink()
-    with pytest.raises(InputError, match=r"x.overlay.overlay.png has no record x.overlay.json"):
-        read_results(tmp_path)
-
-
-def test_results_of_segment_may_lie_beside_folders_of_any_name(tmp_path):
-    write(tmp_path, "ab.jpg")
-    for name in ("images", "shards"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "ab.jpg").write_bytes(b"a photo")
-    assert found(tmp_path) == {"ab": (1, 6)}
-
-
-def test_results_of_segment_and_batch_in_one_folder_are_told_apart(tmp_path):
-    write(tmp_path, "ab.jpg")
-    batch(tmp_path, "c", "d/e")
-    with pytest.raises(InputError, match=r"holds results of batch, and of segment, such as ab.json; move one kind"):
-        read_results(tmp_path)
-    for path in tmp_path.glob("ab.*"):
-        path.unlink()
-    assert found(tmp_path) == {"c": (1, 1), "d/e": (1, 3)}
-
-
-@pytest.mark.parametrize("part", ["images", "images/d"])
-def test_a_part_of_what_batch_wrote_is_not_taken_for_the_whole(tmp_path, part):
-    batch(tmp_path, "c", "d/e")
-    with pytest.raises(InputError, match=r"json is a record of batch; give the folder that has its manifest.json"):
-        read_results(tmp_path / part)
+            name_lines(names, palette)

@@ -1,11 +1,21 @@
+import hashlib
 from functools import cache
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pnp_ovss.mini import CLASSES, SIMILAR, STUFF, THINGS, Scene, draw
-from pnp_ovss.mini.drawings import DRAWINGS
-from pnp_ovss.mini.scenes import draw_alone
+from pnp_ovss.mini.drawing import DRAWINGS, TELLING, Canvas, pick_colours, strokes
+from pnp_ovss.mini.scenes import Placed, paint
+
+
+def draw_alone(name: str, seed: int = 0, size: int = 112) -> tuple[np.ndarray, np.ndarray]:
+    """One thing on white, and its parts: 0 for the white, 1 for the rest of the thing, 2 for its telling part."""
+    canvas = Canvas(Image.new("RGB", (2 * size, 2 * size), "white"), Image.new("L", (2 * size, 2 * size)))
+    paint(canvas, Placed(name, x=0.5, y=0.5, width=0.92, degrees=0.0, flipped=False), np.random.default_rng(seed))
+    labels = np.asarray(canvas.labels)[1::2, 1::2]
+    return np.array(canvas.picture.reduce(2)), (labels > 0).astype(np.uint8) + (labels >= TELLING)
 
 
 @cache
@@ -107,6 +117,25 @@ def test_the_tables_agree():
     for name, rivals in SIMILAR.items():
         assert 2 <= len(set(rivals) - {name}) == len(rivals) <= 4
         assert set(rivals) <= set(THINGS)
+
+
+@pytest.mark.parametrize("name", THINGS)
+def test_a_drawing_names_colours_and_roles_that_exist(name):
+    colours = pick_colours(name, np.random.default_rng(0))
+    used = {stroke.colour for stroke in strokes(name)}
+    assert {colour for colour in used if isinstance(colour, str)} <= set(colours)
+    assert all(len(colour) in (3, 4) for colour in used if not isinstance(colour, str))
+    assert {stroke.role for stroke in strokes(name)} == {"rest", "telling", "detail"}
+    assert set(DRAWINGS[name]["picks"]) <= used  # no colour is drawn at random for nothing
+    points = np.concatenate([stroke.points for stroke in strokes(name)])
+    assert -0.05 < points.min() < points.max() < 1.05
+
+
+def test_a_scene_is_the_one_that_the_checkpoints_learned_from():
+    """The pixels of a scene may never change: the shipped checkpoints and every score depend on them."""
+    scene = draw(0, 7, 112)
+    assert scene.caption == "a star in the sky"
+    assert hashlib.sha256(scene.image.tobytes() + scene.mask.tobytes()).hexdigest()[:20] == "20c9f0c9b40f7eb20d21"
 
 
 @pytest.mark.parametrize("name", THINGS)

@@ -17,6 +17,7 @@ from transformers import (
     BridgeTowerForImageAndTextRetrieval,
 )
 
+import training
 from pnp_ovss.mini.scenes import STUFF, THINGS, draw
 from training.batches import hide, make_batch, names_of, tokens
 from training.captions import NAMES, Caption, corrupted, listed, pair, subjects
@@ -26,9 +27,9 @@ from training.losses import contrast_loss, look_loss, match_loss, tag_loss
 from training.model import MiniBlip
 from training.model_bridgetower import MiniBridgeTower, image_tower
 from training.model_clip import MiniClip
-from training.pool import Pool, gather, open_pool
-from training.probe import accuracies, guesses, mean_iou
+from training.monitor import accuracies, mean_iou, predictions
 from training.recipes import MATCH_CARD
+from training.scene_cache import DrawnScenes, draw_scenes, open_scenes
 from training.tokenizer import build_tokenizer, vocabulary
 from training.train import Trainer, schedule, train
 
@@ -69,8 +70,8 @@ class Blind:
 
 
 @pytest.fixture(scope="module")
-def pool() -> Pool:
-    return gather(TRAIN_SEED, 8, TINY.image_size)
+def scenes() -> DrawnScenes:
+    return draw_scenes(TRAIN_SEED, 8, TINY.image_size)
 
 
 @pytest.fixture(scope="module")
@@ -135,35 +136,37 @@ def test_tokenizer_knows_every_word_of_scenes_and_captions(tokenizer: BertTokeni
     assert not any(tokenizer.unk_token_id in ids for ids in tokenizer(texts)["input_ids"])
 
 
-def test_forward_is_that_of_the_exported_model(tmp_path: Path, pool: Pool, tokenizer: BertTokenizer):
+def test_forward_is_that_of_the_exported_model(tmp_path: Path, scenes: DrawnScenes, tokenizer: BertTokenizer):
     """Nothing left out, [ENC] in the place of [CLS] for the match and [CLS] itself for the vectors."""
     config = replace(TINY, keep=1.0)
     torch.manual_seed(0)
     model = MiniBlip(config).half().float().eval()  # the precision it is exported in
     export(model, tokenizer, config, tmp_path / "mini")
     hub = BlipForImageTextRetrieval.from_pretrained(tmp_path / "mini", dtype=torch.float32)
-    batch = make_batch(pool, tokenizer, config, 0, 0)
+    batch = make_batch(scenes, tokenizer, config, 0, 0)
     ids = batch.ids.clone()
     ids[..., 0] = hub.config.text_config.vocab_size - 1
     with torch.no_grad():
-        seen = model.see(batch.pixels)
-        logits = model.match(seen, batch.ids, batch.mask)
+        image_tokens = model.encode_image(batch.pixels)
+        logits = model.match(image_tokens, batch.ids, batch.mask)
         for k in range(ids.shape[1]):
             theirs = hub(ids[:, k], batch.pixels, attention_mask=batch.mask[:, k].long()).itm_score
             torch.testing.assert_close(logits[:, k], theirs, atol=1e-5, rtol=1e-4)
-        image, text = model.vectors(seen, batch.sentence_ids, batch.sentence_mask)
+        image, text = model.vectors(image_tokens, batch.sentence_ids, batch.sentence_mask)
         mask = batch.sentence_mask.long()
         theirs = hub(batch.sentence_ids, batch.pixels, use_itm_head=False, attention_mask=mask).itm_score
         torch.testing.assert_close(image @ text.T, theirs, atol=1e-5, rtol=1e-4)
         everything = torch.arange(config.grid**2).expand(len(ids), -1)
-        torch.testing.assert_close(model.see(batch.pixels, everything), seen)
-        some = model.see(batch.pixels, everything[:, :5])
+        torch.testing.assert_close(model.encode_image(batch.pixels, everything), image_tokens)
+        some = model.encode_image(batch.pixels, everything[:, :5])
         assert some.shape[1] == 6
-        assert not torch.allclose(some, seen[:, :6])
+        assert not torch.allclose(some, image_tokens[:, :6])
     assert hub.config.text_config.vocab_size == len(tokenizer) + 2
 
 
-def test_bridgetower_forward_is_that_of_the_exported_model(tmp_path: Path, pool: Pool, tokenizer: BertTokenizer):
+def test_bridgetower_forward_is_that_of_the_exported_model(
+    tmp_path: Path, scenes: DrawnScenes, tokenizer: BertTokenizer
+):
     """With the texts of an image side by side, and with what the text stream sees recorded layer by layer."""
     config = replace(TINY, keep=1.0, width=64, layers=4, name="mini-bridgetower")
     torch.manual_seed(0)
@@ -175,10 +178,10 @@ def test_bridgetower_forward_is_that_of_the_exported_model(tmp_path: Path, pool:
     looks: list[torch.Tensor] = []
     for layer in hub.bridgetower.cross_modal_text_layers:
         layer.crossattention.register_forward_hook(lambda _, __, out: looks.append(out[1]))
-    batch, record = make_batch(pool, tokenizer, config, 0, 0), list[torch.Tensor]()
+    batch, record = make_batch(scenes, tokenizer, config, 0, 0), list[torch.Tensor]()
     t = batch.ids.shape[-1]
     with torch.no_grad():
-        logits = model.match(model.see(batch.pixels), batch.ids, batch.mask, record)
+        logits = model.match(model.encode_image(batch.pixels), batch.ids, batch.mask, record)
         for k in range(batch.ids.shape[1]):
             looks.clear()
             theirs = hub(batch.ids[:, k], batch.mask[:, k].long(), pixel_values=batch.pixels).logits
@@ -186,18 +189,22 @@ def test_bridgetower_forward_is_that_of_the_exported_model(tmp_path: Path, pool:
             for ours, look in zip(record, looks, strict=True):
                 torch.testing.assert_close(ours[:, :, k * t : (k + 1) * t], look, atol=1e-5, rtol=1e-4)
         everything = torch.arange(config.grid**2).expand(len(batch.ids), -1)
-        torch.testing.assert_close(model.see(batch.pixels, everything), model.see(batch.pixels))
+        torch.testing.assert_close(model.encode_image(batch.pixels, everything), model.encode_image(batch.pixels))
 
 
-def test_bridgetower_takes_over_the_image_tower_of_clip_and_leaves_it_as_it_is(pool: Pool, tokenizer: BertTokenizer):
+def test_bridgetower_takes_over_the_image_tower_of_clip_and_leaves_it_as_it_is(
+    scenes: DrawnScenes, tokenizer: BertTokenizer
+):
     config = replace(TINY, width=64, layers=4)
     torch.manual_seed(0)
     clip, model = MiniClip(config).eval(), MiniBridgeTower(replace(config, pairs=1, contrast=0.0, match_from=0)).eval()
     visual = model.model.bridgetower.vision_model.visual
     visual.load_state_dict(image_tower(clip.model.state_dict()))
-    batch = make_batch(pool, tokenizer, config, 0, 0)
+    batch = make_batch(scenes, tokenizer, config, 0, 0)
     with torch.no_grad():
-        torch.testing.assert_close(model.see(batch.pixels)[..., -64:], clip.see(batch.pixels), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            model.encode_image(batch.pixels)[..., -64:], clip.encode_image(batch.pixels), atol=1e-5, rtol=1e-4
+        )
     loss, parts = match_loss(model, batch, replace(config, contrast=0.0, match_from=0), 3)
     loss.backward()
     assert set(parts) == {"tags", "match", "right", "look"}
@@ -217,12 +224,12 @@ def test_hidden_patches_are_whole_and_zero_and_within_the_share():
     assert (hidden[:, 0] == hidden[:, 2]).all()
 
 
-def test_batches_depend_on_seed_step_and_shard_alone(pool: Pool, tokenizer: BertTokenizer):
-    one, same = (make_batch(pool, tokenizer, TINY, 4, 1) for _ in range(2))
+def test_batches_depend_on_seed_step_and_shard_alone(scenes: DrawnScenes, tokenizer: BertTokenizer):
+    one, same = (make_batch(scenes, tokenizer, TINY, 4, 1) for _ in range(2))
     assert torch.equal(one.pixels, same.pixels)
     assert torch.equal(one.ids, same.ids)
-    assert not torch.equal(one.pixels, make_batch(pool, tokenizer, TINY, 4, 0).pixels)
-    assert not torch.equal(one.pixels, make_batch(pool, tokenizer, TINY, 5, 1).pixels)
+    assert not torch.equal(one.pixels, make_batch(scenes, tokenizer, TINY, 4, 0).pixels)
+    assert not torch.equal(one.pixels, make_batch(scenes, tokenizer, TINY, 5, 1).pixels)
 
 
 NOISE = 1e-4  # bfloat16 products differ a little between two equal runs, and Adam enlarges that
@@ -232,22 +239,24 @@ def apart(one: torch.nn.Module, other: torch.nn.Module) -> float:
     return max((a - b).abs().max().item() for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch):
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, scenes: DrawnScenes, monkeypatch: pytest.MonkeyPatch
+):
     found = {"layer": 0, "head": 0, "miou": 0.0}
-    monkeypatch.setattr("training.probe.places", lambda *_: dict.fromkeys(("attention", "gradcam"), found))
+    monkeypatch.setattr("training.monitor.places", lambda *_: dict.fromkeys(("attention", "gradcam"), found))
     runs = {}
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
-        trainer = Trainer(TINY, pool, tmp_path / name)
+        trainer = Trainer(TINY, scenes, tmp_path / name)
         if name == "stopped":
             for _ in range(3):
                 trainer.advance()
             trainer.save()
             trainer.advance()  # lost, as it would be
-            trainer = Trainer(TINY, pool, tmp_path / name)
+            trainer = Trainer(TINY, scenes, tmp_path / name)
             trainer.load()
             assert trainer.step == 3
-        lines = list(train(trainer, pool))
+        lines = list(train(trainer, scenes))
         assert lines[-1]["match_accuracy"] >= 0
         runs[name] = trainer
     whole, stopped = runs["whole"], runs["stopped"]
@@ -260,7 +269,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, pool: Pool,
     )
     assert {state["step"].item() for state in states[1].values()} == {6, 4}  # the match head starts at step 2
 
-    other = Trainer(TINY, pool, tmp_path / "whole")
+    other = Trainer(TINY, scenes, tmp_path / "whole")
     for step in (2, 1, 0, 3, 4, 5):  # the same steps in another order are not within the noise
         other.step = step
         other.advance()
@@ -269,31 +278,31 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, pool: Pool,
     assert "never a stand-in" in (tmp_path / "whole" / "export-6" / "README.md").read_text()
 
 
-def test_a_run_is_not_continued_with_another_recipe(tmp_path: Path, pool: Pool):
-    Trainer(TINY, pool, tmp_path).save()
-    Trainer(replace(TINY, steps=9), pool, tmp_path).load()
+def test_a_run_is_not_continued_with_another_recipe(tmp_path: Path, scenes: DrawnScenes):
+    Trainer(TINY, scenes, tmp_path).save()
+    Trainer(replace(TINY, steps=9), scenes, tmp_path).load()
     with pytest.raises(SystemExit, match=r"other values of \['smoothing'\].*--fresh"):
-        Trainer(replace(TINY, smoothing=0.0), pool, tmp_path).load()
+        Trainer(replace(TINY, smoothing=0.0), scenes, tmp_path).load()
 
 
 def test_training_never_looks_at_a_mask(tmp_path: Path, tokenizer: BertTokenizer):
     blind: Any = Blind
-    pool = gather(TRAIN_SEED, 4, TINY.image_size, draw=blind)
-    trainer = Trainer(replace(TINY, match_from=0), pool, tmp_path)
+    scenes = draw_scenes(TRAIN_SEED, 4, TINY.image_size, draw=blind)
+    trainer = Trainer(replace(TINY, match_from=0), scenes, tmp_path)
     losses = trainer.advance()
     assert set(losses) == {"tags", "contrast", "match", "right", "look"}
     trainer.step = TINY.learned
     assert set(trainer.advance()) == {"match", "look", "explain", "right"}
-    assert 0 <= accuracies(trainer.mean, pool, tokenizer)["match_accuracy"] <= 1
+    assert 0 <= accuracies(trainer.mean, scenes, tokenizer)["match_accuracy"] <= 1
 
 
-def test_pool_on_disk_is_the_pool_in_memory_and_is_drawn_once(tmp_path: Path, pool: Pool):
-    on_disk = open_pool(tmp_path / "pool", TRAIN_SEED, 8, TINY.image_size, workers=1)
-    assert np.array_equal(on_disk.images, pool.images)
-    assert (on_disk.things, on_disk.stuff, on_disk.captions) == (pool.things, pool.stuff, pool.captions)
-    before = (tmp_path / "pool" / "images.npy").stat().st_mtime_ns
-    open_pool(tmp_path / "pool", TRAIN_SEED, 8, TINY.image_size, workers=1)
-    assert (tmp_path / "pool" / "images.npy").stat().st_mtime_ns == before
+def test_scenes_on_disk_are_those_in_memory_and_are_drawn_once(tmp_path: Path, scenes: DrawnScenes):
+    on_disk = open_scenes(tmp_path / "scenes", TRAIN_SEED, 8, TINY.image_size, workers=1)
+    assert np.array_equal(on_disk.images, scenes.images)
+    assert (on_disk.things, on_disk.stuff, on_disk.captions) == (scenes.things, scenes.stuff, scenes.captions)
+    before = (tmp_path / "scenes" / "images.npy").stat().st_mtime_ns
+    open_scenes(tmp_path / "scenes", TRAIN_SEED, 8, TINY.image_size, workers=1)
+    assert (tmp_path / "scenes" / "images.npy").stat().st_mtime_ns == before
 
 
 def test_tag_loss_wants_every_patch_explained_by_present_names_and_every_present_name_shown():
@@ -354,17 +363,17 @@ def test_a_run_has_steps_to_learn_in():
         TrainConfig(steps=600)
 
 
-def test_probe_scores_a_map_by_hand():
+def test_the_monitor_scores_a_map_by_hand():
     maps = torch.tensor([[[1.0, 0.1], [0.1, 0.0]], [[0.0, 0.0], [0.0, 5.0]]])[None, None]  # layer head name p p
-    guess = guesses(maps, [3, 7])
-    assert guess[1, 0, 0].tolist() == [[3, 0], [0, 7]]
+    prediction = predictions(maps, [3, 7])
+    assert prediction[1, 0, 0].tolist() == [[3, 0], [0, 7]]
     confusion = np.array([[2, 1], [0, 1]])[None, None, None]
     assert mean_iou(confusion).item() == pytest.approx((2 / 3 + 1 / 2) / 2)
 
 
 def test_seeds_are_three_and_the_held_out_one_is_not_used():
     assert len({TRAIN_SEED, TUNE_SEED, HELD_OUT_SEED}) == 3
-    sources = Path(__file__).parent.parent.joinpath("training").glob("*.py")
+    sources = Path(training.__file__).parent.glob("*.py")
     assert sum("HELD_OUT_SEED" in path.read_text() for path in sources) == 1  # config.py, which names it
 
 

@@ -1,27 +1,36 @@
 """Tuning without masks: the reward, the judge, the maps on disk, the search, the quality of a mask."""
 
-import logging
 import math
+import subprocess
+import sys
+import zlib
+from collections import Counter
 from copy import copy
 from dataclasses import replace
 from threading import Thread
 
 import numpy as np
-import optuna
 import pytest
 import torch
+from optuna.trial import TrialState
 
 from pnp_ovss import Config, ConfigError, InputError, Segmenter, load_vlm, make_prompt
+from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.methods.pnp.saliency import class_maps
 from pnp_ovss.models.clip import Clip
 from pnp_ovss.segmentation import Segmentation
-from pnp_ovss.tuning.judge import Judge
-from pnp_ovss.tuning.maps import HeadMaps, MapCache
-from pnp_ovss.tuning.objective import Example, Objective
-from pnp_ovss.tuning.quality import drop_below, judge_for, masks_of, rate
-from pnp_ovss.tuning.reward import REWARDS, Evidence
-from pnp_ovss.tuning.search import open_search
-from pnp_ovss.tuning.space import BLURS, THRESHOLDS, Candidate, Space
+from pnp_ovss.tuning.objective import (
+    BLURS,
+    THRESHOLDS,
+    Candidate,
+    Example,
+    HeadMaps,
+    MapCache,
+    Objective,
+    search_space,
+)
+from pnp_ovss.tuning.reward import REWARDS, ClipReward, drop_below, named_masks, rate
+from pnp_ovss.tuning.search import best_trial, finished_trials, open_study, run_trials, storage_url
 
 COLOURS = ("red", "green", "blue")
 
@@ -56,48 +65,32 @@ def photo() -> np.ndarray:
 LEFT = np.arange(16)[None].repeat(16, 0) < 8
 
 
-def evidence(seen=(True, True, True)) -> Evidence:
-    """Three classes of four names; the second class's mask looks exactly like black, the third's less than that."""
-    kept = [[2.0, 0.0, 1.0, 0.0], [0.5, 0.0, 1.0, 0.0], [3.0, 0.0, 0.0, 0.5]]
-    removed = [[0.0, 0.0, 2.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, -1.0]]
-    black = [0.5, 0.0, 1.0, 0.0]
-    own = torch.tensor([0, 1, 3])
-    return Evidence(torch.tensor(kept), torch.tensor(removed), torch.tensor(black), own, torch.tensor(seen))
+KEPT = torch.tensor([0.6, 0.2, 0.1])
+REMOVED = torch.tensor([0.1, 0.3, 0.05])
+BLACK = torch.tensor([0.2, 0.2, 0.3])
 
 
-def share(row, k: int) -> float:
-    return math.exp(row[k]) / sum(math.exp(value) for value in row)
+def test_the_rewards_of_a_hand_made_case():
+    assert REWARDS["black"](KEPT, REMOVED, BLACK).tolist() == [1, 0, 0]  # the second ties, the third is below black
+    assert REWARDS["rest"](KEPT, REMOVED, BLACK).tolist() == [1, 0, 1]
+    assert REWARDS["rest"](KEPT, KEPT, BLACK).tolist() == [0, 0, 0]
+    assert REWARDS["graded"](KEPT, REMOVED, BLACK).tolist() == pytest.approx([0.75, 0.5, 0.25])
 
 
-def plain(found: Evidence, form: str) -> list[float]:
-    """The reward as the equations say it, class by class."""
-    worth = []
-    for row, k in enumerate(found.own.tolist()):
-        kept, removed = share(found.kept[row].tolist(), k), share(found.removed[row].tolist(), k)
-        black = share(found.black.tolist(), k)
-        value = {"black": kept > black, "rest": kept > removed, "graded": kept / (kept + black)}[form]
-        worth.append(float(value) if found.seen[row] else 0.0)
-    return worth
-
-
-@pytest.mark.parametrize("form", REWARDS)
-@pytest.mark.parametrize("seen", [(True, True, True), (False, True, True), (True, False, False)])
-def test_a_reward_is_its_equation(form, seen):
-    found = evidence(seen)
-    assert REWARDS[form](found).tolist() == pytest.approx(plain(found, form), abs=1e-6)
-
-
-def test_the_rewards_of_the_hand_made_case():
-    assert REWARDS["black"](evidence()).tolist() == [1, 0, 0]  # the second ties, the third is below black
-    assert REWARDS["rest"](evidence()).tolist() == [1, 0, 0]
-    assert REWARDS["rest"](replace(evidence(), removed=evidence().kept)).tolist() == [0, 0, 0]
+def test_the_probabilities_are_those_of_the_kept_the_removed_and_the_black_picture():
+    """Half red and half green: the mean of a colour over the picture, times the model's scale of 10, is its logit."""
+    kept, removed, black = ClipReward(ColourClip(), COLOURS, "rest").probabilities(photo(), LEFT[None], ["green"])
+    share = 1 / (math.exp(5) + 2)  # logits 5, 0, 0
+    assert kept.tolist() == pytest.approx([share])  # red alone is left
+    assert removed.tolist() == pytest.approx([math.exp(5) * share])
+    assert black.tolist() == pytest.approx([1 / 3])
 
 
 def test_a_right_mask_beats_a_wrong_one_in_every_form():
     for form in REWARDS:
-        judge = Judge(ColourClip(), COLOURS, form)
-        right = judge(photo(), np.stack([LEFT, ~LEFT]), ["red", "green"])
-        wrong = judge(photo(), np.stack([~LEFT, LEFT]), ["red", "green"])
+        reward = ClipReward(ColourClip(), COLOURS, form)
+        right = reward(photo(), np.stack([LEFT, ~LEFT]), ["red", "green"])
+        wrong = reward(photo(), np.stack([~LEFT, LEFT]), ["red", "green"])
         assert (right > wrong).all(), form
         if form != "graded":
             assert right.tolist() == [1, 1]
@@ -107,35 +100,35 @@ def test_a_right_mask_beats_a_wrong_one_in_every_form():
 def test_only_the_graded_reward_sees_that_half_of_an_object_is_missing():
     whole, half = LEFT[None], (LEFT & (np.arange(16)[:, None] < 8))[None]
     for form, expected in (("black", False), ("graded", True)):
-        judge = Judge(ColourClip(), COLOURS, form)
-        assert (judge(photo(), whole, ["red"]) > judge(photo(), half, ["red"]))[0] == expected
+        reward = ClipReward(ColourClip(), COLOURS, form)
+        assert (reward(photo(), whole, ["red"]) > reward(photo(), half, ["red"]))[0] == expected
 
 
 def test_a_class_without_a_pixel_is_worth_nothing():
     nothing = np.zeros((1, 16, 16), bool)
     for form in REWARDS:
-        assert Judge(ColourClip(), COLOURS, form)(photo(), nothing, ["blue"]).tolist() == [0]
+        assert ClipReward(ColourClip(), COLOURS, form)(photo(), nothing, ["blue"]).tolist() == [0]
 
 
 def test_the_black_picture_is_encoded_once_and_each_photo_as_one_batch():
     clip = ColourClip()
-    judge = Judge(clip, COLOURS, "rest")
+    reward = ClipReward(clip, COLOURS, "rest")
     masks = np.stack([LEFT, ~LEFT, np.zeros_like(LEFT)])
     for _ in range(2):
-        judge(photo(), masks, COLOURS)
+        reward(photo(), masks, COLOURS)
     assert clip.batches == [1, 5, 5]  # two masks, what the three leave; the third mask shows black
-    Judge(clip, COLOURS, "black")(photo(), masks, COLOURS)
+    ClipReward(clip, COLOURS, "black")(photo(), masks, COLOURS)
     assert clip.batches[3:] == [1, 2]
 
 
 def test_one_name_has_nothing_to_be_compared_with():
-    with pytest.raises(InputError, match=r"^the reward compares names and got 1; give more .* --vocabulary$"):
-        Judge(ColourClip(), ["red", "red"])
+    with pytest.raises(InputError, match=r"^expected two names or more to compare, got 1; give a --vocabulary$"):
+        ClipReward(ColourClip(), ["red", "red"])
 
 
 def test_a_name_the_dual_encoder_cannot_know_is_refused():
     with pytest.raises(InputError, match="colours cannot know 'grey'"):
-        Judge(ColourClip(), ["red", "grey"])
+        ClipReward(ColourClip(), ["red", "grey"])
 
 
 # Maps on disk.
@@ -168,7 +161,7 @@ def test_one_look_gives_the_maps_of_every_layer_and_head(vlm, tmp_path):
         for head in range(vlm.heads):
             expected = class_maps(attention, layer, head)[0]
             torch.testing.assert_close(held.at(layer, head), expected, rtol=0, atol=5e-4 * float(expected.max()))
-    assert cache.looks == 1
+    assert cache.passes == 1
 
 
 def test_a_photo_is_looked_at_once_by_all_who_share_the_folder(vlm, tmp_path):
@@ -176,9 +169,9 @@ def test_a_photo_is_looked_at_once_by_all_who_share_the_folder(vlm, tmp_path):
     held = first(PICTURE, ("dog",))
     second = MapCache(vlm, replace(SETTINGS, threshold=0.4, layer=1, blur=0.1), tmp_path)
     again = second(PICTURE, ("dog",))
-    assert (first.looks, second.looks) == (1, 0)
-    assert np.array_equal(held.shares, again.shares)
-    assert np.array_equal(held.largest, again.largest)
+    assert (first.passes, second.passes) == (1, 0)
+    assert torch.equal(held.shares, again.shares)
+    assert torch.equal(held.largest, again.largest)
 
 
 @pytest.mark.parametrize(
@@ -198,105 +191,90 @@ def test_whatever_changes_the_maps_asks_for_another_look(vlm, tmp_path, classes,
     retrained.revision = revision or vlm.revision
     other = MapCache(retrained, config, tmp_path)
     other(picture, classes)
-    assert other.looks == 1
+    assert other.passes == 1
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no archive", None])
+@pytest.mark.parametrize("damage", [b"", b"no maps", zlib.compress(b"no tensors"), None])
 def test_a_damaged_file_counts_as_absent(vlm, tmp_path, damage):
     MapCache(vlm, SETTINGS, tmp_path)(PICTURE, ("dog",))
-    [file] = tmp_path.glob("*/*.npz")
+    [file] = tmp_path.glob("*/*.safetensors.z")
     file.write_bytes(file.read_bytes()[:-40] if damage is None else damage)
     cache = MapCache(vlm, SETTINGS, tmp_path)
     for _ in range(2):
         cache(PICTURE, ("dog",))
-    assert cache.looks == 1
-
-
-def test_what_a_full_disk_does_not_take_stays_in_memory(vlm, tmp_path, monkeypatch, caplog):
-    def full(path, content):
-        raise InputError(f"{path} cannot be written (no space left on device); make room")
-
-    monkeypatch.setattr("pnp_ovss.tuning.maps.write_bytes", full)
-    cache = MapCache(vlm, SETTINGS, tmp_path)
-    with caplog.at_level(logging.WARNING):
-        for _ in range(2):
-            for classes in (("dog",), ("cat",)):
-                cache(PICTURE, classes)
-    assert cache.looks == 2
-    assert len(caplog.records) == 1
-    assert "no space left" in caplog.text
+    assert cache.passes == 1
 
 
 def test_a_trial_draws_the_masks_of_the_method_without_dropout(vlm, tmp_path):
     example = Example("a", lambda: PICTURE, ("dog", "cat"))
     objective = Objective(
-        MapCache(vlm, SETTINGS, tmp_path), Judge(ColourClip(None), ["dog", "cat"]), [example], SETTINGS
+        MapCache(vlm, SETTINGS, tmp_path), ClipReward(ColourClip(None), ["dog", "cat"]), [example], SETTINGS
     )
-    candidate = Candidate(layer=0, head=1, threshold=0.3, blur=0.05)
-    drawn = objective.masks(PICTURE, example, candidate)
-    labels = Segmenter(vlm, candidate.settings(replace(SETTINGS, passes=1)))(PICTURE, ["dog", "cat"]).labels
-    same = drawn == (labels[None] == np.array([1, 2])[:, None, None])
-    assert drawn.any((1, 2)).any()
-    assert same.mean() > 0.995
+    candidate = {"layer": 0, "head": 1, "threshold": 0.3, "blur": 0.05}
+    labels = objective.labels(PICTURE, ("dog", "cat"), candidate)
+    expected = Segmenter(PnP(vlm, replace(SETTINGS, passes=1, **candidate)))(PICTURE, ["dog", "cat"]).labels
+    assert labels.any()
+    assert (labels == expected).mean() > 0.995
+    [rewards] = objective(candidate)
+    masks = np.stack([labels == 1, labels == 2])
+    assert rewards.tolist() == objective.reward(PICTURE, masks, ["dog", "cat"]).tolist()
 
 
 # The search.
 
 
-SPACE = Space((0, 1, 2, 3), (0, 1), (0.05, 0.15), (0.01, 0.03))
+SPACE = {"layer": [0, 1, 2, 3], "head": [0, 1], "threshold": [0.05, 0.15], "blur": [0.01, 0.03]}
+SIZE = 4 * 2 * 2 * 2
 ABOUT = {"model": "none"}
 
 
 def earn(candidate: Candidate, photos: int = 3):
     for _ in range(photos):
-        yield np.array([0.2 * candidate.layer + 0.05 * candidate.head + candidate.threshold], np.float32)
+        value = 0.2 * candidate["layer"] + 0.05 * candidate["head"] + candidate["threshold"]
+        yield np.array([value], np.float32)
 
 
-def url(folder) -> str:
-    return f"sqlite:///{folder / 'study.db'}"
+def url(folder, name: str = "study") -> str:
+    return f"sqlite:///{folder / name}.db"
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+def distinct(trials) -> set[tuple]:
+    return {tuple(trial.params.items()) for trial in trials}
 
 
-def test_the_poster_s_space(vlm):
-    space = Space.of(vlm)
-    assert (space.thresholds, space.blurs) == (THRESHOLDS, BLURS)
-    assert len(space.candidates()) == vlm.layers * vlm.heads * 5 * 6
-    with pytest.raises(ConfigError, match="layer is 9"):
-        Space.of(vlm, layers=[9])
-    with pytest.raises(ConfigError, match="threshold is 2"):
-        Space.of(vlm, thresholds=[2.0])
-    with pytest.raises(ConfigError, match="blurs has no value"):
-        Space.of(vlm, blurs=[])
+def test_the_space_of_the_poster_has_every_layer_and_head(vlm):
+    space = search_space(vlm)
+    assert space["layer"] == list(range(vlm.layers))
+    assert space["head"] == list(range(vlm.heads))
+    assert (space["threshold"], space["blur"]) == (list(THRESHOLDS), list(BLURS))
+    assert search_space(vlm, head=[1, 0, 1])["head"] == [1, 0]
+    with pytest.raises(ConfigError, match=r"^expected layer from 0 to 1, which .* has, got 9"):
+        search_space(vlm, layer=[9])
+    with pytest.raises(ConfigError, match=r"^expected threshold to be a number from 0 to 1, got 2"):
+        search_space(vlm, threshold=[2.0])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["random", "tpe", "grid"])
 def test_no_candidate_comes_twice_and_a_finished_study_adds_none(tmp_path, sampler):
-    search = open_search(url(tmp_path), ABOUT, SPACE, sampler)
-    first = list(search.run(earn, 14))
-    again = open_search(url(tmp_path), ABOUT, SPACE, sampler)
-    assert list(again.run(earn, 14)) == []
-    rest = list(again.run(earn, 1000))
-    tried = [one.candidate for one in (*first, *rest)]
+    study = open_study(url(tmp_path), ABOUT, SPACE, sampler)
+    first = list(run_trials(study, earn, 14))
+    again = open_study(url(tmp_path), ABOUT, SPACE, sampler)
+    assert list(run_trials(again, earn, 14)) == []
+    rest = list(run_trials(again, earn, 1000))
     assert len(first) == 14
-    assert len(tried) == len(set(tried)) == len(SPACE.candidates())
-    assert again.best() == max(again.finished(), key=lambda one: one.reward)
-    if sampler == "grid":
-        assert tried == SPACE.candidates()
-    else:
-        assert tried != SPACE.candidates()
+    assert len(first) + len(rest) == len(distinct([*first, *rest])) == SIZE
+    assert best_trial(again).value == max(trial.value for trial in finished_trials(again))
+    assert best_trial(again).params["layer"] == 3
 
 
-def test_the_seed_decides_a_random_search(tmp_path):
-    def tried(name: str, seed: int) -> list[Candidate]:
-        search = open_search(f"sqlite:///{tmp_path / name}.db", ABOUT, SPACE, seed=seed)
-        return [one.candidate for one in search.run(earn, 6)]
+def test_the_seed_decides_a_search(tmp_path):
+    def tried(name: str, seed: int, sampler: str) -> list[Candidate]:
+        study = open_study(url(tmp_path, name), ABOUT, SPACE, sampler, seed=seed)
+        return [trial.params for trial in run_trials(study, earn, 3)]
 
-    assert tried("a", 0) == tried("b", 0) != tried("c", 1)
+    for sampler in ("random", "tpe"):
+        assert tried(f"a{sampler}", 0, sampler) == tried(f"b{sampler}", 0, sampler) != tried(f"c{sampler}", 1, sampler)
 
 
 def test_a_stopped_study_goes_on_and_gives_back_what_was_begun(tmp_path):
@@ -308,84 +286,104 @@ def test_a_stopped_study_goes_on_and_gives_back_what_was_begun(tmp_path):
 
     begun: list[Candidate] = []
     with pytest.raises(KeyboardInterrupt):
-        list(open_search(url(tmp_path), ABOUT, SPACE).run(stopping, 8))
-    search = open_search(url(tmp_path), ABOUT, SPACE)
-    assert [one.candidate for one in search.finished()] == begun[:3]
-    rest = [one.candidate for one in search.run(earn, 8)]
+        list(run_trials(open_study(url(tmp_path), ABOUT, SPACE), stopping, 8))
+    study = open_study(url(tmp_path), ABOUT, SPACE)
+    assert [trial.params for trial in finished_trials(study)] == begun[:3]
+    rest = [trial.params for trial in run_trials(study, earn, 8)]
     assert rest[0] == begun[3]
     assert len(rest) == 5
-    assert len({one.candidate for one in search.finished()}) == 8
+    assert len(distinct(finished_trials(study))) == 8
+
+
+WORKER = """
+import numpy, os, sys, time
+from pnp_ovss.tuning.search import open_study, run_trials
+space = {"layer": [0, 1, 2, 3], "head": [0, 1], "threshold": [0.05, 0.15], "blur": [0.01, 0.03]}
+def rewards(candidate):
+    if len(sys.argv) > 2:
+        os.kill(os.getpid(), 9)
+    time.sleep(0.1)
+    yield numpy.array([candidate["layer"] / 4], numpy.float32)
+study = open_study(sys.argv[1], {"model": "none"}, space, grace=2)
+print(len(list(run_trials(study, rewards, 32))))
+"""
+
+
+def worker(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", WORKER, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 @pytest.mark.slow
-def test_the_trial_of_a_killed_worker_is_taken_up_by_another(tmp_path):
-    killed = open_search(url(tmp_path), ABOUT, SPACE, "grid", grace=2)
-    with pytest.warns(UserWarning, match="Heartbeat"):
-        trial = killed.study.ask()
-    lost = killed._claim(trial)
-    killed.study._storage.record_heartbeat(trial._trial_id)  # a sign of life, and then none
-    search = open_search(url(tmp_path), ABOUT, SPACE, "grid", grace=2)
-    list(search.run(earn, len(SPACE.candidates())))
-    assert lost in {one.candidate for one in search.finished()}
-    assert len({one.candidate for one in search.finished()}) == len(search.finished()) == len(SPACE.candidates())
+def test_processes_share_a_study_and_take_up_the_trial_of_a_killed_one(tmp_path):
+    killed = worker(url(tmp_path), "dies")
+    killed.communicate()
+    assert killed.returncode == -9
+    workers = [worker(url(tmp_path)) for _ in range(2)]
+    outputs = [one.communicate(timeout=240) for one in workers]
+    assert [errors for _, errors in outputs] == [b"", b""]
+    counts = [int(output) for output, _ in outputs]
+    assert sum(counts) == SIZE
+    assert min(counts) > 0
+    assert len(distinct(finished_trials(open_study(url(tmp_path), ABOUT, SPACE)))) == SIZE
 
 
 @pytest.mark.filterwarnings(
     "ignore::optuna.exceptions.ExperimentalWarning"
 )  # filters are the process's, not a thread's
 def test_two_workers_share_a_study_without_repeating_a_trial(tmp_path):
-    found: list[list[Candidate]] = [[], []]
+    found: list[list] = [[], []]
 
-    def work(worker: int) -> None:
-        search = open_search(url(tmp_path), ABOUT, SPACE)
-        found[worker] += [one.candidate for one in search.run(earn, len(SPACE.candidates()))]
+    def work(number: int) -> None:
+        found[number] += run_trials(open_study(url(tmp_path), ABOUT, SPACE), earn, SIZE)
 
-    open_search(url(tmp_path), ABOUT, SPACE)
-    workers = [Thread(target=work, args=(worker,)) for worker in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert sorted(map(str, found[0] + found[1])) == sorted(map(str, SPACE.candidates()))
+    open_study(url(tmp_path), ABOUT, SPACE)
+    workers = [Thread(target=work, args=(number,)) for number in range(2)]
+    for one in workers:
+        one.start()
+    for one in workers:
+        one.join()
+    assert len(found[0]) + len(found[1]) == len(distinct(found[0] + found[1])) == SIZE
 
 
-def test_poor_candidates_are_dropped_after_a_few_photos(tmp_path):
-    looked: dict[Candidate, int] = {}
+def test_poor_candidates_are_pruned_after_a_few_photos(tmp_path):
+    photos: Counter = Counter()
 
     def counted(candidate: Candidate):
         for values in earn(candidate, photos=40):
-            looked[candidate] = looked.get(candidate, 0) + 1
+            photos[tuple(candidate.items())] += 1
             yield values
 
-    search = open_search(url(tmp_path), ABOUT, SPACE)
-    finished = list(search.run(counted, 32))
-    dropped = [one for one in finished if one.dropped]
-    assert dropped
-    assert all(looked[one.candidate] == one.classes == 10 for one in dropped)
-    assert not any(one.dropped for one in finished[:5])
-    assert search.best().candidate.layer == 3
-    assert not search.best().dropped
-    whole = open_search(f"sqlite:///{tmp_path}/whole.db", ABOUT, SPACE)
-    assert not any(one.dropped for one in whole.run(counted, 12, prune=False))
+    study = open_study(url(tmp_path), ABOUT, SPACE)
+    finished = list(run_trials(study, counted, 16))
+    pruned = [trial for trial in finished if trial.state == TrialState.PRUNED]
+    assert pruned
+    assert all(photos[tuple(trial.params.items())] == 10 for trial in pruned)
+    assert not any(trial.state == TrialState.PRUNED for trial in finished[:5])
+    assert best_trial(study).value == max(trial.value for trial in finished)
+    assert photos[tuple(best_trial(study).params.items())] == 40
+    whole = open_study(url(tmp_path, "whole"), ABOUT, SPACE)
+    assert all(trial.state == TrialState.COMPLETE for trial in run_trials(whole, counted, 7, prune=False))
 
 
 def test_a_study_of_something_else_is_refused(tmp_path):
-    open_search(url(tmp_path), ABOUT, SPACE)
+    open_study(url(tmp_path), ABOUT, SPACE)
     with pytest.raises(ConfigError, match="begun with another model: none, not other; give what it was begun with"):
-        open_search(url(tmp_path), {"model": "other"}, SPACE)
+        open_study(url(tmp_path), {"model": "other"}, SPACE)
     with pytest.raises(ConfigError, match="another seed"):
-        open_search(url(tmp_path), ABOUT, SPACE, seed=1)
+        open_study(url(tmp_path), ABOUT, SPACE, seed=1)
 
 
 def test_a_storage_that_cannot_be_used_is_told_in_one_line_without_its_password(tmp_path):
-    with pytest.raises(InputError, match=r"cannot be read or written \(.*unable to open database file\)"):
-        open_search(f"sqlite:///{tmp_path}/no/such/study.db", ABOUT, SPACE)
-    with pytest.raises(ConfigError, match="the storage is no address such as"):
-        open_search("study.db", ABOUT, SPACE)
+    with pytest.raises(InputError, match=r"cannot be read or written \(.*unable to open database file"):
+        open_study(url(tmp_path / "no" / "such"), ABOUT, SPACE)
+    with pytest.raises(ConfigError, match="expected a storage URL such as"):
+        storage_url("study.db", tmp_path)
     with pytest.raises(InputError) as refused:
-        open_search("mysql://me:secret@localhost/x", ABOUT, SPACE)
+        open_study(storage_url("mysql://me:secret@localhost/x", tmp_path), ABOUT, SPACE)
     assert "secret" not in str(refused.value)
     assert "\n" not in str(refused.value)
+    assert open_study(storage_url(None, tmp_path), ABOUT, SPACE).user_attrs["model"] == "none"
+    assert (tmp_path / "study.db").is_file()
 
 
 # The quality of a mask.
@@ -408,13 +406,13 @@ def segmentation(background: bool = True) -> Segmentation:
 
 
 def test_a_rated_segmentation_has_a_quality_per_class():
-    result = rate(segmentation(), photo(), judge_for(ColourClip(), COLOURS))
+    result = rate(segmentation(), photo(), ColourClip())
     assert segmentation().quality is None
     red, green, blue = result.quality
     assert red > 0.7
     assert green > 0.7
     assert blue < 0.5
-    masks, names = masks_of(result)
+    masks, names = named_masks(result)
     assert names == COLOURS
     assert masks.shape == (3, 16, 16)
     assert masks[0].sum() == 128
@@ -445,8 +443,17 @@ def test_dropping_all_leaves_the_background_or_the_best_class():
 
 
 def test_a_single_class_is_compared_with_common_nouns():
-    assert len(judge_for(ColourClip(), ["red"]).names) == 3
-    nouns = judge_for(ColourClip(None), ["red"]).names
-    assert len(nouns) == 50
-    assert nouns[0] == "red"
-    assert len(set(nouns)) == 50
+    clip = ColourClip(known=None)
+    texts: list[str] = []
+    clip.encode_texts = lambda some: texts.extend(some) or torch.zeros(len(some), 3)
+    result = segmentation()
+    only_red = replace(
+        result,
+        labels=result.labels % 2,
+        classes=("background", "red"),
+        scores=result.scores[:2],
+        salience=result.salience[:1],
+    )
+    assert rate(only_red, photo(), clip).quality.tolist() == pytest.approx([0.5])  # vectors of 0 are like nothing
+    assert len(texts) == len(set(texts)) == 50
+    assert texts[0] == "A picture of red"

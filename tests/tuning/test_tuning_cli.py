@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from PIL import Image
 
 from pnp_ovss import Config
 from pnp_ovss.cli import main
-from pnp_ovss.cli.tune import _namer
 from tiny import WORDS, tiny_blip, tiny_clip
 
 NAMES = {"a": ["dog", "cat"], "b": ["bird"], "c": []}
@@ -33,10 +31,11 @@ def tune(tmp_path, models, monkeypatch):
     for key in NAMES:
         Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(tmp_path / "photos" / f"{key}.png")
     (tmp_path / "names.json").write_text(json.dumps(NAMES))
-    usual = ["--images", "photos", "--names", "names.json", "--model", str(models[0]), "--clip", str(models[1])]
+    usual = ["--names", "names.json", "--model", str(models[0]), "--clip", str(models[1])]
 
     def run(*more: str) -> int:
-        return main(["tune", *usual, "--size", "32", "--refine", "blur", "--device", "cpu", *more])
+        images = [] if "--images" in more else ["--images", "photos"]
+        return main(["tune", *images, *usual, "--size", "32", "--refine", "blur", "--device", "cpu", *more])
 
     return run
 
@@ -44,15 +43,17 @@ def tune(tmp_path, models, monkeypatch):
 def test_tuning_writes_a_preset_and_a_page_and_goes_on_where_it_was(tune, tmp_path, models, capfd):
     assert tune("--trials", "3") == 0
     out, told = capfd.readouterr()
-    assert "looked 2 times at 2 photos" in out
+    assert "ran 2 times for 2 photos" in out
     assert "1 of 3 photos have no class and are left out" in told
     config = Config.from_preset(tmp_path / "tuning" / "preset.json")
     assert f"layer {config.layer}, head {config.head}, threshold {config.threshold}, blur {config.blur}" in out
     page = (tmp_path / "tuning" / "report.html").read_text(encoding="utf-8")
-    assert "Settings for" in page
+    assert f"Layer <b>{config.layer}</b>, head <b>{config.head}</b>" in page
+    assert page.count("data:image/jpeg;base64,") == 2
+    assert page.count("</tr>") == 1 + 2 + 1 + 3  # layers and heads, candidates
     assert not re.findall(r"https?://|<script", page)
     assert tune("--trials", "5") == 0
-    assert "looked 0 times at 2 photos" in capfd.readouterr().out
+    assert "ran 0 times for 2 photos" in capfd.readouterr().out
     assert (
         main(
             ["segment", "photos/a.png", "--classes", "dog", "--model", str(models[0]), "--preset", "tuning/preset.json"]
@@ -71,12 +72,12 @@ def test_a_setting_that_is_given_is_not_tuned(tune, tmp_path):
     ("more", "line"),
     [
         (["--images", "nowhere"], "cannot be read|there is no photo|none of"),
-        (["--names", "nobody"], "--names nobody is neither a file nor one of itm, clip, caption, openai"),
+        (["--names", "nobody"], "expected --names to be a file or one of itm, clip, caption, openai, got nobody"),
         (["--names", "none.json"], "none of 3 photos has a class to tune on; give other --names"),
-        (["--names", "one.json"], "the reward compares names and got 1; give more to compare with by --vocabulary"),
+        (["--names", "one.json"], "expected two names or more to compare, got 1; give a --vocabulary"),
         (["--clip", "empty"], "empty"),
-        (["--layers", "7"], "layer is 7; .* has layers 0 to 1"),
-        (["--storage", "study.db"], "the storage is no address such as sqlite:///study.db"),
+        (["--layers", "7"], "expected layer from 0 to 1, which .* has, got 7"),
+        (["--storage", "study.db"], "expected a storage URL such as sqlite:///study.db"),
         (["--out", "names.json/x"], "cannot be written"),
     ],
 )
@@ -103,26 +104,26 @@ def test_segment_rates_masks_and_drops_those_below(tune, tmp_path, models, capfd
     assert not np.asarray(Image.open(tmp_path / "results" / "a.png")).any()
 
 
-def test_a_line_of_a_names_file_is_one_name(tmp_path):
-    (tmp_path / "names.txt").write_text("chair, wooden\ndog\n")
-    arguments = Namespace(names=str(tmp_path / "names.txt"), namer_model=None, device="cpu", dtype="auto")
-    assert _namer(arguments, vlm=None).names == ("chair, wooden", "dog")
+def test_a_line_of_a_names_file_is_one_name(tune, tmp_path, capfd):
+    (tmp_path / "names.txt").write_text("dog, brown\ndog\n")
+    assert tune("--names", "names.txt", "--trials", "1", "--layer", "1", "--head", "0") == 2
+    assert "'dog, brown'" in capfd.readouterr().err  # a comma is part of the name, which this model cannot know
+
+
+def test_many_photos_after_one_flag_are_all_tuned_on(tune, capfd):
+    assert tune("--images", "photos/a.png", "photos/b.png", "--trials", "1", "--layer", "1", "--head", "0") == 0
+    assert "for 2 photos" in capfd.readouterr().out
 
 
 def test_what_is_wrong_with_the_search_is_told_before_a_model_is_fetched(tune, capfd):
     for flags, line in (
-        (["--thresholds", "2"], "threshold is 2"),
-        (["--blurs", "nan"], "blur is nan"),
-        (["--storage", "foo"], "the storage is no address such as sqlite:///study.db; give one with --storage"),
+        (["--thresholds", "2"], "expected threshold to be a number from 0 to 1, got 2"),
+        (["--blurs", "nan"], "expected blur to be a number"),
+        (["--heads", "x"], "error: Invalid value for '--heads': expected numbers with commas between them, got 'x'"),
+        (["--storage", "foo"], "expected a storage URL such as sqlite:///study.db; give one with --storage"),
         (["--names", "itm"], "itm by nobody/nothing needs a vocabulary to choose from; give --vocabulary coco-object"),
     ):
         assert tune("--model", "nobody/nothing", *flags) == 2
         assert capfd.readouterr().err.startswith(f"pnp-ovss: {line}")
     assert tune("--keep", "5") == 2
-    assert "'5' is no confidence from 0 to 1" in capfd.readouterr().err
-
-
-def test_the_study_lies_in_the_folder_whatever_it_is_called(tune, tmp_path):
-    assert tune("--trials", "1", "--out", "a?b/t%41 #x") == 0
-    assert (tmp_path / "a?b/t%41 #x/study.db").is_file()
-    assert not (tmp_path / "a").exists()
+    assert "Invalid value for '--keep'" in capfd.readouterr().err

@@ -4,32 +4,31 @@
 on this machine and uploads the masks.
 """
 
-from typing import Any
-
 import cvat_sdk.auto_annotation as cvataa
+import numpy as np
 from cvat_sdk.masks import encode_mask
 from PIL import Image
 
-from pnp_ovss.apps import check_names
-from pnp_ovss.config import DEFAULT_MODEL
+from pnp_ovss.data.vocabulary import parse_classes
 from pnp_ovss.export.outlines import outlines
 from pnp_ovss.export.results import in_memory
 from pnp_ovss.images import read_image
-from pnp_ovss.methods.pnp.prompt import make_prompt
 from pnp_ovss.segmenter import Segmenter
+from pnp_ovss.types import Classes, Vocabulary
 
 
 class Function:
     """What CVAT's SDK calls: ``spec`` says which labels there are, ``detect`` where they are in a photo."""
 
-    def __init__(self, segmenter: Segmenter, classes: tuple[str, ...]) -> None:
+    def __init__(self, segmenter: Segmenter, classes: Classes) -> None:
         self.segmenter = segmenter
-        self.classes = make_prompt(classes).classes
+        self.vocabulary = Vocabulary.of(classes)
 
     @property
     def spec(self) -> cvataa.DetectionFunctionSpec:
         """The labels, numbered from 1."""
-        labels = [cvataa.label_spec(name, number, type="mask") for number, name in enumerate(self.classes, start=1)]
+        numbered = enumerate(self.vocabulary.classes, start=1)
+        labels = [cvataa.label_spec(name, number, type="mask") for number, name in numbered]
         return cvataa.DetectionFunctionSpec(labels=labels)
 
     def detect(self, context: cvataa.DetectionFunctionContext, image: Image.Image) -> list[cvataa.DetectionAnnotation]:
@@ -38,25 +37,23 @@ class Function:
         The photo is not turned by its EXIF orientation: masks lie as its pixels do.
         A class is left out if the mean score in its mask is below the caller's threshold.
         """
-        result = in_memory(self.segmenter(read_image(image, upright=False), self.classes))
-        found: list[Any] = []
-        for region in result.regions(self.classes):
+        result = in_memory(self.segmenter(read_image(image, upright=False), self.vocabulary))
+        found: list[cvataa.DetectionAnnotation] = []
+        for region in result.regions(self.vocabulary.classes):
             if region.score is not None and region.score < (context.conf_threshold or 0):
                 continue
             if context.conv_mask_to_poly:
-                found += [
-                    cvataa.polygon(region.category, [side for corner in polygon for side in corner])
-                    for polygon in outlines(region.mask)
-                ]
+                polygons = (np.ravel(polygon).tolist() for polygon in outlines(region.mask))
+                found += [cvataa.polygon(region.category, sides) for sides in polygons]
             else:
                 found.append(cvataa.mask(region.category, encode_mask(region.mask)))
         return found
 
 
-def create(classes: str, model: str = DEFAULT_MODEL, preset: str = "auto", device: str = "auto") -> Function:
-    """Return the function, as CVAT's command line asks for it; ``classes`` are names with commas.
+def create(classes: str, model: str | None = None, preset: str = "auto", device: str = "auto") -> Function:
+    """Return the function, as CVAT's command line asks for it; ``classes`` are as the command line takes them.
 
     Raises: PnpError if the model or a class cannot be used.
     """
-    names = check_names(classes.split(","), model, preset)
-    return Function(Segmenter.from_pretrained(model, preset, device), names)
+    vocabulary = parse_classes(classes)
+    return Function(Segmenter.from_pretrained(model, preset, device), vocabulary)

@@ -1,171 +1,101 @@
 """``pnp-ovss batch``: as many photos as there are, on one machine or many; a stopped run goes on."""
 
-import argparse
-import sys
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated, Literal
 
-from pnp_ovss.cli.classes import add_classes, named
-from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, positive
-from pnp_ovss.cli.name import add_namer, check_namer, load_vocabulary, namer_options
-from pnp_ovss.cli.options import add_model, add_settings, settings
+import typer
 
-if TYPE_CHECKING:
-    from pnp_ovss.runs import Names, Run
-    from pnp_ovss.runs.run import Engine
+from pnp_ovss.cli.classes import CLASSES, ClassFlags
+from pnp_ovss.cli.command import PARTLY, STOPPED, Progress, complain
+from pnp_ovss.cli.flags import MODEL, ModelFlags, count, expand
+from pnp_ovss.cli.name import NAMER, NamerFlags
+from pnp_ovss.files import Folder, check_folder
+from pnp_ovss.runs.batch import Engine, Job, Run, open_run, work_here
+from pnp_ovss.runs.photos import find_photos
 
-MOST_TOLD = 20
-"""Faults that are told while a run goes on; all are in its folder."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``batch``."""
-    parser.add_argument(
-        "photos",
-        nargs="+",
-        metavar="PHOTOS",
-        help="folder (with all folders below), file or glob, here or behind an address such as s3://bucket/photos",
-    )
-    add_classes(
-        parser,
-        also="; or a .json file with the names of each photo by its path below PHOTOS without suffix: "
-        '{"2024/dog": ["dog", "sofa"]}',
-    )
-    parser.add_argument("--out", default="results", metavar="PLACE", help="folder or address (default: results)")
-    parser.add_argument(
-        "--format",
-        default="files",
-        choices=("files", "parquet"),
-        help="files: a label map and a record per photo; parquet: the same packed (default: files)",
-    )
-    parser.add_argument(
-        "--rows", type=positive, default=256, metavar="N", help="parquet: photos per file, about (default: 256)"
-    )
-    parser.add_argument(
-        "--batch-size", type=positive, default=1, metavar="N", help="photos the model sees at a time (default: 1)"
-    )
-    group = parser.add_argument_group("many processes or machines")
-    group.add_argument(
-        "--engine", default="local", choices=("local", "ray"), help="ray: many workers (default: local, this process)"
-    )
-    group.add_argument(
-        "--workers", type=positive, metavar="N", help="models at a time (default: one per GPU, else per --cpus cores)"
-    )
-    group.add_argument(
-        "--cpus", type=positive, default=1, metavar="N", help="cores of a worker, where there is no GPU (default: 1)"
-    )
-    group.add_argument(
-        "--cluster",
-        metavar="ADDRESS",
-        help="Ray cluster; local: start one on this machine (default: RAY_ADDRESS, else the one running, else local)",
-    )
-    add_namer(parser, "itm")
-    add_model(parser)
-    add_settings(parser)
+EXAMPLE = 'batch demo --model mini-blip --classes "rocket, cactus"  (after pnp-ovss demo)'
+MOST_REPORTED = 20
+"""Faults that are printed while a run goes on; all are in its folder."""
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Segment the photos; return the exit code."""
-    from pnp_ovss.runs import Job, find_photos, open_run
-    from pnp_ovss.store import Folder, check_folder
+@expand
+def command(
+    photos: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PHOTOS...",
+            help="folder (with all folders below), file or glob, here or behind a URL such as s3://bucket/photos",
+        ),
+    ],
+    classes: ClassFlags = CLASSES,
+    out: Annotated[str, typer.Option(metavar="PLACE", help="folder or URL")] = "results",
+    format: Annotated[
+        Literal["files", "parquet"],
+        typer.Option(help="files: a label map and a record per photo; parquet: the same packed"),
+    ] = "files",
+    rows: Annotated[int, count("parquet: photos per file, about")] = 256,
+    batch_size: Annotated[int, count("photos the model sees at a time")] = 1,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="local: this process; ray: many workers")] = "local",
+    workers: Annotated[int | None, count("ray: models at a time (default: one per GPU, else per --cpus cores)")] = None,
+    cpus: Annotated[int, count("ray: cores of a worker, where there is no GPU")] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="ray: the cluster; local: start one on this machine (default: RAY_ADDRESS, else the one running, else "
+            "local)",
+        ),
+    ] = None,
+    namer: NamerFlags = NAMER,
+    model: ModelFlags = MODEL,
+) -> int:
+    """Segment any number of photos into the classes you name, on one machine or many.
 
+    Results go by key, a photo's path below PHOTOS without suffix: images/<key>.png, a palette label map whose values
+    index the classes, and images/<key>.json, the record. With --format parquet both become a row of shards/*.parquet.
+    For what cannot be done, faults/<key>.json says why, and the run goes on (exit code 1).
+
+    The same command goes on with a run that was stopped, whatever stopped it; one with other settings is refused.
+    Memory does not grow with the number of photos. docs/scale.md has photos per hour, cost, and runs on a cluster.
+    """
     # All that can be wrong without a model is found before one is loaded or even fetched.
-    names = _names(arguments)
-    engine = _engine(arguments)
-    folder = Folder(arguments.out)
+    source = classes.source(namer, model)
+    chosen = _engine(engine, workers, cpus, cluster)
+    folder = Folder(out)
     if folder.is_local:
         check_folder(Path(folder.root))
-    sources = find_photos(arguments.photos, folder)
-    job = Job(
-        out=arguments.out,
-        names=names,
-        model=arguments.model,
-        preset=arguments.preset,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        revision=arguments.revision,
-        settings=settings(arguments),
-        batch=arguments.batch_size,
-    )
-    return _follow(open_run(job, arguments.format, arguments.rows, sources), engine, arguments.out)
+    places = find_photos(photos, folder)
+    job = Job(out=out, classes=source, batch=batch_size, **asdict(replace(model, model=model.checkpoint)))
+    return _follow(open_run(job, format, rows, places), chosen, out)
 
 
-def _follow(run: "Run", engine: "Engine", out: str) -> int:
-    """Go through the run under a progress bar."""
-    from tqdm import tqdm
-
-    total, done, failed = len(run.sources), len(run.sources) - len(run.todo), 0
-    bar = tqdm(total=total, initial=done, unit="photo", file=sys.stderr)
-    try:
-        for outcome in run(engine):
-            if outcome.fault:
-                failed += 1
-                if failed <= MOST_TOLD:
-                    with bar.external_write_mode(file=sys.stderr):
-                        complain(outcome.fault)
-            else:
-                done += 1
-            bar.update()
-    except KeyboardInterrupt:
-        bar.close()
-        complain(f"stopped; {done} of {total} photos are done; the same command goes on")
-        return STOPPED
-    finally:
-        bar.close()
-    print(f"{done} of {total} photos are done, in {out}")
-    if failed:
-        complain(f"{failed} of {total} photos could not be done; faults/ in {out} says why, and a next run tries again")
-    return PARTLY if failed else 0
-
-
-def _names(arguments: argparse.Namespace) -> "Names":
-    from dataclasses import replace
-
-    from pnp_ovss.naming import load_namer
-    from pnp_ovss.runs import Names
-
-    file = arguments.classes_file
-    if file is not None and file.suffix == ".json":
-        options = replace(namer_options(arguments), source=file)
-        load_namer("cached", options)  # tells now what is wrong with the file
-        return Names(namer="cached", options=options, candidates=load_vocabulary(arguments), keep=arguments.keep)
-    classes = named(arguments)
-    if not classes:
-        check_namer(arguments)
-        return Names(
-            namer=arguments.namer,
-            options=namer_options(arguments),
-            candidates=load_vocabulary(arguments),
-            keep=arguments.keep,
-            calls=arguments.calls if arguments.namer == "openai" else 1,
-        )
-    return Names(classes=classes)
-
-
-def _engine(arguments: argparse.Namespace) -> "Engine":
-    from pnp_ovss.runs import work_here
-
-    if arguments.engine == "local":
+def _engine(engine: str, workers: int | None, cpus: int, cluster: str | None) -> Engine:
+    if engine == "local":
         return work_here
-    from pnp_ovss.runs.cluster import check_ray, work_on_ray
+    from pnp_ovss.runs.cluster import load_ray, work_on_ray
 
-    check_ray()
-    return partial(work_on_ray, workers=arguments.workers, cpus=arguments.cpus, address=arguments.cluster)
+    load_ray()
+    return partial(work_on_ray, workers=workers, cpus=cpus, address=cluster)
 
 
-COMMAND = Command(
-    usage="PHOTOS... --classes NAMES [options]",
-    summary="segment any number of photos; a stopped run goes on",
-    description="""Segment any number of photos into the classes you name, on one machine or many.
-
-Results go by key, a photo's path below PHOTOS without suffix: images/<key>.png, a palette label map whose values index
-the classes, and images/<key>.json, the record, with each class's region as COCO run lengths. With --format parquet both
-become a row of shards/*.parquet. What cannot be done is told in faults/<key>.json, and the run goes on (exit code 1).
-
-The same command goes on with a run that was stopped, whatever stopped it; one with other settings is refused. Memory
-does not grow with the number of photos. docs/scale.md has photos per hour, cost, and runs on a cluster.""",
-    example=f'{PROG} batch demo --model mini-blip --classes "rocket, cactus"  (after {PROG} demo)',
-    add_arguments=add_arguments,
-    run=run,
-)
+def _follow(run: Run, engine: Engine, out: str) -> int:
+    """Go through the run under a progress bar; return the exit code."""
+    done, failed = run.total - len(run.todo), 0
+    try:
+        with Progress(run.total, "photo", done) as progress:
+            for one in run(engine):
+                failed += bool(one.fault)
+                done += not one.fault
+                if one.fault and failed <= MOST_REPORTED:
+                    progress.complain(one.fault)
+                progress.advance()
+    except KeyboardInterrupt:
+        complain(f"stopped; {done} of {run.total} photos are done; the same command goes on")
+        return STOPPED
+    print(f"{done} of {run.total} photos are done, in {out}")
+    if failed:
+        why = f"faults/ in {out} says why, and a next run tries again"
+        complain(f"{failed} of {run.total} photos could not be done; {why}")
+    return PARTLY if failed else 0

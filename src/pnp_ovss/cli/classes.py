@@ -1,49 +1,61 @@
 """The flags that name classes: a list, a file, or a namer's work."""
 
-import argparse
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
-from pnp_ovss.errors import InputError, one_line
+import typer
+
+from pnp_ovss.cli.flags import ModelFlags
+from pnp_ovss.cli.name import NamerFlags
+from pnp_ovss.data.vocabulary import parse_classes, read_classes
+from pnp_ovss.errors import InputError
+from pnp_ovss.pictures import check_count
+from pnp_ovss.runs.batch import ClassSource
 
 AUTO = "auto"
 
 
-def add_classes(parser: argparse.ArgumentParser, also: str = "") -> None:
-    """Add the flags, one of which has to be given; ``also`` is what the file may hold besides names."""
-    group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument(
-        "--classes",
-        metavar="NAMES",
-        help="what to look for, with commas: 'dog, traffic light'; auto: a namer says it, photo by photo",
-    )
-    group.add_argument(
-        "--classes-file",
-        type=Path,
-        metavar="FILE",
-        help=f"the same from a file, one name a line, # starts a comment{also}",
-    )
+@dataclass(frozen=True)
+class ClassFlags:
+    """What to look for in all photos, or that a namer is asked photo by photo."""
+
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="what to look for, with commas: 'dog, traffic light', or with words for a class, 'person=man|child'; "
+            "auto: a namer says it, photo by photo",
+        ),
+    ] = None
+    classes_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="the same from a file, one class a line, # starts a comment; or a .json file with the names of each "
+            'photo by its key, for batch the path below PHOTOS without suffix: {"2024/dog": ["dog", "sofa"]}',
+        ),
+    ] = None
+
+    def source(self, namer: NamerFlags, model: ModelFlags) -> ClassSource:
+        """Return where the classes of the photos come from.
+
+        Raises: PnpError for what can be found wrong before a model is loaded.
+        """
+        if (self.classes is None) == (self.classes_file is None):
+            raise InputError("expected classes: give either --classes 'dog, cat' or --classes-file FILE")
+        if self.classes_file is not None and self.classes_file.suffix == ".json":
+            return _named(replace(namer, namer="cached", names_from=self.classes_file), model)
+        if self.classes == AUTO:
+            return _named(namer, model)
+        vocabulary = read_classes(self.classes_file) if self.classes_file else parse_classes(str(self.classes))
+        check_count(vocabulary.classes)
+        return ClassSource(vocabulary)
 
 
-def named(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """Return the classes that the flags name for all photos, or none where a namer is to say them.
-
-    Raises: InputError if the file cannot be read or a name cannot be used.
-    """
-    from pnp_ovss.methods.pnp.prompt import make_prompt
-    from pnp_ovss.pictures import check_count
-
-    if arguments.classes == AUTO:
-        return ()
-    names = _lines(arguments.classes_file) if arguments.classes is None else arguments.classes.split(",")
-    classes = make_prompt([name.strip() for name in names]).classes
-    check_count(classes)
-    return classes
+CLASSES = ClassFlags()
 
 
-def _lines(file: Path) -> list[str]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = one_line(error) if isinstance(error, OSError) else "it is no text in UTF-8"
-        raise InputError(f"the classes file {file} cannot be read ({reason}); one name a line is wanted") from error
-    return [name for line in lines if (name := line.split("#")[0].strip())]
+def _named(namer: NamerFlags, model: ModelFlags) -> ClassSource:
+    namer.check(model)
+    return ClassSource(None, namer.namer, namer.options(model), namer.candidates(), namer.keep, namer.at_once)

@@ -9,9 +9,10 @@ from PIL import Image
 
 from pnp_ovss.cli.flags import ModelFlags, count, expand
 from pnp_ovss.evaluation.metrics import Confusion
+from pnp_ovss.files import check_folder, save_png
 from pnp_ovss.mini import CLASSES, draw
-from pnp_ovss.pictures import Row, contact_sheet, label_png
-from pnp_ovss.store import check_folder, save_png
+from pnp_ovss.pictures import class_colours, label_png
+from pnp_ovss.pictures.sheet import SheetRow, contact_sheet
 
 EXAMPLE = "demo --scenes 4"
 MINI = ModelFlags(model="mini-blip")
@@ -33,6 +34,7 @@ def command(
     check_folder(out)
     segmenter = model.load()
     print(f"{_scenes(scenes)} of series {seed}, segmented with {model.checkpoint}, which is given the names")
+    colours = class_colours(CLASSES)
     pooled, rows = Confusion.empty(len(CLASSES)), []
     for index in range(scenes):
         scene = draw(seed, index, scene_size)
@@ -42,11 +44,11 @@ def command(
         confusion = Confusion.of(target, prediction, len(CLASSES))
         pooled += confusion
         score, salience = f"mIoU {confusion.miou():.2f}", dict(zip(scene.things, result.salience, strict=True))
-        rows.append(Row(scene.image, target, prediction, salience, scene.caption, score))
+        rows.append(SheetRow(scene.image, target, prediction, salience, scene.caption, score))
         print(f"scene {index:2}  {score}  {scene.caption}", flush=True)
         save_png(out / f"scene-{index:03}.png", Image.fromarray(scene.image))
-        save_png(out / f"scene-{index:03}.truth.png", label_png(target))
-        save_png(out / f"scene-{index:03}.labels.png", label_png(prediction))
+        save_png(out / f"scene-{index:03}.truth.png", label_png(target, colours))
+        save_png(out / f"scene-{index:03}.labels.png", label_png(prediction, colours))
     score = f"mIoU {pooled.miou():.3f} over {_scenes(scenes)}, things and background"
     sheet, subtitle = out / "contact-sheet.png", f"{model.checkpoint}, given the names: {score}"
     save_png(sheet, contact_sheet(rows, CLASSES, "Masks from words alone", subtitle))

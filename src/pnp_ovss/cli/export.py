@@ -1,71 +1,55 @@
 """``pnp-ovss export``: results become what annotation and training tools read."""
 
-import argparse
-import os
 from pathlib import Path
+from typing import Annotated
 
-from pnp_ovss.cli.command import PROG, Command
+import typer
 
+from pnp_ovss.data.vocabulary import BENCHMARKS, class_names, read_classes
+from pnp_ovss.errors import InputError
+from pnp_ovss.export import FORMATS, export
+from pnp_ovss.runs.photos import fetch
+from pnp_ovss.runs.record import load_results
+
+EXAMPLE = "export results --to coco  (after pnp-ovss segment)"
 FEW = 3
-"""Files that are told by name."""
+"""Files that are listed by name."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``export``."""
-    parser.add_argument("results", type=Path, metavar="RESULTS", help="folder that segment or batch wrote")
-    parser.add_argument(
-        "--to", required=True, metavar="FORMAT", help="coco, yolo, voc, ade, label-studio, cvat or supervision"
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="a new folder (default: export/FORMAT)")
-    parser.add_argument(
-        "--order",
-        metavar="LIST",
-        help="the classes in the order that numbers them: a file with one name a line, or voc, context, coco-objects, "
-        "coco-stuff, ade20k (default: as they first appear)",
-    )
-    parser.add_argument("--photos", action="store_true", help="copy the photos to where the format's layout has them")
+def command(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="folder that segment or batch wrote")],
+    to: Annotated[str, typer.Option(metavar="FORMAT", help=", ".join(FORMATS))],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="a new folder (default: export/FORMAT)")] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="the classes in the order that numbers them: a file with one name a line, or one of "
+            f"{', '.join(BENCHMARKS)} (default: as they first appear)",
+        ),
+    ] = None,
+    photos: Annotated[
+        bool, typer.Option("--photos", help="copy the photos to where the format's layout has them")
+    ] = False,
+) -> int:
+    """Write what segment or batch found in a format that annotation and training tools read.
 
+    Classes are numbered the same in all files, in the order in which they first appear or in that of --order. The
+    background is no class. docs/formats.md says for each format what its files are, how it counts, and how to load it.
 
-def run(arguments: argparse.Namespace) -> int:
-    """Export the results; return the exit code."""
-    from pnp_ovss.export import export, read_results
-    from pnp_ovss.images import shown
-
-    order = _order(arguments.order) if arguments.order else ()
-    results = read_results(arguments.results)
-    out = arguments.out or Path("export") / arguments.to
-    written = export(results, arguments.to, out, order, arguments.photos)
+    All files are written or none; a folder that is there already is never touched.
+    """
+    names = _order(order) if order is not None else ()
+    found, out = load_results(results), out or Path("export") / to
+    written = export(found, to, out, names, fetch if photos else None)
     listed = ", ".join(written) if len(written) <= FEW else f"{len(written)} files"
-    print(f"{len(results)} photo{'s' * (len(results) > 1)} in {shown(out)}: {listed}")
+    print(f"{len(found)} photo{'s' * (len(found) > 1)} in {out}: {listed}")
     return 0
 
 
 def _order(chosen: str) -> tuple[str, ...]:
-    from pnp_ovss.data.vocabulary import CLASSES, class_names, read_lines
-    from pnp_ovss.errors import InputError
-
-    names = [path.stem for path in CLASSES.glob("*.txt") if "." not in path.stem]
-    if chosen in names:
+    if chosen in BENCHMARKS:
         return class_names(chosen)
-    if not os.path.isfile(chosen):
-        raise InputError(f"there is no list of classes {chosen!r}; give a file, or one of {', '.join(sorted(names))}")
-    order = tuple(read_lines(Path(chosen)))
-    double = next((name for index, name in enumerate(order) if name in order[:index]), None)
-    if double or not order:
-        raise InputError(f"{chosen} lists {f'{double!r} twice' if double else 'no class'}; each class once is wanted")
-    return order
-
-
-COMMAND = Command(
-    usage="RESULTS --to FORMAT [options]",
-    summary="write results as COCO, YOLO, VOC, ADE, Label Studio, CVAT or supervision files",
-    description="""Write what segment or batch found in a format that annotation and training tools read.
-
-Classes are numbered the same in all files, in the order in which they first appear or in that of --order. The
-background is no class. docs/formats.md says for each format what its files are, how it counts, and how to load it.
-
-All files are written or none; a folder that is there already is never touched.""",
-    example=f"{PROG} export results --to coco  (after {PROG} segment)",
-    add_arguments=add_arguments,
-    run=run,
-)
+    if not Path(chosen).is_file():
+        raise InputError(f"there is no list of classes {chosen!r}; give a file, or one of {', '.join(BENCHMARKS)}")
+    return read_classes(Path(chosen)).classes

@@ -59,6 +59,14 @@ class ModelFlags:
         )
 
 
+MODEL = ModelFlags()
+
+
+def clip_name(given: str | None, model: str) -> str:
+    """Return the dual encoder that was given, or the one that goes with a model."""
+    return given or ("mini-clip" if model.startswith("mini-") else "clip-base")
+
+
 def count(help: str, low: int = 1) -> Any:
     """Return an option that takes a whole number from ``low`` up."""
     return typer.Option(min=low, metavar="N", help=help)

@@ -1,313 +1,149 @@
-"""``pnp-ovss name``: which classes are in the photos. Its flags serve every command that can name classes itself."""
+"""``pnp-ovss name``: which classes are in photos. Its flags serve every command that can name classes itself."""
 
-import argparse
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
-from pnp_ovss.cli.command import PARTLY, PROG, STOPPED, Command, complain, positive
-from pnp_ovss.config import DEFAULT_MODEL
-from pnp_ovss.errors import ConfigError, InputError, ModelError, PnpError
+import typer
+from tqdm import tqdm
 
-if TYPE_CHECKING:
-    from pnp_ovss.models import VLM
-    from pnp_ovss.naming import Candidates, Namer, Naming, Options
-    from pnp_ovss.naming.openai import OpenAI
-    from pnp_ovss.types import RGB
+from pnp_ovss._version import VERSION
+from pnp_ovss.cli.command import PARTLY, STOPPED, complain
+from pnp_ovss.cli.flags import ModelFlags, count, expand
+from pnp_ovss.data.vocabulary import BENCHMARKS, load_vocabulary, parse_classes
+from pnp_ovss.errors import ConfigError, InputError, PnpError
+from pnp_ovss.files import check_folder, remove, write_text
+from pnp_ovss.images import find_images, read_image
+from pnp_ovss.naming import NAMERS, Options, load_namer, name_photos
+from pnp_ovss.naming.base import Namer, Naming
+from pnp_ovss.naming.openai import OpenAI
+from pnp_ovss.naming.question import estimate
+from pnp_ovss.types import RGB, Vocabulary
 
-IN_A_ROW = 5
-"""Photos without a reply, one after the other, until a run stops: then it is not the photos' fault."""
+EXAMPLE = "name demo/scene-000.png --model mini-blip  (after pnp-ovss demo)"
 NEGLIGIBLE = 0.01
+"""Confidences up to this are left out of the file."""
+SAVE_EVERY = 10
+"""Photos after which the names so far are written, so that a killed run loses few."""
 
 
-def add_namer(parser: argparse.ArgumentParser, namer: str) -> None:
-    """Add the flags that choose who names the classes, ``namer`` by default."""
-    group = parser.add_argument_group("naming")
-    group.add_argument(
-        "--namer",
-        default=namer,
-        metavar="NAME",
-        help=f"itm, clip, caption, openai, cached or given; docs/naming.md compares them (default: {namer})",
-    )
-    group.add_argument(
-        "--vocabulary",
-        metavar="NAME|FILE",
-        help="what to choose from: voc, context, coco-object, coco-stuff, coco-panoptic, ade20k, scenes, or a file "
-        "with one name a line; without it anything, where the namer can do that",
-    )
-    group.add_argument(
-        "--keep", type=share, default=0.7, metavar="X", help="names above this confidence count (default: 0.7)"
-    )
-    group.add_argument("--namer-model", metavar="NAME", help="openai: a chat model; clip, caption: a checkpoint")
-    group.add_argument("--names", metavar="NAMES", help="given: the names, with commas")
-    group.add_argument(
-        "--names-from", type=Path, metavar="FILE|DIR", help="cached: names, replies, or a cache's folder"
-    )
-    group.add_argument(
-        "--base-url", metavar="URL", help="openai: another server (default: OpenAI's, or OPENAI_BASE_URL)"
-    )
-    group.add_argument(
-        "--cache", type=Path, metavar="DIR", help="openai: where replies are kept (default: in the user's cache)"
-    )
-    group.add_argument(
-        "--calls", type=positive, default=4, metavar="N", help="openai: photos asked about at a time (default: 4)"
-    )
-    group.add_argument(
-        "--timeout",
-        type=positive,
-        default=60,
-        metavar="S",
-        help="openai: seconds until a call has failed (default: 60)",
-    )
-    group.add_argument("--tries", type=positive, default=6, metavar="N", help="openai: tries of a call (default: 6)")
+def _flag(help: str, metavar: str | None = None, **more: Any) -> Any:
+    return typer.Option(help=help, metavar=metavar, **more)
 
 
-def load_namer(arguments: argparse.Namespace, vlm: "Callable[[], VLM]") -> "Namer":
-    """Return the namer that the flags ask for; ``vlm`` gives the model of one that matches with it."""
-    from pnp_ovss.naming import load_namer as load
+@dataclass(frozen=True)
+class NamerFlags:
+    """What names the classes, and what it needs."""
 
-    return load(arguments.namer, namer_options(arguments, vlm))
+    namer: Annotated[str, _flag(f"{', '.join(NAMERS)}; docs/naming.md compares them", "NAME")] = "itm"
+    vocabulary: Annotated[
+        str | None,
+        _flag(
+            f"what to choose from: {', '.join(BENCHMARKS)}, or a file with one class a line; without it anything, "
+            "where the namer can do that",
+            "NAME|FILE",
+        ),
+    ] = None
+    keep: Annotated[float, _flag("names above this confidence count", "X", min=0, max=1)] = 0.7
+    namer_model: Annotated[str | None, _flag("openai: a chat model; clip, caption: a checkpoint", "NAME")] = None
+    names: Annotated[str | None, _flag("given: the names, with commas", "NAMES")] = None
+    names_from: Annotated[Path | None, _flag("cached: names, replies, or a cache's folder", "FILE|DIR")] = None
+    base_url: Annotated[str | None, _flag("openai: another server", "URL", envvar="OPENAI_BASE_URL")] = None
+    cache: Annotated[Path | None, _flag("openai: where replies are kept (default: in the user's cache)", "DIR")] = None
+    calls: Annotated[int, count("openai: photos asked about at a time")] = 4
+    timeout: Annotated[float, count("openai: seconds until a call has failed")] = 60.0
+    tries: Annotated[int, count("openai: tries of a call")] = 6
 
+    @property
+    def at_once(self) -> int:
+        """Photos that are named at a time."""
+        return self.calls if self.namer == "openai" else 1
 
-def namer_options(arguments: argparse.Namespace, vlm: "Callable[[], VLM] | None" = None) -> "Options":
-    """Return what the flags tell a namer."""
-    from pnp_ovss.naming import Options
-    from pnp_ovss.naming.endpoint import Patience
+    def candidates(self) -> Vocabulary | None:
+        """Return the vocabulary to choose from, if any. Raises: InputError."""
+        return load_vocabulary(self.vocabulary) if self.vocabulary else None
 
-    return Options(
-        names=tuple((arguments.names or "").split(",")) if arguments.names else (),
-        source=arguments.names_from,
-        vlm=vlm,
-        model=arguments.namer_model,
-        base_url=arguments.base_url or os.environ.get("OPENAI_BASE_URL"),
-        cache=arguments.cache or reply_cache(),
-        patience=Patience(timeout=float(arguments.timeout), tries=arguments.tries),
-        device=arguments.device,
-        dtype=arguments.dtype,
-    )
-
-
-def check_namer(arguments: argparse.Namespace) -> None:
-    """Raise what would stop the namer, as far as that can be told before its model is loaded or even fetched."""
-    from pnp_ovss.naming import NAMERS
-    from pnp_ovss.naming import load_namer as load
-
-    if arguments.namer not in NAMERS or arguments.namer in ("given", "cached"):
-        load(arguments.namer, namer_options(arguments))
-    load_vocabulary(arguments)
-    check_vocabulary(arguments.namer, arguments.model, arguments.vocabulary)
-
-
-def check_vocabulary(namer: str, model: str, vocabulary: str | None) -> None:
-    """Raise InputError if the model would match names and has none to choose from."""
-    if namer == "itm" and vocabulary is None and not (model.startswith("mini-") or Path(model).is_dir()):
-        raise InputError(
-            f"itm by {model} needs a vocabulary to choose from; give --vocabulary coco-object, another one, or a file"
+    def options(self, model: ModelFlags, vlm: Callable[[], Any] | None = None) -> Options:
+        """Return the settings of the namer; ``vlm`` gives the model of one that matches with it."""
+        return Options(
+            names=parse_classes(self.names).classes if self.names else (),
+            source=self.names_from,
+            vlm=vlm,
+            model=self.namer_model,
+            base_url=self.base_url,
+            cache=self.cache or reply_cache(),
+            timeout=self.timeout,
+            retries=self.tries - 1,
+            device=model.device,
+            dtype=model.dtype,
         )
 
-
-def load_vocabulary(arguments: argparse.Namespace) -> "Candidates | None":
-    """Return the vocabulary that the flags name, if any."""
-    from pnp_ovss.naming import load_candidates
-
-    return load_candidates(arguments.vocabulary) if arguments.vocabulary else None
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``name``."""
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="file, folder (the pictures right in it) or glob")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write names and confidences to this .json file too")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="openai: only say how many calls, and about what they cost"
-    )
-    add_namer(parser, "itm")
-    group = parser.add_argument_group("model")
-    group.add_argument("--model", default=DEFAULT_MODEL, help=f"itm: the model that matches (default: {DEFAULT_MODEL})")
-    group.add_argument("--revision", help="commit, branch or tag of its hub repository")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    group.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: auto)")
+    def check(self, model: ModelFlags) -> None:
+        """Raise what would stop the namer, as far as that shows before its model is loaded or even fetched."""
+        if self.namer not in NAMERS or self.namer in ("given", "cached"):
+            load_namer(self.namer, self.options(model))
+        knows_names = model.checkpoint.startswith("mini-") or Path(model.checkpoint).is_dir()
+        if self.candidates() is None and self.namer == "itm" and not knows_names:
+            raise InputError(
+                f"itm by {model.checkpoint} needs a vocabulary to choose from; give --vocabulary coco-object, another "
+                "one, or a file"
+            )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Name the classes of the photos; return the exit code."""
-    from pnp_ovss.images import find_images
-    from pnp_ovss.store import check_folder
+NAMER = NamerFlags()
 
-    photos = find_images(arguments.photos)
-    keys = _keys(photos)
-    candidates = load_vocabulary(arguments)
-    if arguments.out is not None:
-        if arguments.out.is_dir():
-            raise InputError(f"{arguments.out} is a folder; name the .json file that is to be written")
-        check_folder(arguments.out.parent)
-    check_namer(arguments)
 
-    def vlm() -> "VLM":
+@expand
+def command(
+    photos: Annotated[
+        list[str], typer.Argument(metavar="PHOTO...", help="file, folder (the pictures right in it) or glob")
+    ],
+    out: Annotated[Path | None, _flag("write names and confidences to this .json file too", "FILE")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="openai: only say how many calls, and about what they cost")
+    ] = False,
+    namer: NamerFlags = NAMER,
+    model: Annotated[str | None, _flag("itm: the model that matches (default: the one that segments)", "NAME")] = None,
+    revision: Annotated[str | None, _flag("commit, branch or tag of its hub repository")] = None,
+    device: Annotated[str, _flag("auto, cpu, cuda, cuda:1, ...")] = "auto",
+    dtype: Annotated[str, _flag("auto, float32, bfloat16 or float16")] = "auto",
+) -> int:
+    """Say which classes are in photos, with a confidence for each.
+
+    Namers: itm, the model that segments matches every name of the vocabulary with the photo; clip, a dual encoder
+    does; caption, a captioner describes the photo and its nouns count; openai, a chat model is asked (the key comes
+    from OPENAI_API_KEY; photos leave this machine; every reply is kept and paid for once); cached, names that are
+    there already; given, your own list.
+    """
+    keys = photos_by_name(find_images(photos))
+    if out is not None:
+        if out.is_dir():
+            raise InputError(f"{out} is a folder; name the .json file that is to be written")
+        check_folder(out.parent)
+    flags = ModelFlags(model=model, revision=revision, device=device, dtype=dtype)
+    namer.check(flags)
+
+    def vlm() -> Any:
         from pnp_ovss.models import load_vlm
 
-        return load_vlm(arguments.model, arguments.device, arguments.dtype, arguments.revision)
+        return load_vlm(flags.checkpoint, device, dtype, revision)
 
-    namer = load_namer(arguments, vlm)
-    if arguments.dry_run:
-        return _tell_cost(namer, keys, candidates)
-    return _name(arguments, namer, keys, candidates)
+    loaded = load_namer(namer.namer, namer.options(flags, vlm))
+    return _print_cost(loaded, keys, namer.candidates()) if dry_run else _name(loaded, keys, namer, out)
 
 
-def _name(arguments: argparse.Namespace, namer: "Namer", keys: dict[str, Path], candidates: "Candidates | None") -> int:
-    from tqdm import tqdm
-
-    from pnp_ovss.images import shown
-    from pnp_ovss.naming import Naming, name_photos
-    from pnp_ovss.store import write_text
-
-    found: dict[str, Naming] = {}
-    bad: list[str] = []
-    silent = 0
-    bar = tqdm(total=len(keys), disable=len(keys) == 1, unit="photo", file=sys.stderr)
-
-    def say(line: str, stream: Any) -> None:
-        with bar.external_write_mode(file=stream):
-            complain(line) if stream is sys.stderr else print(line, flush=True)
-
-    def unreadable(key: str, error: InputError) -> None:
-        bad.append(key)
-        say(str(error), sys.stderr)
-        bar.update()
-
-    calls = arguments.calls if arguments.namer == "openai" else 1
-    try:
-        for key, naming in name_photos(namer, _readable(keys, unreadable), candidates, calls):
-            if isinstance(naming, Naming):
-                found[key], silent = naming, 0
-                for note in naming.notes:
-                    say(f"{shown(keys[key])}: {note}", sys.stderr)
-                say(f"{shown(keys[key])}: {told(naming, arguments.keep)}", sys.stdout)
-            else:
-                if len(keys) == 1:
-                    raise naming
-                bad.append(key)
-                silent += 1
-                say(f"{shown(keys[key])}: {naming}", sys.stderr)
-                if silent == IN_A_ROW:
-                    raise ModelError(f"{silent} photos in a row got no reply; see above, and run it again later")
-            bar.update()
-    except (KeyboardInterrupt, PnpError) as stop:
-        bar.close()
-        if arguments.out is not None and found:
-            _keep(arguments.out, _record(namer, candidates, arguments.keep, keys, found))
-        if isinstance(stop, PnpError):
-            raise
-        complain(f"stopped; {len(found)} of {len(keys)} photos are named")
-        return STOPPED
-    finally:
-        bar.close()
-    if arguments.out is not None and found:
-        write_text(arguments.out, _record(namer, candidates, arguments.keep, keys, found))
-    if bad:
-        complain(f"{len(bad)} of {len(keys)} photos got no names")
-    return PARTLY if bad else 0
-
-
-def told(naming: "Naming", keep: float) -> str:
-    """Return the names that count, with their confidences."""
-    kept = naming.kept(keep)
-    sure = {guess.name: guess.confidence for guess in naming.guesses}
-    return ", ".join(f"{name} {100 * sure[name]:.0f} %" for name in kept) or f"nothing above {100 * keep:.0f} %"
-
-
-def _tell_cost(namer: "Namer", keys: dict[str, Path], candidates: "Candidates | None") -> int:
-    from pnp_ovss.naming.openai import OpenAI
-
-    if not isinstance(namer, OpenAI):
-        raise ConfigError("--dry-run is for --namer openai; the other namers make no calls")
-    sizes, bad = _uncached(namer, keys, candidates)
-    told = namer.cost(sizes, candidates)
-    price = f", about ${told.dollars:.2f}" if told.dollars is not None else f"; no price of {namer.model} is known"
-    print(
-        f"{len(keys) - len(sizes) - bad} of {len(keys)} replies are there; calls to {namer.model} to be made: "
-        f"{told.calls}, about {told.tokens_in:,} tokens in and {told.tokens_out:,} out{price}"
-    )
-    return PARTLY if bad else 0
-
-
-def _uncached(
-    namer: "OpenAI", keys: dict[str, Path], candidates: "Candidates | None"
-) -> tuple[list[tuple[int, int]], int]:
-    """Return width and height of each photo that a call is needed for, and how many cannot be read."""
-    bad: list[str] = []
-
-    def unreadable(key: str, error: InputError) -> None:
-        bad.append(key)
-        complain(str(error))
-
-    photos = _readable(keys, unreadable)
-    sizes = [image.shape[1::-1] for _, image in photos if not namer.is_cached(image, candidates)]
-    return [(int(width), int(height)) for width, height in sizes], len(bad)
-
-
-def _readable(keys: dict[str, Path], unreadable: "Callable[[str, InputError], None]") -> "Iterator[tuple[str, RGB]]":
-    from pnp_ovss.images import read_image
-
-    for key, path in keys.items():
-        try:
-            image = read_image(path)
-        except InputError as error:
-            if len(keys) == 1:
-                raise
-            unreadable(key, error)
-            continue
-        yield key, image
-
-
-def _keys(photos: Sequence[Path]) -> dict[str, Path]:
-    """Return the photos by what they are called; two of one name could not be told apart later."""
-    from pnp_ovss.images import shown
-
+def photos_by_name(photos: Sequence[Path]) -> dict[str, Path]:
+    """Return photos by their name without suffix. Raises: InputError if two have the same."""
     keys: dict[str, Path] = {}
     for path in photos:
         if path.stem in keys:
-            raise InputError(f"{shown(keys[path.stem])} and {shown(path)} have one name; name them one after the other")
+            raise InputError(f"{keys[path.stem]} and {path} have one name; name them one after the other")
         keys[path.stem] = path
     return keys
-
-
-def _keep(out: Path, record: str) -> None:
-    """Write what a run named that did not come to its end: beside a file that is there, for that may hold more."""
-    from pnp_ovss.store import write_text
-
-    place = out.with_suffix(".partial.json") if out.exists() else out
-    try:
-        write_text(place, record)
-        complain(f"the names so far are in {place}")
-    except InputError as error:  # what stopped the run is told as well
-        complain(str(error))
-
-
-def _record(
-    namer: "Namer",
-    candidates: "Candidates | None",
-    keep: float,
-    keys: dict[str, Path],
-    found: "dict[str, Naming]",
-) -> str:
-    from pnp_ovss._version import VERSION
-
-    photos = {}
-    for key, naming in found.items():
-        sure = {guess.name: round(guess.confidence, 6) for guess in naming.guesses if guess.confidence > NEGLIGIBLE}
-        kept = list(naming.kept(keep))
-        photos[key] = {"photo": str(keys[key]), "kept": kept, "names": sure, "notes": list(naming.notes)}
-    record = {
-        "namer": namer.source,
-        "vocabulary": candidates.title if candidates else None,
-        "keep": keep,
-        "version": VERSION,
-        "photos": photos,
-    }
-    return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
 
 
 def reply_cache() -> Path:
@@ -316,27 +152,94 @@ def reply_cache() -> Path:
     return Path(base).expanduser() / "pnp-ovss" / "replies"
 
 
-def share(text: str) -> float:
-    """Return the confidence from 0 to 1 that an argument gives."""
+def _name(namer: Namer, keys: dict[str, Path], flags: NamerFlags, out: Path | None) -> int:
+    candidates = flags.candidates()
+    found: dict[str, Naming] = {}
+    faults: list[str] = []
+    # A file that is there stays until all photos are named, for it may hold more.
+    so_far = out.with_suffix(".partial.json") if out and out.exists() else out
+
+    def save(place: Path | None) -> None:
+        if place is not None and found:
+            write_text(place, _record(namer.source, candidates, flags.keep, keys, found))
+
     try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no confidence from 0 to 1, such as 0.7")
-    return value
+        named = name_photos(namer, _readable(keys, faults), candidates, flags.at_once)
+        for key, naming in tqdm(named, total=len(keys), disable=len(keys) == 1, unit="photo", file=sys.stderr):
+            if isinstance(naming, PnpError):
+                _report(naming, f"{keys[key]}: {naming}", keys, faults)
+                continue
+            found[key] = naming
+            _print(keys[key], naming, flags.keep)
+            if len(found) % SAVE_EVERY == 0:
+                save(so_far)
+    except (KeyboardInterrupt, PnpError) as stop:
+        save(so_far)
+        if so_far and found:
+            complain(f"the names so far are in {so_far}")
+        if isinstance(stop, PnpError):
+            raise
+        complain(f"stopped; {len(found)} of {len(keys)} photos are named")
+        return STOPPED
+    save(out)
+    if so_far is not None and so_far != out:
+        remove(so_far)
+    if faults:
+        complain(f"{len(faults)} of {len(keys)} photos got no names")
+    return PARTLY if faults else 0
 
 
-COMMAND = Command(
-    usage="PHOTO... [--namer NAME] [--vocabulary NAME|FILE] [options]",
-    summary="say which classes the photos show",
-    description="""Say which classes the photos show, with a confidence for each.
+def _print(photo: Path, naming: Naming, keep: float) -> None:
+    confidence = {named.name: named.confidence for named in naming.classes}
+    kept = ", ".join(f"{name} {100 * confidence[name]:.0f} %" for name in naming.kept(keep))
+    with tqdm.external_write_mode(sys.stdout):
+        for note in naming.notes:
+            complain(f"{photo}: {note}")
+        print(f"{photo}: {kept or f'nothing above {100 * keep:.0f} %'}", flush=True)
 
-Namers: itm, the model that segments matches every name of the vocabulary with the photo; clip, a dual encoder does;
-caption, a captioner describes the photo and its nouns count; openai, a chat model is asked (the key comes from
-OPENAI_API_KEY; photos leave this machine; every reply is kept and paid for once); cached, names that are there already;
-given, your own list.""",
-    example=f"{PROG} name demo/scene-000.png --model mini-blip  (after {PROG} demo)",
-    add_arguments=add_arguments,
-    run=run,
-)
+
+def _print_cost(namer: Namer, keys: dict[str, Path], candidates: Vocabulary | None) -> int:
+    if not isinstance(namer, OpenAI):
+        raise ConfigError("--dry-run is for --namer openai; the other namers make no calls")
+    faults: list[str] = []
+    photos = _readable(keys, faults)
+    sizes = [(image.shape[1], image.shape[0]) for _, image in photos if not namer.is_cached(image, candidates)]
+    tokens_in, tokens_out, dollars = estimate(sizes, candidates, namer.model)
+    price = f", about ${dollars:.2f}" if dollars is not None else f"; no price of {namer.model} is known"
+    print(
+        f"{len(keys) - len(sizes) - len(faults)} of {len(keys)} replies are there; calls to {namer.model} to be made: "
+        f"{len(sizes)}, about {tokens_in:,} tokens in and {tokens_out:,} out{price}"
+    )
+    return PARTLY if faults else 0
+
+
+def _readable(keys: dict[str, Path], faults: list[str]) -> Iterator[tuple[str, RGB]]:
+    for key, path in keys.items():
+        try:
+            image = read_image(path)
+        except InputError as error:
+            _report(error, str(error), keys, faults)
+            continue
+        yield key, image
+
+
+def _report(fault: PnpError, line: str, keys: dict[str, Path], faults: list[str]) -> None:
+    """Print why a photo got no names; raise it where there is no other photo."""
+    if len(keys) == 1:
+        raise fault
+    faults.append(line)
+    with tqdm.external_write_mode(sys.stderr):
+        complain(line)
+
+
+def _record(
+    source: str, candidates: Vocabulary | None, keep: float, keys: dict[str, Path], found: dict[str, Naming]
+) -> str:
+    photos = {}
+    for key, naming in found.items():
+        sure = {one.name: round(one.confidence, 6) for one in naming.classes if one.confidence > NEGLIGIBLE}
+        kept = list(naming.kept(keep))
+        photos[key] = {"photo": str(keys[key]), "kept": kept, "names": sure, "notes": list(naming.notes)}
+    vocabulary = candidates.name if candidates else None
+    record = {"namer": source, "vocabulary": vocabulary, "keep": keep, "version": VERSION, "photos": photos}
+    return json.dumps(record, indent=1, ensure_ascii=False) + "\n"

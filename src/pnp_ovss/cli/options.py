@@ -5,7 +5,10 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from pnp_ovss.cli.flags import clip_name
 from pnp_ovss.config import DEFAULT_MODEL, PRESETS, Config
+
+__all__ = ["add_model", "add_settings", "clip_name", "settings"]
 
 NAMES = {"refiners": "refine"}
 """Flags that are not called like their setting."""
@@ -48,11 +51,6 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the settings that were given."""
     given = vars(arguments)
     return {setting.name: given[setting.name] for setting in fields(Config) if setting.name in given}
-
-
-def clip_name(given: str | None, model: str) -> str:
-    """Return the dual encoder that was given, or the one that goes with a model."""
-    return given or ("mini-clip" if model.startswith("mini-") else "clip-base")
 
 
 def _reader(kind: Any) -> tuple[Callable[[str], Any], str]:

@@ -1,184 +1,169 @@
 """``pnp-ovss tune``: settings for a model and photos, chosen by CLIP's reward, without a mask."""
 
-import argparse
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal
 
-from pnp_ovss.cli.command import PROG, STOPPED, Command, complain, natural, positive
-from pnp_ovss.cli.name import check_vocabulary, load_vocabulary, reply_cache, share
-from pnp_ovss.cli.options import add_model, add_settings, clip_name, settings
+import typer
+from tqdm import tqdm
+
+from pnp_ovss.cli.command import STOPPED, complain
+from pnp_ovss.cli.flags import ModelFlags, count, expand
+from pnp_ovss.cli.name import NamerFlags, reply_cache
+from pnp_ovss.data.vocabulary import load_vocabulary, read_lines
 from pnp_ovss.errors import ConfigError, InputError
+from pnp_ovss.files import check_folder, write_text
+from pnp_ovss.images import find_images, read_image
+from pnp_ovss.models import VLM
+from pnp_ovss.models.clip import load_clip
+from pnp_ovss.naming import Options, load_namer, name_photos
+from pnp_ovss.naming.base import Namer, Naming
+from pnp_ovss.tuning import search
+from pnp_ovss.tuning.objective import Example, MapCache, Objective, search_space
+from pnp_ovss.tuning.report import report
+from pnp_ovss.tuning.reward import ClipReward
+from pnp_ovss.types import RGB, Vocabulary
 
-if TYPE_CHECKING:
-    from pnp_ovss.models import VLM
-    from pnp_ovss.naming import Candidates, Namer
-    from pnp_ovss.tuning.objective import Example, Objective
-    from pnp_ovss.tuning.search import Finished, Search
-
+EXAMPLE = "tune --images demo/scene-00?.png --names itm --model mini-blip --trials 4  (after pnp-ovss demo)"
 NAMERS = ("itm", "clip", "caption", "openai")
 TUNED = ("layer", "head", "threshold", "blur")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``tune``."""
-    parser.add_argument(
-        "--images", nargs="+", required=True, metavar="DIR", help="the photos to tune on: folders, files or globs"
-    )
-    parser.add_argument("--out", type=Path, default=Path("tuning"), metavar="DIR", help="folder (default: tuning)")
-    group = parser.add_argument_group("the classes of each photo")
-    group.add_argument(
-        "--names",
-        required=True,
-        metavar=f"FILE|{'|'.join(NAMERS)}",
-        help="a .json file with names per photo, such as 'name --out' writes, a text file with one name a line for all "
-        "photos, or who is to name them",
-    )
-    group.add_argument(
-        "--vocabulary",
-        metavar="NAME|FILE",
-        help="what to choose from, as in 'name'; the reward compares with all of it",
-    )
-    group.add_argument(
-        "--keep", type=share, default=0.7, metavar="X", help="names above this confidence (default: 0.7)"
-    )
-    group.add_argument("--namer-model", metavar="NAME", help="openai: a chat model; clip, caption: a checkpoint")
-    group = parser.add_argument_group("reward")
-    group.add_argument("--clip", metavar="NAME", help="dual encoder (default: clip-base, mini-clip for mini models)")
-    group.add_argument(
-        "--reward",
-        default="black",
-        choices=("black", "rest", "graded"),
-        help="black: the paper's; rest: kept against removed; graded: the paper's, with degrees (default: black)",
-    )
-    group = parser.add_argument_group("search")
-    group.add_argument("--trials", type=positive, default=34, metavar="N", help="candidates (default: 34)")
-    group.add_argument(
-        "--sampler", default="random", choices=("random", "tpe", "grid"), help="who chooses them (default: random)"
-    )
-    group.add_argument("--seed", type=natural, default=0, metavar="N", help="of the sampler (default: 0)")
-    group.add_argument("--no-prune", action="store_true", help="look at all photos even with poor candidates")
-    group.add_argument(
-        "--storage", metavar="URL", help="of the study, for many workers (default: a SQLite file in --out)"
-    )
-    group.add_argument("--cache", type=Path, metavar="DIR", help="of the class maps (default: a folder in --out)")
-    for name, example in (("layers", "0,1"), ("heads", "0,1"), ("thresholds", "0.05,0.15"), ("blurs", "0.03,0.05")):
-        group.add_argument(
-            f"--{name}",
-            type=_numbers(int if name in ("layers", "heads") else float),
-            metavar="X,...",
-            help=f"choose among these alone, such as {example}",
-        )
-    add_model(parser)
-    add_settings(parser)
+def _option(help: str, metavar: str = "NAME", kind: Any = None) -> Any:
+    """Return an option; with a ``kind`` of number it takes several, with commas between them."""
+
+    def read(text: str) -> list[int | float]:
+        try:
+            return [kind(part) for part in text.split(",")]
+        except ValueError:
+            raise typer.BadParameter(f"expected numbers with commas between them, got {text!r}") from None
+
+    return typer.Option(metavar=metavar, help=help, parser=read if kind else None)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Tune; return the exit code."""
-    from pnp_ovss.images import find_images, shown
-    from pnp_ovss.segmenter import settle
-    from pnp_ovss.store import check_folder, write_text
-    from pnp_ovss.tuning.search import open_search, shown_storage, sqlite
-    from pnp_ovss.tuning.space import Space
+@dataclass(frozen=True)
+class Flags:
+    """What names the photos, rewards their masks and chooses candidates."""
 
-    # All that can be wrong without a model is found before one is loaded or even fetched.
-    photos = find_images(arguments.images)
-    for photo in photos:
-        if not photo.is_file():
-            raise InputError(f"there is no photo {shown(photo)}; check the path given with --images")
-    check_folder(arguments.out)
-    settle(arguments.model, arguments.preset, arguments.revision, **settings(arguments))
-    for name, values in _choices(arguments).items():
+    vocabulary: Annotated[
+        str | None, _option("what to choose from, as in 'name'; the reward compares with all of it", "NAME|FILE")
+    ] = None
+    keep: Annotated[float, typer.Option(min=0, max=1, help="names above this confidence")] = 0.7
+    namer_model: Annotated[str | None, _option("openai: a chat model; clip, caption: a checkpoint")] = None
+    clip: Annotated[str | None, _option("dual encoder (default: clip-base, mini-clip for mini models)")] = None
+    reward: Annotated[
+        Literal["black", "rest", "graded"],
+        typer.Option(help="black: the paper's; rest: kept against removed; graded: the paper's, with degrees"),
+    ] = "black"
+    trials: Annotated[int, count("candidates")] = 34
+    sampler: Annotated[search.Sampler, typer.Option(help="random (grid is the same), or tpe, which learns")] = "random"
+    seed: Annotated[int, count("of the sampler", 0)] = 0
+    no_prune: Annotated[bool, typer.Option("--no-prune", help="evaluate poor candidates on all photos, too")] = False
+    storage: Annotated[str | None, _option("of the study, for many workers (default: a file in --out)", "URL")] = None
+    cache: Annotated[Path | None, _option("of the class maps (default: a folder in --out)", "DIR")] = None
+    layers: Annotated[Any, _option("choose among these alone, such as 0,1", "N,...", int)] = None
+    heads: Annotated[Any, _option("choose among these alone, such as 0,1", "N,...", int)] = None
+    thresholds: Annotated[Any, _option("choose among these alone, such as 0.05,0.15", "X,...", float)] = None
+    blurs: Annotated[Any, _option("choose among these alone, such as 0.03,0.05", "X,...", float)] = None
+
+    def choices(self, settings: dict[str, Any]) -> dict[str, list[Any]]:
+        """Return the values to choose from that are given; a setting that is given by itself is not tuned."""
+        listed = {name: getattr(self, f"{name}s") for name in TUNED}
+        fixed = {name: [settings[name]] for name in TUNED if name in settings}
+        return fixed | {name: values for name, values in listed.items() if values is not None}
+
+
+@expand
+def command(
+    *,
+    images: Annotated[list[str], typer.Option(metavar="PHOTO...", help="folders, files or globs to tune on")],
+    names: Annotated[
+        str,
+        typer.Option(
+            metavar=f"FILE|{'|'.join(NAMERS)}",
+            help="classes of the photos: a .json file of names per photo, as 'name --out' writes it, a text file with "
+            "one name a line for all photos, or a namer",
+        ),
+    ],
+    photos: Annotated[list[str] | None, typer.Argument(metavar="[PHOTO...]", help="more photos")] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="folder")] = Path("tuning"),
+    flags: Flags,
+    model: ModelFlags,
+) -> int:
+    """Choose layer, head, threshold and blur for a model on photos of your own, without a mask.
+
+    A dual encoder (CLIP) says how well each mask shows its class, and a search looks for the settings of the best
+    masks. Written are preset.json, which --preset takes in every command, and report.html. The model runs once on
+    each photo. Class maps and the study are kept in the folder: a run that was stopped goes on where it was. With
+    --storage, many processes work on one study.
+    """
+    paths = _by_key(find_images([*images, *(photos or ())]))
+    check_folder(out)
+    choices = flags.choices(model.settings)
+    for name, values in choices.items():  # a wrong value should not cost a download
         for value in values:
-            settle(
-                arguments.model,
-                arguments.preset,
-                arguments.revision,
-                **(settings(arguments) | {name.removesuffix("s"): value}),
-            )
-    url = arguments.storage or sqlite(arguments.out / "study.db")
-    shown_storage(url)
-    check_vocabulary(arguments.names, arguments.model, arguments.vocabulary)
-    objective, told = _objective(arguments, photos, load_vocabulary(arguments))
-    space = Space.of(objective.maps.vlm, **_choices(arguments))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    import optuna  # after what tells in one line that it is missing
-
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the progress bar tells
-    search = open_search(url, told, space, arguments.sampler, arguments.seed)
-    if not _work(arguments, search, objective):
+            replace(model, settings=model.settings | {name: value}).config()
+    url = search.storage_url(flags.storage, out)
+    if names in NAMERS:
+        NamerFlags(namer=names, vocabulary=flags.vocabulary).check(model)
+    objective = _objective(paths, names, out, flags, model)
+    space = search_space(objective.maps.vlm, **choices)
+    out.mkdir(parents=True, exist_ok=True)
+    study = search.open_study(url, _about(objective), space, flags.sampler, flags.seed)
+    try:
+        _search(study, objective, flags)
+    except KeyboardInterrupt:
+        complain(
+            f"stopped; {len(search.finished_trials(study))} trials are done, and the same command goes on from there"
+        )
         return STOPPED
-    best = search.best()
+    best = search.best_trial(study)
     if best is None:
-        raise InputError("no candidate was looked at on all photos; run it again, or with --no-prune")
-    preset = arguments.out / "preset.json"
-    write_text(preset, best.candidate.settings(objective.config).to_json() + "\n")
-    _report(arguments, search, objective, best)
-    _tell(best, objective, preset)
+        raise InputError("no candidate was evaluated on all photos; run it again, or with --no-prune")
+    write_text(out / "preset.json", replace(objective.config, **best.params).to_json() + "\n")
+    write_text(out / "report.html", report(study, objective))
+    print(f"best: {_described(best)}")
+    maps, examples = objective.maps, len(objective.examples)
+    print(f"{maps.vlm.name} ran {maps.passes} times for {examples} photos; all trials used its class maps")
+    print(f"preset: {out / 'preset.json'}, for --preset; report: {out / 'report.html'}")
     return 0
 
 
-def _choices(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the values to choose from that the flags name; a setting that is given by itself is not tuned."""
-    fixed = {f"{name}s": [value] for name, value in settings(arguments).items() if name in TUNED}
-    listed = {name: vars(arguments)[name] for name in ("layers", "heads", "thresholds", "blurs")}
-    return fixed | {name: values for name, values in listed.items() if values is not None}
+def _by_key(paths: list[Path]) -> dict[str, Path]:
+    keys: dict[str, Path] = {}
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"there is no photo {path}; check the path given with --images")
+        if path.stem in keys:
+            raise InputError(f"{keys[path.stem]} and {path} have one name; rename one")
+        keys[path.stem] = path
+    return keys
 
 
-def _objective(
-    arguments: argparse.Namespace, photos: list[Path], vocabulary: "Candidates | None"
-) -> "tuple[Objective, dict[str, Any]]":
-    """Load the models and name the photos; return what scores candidates, and what it is made of."""
-    import hashlib
-    import json
-    from dataclasses import asdict
-
-    from pnp_ovss.models.clip import load_clip
-    from pnp_ovss.segmenter import Segmenter
-    from pnp_ovss.tuning.judge import Judge
-    from pnp_ovss.tuning.maps import MapCache
-    from pnp_ovss.tuning.objective import Objective
-
-    chosen = (arguments.model, arguments.preset, arguments.device, arguments.dtype, arguments.revision)
-    segmenter = Segmenter.from_pretrained(*chosen, **(settings(arguments) | {"layer": 0, "head": 0}))
-    vlm, config = segmenter.vlm, segmenter.config
-    clip = load_clip(clip_name(arguments.clip, arguments.model), arguments.device, arguments.dtype)
-    examples = _examples(arguments, photos, vocabulary, vlm)
-    names = [name for example in examples for name in example.classes]
-    judge = Judge(clip, [*names, *(vocabulary.names if vocabulary else ())], arguments.reward)
-    maps = MapCache(vlm, config, arguments.cache or arguments.out / "maps")
-    listed = [(example.key, example.classes) for example in examples]
-    told = {
-        "model": f"{vlm.name} {vlm.revision}",
-        "CLIP": f"{clip.name} {clip.revision}",
-        "reward": arguments.reward,
-        "names": hashlib.sha256(json.dumps([listed, judge.names]).encode()).hexdigest(),
-        "settings": {name: value for name, value in asdict(config).items() if name not in TUNED},
-    }
-    return Objective(maps, judge, examples, config), json.loads(json.dumps(told))
+def _objective(paths: dict[str, Path], names: str, out: Path, flags: Flags, model: ModelFlags) -> Objective:
+    """Load the models and name the photos."""
+    vocabulary = load_vocabulary(flags.vocabulary) if flags.vocabulary else None
+    # Layer and head are chosen later; those of the preset may be more than this model has.
+    method: Any = replace(model, settings=model.settings | {"layer": 0, "head": 0}).load().method
+    clip_name = flags.clip or ("mini-clip" if model.checkpoint.startswith("mini-") else "clip-base")
+    clip = load_clip(clip_name, model.device, model.dtype)
+    examples = _examples(paths, _namer(names, flags, model, method.vlm), vocabulary, flags.keep)
+    compared = [name for example in examples for name in example.classes]
+    reward = ClipReward(clip, [*compared, *(vocabulary.classes if vocabulary else ())], flags.reward)
+    maps = MapCache(method.vlm, method.config, flags.cache or out / "maps")
+    return Objective(maps, reward, examples, method.config)
 
 
-def _examples(
-    arguments: argparse.Namespace, photos: list[Path], vocabulary: "Candidates | None", vlm: "VLM"
-) -> "list[Example]":
-    from functools import partial
+def _examples(paths: dict[str, Path], namer: Namer, vocabulary: Vocabulary | None, keep: float) -> list[Example]:
+    """Name the photos; return those that have a class."""
 
-    from tqdm import tqdm
-
-    from pnp_ovss.images import read_image, shown
-    from pnp_ovss.naming import Naming, name_photos
-    from pnp_ovss.tuning.objective import Example
-
-    namer = _namer(arguments, vlm)
-    paths: dict[str, Path] = {}
-    for path in photos:
-        if path.stem in paths:
-            raise InputError(f"{shown(paths[path.stem])} and {shown(path)} have one name; rename one")
-        paths[path.stem] = path
-
-    def readable() -> Iterator[tuple[str, Any]]:
+    def readable() -> Iterator[tuple[str, RGB]]:
         for key, path in paths.items():
             try:
                 yield key, read_image(path)
@@ -186,109 +171,66 @@ def _examples(
                 complain(str(error))
 
     examples = []
-    named = name_photos(namer, readable(), vocabulary, 4 if arguments.names == "openai" else 1)
+    named = name_photos(namer, readable(), vocabulary, 4)
     for key, naming in tqdm(named, total=len(paths), unit="photo", desc="naming", file=sys.stderr):
         if not isinstance(naming, Naming):
             complain(str(naming))
-        elif classes := naming.kept(arguments.keep):
+        elif classes := naming.kept(keep):
             examples.append(Example(key, partial(read_image, paths[key]), classes))
     if not examples:
         raise InputError(
-            f"none of {len(photos)} photos has a class to tune on; give other --names, a --vocabulary or a lower --keep"
+            f"none of {len(paths)} photos has a class to tune on; give other --names, a --vocabulary or a lower --keep"
         )
-    if len(examples) < len(photos):
-        complain(f"{len(photos) - len(examples)} of {len(photos)} photos have no class and are left out")
+    if len(examples) < len(paths):
+        complain(f"{len(paths) - len(examples)} of {len(paths)} photos have no class and are left out")
     return examples
 
 
-def _namer(arguments: argparse.Namespace, vlm: "VLM") -> "Namer":
-    """Return who gives the names that ``--names`` stands for."""
-    from dataclasses import replace
-
-    from pnp_ovss.data.vocabulary import read_lines
-    from pnp_ovss.naming import Options
-    from pnp_ovss.naming import load_namer as load
-
+def _namer(names: str, flags: Flags, model: ModelFlags, vlm: VLM) -> Namer:
+    """Return the namer that ``--names`` stands for."""
+    path = Path(names)
+    kind = names if names in NAMERS else "cached" if path.suffix == ".json" or path.is_dir() else "given"
+    if kind == "given" and not path.is_file():
+        raise ConfigError(f"expected --names to be a file or one of {', '.join(NAMERS)}, got {names}")
     options = Options(
+        names=tuple(read_lines(path)) if kind == "given" else (),
+        source=path,
         vlm=lambda: vlm,
-        model=arguments.namer_model,
+        model=flags.namer_model,
         base_url=os.environ.get("OPENAI_BASE_URL"),
         cache=reply_cache(),
-        device=arguments.device,
-        dtype=arguments.dtype,
+        device=model.device,
+        dtype=model.dtype,
     )
-    place = Path(arguments.names)
-    if arguments.names in NAMERS:
-        return load(arguments.names, options)
-    if place.suffix == ".json" or place.is_dir():
-        return load("cached", replace(options, source=place))
-    if place.is_file():
-        return load("given", replace(options, names=tuple(read_lines(place))))
-    raise ConfigError(f"--names {arguments.names} is neither a file nor one of {', '.join(NAMERS)}")
+    return load_namer(kind, options)
 
 
-def _work(arguments: argparse.Namespace, search: "Search", objective: "Objective") -> bool:
-    """Look at the photos and work on the study under progress bars; return False after Ctrl-C."""
-    from tqdm import tqdm
-
-    photos, trials = len(objective.examples), min(arguments.trials, len(search.space.candidates()))
-    try:
-        for _ in tqdm(objective.look(), total=photos, unit="photo", desc="looking", file=sys.stderr):
-            pass
-        with tqdm(total=trials, unit="trial", desc="tuning", file=sys.stderr) as bar:
-            bar.update(len(search.finished()))
-            for _ in search.run(objective, arguments.trials, prune=not arguments.no_prune):
-                best = search.best()
-                bar.set_postfix_str(_short(best) if best else "", refresh=False)
-                bar.update(min(trials, len(search.finished())) - bar.n)
-    except KeyboardInterrupt:
-        complain(
-            f"stopped; {len(search.finished())} of {trials} trials are done, and the same command goes on from there"
-        )
-        return False
-    return True
+def _about(objective: Objective) -> dict[str, Any]:
+    """Return what the rewards are rewards of: a study goes on only with the same."""
+    vlm, clip = objective.maps.vlm, objective.reward.clip
+    named = [(example.key, example.classes) for example in objective.examples]
+    about = {
+        "model": f"{vlm.name} {vlm.revision}",
+        "CLIP": f"{clip.name} {clip.revision}",
+        "reward": objective.reward.form,
+        "names": hashlib.sha256(json.dumps([named, objective.reward.names]).encode()).hexdigest(),
+        "settings": {name: value for name, value in asdict(objective.config).items() if name not in TUNED},
+    }
+    return dict(json.loads(json.dumps(about)))
 
 
-def _report(arguments: argparse.Namespace, search: "Search", objective: "Objective", best: "Finished") -> None:
-    from pnp_ovss.store import write_text
-    from pnp_ovss.tuning.page import examples_of, page
-
-    shown = examples_of(objective, best.candidate)
-    write_text(arguments.out / "report.html", page(search, objective, best, shown, arguments.reward))
-
-
-def _tell(best: "Finished", objective: "Objective", preset: Path) -> None:
-    maps, photos = objective.maps, len(objective.examples)
-    print(f"best: {_short(best)}")
-    print(f"{maps.vlm.name} looked {maps.looks} times at {photos} photos; every trial used what it saw then")
-    print(f"preset: {preset}, for --preset; report: {preset.with_name('report.html')}")
+def _search(study: search.Study, objective: Objective, flags: Flags) -> None:
+    """Run the model on the photos and work on the study, under progress bars."""
+    for example in tqdm(objective.examples, unit="photo", desc="class maps", file=sys.stderr):
+        objective.maps(example.read(), example.classes)
+    with tqdm(total=flags.trials, unit="trial", desc="tuning", file=sys.stderr) as bar:
+        bar.update(min(flags.trials, len(search.finished_trials(study))))
+        for _ in search.run_trials(study, objective, flags.trials, prune=not flags.no_prune):
+            best = search.best_trial(study)
+            bar.set_postfix_str(_described(best) if best else "", refresh=False)
+            bar.update(min(flags.trials, len(search.finished_trials(study))) - bar.n)
 
 
-def _short(best: "Finished") -> str:
-    chosen = ", ".join(f"{name} {value}" for name, value in vars(best.candidate).items())
-    return f"reward {best.reward:.3f} with {chosen}"
-
-
-def _numbers(kind: type[int] | type[float]) -> Any:
-    def read(text: str) -> list[int | float]:
-        try:
-            return [kind(part) for part in text.split(",")]
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers with commas") from None
-
-    return read
-
-
-COMMAND = Command(
-    usage="--images DIR --names FILE|itm|openai [options]",
-    summary="choose settings for a model and photos, without a mask",
-    description="""Choose layer, head, threshold and blur for a model on photos of your own, without a mask: a dual
-encoder (CLIP) says how well each mask shows its class, and a search looks for the settings that it likes best.
-
-Written are preset.json, which --preset takes in every command, and report.html. The model looks once at each photo;
-what it saw is kept in the folder of the results, and so is the study: a run that was stopped goes on where it stopped.
-With --storage, many processes work on one study.""",
-    example=f"{PROG} tune --images demo/scene-00?.png --names itm --model mini-blip --trials 4  (after {PROG} demo)",
-    add_arguments=add_arguments,
-    run=run,
-)
+def _described(trial: search.FrozenTrial) -> str:
+    settings = ", ".join(f"{name} {value}" for name, value in trial.params.items())
+    return f"reward {trial.value:.3f} with {settings}"

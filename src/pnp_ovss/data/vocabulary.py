@@ -1,80 +1,118 @@
 """Class lists, and the words by which each class is named to a model. The words are part of every score."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.images import shown
-from pnp_ovss.types import BACKGROUND
+from pnp_ovss.types import BACKGROUND, Vocabulary, fold, tidy
 
 CLASSES = Path(__file__).parent / "classes"
 PLAIN = "plain"
+LONGEST = 100
+"""Characters of a name in a list. Longer ones are sentences, and no class."""
+
+THINGS = tuple(number for number in range(1, 91) if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
+"""COCO's ids of the 80 objects, in the order of the names."""
+STUFF = tuple(range(92, 183))
+"""COCO's ids of the 91 stuff classes."""
+
+BENCHMARKS: dict[str, tuple[int, ...]] = {
+    "voc": (),
+    "context": (),
+    "coco-object": THINGS,
+    "coco-stuff": THINGS + STUFF,
+    "coco-panoptic": (),
+    "ade20k": (),
+    "scenes": (),
+}
+"""The class lists that ship ("scenes": those of the drawn scenes), and their data set's numbers where not 1, 2, ..."""
 
 
-@dataclass(frozen=True)
-class Vocabulary:
-    """The words for each class; no word stands for two classes."""
-
-    name: str
-    words: dict[str, tuple[str, ...]]
-    """Per class, in the data set's order, at least one word. The background's, if any, are under "background"."""
-
-    @property
-    def label(self) -> dict[str, str]:
-        """Class per word, the word in lower case."""
-        return {word.casefold(): name for name, words in self.words.items() for word in words}
+def class_names(benchmark: str) -> tuple[str, ...]:
+    """Return the class names of a list that ships, in official order."""
+    return tuple(read_lines(CLASSES / f"{benchmark}.txt"))
 
 
-def class_names(words: str) -> tuple[str, ...]:
-    """Return the names of a class list that ships with the package, in official order."""
-    return tuple(read_lines(CLASSES / f"{words}.txt"))
-
-
-def vocabularies(words: str) -> tuple[str, ...]:
+def vocabularies(benchmark: str) -> tuple[str, ...]:
     """Return the names of the vocabularies that ship for a class list."""
-    return (PLAIN, *sorted(path.name.split(".")[1] for path in CLASSES.glob(f"{words}.*.txt")))
+    return (PLAIN, *sorted(path.name.split(".")[1] for path in CLASSES.glob(f"{benchmark}.*.txt")))
 
 
-def load_vocabulary(name: str | Path, classes: tuple[str, ...], words: str) -> Vocabulary:
-    """Return a vocabulary that ships for the class list ``words``, or that of a file, for these classes.
+def load_vocabulary(source: str | Path) -> Vocabulary:
+    """Return the classes of a list that ships (``BENCHMARKS``) or of a file, with the words each is known by.
+
+    A class that ships has the words of all its vocabularies. A file has one class a line, with or without words:
+    "person", "person: man, child" or "person=man|child"; # starts a comment. A class that comes twice counts once.
+
+    Raises: InputError if it is neither, or the file has no class or one of more than ``LONGEST`` characters.
+
+    >>> load_vocabulary("voc").words["diningtable"]
+    ('diningtable', 'table')
+    """
+    if str(source) in BENCHMARKS:
+        return _with_all_words(str(source))
+    path = Path(source).expanduser()
+    if not path.is_file():
+        known = ", ".join(BENCHMARKS)
+        raise InputError(f"there is no vocabulary {path}; give one of {known}, or a file with one name a line")
+    spelling: dict[str, str] = {}
+    listed: dict[str, list[str]] = {}
+    for name, words in map(_line, read_lines(path)):
+        cls = tidy(name)
+        if len(cls) > LONGEST:
+            raise InputError(
+                f"the vocabulary {path} has a name of {len(cls)} characters, {cls[:37]!r}...; shorten it to {LONGEST}"
+            )
+        if cls:
+            listed.setdefault(spelling.setdefault(fold(cls), cls), []).extend(words)
+    if not listed:
+        raise InputError(f"the vocabulary {path} has no name; write one a line, such as 'dog'")
+    return Vocabulary(_each_once(listed), str(path))
+
+
+def benchmark_vocabulary(name: str | Path, classes: Sequence[str], benchmark: str) -> Vocabulary:
+    """Return a vocabulary of these classes: one that ships for the class list ``benchmark``, or that of a file.
 
     A file has lines ``class: word, word``; "background" may be such a class. A class without a line is called by its
     own name. A word that several classes list counts for the one of that name, else for the first one; the
     background comes last.
 
-    Raises: InputError if there is no such vocabulary, or the file names a class that the data set does not have.
+    Raises: InputError if there is no such vocabulary, or the file names a class that is not among these.
     """
     if str(name) == PLAIN:
-        return Vocabulary(PLAIN, {cls: (cls,) for cls in classes})
-    path = CLASSES / f"{words}.{name}.txt" if str(name) in vocabularies(words) else Path(name)
+        return Vocabulary({cls: (cls,) for cls in classes}, PLAIN)
+    known = vocabularies(benchmark)
+    path = CLASSES / f"{benchmark}.{name}.txt" if str(name) in known else Path(name)
     if not path.is_file():
-        raise InputError(
-            f"there is no vocabulary {shown(path)}; give a file, or one of {', '.join(vocabularies(words))}"
-        )
-    listed: dict[str, list[str]] = {}
-    for line in read_lines(path):
-        cls, _, rest = line.partition(":")
-        listed[cls.strip()] = [" ".join(word.split()) for word in rest.split(",") if word.strip()]
-    strange = [cls for cls in listed if cls not in (*classes, BACKGROUND)]
-    if strange:
-        raise InputError(
-            f"the vocabulary {shown(path)} has words for {strange[0]!r}, which is no class of the data set"
-        )
-    return Vocabulary(str(name), _without_doubles({cls: listed.get(cls) or [cls] for cls in (*classes, BACKGROUND)}))
+        raise InputError(f"there is no vocabulary {path}; give a file, or one of {', '.join(known)}")
+    listed = dict(map(_line, read_lines(path)))
+    strange = next((cls for cls in listed if cls not in (*classes, BACKGROUND)), None)
+    if strange is not None:
+        raise InputError(f"the vocabulary {path} has words for {strange!r}, which is no class of the data set")
+    words = _each_once({cls: listed.get(cls, ()) for cls in (*classes, BACKGROUND)})
+    if words[BACKGROUND] == (BACKGROUND,):
+        del words[BACKGROUND]
+    return Vocabulary(words, str(name))
 
 
-def _without_doubles(listed: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
-    owner = {cls.casefold(): cls for cls in listed}
-    for cls, words in listed.items():
-        for word in words:
-            owner.setdefault(word.casefold(), cls)
-    kept = {
-        cls: tuple(dict.fromkeys(word for word in words if owner[word.casefold()] == cls)) or (cls,)
-        for cls, words in listed.items()
-    }
-    if kept[BACKGROUND] == (BACKGROUND,):
-        del kept[BACKGROUND]
-    return kept
+def parse_classes(text: str) -> Vocabulary:
+    """Return the classes of a text that separates them by commas or new lines; their words follow ``=``.
+
+    Raises: InputError if there is none, an empty one, or a name or word that comes twice.
+
+    >>> parse_classes("person=person|child, dog").words
+    {'person': ('person', 'child'), 'dog': ('dog',)}
+    """
+    lines = [line.strip(" ,") for line in text.splitlines()]
+    return _checked([_entry(entry) for line in lines if line for entry in line.split(",")])
+
+
+def read_classes(path: Path) -> Vocabulary:
+    """Return the classes of a file with one a line, as ``load_vocabulary`` reads it, but each has to come once.
+
+    Raises: InputError if the file cannot be read, it has no class, or a name or word comes twice.
+    """
+    return _checked([_line(line) for line in read_lines(path)])
 
 
 def read_lines(path: Path) -> list[str]:
@@ -85,5 +123,44 @@ def read_lines(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows may begin it with a mark
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the class list {shown(path)} cannot be read; text in UTF-8 is wanted") from error
+        raise InputError(f"the class list {path} cannot be read; expected a text in UTF-8") from error
     return [name for line in lines if (name := line.split("#")[0].strip())]
+
+
+def _entry(text: str) -> tuple[str, list[str]]:
+    """Return class and words of "person=man|child", "person|child" or "person"."""
+    name, equals, words = text.partition("=")
+    listed = (words if equals else name).split("|")
+    return (name if equals else listed[0]).strip(), listed
+
+
+def _line(text: str) -> tuple[str, list[str]]:
+    """Return class and words of "person: man, child", or of an entry as in a text."""
+    name, colon, words = text.partition(":")
+    return (name.strip(), words.split(",")) if colon else _entry(text)
+
+
+def _checked(listed: list[tuple[str, list[str]]]) -> Vocabulary:
+    Vocabulary.of([name for name, _ in listed])  # a mapping could not hold a name twice
+    return Vocabulary.of(dict(listed))
+
+
+def _with_all_words(benchmark: str) -> Vocabulary:
+    classes = class_names(benchmark)
+    listed: dict[str, list[str]] = {cls: [] for cls in classes}
+    for name in vocabularies(benchmark):
+        words = benchmark_vocabulary(name, classes, benchmark).words
+        for cls in classes:
+            listed[cls].extend(words[cls])
+    return Vocabulary(_each_once(listed), benchmark, BENCHMARKS[benchmark])
+
+
+def _each_once(listed: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Return the words tidied, each for one class: that of its name, else the first; the class's name where none is."""
+    owner = {cls.casefold(): cls for cls in listed}
+    kept: dict[str, dict[str, str]] = {cls: {} for cls in listed}
+    for cls, words in listed.items():
+        for word in map(tidy, words):
+            if word and owner.setdefault(word.casefold(), cls) == cls:
+                kept[cls].setdefault(word.casefold(), word)
+    return {cls: tuple(spelled.values()) or (cls,) for cls, spelled in kept.items()}

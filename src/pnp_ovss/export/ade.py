@@ -7,17 +7,17 @@ Source: Zhou et al., the layout of the scene parsing benchmark.
 
 from collections.abc import Iterator, Sequence
 
-from pnp_ovss.export.results import Labelled
-from pnp_ovss.export.voc import as_png, check_count
+from pnp_ovss.export.voc import check_count, value_png
+from pnp_ovss.types import LabelMap
 
 
-def ade(results: Sequence[Labelled], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def ade(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Yield ``annotations/<key>.png`` for each photo, and ``objectInfo.txt``: value, tab, name.
 
     Raises: InputError if there are more classes than the values from 1 to 254.
     """
     check_count(names, "ADE")
-    for result in results:
-        yield f"annotations/{result.key}.png", as_png(result, names)
+    for label_map in label_maps:
+        yield f"annotations/{label_map.key}.png", value_png(label_map, names)
     lines = ["Idx\tName", *(f"{value}\t{name}" for value, name in enumerate(names, start=1))]
     yield "objectInfo.txt", ("\n".join(lines) + "\n").encode()

@@ -11,18 +11,18 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from jaxtyping import Bool
 
-from pnp_ovss.export.coco import as_json
-from pnp_ovss.export.results import Labelled, Region
+from pnp_ovss.files import as_json
 from pnp_ovss.pictures import class_colours
+from pnp_ovss.types import LabelMap, Region
 
 
-def cvat(results: Sequence[Labelled], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def cvat(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Yield the annotations, to be uploaded to a task, and the labels, to be pasted into its constructor ("Raw")."""
     lines = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations>", "  <version>1.1</version>"]
-    for number, result in enumerate(results):
-        size = f'width="{result.width}" height="{result.height}"'
-        lines.append(f'  <image id="{number}" name={quoteattr(result.file_name)} {size}>')
-        lines += [f"    {_mask(region)}" for region in result.regions(names)]
+    for number, label_map in enumerate(label_maps):
+        size = f'width="{label_map.width}" height="{label_map.height}"'
+        lines.append(f'  <image id="{number}" name={quoteattr(label_map.file_name)} {size}>')
+        lines += [f"    {_mask(region)}" for region in label_map.regions(names)]
         lines.append("  </image>")
     text = "\n".join([*lines, "</annotations>"]) + "\n"
     yield "annotations.xml", text.encode("utf-8", errors="xmlcharrefreplace")

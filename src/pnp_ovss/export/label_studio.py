@@ -12,9 +12,10 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from jaxtyping import Bool
 
-from pnp_ovss.export.coco import as_json
-from pnp_ovss.export.results import Labelled
+from pnp_ovss.export.cvat import runs
+from pnp_ovss.files import as_json
 from pnp_ovss.pictures import class_colours
+from pnp_ovss.types import LabelMap
 
 FROM, TO, DATA = "label", "image", "image"
 """Names of the brush, of the picture, and of the task's entry with the photo's address, in the interface we write."""
@@ -27,14 +28,14 @@ SIZES = (4, 8, 12, 16)
 """Bits in which a run's length may be written."""
 
 
-def label_studio(results: Sequence[Labelled], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def label_studio(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Yield ``tasks.json``, to be imported, and ``interface.xml``, to be put into the project's settings first."""
     tasks = [
         {
-            "data": {DATA: LOCAL_FILES + quote(f"{PHOTOS}/{result.file_name}")},
-            "predictions": [prediction(result, names)],
+            "data": {DATA: LOCAL_FILES + quote(f"{PHOTOS}/{label_map.file_name}")},
+            "predictions": [prediction(label_map, names)],
         }
-        for result in results
+        for label_map in label_maps
     ]
     yield "tasks.json", as_json(tasks)
     yield "interface.xml", interface(names).encode()
@@ -50,26 +51,25 @@ def interface(names: Sequence[str]) -> str:
     return f'<View>\n{picture}  <BrushLabels name="{FROM}" toName="{TO}">\n{brushes}  </BrushLabels>\n</View>\n'
 
 
-def prediction(result: Labelled, names: Sequence[str], from_name: str = FROM, to_name: str = TO) -> dict[str, Any]:
+def prediction(label_map: LabelMap, names: Sequence[str], from_name: str = FROM, to_name: str = TO) -> dict[str, Any]:
     """Return a prediction: a brush mask for each class that is there; its score is the mean of theirs, if known."""
-    found: list[dict[str, Any]] = []
-    scores: list[float] = []
-    for region in result.regions(names):
-        told: dict[str, Any] = {
+    regions = list(label_map.regions(names))
+    found = [
+        {
             "id": f"{region.category}",
             "from_name": from_name,
             "to_name": to_name,
             "type": "brushlabels",
-            "original_width": result.width,
-            "original_height": result.height,
+            "original_width": label_map.width,
+            "original_height": label_map.height,
             "image_rotation": 0,
             "value": {"format": "rle", "rle": brush(region.mask), "brushlabels": [region.name]},
+            **({} if region.score is None else {"score": region.score}),
         }
-        if region.score is not None:
-            told["score"] = region.score
-            scores.append(region.score)
-        found.append(told)
-    whole = {"model_version": result.model or "pnp-ovss", "result": found}
+        for region in regions
+    ]
+    scores = [region.score for region in regions if region.score is not None]
+    whole = {"model_version": label_map.model or "pnp-ovss", "result": found}
     return whole | {"score": sum(scores) / len(scores)} if scores else whole
 
 
@@ -80,16 +80,14 @@ def brush(mask: Bool[np.ndarray, "h w"]) -> list[int]:
     1, the width's index in 2 bits, the length less 1, and the value, 0 or 255. Each number is written less 1 but the
     first, the index and the value.
     """
-    pixels = mask.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(pixels[1:] != pixels[:-1]) + 1, [pixels.size]])
-    bits = [f"{4 * pixels.size:032b}", f"{7:05b}", *(f"{size - 1:04b}" for size in SIZES)]
+    bits = [f"{4 * mask.size:032b}", f"{7:05b}", *(f"{size - 1:04b}" for size in SIZES)]
     longest = 1 << SIZES[-1]
-    for start, length in zip(starts[:-1].tolist(), (4 * np.diff(starts)).tolist(), strict=True):
-        value = "11111111" if pixels[start] else "00000000"
-        for part in [*[longest] * (length // longest), length % longest]:
+    for number, length in enumerate(runs(mask)):
+        value = "11111111" if number % 2 else "00000000"
+        for part in [*[longest] * (4 * length // longest), 4 * length % longest]:
             if part:
                 index = next(index for index, size in enumerate(SIZES) if part <= 1 << size)
                 bits.append(f"1{index:02b}{part - 1:0{SIZES[index]}b}{value}")
-    text = "".join(bits)
-    content = int(text + "0" * (-len(text) % 8), 2).to_bytes(-(-len(text) // 8), "big")
-    return list(content)
+    values = np.frombuffer("".join(bits).encode(), dtype=np.uint8) - ord("0")
+    packed: list[int] = np.packbits(values).tolist()
+    return packed

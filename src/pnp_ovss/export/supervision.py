@@ -9,26 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from pnp_ovss.errors import ConfigError
-from pnp_ovss.export.coco import as_json, dataset
-from pnp_ovss.export.results import Labelled
+from pnp_ovss.errors import import_extra
+from pnp_ovss.export.coco import dataset
+from pnp_ovss.files import as_json
+from pnp_ovss.types import LabelMap
 
 
-def supervision(results: Sequence[Labelled], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def supervision(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Yield ``_annotations.coco.json``, the name that this layout expects beside the photos."""
-    yield "_annotations.coco.json", as_json(dataset(results, names))
+    yield "_annotations.coco.json", as_json(dataset(label_maps, names))
 
 
-def detections(result: Labelled, names: Sequence[str]) -> Any:
+def detections(label_map: LabelMap, names: Sequence[str]) -> Any:
     """Return ``supervision.Detections``: a mask and box per class that is there, ``class_id`` from 0.
 
     Raises: ConfigError if supervision is not installed.
     """
-    try:
-        from supervision import Detections
-    except ImportError as error:
-        raise ConfigError("supervision is not installed; run pip install 'pnp-ovss[supervision]'") from error
-    regions = list(result.regions(names))
+    Detections = import_extra("supervision", "supervision", "to_supervision()").Detections
+    regions = list(label_map.regions(names))
     if not regions:
         return Detections.empty()
     scores = [region.score for region in regions if region.score is not None]

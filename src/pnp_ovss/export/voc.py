@@ -4,7 +4,6 @@
 Source: Everingham et al., VOC2012 development kit (the palette interleaves the bits of the value).
 """
 
-import io
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,41 +11,41 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.export.results import Labelled
-from pnp_ovss.types import BACKGROUND
+from pnp_ovss.files import as_png
+from pnp_ovss.types import BACKGROUND, LabelMap
 
 MOST_NAMES = 254
 
 
-def voc(results: Sequence[Labelled], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def voc(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Yield ``SegmentationClass/<key>.png`` for each photo, the list of keys, and the names with their colours.
 
     Raises: InputError if there are more classes than the values from 1 to 254, or ``labelmap.txt`` cannot name one.
     """
     check_count(names, "VOC")
     palette = colours()
-    lines = label_map(names, palette)
-    for result in results:
-        yield f"SegmentationClass/{result.key}.png", as_png(result, names, palette)
-    yield "ImageSets/Segmentation/default.txt", "".join(f"{result.key}\n" for result in results).encode()
+    lines = name_lines(names, palette)
+    for label_map in label_maps:
+        yield f"SegmentationClass/{label_map.key}.png", value_png(label_map, names, palette)
+    yield "ImageSets/Segmentation/default.txt", "".join(f"{label_map.key}\n" for label_map in label_maps).encode()
     yield "labelmap.txt", ("\n".join(lines) + "\n").encode()
 
 
-def label_map(names: Sequence[str], palette: UInt8[np.ndarray, "256 3"]) -> list[str]:
+def name_lines(names: Sequence[str], palette: UInt8[np.ndarray, "256 3"]) -> list[str]:
     """Return the lines of ``labelmap.txt``. A colon ends a name there: it becomes a space.
 
     Raises: InputError if a name would be a comment or that of another class.
     """
-    told: dict[str, str] = {}
+    lines: dict[str, str] = {}
     for name, colour in zip((BACKGROUND, *names), palette.tolist(), strict=False):
         text = name.replace(":", " ").strip()
-        if text in told or text.startswith("#") or not text:
+        if text in lines or text.startswith("#") or not text:
             raise InputError(
                 f"the class {name!r} would be a comment or another class's name in VOC's labelmap.txt; rename it and "
                 "segment again, or take another format"
             )
-        told[text] = f"{text}:{','.join(map(str, colour))}::"
-    return ["# label:color_rgb:parts:actions", *told.values()]
+        lines[text] = f"{text}:{','.join(map(str, colour))}::"
+    return ["# label:color_rgb:parts:actions", *lines.values()]
 
 
 def colours() -> UInt8[np.ndarray, "256 3"]:
@@ -57,14 +56,12 @@ def colours() -> UInt8[np.ndarray, "256 3"]:
     return palette
 
 
-def as_png(result: Labelled, names: Sequence[str], palette: UInt8[np.ndarray, "256 3"] | None = None) -> bytes:
-    """Return the label map as PNG of one byte per pixel, with a palette if one is given."""
-    picture = Image.fromarray(result.values(names).astype(np.uint8))
+def value_png(label_map: LabelMap, names: Sequence[str], palette: UInt8[np.ndarray, "256 3"] | None = None) -> bytes:
+    """Return the number of each pixel's class as PNG of one byte per pixel, with a palette if one is given."""
+    picture = Image.fromarray(label_map.values(names).astype(np.uint8))
     if palette is not None:
         picture.putpalette(palette.tobytes())
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return buffer.getvalue()
+    return as_png(picture)
 
 
 def check_count(names: Sequence[str], format_name: str) -> None:

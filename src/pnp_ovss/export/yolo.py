@@ -9,21 +9,21 @@ import json
 from collections.abc import Iterator, Sequence
 
 from pnp_ovss.export.outlines import outlines
-from pnp_ovss.export.results import Labelled
+from pnp_ovss.types import LabelMap
 
 
-def yolo(results: Sequence[Labelled], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def yolo(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Yield ``labels/<key>.txt`` for each photo, empty where nothing is, and ``data.yaml``."""
-    for result in results:
-        yield f"labels/{result.key}.txt", "".join(f"{line}\n" for line in lines(result, names)).encode()
+    for label_map in label_maps:
+        yield f"labels/{label_map.key}.txt", "".join(f"{line}\n" for line in lines(label_map, names)).encode()
     yield "data.yaml", settings(names).encode()
 
 
-def lines(result: Labelled, names: Sequence[str]) -> Iterator[str]:
+def lines(label_map: LabelMap, names: Sequence[str]) -> Iterator[str]:
     """Yield a line for each part of each class."""
-    for region in result.regions(names):
+    for region in label_map.regions(names):
         for polygon in outlines(region.mask):
-            shares = (share for x, y in polygon for share in (x / result.width, y / result.height))
+            shares = (share for x, y in polygon for share in (x / label_map.width, y / label_map.height))
             yield " ".join([str(region.category - 1), *(f"{share:.9g}" for share in shares)])
 
 

@@ -1,110 +1,94 @@
-"""The grounds of the storybook scenes: one colour gradient and one calm texture per stuff."""
+"""The grounds of the scenes: a colour gradient and a calm texture each; both are data, in ``grounds.json``."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping
 from math import pi
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pnp_ovss.mini.pen import Colour
+from pnp_ovss.mini.drawing import Canvas
 
-Spots = list[list[float]]  # (across, down, kind), each from 0 to 1
+__all__ = ["GROUNDS", "TEXTURES", "paint_grounds"]
+
 Size = tuple[int, int]  # (h, w) in pixels
 
-# (colour at the top, colour at the bottom)
-GRADIENTS: dict[str, tuple[Colour, Colour]] = {
-    "sky": ((120, 184, 238), (206, 232, 250)),
-    "grass": ((150, 200, 104), (104, 168, 76)),
-    "sand": ((240, 218, 164), (226, 194, 132)),
-    "water": ((92, 164, 206), (44, 112, 170)),
-    "brick wall": ((186, 108, 88), (170, 92, 76)),
-    "snow": ((232, 240, 250), (250, 252, 255)),
-}
+_DATA: dict[str, Any] = json.loads(Path(__file__).with_name("grounds.json").read_text(encoding="utf-8"))
+TEXTURES: dict[str, dict[str, Any]] = _DATA["grounds"]
+GROUNDS: tuple[tuple[str | None, str, str], ...] = tuple(
+    (place["upper"], place["lower"], place["caption"]) for place in _DATA["places"]
+)
+"""Upper ground or None, lower ground, and how a caption says it."""
 
 
-def grounds(
+def paint_grounds(
     rng: np.random.Generator, upper: str | None, lower: str, numbers: Mapping[str, int], size: Size
-) -> tuple[Image.Image, Image.Image]:
-    """The empty scene and its labels, as ``numbers`` has them; a wavy horizon parts two grounds."""
+) -> Canvas:
+    """Return the empty scene, labelled as ``numbers`` says; a wavy horizon parts two grounds."""
     h, w = size
     horizon, waves, phase = rng.uniform(0.38, 0.6), rng.uniform(0.7, 2.2), rng.uniform(0, 2 * pi)
     height = 0.0 if upper in ("brick wall", "water") or lower == "water" else rng.uniform(0.01, 0.035)
-    canvas = _ground(rng, lower, size)
+    picture = _ground(rng, lower, size)
     labels = Image.new("L", (w, h), numbers[lower])
-    if upper is None:
-        return canvas, labels
-    x = np.linspace(0, 1, 40)
-    edge = np.stack([x * w, (horizon + height * np.sin(2 * pi * waves * x + phase)) * h], 1)
-    above = [0, 0, *edge.ravel().tolist(), w, 0]
-    stencil = Image.new("L", (w, h))
-    ImageDraw.Draw(stencil).polygon(above, 255)
-    ImageDraw.Draw(labels).polygon(above, numbers[upper])
-    canvas.paste(_ground(rng, upper, size), (0, 0), stencil)
-    return canvas, labels
+    if upper is not None:
+        x = np.linspace(0, 1, 40)
+        edge = np.stack([x * w, (horizon + height * np.sin(2 * pi * waves * x + phase)) * h], 1)
+        above = [0, 0, *edge.ravel().tolist(), w, 0]
+        stencil = Image.new("L", (w, h))
+        ImageDraw.Draw(stencil).polygon(above, 255)
+        ImageDraw.Draw(labels).polygon(above, numbers[upper])
+        picture.paste(_ground(rng, upper, size), (0, 0), stencil)
+    return Canvas(picture, labels)
 
 
 def _ground(rng: np.random.Generator, name: str, size: Size) -> Image.Image:
-    """A whole canvas of one stuff: a vertical gradient and a calm texture."""
+    """Return a picture of one ground: a vertical gradient and its texture."""
     h, w = size
-    top, bottom = (np.array(colour, float) for colour in GRADIENTS[name])
+    texture = TEXTURES[name]
+    top, bottom = np.array(texture["top"], float), np.array(texture["bottom"], float)
     shade = rng.uniform(-8, 8)
     column = top + (bottom - top) * np.linspace(0, 1, h)[:, None] + shade
-    canvas = Image.fromarray(column.clip(0, 255).astype(np.uint8)[:, None]).resize((w, h), Image.Resampling.NEAREST)
-    painter = ImageDraw.Draw(canvas, "RGBA")
+    picture = Image.fromarray(column.clip(0, 255).astype(np.uint8)[:, None]).resize((w, h), Image.Resampling.NEAREST)
     spots = rng.random((40, 3))
     spots[:, 0] = (np.arange(40) * 0.618 + spots[0, 0] + spots[:, 0] * 0.05) % 1  # spread evenly
-    TEXTURES[name](painter, spots.tolist(), (h, w))
-    return canvas
+    paint = _bricks if "bricks" in texture else _stamps
+    paint(ImageDraw.Draw(picture, "RGBA"), texture, spots.tolist(), size)
+    return picture
 
 
-def _clouds(painter: ImageDraw.ImageDraw, spots: Spots, size: Size) -> None:
+def _stamps(painter: ImageDraw.ImageDraw, texture: dict[str, Any], spots: list[list[float]], size: Size) -> None:
+    """Paint a stamp of the texture on each spot (across, down, size), in turns."""
     h, w = size
-    for u, v, s in spots[:4]:
-        x, y, r = u * w, (0.06 + 0.4 * v) * h, (0.045 + 0.03 * s) * min(h, w)
-        for colour, drop in ((214, 230, 246), 0.25), ((246, 250, 254), 0.0):
-            for dx, dy, k in ((-1.6, 0.3, 0.8), (0, 0, 1.2), (1.5, 0.25, 0.9), (0.2, 0.45, 1.1)):
-                cx, cy = x + dx * r, y + (dy + drop) * r
-                painter.ellipse((cx - 1.3 * k * r, cy - 0.75 * k * r, cx + 1.3 * k * r, cy + 0.7 * k * r), colour)
+    first, rows = texture.get("rows", (0, 1))
+    least, more = texture["radius"]
+    thickness = _thickness(texture, size)
+    for k, (u, v, s) in enumerate(spots[: texture["spots"]]):
+        x, y, r = u * w, (first + rows * v) * h, (least + more * s) * min(h, w)
+        for mark in texture["stamps"][texture["order"][k % len(texture["order"])]]:
+            shape = next(iter(mark))
+            points, colour = [(x + a * r, y + b * r) for a, b in mark[shape]], tuple(mark["colour"])
+            if shape == "arc":
+                painter.arc(points, mark["from"], mark["to"], colour, thickness)
+            elif shape == "line":
+                painter.line(points, colour, thickness)
+            elif shape == "ellipse":
+                painter.ellipse(points, colour)
+            else:
+                painter.polygon(points, colour)
 
 
-def _tufts(painter: ImageDraw.ImageDraw, spots: Spots, size: Size) -> None:
+def _bricks(painter: ImageDraw.ImageDraw, texture: dict[str, Any], spots: list[list[float]], size: Size) -> None:
+    """Paint some bricks in another shade, and mortar between all."""
     h, w = size
-    for k, (u, v, s) in enumerate(spots):
-        x, y, r = u * w, v * h, (0.018 + 0.014 * s) * min(h, w)
-        colour = (70, 136, 58, 190) if k % 3 else (196, 228, 130, 190)
-        for lean in (-0.8, 0.0, 0.8):
-            painter.polygon((x - 0.3 * r, y, x + 0.3 * r, y, x + lean * r, y - (1.5 - abs(lean) * 0.5) * r), colour)
-
-
-def _grains(painter: ImageDraw.ImageDraw, spots: Spots, size: Size) -> None:
-    h, w = size
-    thickness = max(1, round(0.008 * min(h, w)))
-    for k, (u, v, s) in enumerate(spots):
-        x, y, r = u * w, v * h, (0.004 + 0.006 * s) * min(h, w)
-        if k % 4:
-            painter.ellipse((x - r, y - r, x + r, y + r), (188, 148, 90, 170))
-        else:
-            painter.arc((x - 9 * r, y - 2 * r, x + 9 * r, y + 4 * r), 200, 340, (200, 162, 104), thickness)
-
-
-def _ripples(painter: ImageDraw.ImageDraw, spots: Spots, size: Size) -> None:
-    h, w = size
-    thickness = max(1, round(0.011 * min(h, w)))
-    for k, (u, v, s) in enumerate(spots[:26]):
-        x, y, r = u * w, v * h, (0.03 + 0.03 * s) * min(h, w)
-        colour = (196, 230, 246, 150) if k % 2 else (24, 82, 140, 110)
-        wave = [(x + (j / 4 - 1) * r, y + (0, 0.2, 0.3, 0.2)[j % 4] * r) for j in range(9)]
-        painter.line(wave, colour, thickness)
-
-
-def _bricks(painter: ImageDraw.ImageDraw, spots: Spots, size: Size) -> None:
-    h, w = size
-    row, brick = min(h, w) * 0.072, min(h, w) * 0.17
-    thickness, mortar = max(1, round(0.011 * min(h, w))), (226, 196, 178)
-    for u, v, s in spots[:22]:
+    brick, row = (share * min(h, w) for share in texture["size"])
+    thickness, mortar = _thickness(texture, size), tuple(texture["mortar"])
+    light, dark = map(tuple, texture["shades"])
+    for u, v, s in spots[: texture["bricks"]]:
         j = int(v * h / row)
         x, y = (int(u * w / brick) + 0.5 * (j % 2)) * brick, j * row
-        painter.rectangle((x, y, x + brick, y + row), (206, 132, 100, 130) if s < 0.5 else (132, 66, 58, 110))
+        painter.rectangle((x, y, x + brick, y + row), light if s < 0.5 else dark)
     for j in range(int(h / row) + 1):
         painter.line((0, j * row, w, j * row), mortar, thickness)
         for k in range(int(w / brick) + 2):
@@ -112,22 +96,6 @@ def _bricks(painter: ImageDraw.ImageDraw, spots: Spots, size: Size) -> None:
             painter.line((x, j * row, x, (j + 1) * row), mortar, thickness)
 
 
-def _flakes(painter: ImageDraw.ImageDraw, spots: Spots, size: Size) -> None:
-    h, w = size
-    thickness = max(1, round(0.011 * min(h, w)))
-    for k, (u, v, s) in enumerate(spots):
-        x, y, r = u * w, v * h, (0.007 + 0.006 * s) * min(h, w)
-        if k % 3:
-            painter.ellipse((x - r, y - r, x + r, y + r), (184, 206, 236))
-        else:
-            painter.arc((x - 8 * r, y, x + 8 * r, y + 4 * r), 190, 350, (196, 214, 240), thickness)
-
-
-TEXTURES: dict[str, Callable[[ImageDraw.ImageDraw, Spots, Size], None]] = {
-    "sky": _clouds,
-    "grass": _tufts,
-    "sand": _grains,
-    "water": _ripples,
-    "brick wall": _bricks,
-    "snow": _flakes,
-}
+def _thickness(texture: dict[str, Any], size: Size) -> int:
+    share: float = texture.get("stroke", 0.0)
+    return max(1, round(share * min(size)))

@@ -1,22 +1,36 @@
 """What a namer is, and what it returns."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log
 from typing import Protocol, runtime_checkable
 
-from pnp_ovss.errors import ModelError
-from pnp_ovss.naming.candidates import Candidates
-from pnp_ovss.types import RGB
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pnp_ovss.errors import InputError, ModelError
+from pnp_ovss.types import RGB, Vocabulary
 
 KEEP = 0.7
 """Names above this confidence count. Source: PnP-OVSS, which keeps what GPT-4o is more than 70 % sure of."""
-
+EVEN = log(KEEP / (1 - KEEP))
+"""Log odds of ``KEEP``."""
 MOST = 25
 """Names of a photo: a prompt of more is no longer read well, or not at all. Source: the authors' question to GPT-4o."""
 
 
+class NoReply(ModelError):
+    """No answer came for one photo. Others may fare better."""
+
+
+class NotStored(NoReply):
+    """No names are stored for one photo."""
+
+
 @dataclass(frozen=True)
-class Guess:
-    """A name and how sure the namer is that the photo shows it, in [0, 1]."""
+class NamedClass:
+    """A class and how sure the namer is that the photo shows it, in [0, 1]."""
 
     name: str
     confidence: float
@@ -24,18 +38,18 @@ class Guess:
 
 @dataclass(frozen=True)
 class Naming:
-    """The names of one photo, each once, and a line for everything odd about how they came."""
+    """The classes of one photo, each once, and a line for everything odd about how they came."""
 
-    guesses: tuple[Guess, ...]
+    classes: tuple[NamedClass, ...]
     notes: tuple[str, ...] = ()
     most: int | None = MOST
     """How many of them count; None: all, for somebody has chosen them."""
 
     def kept(self, above: float = KEEP) -> tuple[str, ...]:
         """Return the names with more than this confidence, the surest ``most`` of them, in the namer's order."""
-        sure = [guess for guess in self.guesses if guess.confidence > above]
-        chosen = sorted(sure, key=lambda guess: -guess.confidence)[: self.most]
-        return tuple(guess.name for guess in sure if guess in chosen)
+        sure = [named for named in self.classes if named.confidence > above]
+        chosen = sorted(sure, key=lambda named: -named.confidence)[: self.most]
+        return tuple(named.name for named in sure if named in chosen)
 
 
 @runtime_checkable
@@ -44,10 +58,10 @@ class Namer(Protocol):
 
     @property
     def source(self) -> str:
-        """Who names, in words: "itm by mini-blip"."""
+        """What names the classes, in words: "itm by mini-blip"."""
 
-    def __call__(self, image: RGB, candidates: Candidates | None, key: str) -> Naming:
-        """Return the names of a photo, all of them ``candidates`` where there are any.
+    def __call__(self, image: RGB, candidates: Vocabulary | None, key: str) -> Naming:
+        """Return the classes of a photo, all of them among ``candidates`` where there are any.
 
         ``key`` is what the photo is called; only a namer that looks names up needs it.
 
@@ -55,13 +69,30 @@ class Namer(Protocol):
         """
 
 
-@runtime_checkable
-class Stoppable(Protocol):
-    """A namer that may be waiting for something."""
+@dataclass(frozen=True)
+class Calibration:
+    """``confidence = sigmoid(slope * (score - cut) + EVEN)``: ``KEEP`` where the score is ``cut``."""
 
-    def stop(self) -> None:
-        """Wait no more."""
+    slope: float = 1.0
+    cut: float = EVEN
+    """By default, scores are log odds and the confidence is their sigmoid."""
+
+    def __call__(self, scores: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return the confidences, in [0, 1]."""
+        return torch.sigmoid(self.slope * (scores - self.cut) + EVEN)
 
 
-class NoReply(ModelError):
-    """One photo got no names: no answer came, or none is stored. Others may fare better."""
+def names_to_score(candidates: Vocabulary | None, known: Sequence[str] | None, source: str) -> tuple[str, ...]:
+    """Return the names that a model compares with a photo: the candidates, or else what the model can know.
+
+    Raises: InputError if there is neither.
+    """
+    if candidates is None and not known:
+        raise InputError(f"{source} needs a vocabulary to choose from; give one, such as coco-object, or a file")
+    return candidates.classes if candidates else tuple(known or ())
+
+
+def ranked(names: Sequence[str], confidences: Float[Tensor, " name"]) -> Naming:
+    """Return names with confidences, the surest first; equals stay in order."""
+    order = torch.argsort(confidences, descending=True, stable=True).tolist()
+    return Naming(tuple(NamedClass(names[index], float(confidences[index])) for index in order))

@@ -1,11 +1,27 @@
-"""Names by a captioner: it describes the photo in several ways, and what its captions agree on counts."""
+"""Names by a captioner: it describes the photo in several ways, and what its captions agree on counts.
 
-from pnp_ovss.models.captioner import Captioner as Captioner
-from pnp_ovss.models.registry import CAPTIONERS as CAPTIONERS
-from pnp_ovss.naming.base import Guess, Naming
-from pnp_ovss.naming.candidates import Candidates
-from pnp_ovss.naming.phrases import nouns
-from pnp_ovss.types import RGB
+The nouns of a caption are found by a few rules and no grammar, for captions of pictures are simple sentences.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from pnp_ovss.models.captioner import Captioner
+from pnp_ovss.naming.base import NamedClass, Naming
+from pnp_ovss.types import RGB, Vocabulary, fold
+
+WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
+MOST_WORDS = 3
+"""Of a noun where there is no vocabulary: "front of a brick building" gives "brick building"."""
+
+_PHRASES = json.loads(Path(__file__).with_name("phrases.json").read_text(encoding="utf-8"))
+STOPS, ADJECTIVES, THINGS_IN_ING = (
+    frozenset(" ".join(_PHRASES[kind]).split()) for kind in ("stops", "adjectives", "things in -ing")
+)
+"""Words that end a noun phrase; words in one that are no part of the name; nouns in -ing, where others are verbs."""
+SINGULARS: dict[str, str] = _PHRASES["singulars"]
+"""Singulars that no rule gives, and the person that a man or a child is."""
 
 
 class CaptionNamer:
@@ -15,7 +31,7 @@ class CaptionNamer:
         self.source = f"caption by {captioner.name}"
         self._captioner = captioner
 
-    def __call__(self, image: RGB, candidates: Candidates | None, key: str) -> Naming:
+    def __call__(self, image: RGB, candidates: Vocabulary | None, key: str) -> Naming:
         """Return what the captions name; the confidence is the share of the captions that name it, by probability."""
         captions = self._captioner.captions(image)
         shares: dict[str, float] = {}
@@ -23,4 +39,57 @@ class CaptionNamer:
             for name in nouns(caption, candidates):
                 shares[name] = min(1.0, shares.get(name, 0.0) + share)
         order = sorted(shares, key=lambda name: -shares[name])
-        return Naming(tuple(Guess(name, shares[name]) for name in order), (f"caption: {captions[0][0]}",))
+        return Naming(tuple(NamedClass(name, shares[name]) for name in order), (f"caption: {captions[0][0]}",))
+
+
+def nouns(caption: str, candidates: Vocabulary | None) -> tuple[str, ...]:
+    """Return what a caption names: names of the vocabulary, the longest first where they overlap, or its nouns.
+
+    A plural counts as its singular, and a man, woman or child as a person.
+
+    >>> nouns("two small dogs sitting on a couch", None)
+    ('dog', 'couch')
+    """
+    words = [word.casefold() for word in WORD.findall(caption)]
+    return _known(words, candidates) if candidates else _open(words)
+
+
+def singular(word: str) -> str:
+    """Return a word's singular, as far as simple rules know it."""
+    if word in SINGULARS:
+        return SINGULARS[word]
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    if len(word) > 4 and word.endswith(("ches", "shes", "sses", "xes", "zes")):
+        return word[:-2]
+    plural = len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is"))
+    return word[:-1] if plural else word
+
+
+def _known(words: list[str], candidates: Vocabulary) -> tuple[str, ...]:
+    longest = max(len(WORD.findall(name)) for name in (*candidates.classes, *candidates.flat))
+    found, place = [], 0
+    while place < len(words):
+        for count in range(longest, 0, -1):
+            phrase = words[place : place + count]
+            forms = (" ".join(phrase), " ".join([*phrase[:-1], singular(phrase[-1])]))
+            name = next((name for form in forms if (name := candidates.find(form))), None)
+            if name is not None:
+                found.append(name)
+                place += len(phrase)
+                break
+        else:
+            place += 1
+    return tuple(dict.fromkeys(found))
+
+
+def _open(words: list[str]) -> tuple[str, ...]:
+    phrases: list[list[str]] = [[]]
+    for word in words:
+        is_verb = word.endswith("ing") and word not in THINGS_IN_ING
+        if word in STOPS or is_verb or word.isdigit():
+            phrases.append([])
+        elif word not in ADJECTIVES:
+            phrases[-1].append(word)
+    named = [[*phrase[:-1], singular(phrase[-1])][-MOST_WORDS:] for phrase in phrases if phrase]
+    return tuple({fold(name): name for name in map(" ".join, named)}.values())

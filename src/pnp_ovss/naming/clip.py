@@ -7,14 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pnp_ovss.data.vocabulary import class_names
-from pnp_ovss.errors import InputError
 from pnp_ovss.methods.pnp.prompt import PREFIX
 from pnp_ovss.models.clip import Clip, similarity
-from pnp_ovss.naming.base import Naming
-from pnp_ovss.naming.calibration import Calibration
-from pnp_ovss.naming.candidates import Candidates, fold
-from pnp_ovss.naming.itm import ranked
-from pnp_ovss.types import RGB
+from pnp_ovss.naming.base import Calibration, Naming, names_to_score, ranked
+from pnp_ovss.types import RGB, Vocabulary, fold
 
 STANDING_OUT = Calibration(slope=2.0, cut=2.0)
 """For a model nobody has calibrated: a name counts two standard deviations above the mean of the crowd."""
@@ -40,24 +36,19 @@ class ClipNamer:
         self._calibration = calibration or CALIBRATIONS.get(clip.name)
         self._texts: tuple[tuple[str, ...], Tensor] = ((), torch.empty(0))
 
-    def __call__(self, image: RGB, candidates: Candidates | None, key: str) -> Naming:
+    def __call__(self, image: RGB, candidates: Vocabulary | None, key: str) -> Naming:
         """Return every name of the vocabulary, the surest first. Without one: the names the model can know."""
-        names = candidates.names if candidates else self._clip.known
-        if not names:
-            raise InputError(
-                f"{self.source} needs a vocabulary to choose from; give one, such as coco-object, or a file"
-            )
+        names = names_to_score(candidates, self._clip.known, self.source)
         if self._calibration is not None:
             return ranked(names, self._calibration(self.scores(image, names)))
-        crowd = (*names, *fillers(self._clip, names))
-        scores = self.scores(image, crowd)
+        scores = self.scores(image, (*names, *fillers(self._clip, names)))
         apart = (scores - scores.mean()) / scores.std().clamp_min(1e-6)
         return ranked(names, STANDING_OUT(apart[: len(names)]))
 
     def scores(self, image: RGB, names: Sequence[str]) -> Float[Tensor, " name"]:
         """Return the similarity of the photo with each name, times the model's own scale."""
-        seen = self._clip.encode_images(self._clip.prepare(image)[None])
-        return (self._clip.scale * similarity(seen, self._encoded(tuple(names)))[0]).cpu()
+        vector = self._clip.encode_images(self._clip.prepare(image)[None])
+        return (self._clip.scale * similarity(vector, self._encoded(tuple(names)))[0]).cpu()
 
     def _encoded(self, names: tuple[str, ...]) -> Tensor:
         """Return the names' vectors; those of the last vocabulary are kept, as photos mostly share one."""

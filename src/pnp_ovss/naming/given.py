@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from pnp_ovss.naming.base import Guess, Naming
-from pnp_ovss.naming.candidates import Candidates
-from pnp_ovss.types import RGB
+from pnp_ovss.naming.base import Naming
+from pnp_ovss.naming.replies import Claim, named
+from pnp_ovss.types import RGB, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,6 @@ class Given:
     names: tuple[str, ...]
     source: str = "given"
 
-    def __call__(self, image: RGB, candidates: Candidates | None, key: str) -> Naming:
+    def __call__(self, image: RGB, candidates: Vocabulary | None, key: str) -> Naming:
         """Return the names, each with confidence 1."""
-        found = {name: candidates.find(name) if candidates else name for name in self.names}
-        notes = [f"{name!r} is not in the vocabulary" for name, known in found.items() if known is None]
-        return Naming(tuple(Guess(name, 1.0) for name in dict.fromkeys(found.values()) if name), tuple(notes), None)
+        return named([Claim(name, confidence=1.0) for name in self.names], [], candidates, most=None)

@@ -3,18 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pnp_ovss.errors import InputError, ModelError
+from pnp_ovss.errors import ModelError
 from pnp_ovss.methods.pnp.prompt import make_prompt
 from pnp_ovss.models import VLM
 from pnp_ovss.models.base import Matcher
-from pnp_ovss.naming.base import Guess, Naming
-from pnp_ovss.naming.calibration import Calibration
-from pnp_ovss.naming.candidates import Candidates
-from pnp_ovss.types import RGB
+from pnp_ovss.naming.base import Calibration, Naming, names_to_score, ranked
+from pnp_ovss.types import RGB, Vocabulary
 
 CALIBRATIONS: dict[str, Calibration] = {
     "mini-blip": Calibration(slope=1.163, cut=6.25),  # python -m benchmarks.naming, 200 tuning scenes
@@ -30,24 +27,19 @@ class Itm:
     calibration: Calibration = field(default_factory=Calibration)
 
     @classmethod
-    def by(cls, vlm: VLM) -> "Itm":
+    def from_vlm(cls, vlm: VLM) -> "Itm":
         """Return the namer with the calibration of its model."""
         return cls(vlm, CALIBRATIONS.get(vlm.name, Calibration()))
 
     @property
     def source(self) -> str:
-        """Who names, in words."""
+        """What names the classes, in words."""
         return f"itm by {self.vlm.name}"
 
-    def __call__(self, image: RGB, candidates: Candidates | None, key: str) -> Naming:
+    def __call__(self, image: RGB, candidates: Vocabulary | None, key: str) -> Naming:
         """Return every name of the vocabulary, the surest first. Without one: the names the model can know."""
-        names = candidates.names if candidates else self.vlm.known
-        if not names:
-            raise InputError(
-                f"{self.source} needs a vocabulary to choose from; give one, such as coco-object, or a file"
-            )
-        confidences = self.calibration(self.scores(image, names))
-        return ranked(names, confidences)
+        names = names_to_score(candidates, self.vlm.known, self.source)
+        return ranked(names, self.calibration(self.scores(image, names)))
 
     def scores(self, image: RGB, names: Sequence[str]) -> Float[Tensor, " name"]:
         """Return the log odds that the photo shows each name, as the matching head sees it."""
@@ -57,9 +49,3 @@ class Itm:
             )
         pixels = self.vlm.prepare(image, self.vlm.size)[None]
         return self.vlm.match(pixels, [make_prompt([name]) for name in names])[0].cpu()
-
-
-def ranked(names: Sequence[str], confidences: Float[Tensor, " name"]) -> Naming:
-    """Return names with confidences, the surest first; equals stay in order."""
-    order = torch.argsort(confidences, descending=True, stable=True).tolist()
-    return Naming(tuple(Guess(names[index], float(confidences[index])) for index in order))

@@ -1,122 +1,149 @@
 """Names by a chat model that sees: GPT-4o, or any other behind an OpenAI-compatible server."""
 
-import hashlib
-import json
-import threading
-from collections.abc import Iterable
-from dataclasses import replace
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from pnp_ovss.naming import pictures, prompts
-from pnp_ovss.naming.base import Naming
-from pnp_ovss.naming.cache import Question, Reply, ReplyCache
-from pnp_ovss.naming.candidates import Candidates
-from pnp_ovss.naming.cost import Estimate, estimate
-from pnp_ovss.naming.endpoint import Endpoint, Patience, SchemaRefused
-from pnp_ovss.naming.replies import parse_reply
-from pnp_ovss.types import RGB
+from pnp_ovss.errors import ConfigError, ModelError, one_line
+from pnp_ovss.images import fingerprint
+from pnp_ovss.naming import question
+from pnp_ovss.naming.base import Naming, NoReply
+from pnp_ovss.naming.cached import Question, Reply, Status, digest, load_reply, read_reply, save_reply
+from pnp_ovss.types import RGB, Vocabulary
 
 MODEL = "gpt-4o"
-REMARKS = {
-    "refused": "the model refused: ",
-    "filtered": "the server's content filter refused: ",
-    "cut": "the reply was cut short",
+KEY = "OPENAI_API_KEY"
+SERVER = "https://api.openai.com/v1"
+FILTERS = ("content_filter", "content_policy_violation")
+STATUSES: dict[str, Status] = {"content_filter": "filtered", "length": "cut"}
+"""By the reason for which a reply ended."""
+REMEDIES: dict[str | int | None, str] = {
+    "insufficient_quota": f"the quota of the key in {KEY} is used up: see to the account",
+    401: f"check the key in {KEY}",
+    403: f"check the key in {KEY}",
+    404: "check --namer-model and --base-url",
 }
+"""By code or status of an error that all photos would meet."""
+BAD_REQUEST = (400, 422)
+SHORTEST_SECRET = 8
+"""Characters of a key that give it away."""
 
 
+@dataclass
 class OpenAI:
     """Asks a chat model once per photo; every reply is kept on disk and never asked for again.
 
-    The connection is made when the first photo needs it, so that a run over a full cache needs no key.
+    The client is made when the first photo needs it, so that a run over a full cache needs no key. The key is sent to
+    the server and written nowhere.
     """
 
-    def __init__(
-        self,
-        cache: Path,
-        model: str = MODEL,
-        base_url: str | None = None,
-        key: str | None = None,
-        patience: Patience | None = None,
-    ) -> None:
-        self.source = f"openai by {model}"
-        self._cache, self.model = ReplyCache(cache), model
-        self._base_url, self._key, self._patience = base_url, key, patience or Patience()
-        self._endpoint: Endpoint | None = None
-        self._as_json = True
-        self._lock, self._stopped = threading.Lock(), threading.Event()
+    cache: Path
+    model: str = MODEL
+    base_url: str | None = field(default=None, repr=False)
+    key: str | None = field(default=None, repr=False)
+    timeout: float = 60.0
+    """Seconds without a byte until a call has failed."""
+    retries: int = 5
+    """Further calls after one that failed, with growing waits or as long as the server asks."""
+    _as_json: bool = field(default=True, init=False, repr=False)
 
-    def __call__(self, image: RGB, candidates: Candidates | None, key: str) -> Naming:
+    @property
+    def source(self) -> str:
+        """What names the classes, in words."""
+        return f"openai by {self.model}"
+
+    def __call__(self, image: RGB, candidates: Vocabulary | None, key: str) -> Naming:
         """Return the names that the model sees in the photo.
 
         Raises: NoReply if the server gives none for this photo; ModelError or ConfigError if it cannot for any.
         """
-        question = self.question(image, candidates)
-        reply = self._cache.load(question)
+        asked = self._question(image, candidates)
+        reply = load_reply(self.cache, asked)
         if reply is None:
-            reply = self._ask(image, candidates)
-            self._cache.save(question, reply)
-        return read(reply, candidates)
+            reply = self._ask(image, candidates, self._as_json)
+            save_reply(self.cache, asked, reply)
+        return read_reply(reply, candidates)
 
-    def question(self, image: RGB, candidates: Candidates | None) -> Question:
-        """Return what a reply is stored under."""
-        return Question(
-            photo=pictures.fingerprint(image),
-            vocabulary=candidates.digest if candidates else "open",
-            model=self.model,
-            prompt=prompt_digest(),
-        )
-
-    def is_cached(self, image: RGB, candidates: Candidates | None) -> bool:
+    def is_cached(self, image: RGB, candidates: Vocabulary | None) -> bool:
         """Return whether the reply is there already."""
-        return self._cache.load(self.question(image, candidates)) is not None
+        return load_reply(self.cache, self._question(image, candidates)) is not None
 
-    def cost(self, sizes: Iterable[tuple[int, int]], candidates: Candidates | None) -> Estimate:
-        """Return about what it takes to ask about photos of these (width, height)."""
-        return estimate(sizes, candidates, self.model)
+    def _question(self, image: RGB, candidates: Vocabulary | None) -> Question:
+        return Question(fingerprint(image), digest(candidates), self.model, question.digest())
 
-    def stop(self) -> None:
-        """Make no further try; a call under way may end, for it is paid."""
-        self._stopped.set()
+    def _ask(self, image: RGB, candidates: Vocabulary | None, as_json: bool) -> Reply:
+        """Return the reply; a refusal and a filter are replies too.
 
-    def _ask(self, image: RGB, candidates: Candidates | None) -> Reply:
-        endpoint = self._connected()
-        url = pictures.data_url(pictures.jpeg(image))
-        if self._as_json:
-            request = self._request(candidates, url, as_json=True)
-            try:
-                return endpoint.ask(request, self._stopped.wait)
-            except SchemaRefused:
-                pass
-        reply = endpoint.ask(self._request(candidates, url, as_json=False), self._stopped.wait)
-        self._as_json = False  # it answers without a schema only: no further photo tries with one
-        return reply
+        Raises: NoReply if none comes in the end; ModelError if no request can succeed.
+        """
+        client, request = self._client, question.request(image, candidates, self.model, as_json)
+        from openai import APIConnectionError, APIStatusError
 
-    def _request(self, candidates: Candidates | None, url: str, as_json: bool) -> dict[str, Any]:
-        request: dict[str, Any] = {
-            "model": self.model,
-            "messages": prompts.messages(candidates, url, as_json),
-            "temperature": 0,
-        }
-        return request | ({"response_format": prompts.reply_format(candidates)} if as_json else {})
+        try:
+            reply = _reply(client.chat.completions.create(**request))
+        except APIConnectionError as error:
+            raise NoReply(f"{self._host} gave no reply ({self._said(error.__cause__ or error)})") from None
+        except (ValueError, TypeError, AttributeError, IndexError):
+            raise NoReply(f"{self._host} gave a reply that is no chat completion") from None
+        except APIStatusError as error:
+            body = error.body if isinstance(error.body, dict) else {}
+            status, said = error.status_code, self._said(body.get("message") or "no message")
+            if error.code in FILTERS:
+                return Reply(said, "filtered")
+            remedy = REMEDIES.get(error.code) or REMEDIES.get(status)
+            if remedy:
+                raise ModelError(f"{self._host} refuses every request ({status}: {said}); {remedy}") from None
+            if not as_json or status not in BAD_REQUEST:
+                raise NoReply(f"{self._host} gave no reply ({status}: {said})") from None
+            reply = self._ask(image, candidates, as_json=False)
+            self._as_json = False  # it answers without a schema only: no further photo tries with one
+        return Reply(self._redacted(reply.text), reply.status, reply.tokens_in, reply.tokens_out)
 
-    def _connected(self) -> Endpoint:
-        with self._lock:
-            if self._endpoint is None:
-                self._endpoint = Endpoint(self._base_url, self._key, self._patience)
-            return self._endpoint
+    @cached_property
+    def _client(self) -> Any:
+        key = (self.key or "").strip()
+        if not key and self.base_url is None:
+            raise ConfigError(
+                f"the openai namer needs a key; set {KEY}, or give the --base-url of a server without one"
+            )
+        if not re.fullmatch(r"[!-~]*", key):
+            raise ConfigError(f"{KEY} holds characters that no key has; copy the key alone into it")
+        address = self.base_url or SERVER
+        if urlsplit(address).scheme not in ("http", "https"):
+            raise ConfigError(f"the base URL is no address such as {SERVER}; give one with --base-url")
+        try:
+            import openai
+        except ImportError as error:
+            raise ModelError(
+                "the openai namer needs OpenAI's library; install it with: pip install 'pnp-ovss[llm]'"
+            ) from error
+        return openai.OpenAI(api_key=key or "none", base_url=address, max_retries=self.retries, timeout=self.timeout)
+
+    @property
+    def _host(self) -> str:
+        return urlsplit(self.base_url or SERVER).hostname or "the server"
+
+    def _said(self, words: object) -> str:
+        return one_line(self._redacted(str(words)) or type(words).__name__)  # redacted before it is cut to length
+
+    def _redacted(self, text: str) -> str:
+        """Return words without the key, or a beginning of it, and without user and query of addresses."""
+        text = re.sub(r"(\w://)(?:[^\s/@]*@)?([^\s?'\")]*)(?:\?[^\s'\")]*)?", r"\1\2", text)
+        key = (self.key or "").strip()
+        lengths = range(len(key), min(len(key), SHORTEST_SECRET) - 1, -1)
+        beginnings = "|".join(re.escape(key[:length]) for length in lengths)
+        return re.sub(beginnings, "...", text, flags=re.IGNORECASE) if key else text
 
 
-def read(reply: Reply, candidates: Candidates | None) -> Naming:
-    """Return the names of a reply; of one that was refused none, with the reason as a note."""
-    if reply.status in ("refused", "filtered"):
-        return Naming((), (REMARKS[reply.status] + " ".join(reply.text.split())[:200],))
-    naming = parse_reply(reply.text, candidates)
-    return naming if reply.status == "answered" else replace(naming, notes=(REMARKS["cut"], *naming.notes))
-
-
-def prompt_digest() -> str:
-    """Return the hash of everything that is said beside the photo and the names."""
-    said = [prompts.QUESTION, prompts.OPEN_QUESTION, prompts.AS_JSON, prompts.AS_LISTS]
-    said += [str(pictures.LONGEST_SIDE), str(pictures.QUALITY)]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+def _reply(completion: Any) -> Reply:
+    """Return what a chat completion says. Raises what Python does if it is none."""
+    choice, usage = completion.choices[0], completion.usage
+    text = choice.message.refusal or choice.message.content or ""
+    if isinstance(text, list):
+        text = "".join(str(part.get("text") or "") for part in text)
+    status = "refused" if choice.message.refusal else STATUSES.get(choice.finish_reason, "answered")
+    tokens = (int(usage.prompt_tokens or 0), int(usage.completion_tokens or 0)) if usage else (0, 0)
+    return Reply(str(text), status, *tokens)

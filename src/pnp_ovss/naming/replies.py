@@ -1,41 +1,39 @@
-"""A chat model's reply becomes names with confidences. It is data from outside: nothing in it can do harm.
+"""A chat model's reply becomes classes with confidences. It is data from outside: nothing in it can do harm.
 
-Two forms are understood: JSON, as ``naming.prompts`` asks for it, and the free form of PnP-OVSS's authors,
+Two forms are understood: JSON, as ``naming.question`` asks for it, and the free form of PnP-OVSS's authors,
 ``[15: person, 5: 'bottle'], [95%, 60]``, with all that GPT-4o makes of it: quotes or none, ``%`` or none, the
 confidences on a line of their own or labelled with the names, remarks in brackets, lists of unequal length.
 """
 
 import json
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pnp_ovss.naming.base import Guess, Naming
-from pnp_ovss.naming.candidates import Candidates, fold, tidy
-from pnp_ovss.types import BACKGROUND
+from pnp_ovss.naming.base import MOST, NamedClass, Naming
+from pnp_ovss.types import BACKGROUND, Vocabulary, fold, tidy
 
 LONGEST_REPLY = 20_000
-"""Characters that are looked at."""
-MOST_OPEN, LONGEST_OPEN = 25, 60
-"""Names, and characters of a name, where there is no vocabulary to check them against."""
-DIGITS = "0123456789"
+"""Characters that are read."""
+LONGEST_OPEN = 60
+"""Characters of a name where there is no vocabulary to check it against."""
 NOTHING = ("none", "null", "nothing", "n/a", "unknown", BACKGROUND)
-NAMES_OF_NAME, NAMES_OF_CONFIDENCE = ("name", "class", "category", "label"), ("confidence", "probability", "score")
+NAME_KEYS, CONFIDENCE_KEYS = ("name", "class", "category", "label"), ("confidence", "probability", "score")
+REMARK = re.compile(r"\([^()]*\)\s*$")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a reply says: a name, perhaps with its number in the list, and perhaps a confidence in percent."""
+    """What a reply says: a name, perhaps with its number in the list, and perhaps a confidence."""
 
     text: str
     number: int | None = None
-    percent: float | None = None
+    confidence: float | None = None
 
 
-def parse_reply(text: str, candidates: Candidates | None) -> Naming:
-    """Return the names of a reply, in its order, and a note for everything in it that is odd.
+def parse_reply(text: str, candidates: Vocabulary | None) -> Naming:
+    """Return the classes of a reply, in its order, and a note for everything in it that is odd.
 
     With ``candidates`` no other name comes out, without them any short text does. A name without a confidence has 0. A
     name and a number that disagree: the name counts. Never raises.
@@ -43,165 +41,154 @@ def parse_reply(text: str, candidates: Candidates | None) -> Naming:
     text = " ".join(text[:LONGEST_REPLY].split())
     if not text:
         return Naming((), ("the reply is empty",))
-    claims, notes = _from_json(text) or _from_lists(text, candidates)
-    return _checked(claims, notes, candidates)
-
-
-def _checked(claims: Sequence[Claim], notes: list[str], candidates: Candidates | None) -> Naming:
-    found: dict[str, float] = {}
-    written: dict[str, str] = {}
-    for claim in claims:
-        name, remark = _name(claim, candidates)
-        if remark:
-            notes.append(remark)
-        if name is None:
-            continue
-        name = written.setdefault(fold(name), name)  # "Dog" and "dog" are one class
-        if claim.percent is None:
-            notes.append(f"{name!r} has no confidence")
-        if name in found:
-            notes.append(f"{name!r} is named twice; the higher confidence counts")
-        found[name] = max(found.get(name, 0.0), min(claim.percent or 0.0, 100.0) / 100)
+    notes: list[str] = []
+    claims = _from_json(text)
+    if claims is None:
+        claims = _from_lists(text, candidates, notes)
     if not claims and not notes:
         notes.append("the reply names nothing")
-    if candidates is None and len(found) > MOST_OPEN:
-        notes.append(f"{len(found)} names came; the first {MOST_OPEN} count")
-        found = dict(list(found.items())[:MOST_OPEN])
-    return Naming(tuple(Guess(name, confidence) for name, confidence in found.items()), tuple(dict.fromkeys(notes)))
-
-
-def _name(claim: Claim, candidates: Candidates | None) -> tuple[str | None, str]:
-    """Return the name that a claim means, if any, and a note on what is odd about it."""
-    text = tidy(claim.text)
+    claims = _with_shares(claims)
     if candidates is None:
-        text = tidy(re.sub(r"\([^()]*\)\s*$", "", text))
-        usable = len(text) <= LONGEST_OPEN and any(character.isalpha() for character in text)
-        if not usable or text.casefold() in NOTHING:
-            return None, f"{_short(text)} is no name"
-        return text, ""
-    name = candidates.find(text)
-    if name is None:
-        said = "the reply says that nothing of the vocabulary is there"
-        return None, said if text.casefold() in NOTHING else f"{_short(text)} is not in the vocabulary"
-    if claim.number is None or candidates.numbers.get(claim.number) == name:
-        return name, ""
-    listed = candidates.numbers.get(claim.number)
-    return name, f"number {claim.number} is {repr(listed) if listed else 'not'} in the list; {name!r} counts"
+        claims = [replace(claim, text=tidy(REMARK.sub("", claim.text))) for claim in claims]
+        odd = [claim.text for claim in claims if not _is_name(claim.text)]
+        notes += [f"{text[:40]!r} is no name" for text in odd]
+        claims = [claim for claim in claims if claim.text not in odd]
+    return named(claims, notes, candidates)
 
 
-def _from_json(text: str) -> tuple[list[Claim], list[str]] | None:
+def named(
+    claims: Iterable[Claim], notes: Iterable[str], candidates: Vocabulary | None, most: int | None = MOST
+) -> Naming:
+    """Return the classes that claims mean, each once, with the higher confidence, and without the background."""
+    found: dict[str, float] = {}
+    spelling: dict[str, str] = {}
+    remarks = list(notes)
+    for claim in claims:
+        name = find(claim.text, candidates) if candidates else claim.text
+        if name is None or fold(name) == BACKGROUND:
+            remarks.append(f"{claim.text[:40]!r} is not in the vocabulary")
+            continue
+        name = spelling.setdefault(fold(name), name)  # "Dog" and "dog" are one class
+        listed = candidates.numbered().get(claim.number) if candidates and claim.number is not None else name
+        if listed != name:
+            there = repr(listed) if listed else "not"
+            remarks.append(f"number {claim.number} is {there} in the list; {name!r} counts")
+        if claim.confidence is None:
+            remarks.append(f"{name!r} has no confidence")
+        if name in found:
+            remarks.append(f"{name!r} is named twice; the higher confidence counts")
+        found[name] = max(found.get(name, 0.0), claim.confidence or 0.0)
+    classes = tuple(NamedClass(name, share) for name, share in found.items())
+    return Naming(classes, tuple(dict.fromkeys(remarks)), most)
+
+
+def find(text: str, candidates: Vocabulary) -> str | None:
+    """Return the class that a text means, or None.
+
+    What stands in brackets behind a name, and what follows a semicolon, is passed over where it does not belong to it.
+    """
+    forms = (text, REMARK.sub("", text), text.split(";")[0])
+    return next((name for form in forms if (name := candidates.find(form))), None)
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= LONGEST_OPEN and any(map(str.isalpha, text)) and text.casefold() not in NOTHING
+
+
+def _from_json(text: str) -> list[Claim] | None:
     """Return what a JSON reply says, alone or among other words; None if there is no such thing in it."""
-    ends = [(text.find(first), text.rfind(last) + 1) for first, last in ("{}", "[]")]
-    for part in (text, *(text[start:end] for start, end in ends if 0 <= start < end)):
+    spans = [text[text.find(first) : text.rfind(last) + 1] for first, last in ("{}", "[]")]
+    for span in (text, *spans):
         try:
-            content = json.loads(part)
+            claims = _claims(json.loads(span))
         except (ValueError, RecursionError):
             continue
-        claims = _claims(content)
         if claims is not None:
-            return _in_percent(claims), []
+            return claims
     return None
 
 
 def _claims(content: Any) -> list[Claim] | None:
-    if isinstance(content, dict) and any(isinstance(content.get(key), str) for key in NAMES_OF_NAME):
-        return [_claim(content)]
-    if isinstance(content, dict):
+    """Return the claims of JSON: objects or names in a list, such a list in an object, or confidences by name."""
+    if isinstance(content, dict) and not _first(content, NAME_KEYS):
         lists = [value for value in content.values() if isinstance(value, list)]
-        if lists:
-            return _claims(lists[0])
-        shares = {name: _number(value) for name, value in content.items()}
-        named = all(share is not None for share in shares.values())
-        return [Claim(str(name), percent=share) for name, share in shares.items()] if named else None
-    if not isinstance(content, list) or not all(isinstance(item, dict | str) for item in content):
+        by_name = [{"name": name, "confidence": value} for name, value in content.items()]
+        content = lists[0] if lists else by_name
+    items = content if isinstance(content, list) else [content]
+    if not all(isinstance(item, dict | str) for item in items):
         return None
-    return [Claim(item) if isinstance(item, str) else _claim(item) for item in content]
+    objects = [{"name": item} if isinstance(item, str) else item for item in items]
+    return [
+        Claim(str(_first(item, NAME_KEYS) or ""), confidence=_number(_first(item, CONFIDENCE_KEYS))) for item in objects
+    ]
 
 
-def _claim(item: dict[str, Any]) -> Claim:
-    name = next((item[key] for key in NAMES_OF_NAME if isinstance(item.get(key), str)), "")
-    percent = next((_number(item[key]) for key in NAMES_OF_CONFIDENCE if key in item), None)
-    return Claim(name, percent=percent)
+def _first(item: dict[str, Any], keys: Iterable[str]) -> Any:
+    return next((item[key] for key in keys if key in item), None)
 
 
-def _number(value: Any) -> float | None:
-    if isinstance(value, str):
-        return _last_number(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return math.inf
-    return max(number, 0.0) if number == number else None
-
-
-def _from_lists(text: str, candidates: Candidates | None) -> tuple[list[Claim], list[str]]:
+def _from_lists(text: str, candidates: Vocabulary | None, notes: list[str]) -> list[Claim]:
     """Return what a reply in the free form says: its first list holds names, later ones confidences or more names."""
     groups = re.findall(r"\[([^\[\]]*)(?:\]|$)", text)
     if not groups:
-        return [], ["the reply has neither JSON nor a list in brackets"]
-    split = _splitter(candidates)
+        notes.append("the reply has neither JSON nor a list in brackets")
+    names_have_commas = candidates is not None and any("," in name for name in candidates.classes)
+    comma = r",\s*(?=['\"]?[0-9]{1,6}\s*(?:[:%,]|$))" if names_have_commas else ","  # one before a number
     claims: list[Claim] = []
-    shares: list[tuple[str, float]] = []
+    labelled: list[tuple[str, float]] = []
     for place, group in enumerate(groups):
-        entries = [entry.strip() for entry in split(group) if entry.strip()]
-        if place > 0 and entries and all(entry.rstrip(" %'\"")[-1:] in DIGITS for entry in entries):
-            shares += [(entry, _last_number(entry) or 0.0) for entry in entries]
+        entries = [entry.strip() for entry in re.split(comma, group) if entry.strip()]
+        confidences = [found for entry in entries if (found := _confidence(entry))]
+        if place > 0 and len(confidences) == len(entries):
+            labelled += confidences
         else:
             claims += [_entry(entry, candidates) for entry in entries]
-    return _paired(claims, shares)
+    return _paired(claims, labelled, notes) if labelled else claims
 
 
-def _splitter(candidates: Candidates | None) -> Callable[[str], list[str]]:
-    if candidates and any("," in name for name in candidates.names):  # then a comma ends an entry before a number only
-        return lambda group: re.split(r",\s*(?=['\"]?[0-9]{1,6}\s*(?:[:%,]|$))", group)
-    return lambda group: group.split(",")
+def _confidence(entry: str) -> tuple[str, float] | None:
+    """Return the label and the number of an entry that ends in one: ``horse: 95%``, or without a label ``95``."""
+    text = entry.rstrip(" %'\"")
+    label = text.rstrip("0123456789.")
+    number = _number(text[len(label) :])
+    return None if number is None else (label.strip(" '\":=").casefold(), number)
 
 
-def _entry(entry: str, candidates: Candidates | None) -> Claim:
+def _entry(entry: str, candidates: Vocabulary | None) -> Claim:
     """Return an entry such as ``15: 'person'``; a confidence behind it, ``15: person 90%``, counts."""
-    text, percent = entry.strip(), None
+    text, confidence = entry, None
     behind = re.search(r"[\s:(=-]([0-9]{1,3}(?:\.[0-9]{1,6})?)\s?%\)?$", text)
     if behind:
-        text, percent = text[: behind.start()].strip(" :(=-"), float(behind[1])
+        text, confidence = text[: behind.start()].strip(" :(=-"), float(behind[1])
     numbered = re.match(r"['\"]?([0-9]{1,6})\s*['\"]?\s*[:.)]?\s*(?=\D)", text)
-    if numbered and not (candidates and candidates.find(text)):
-        return Claim(text[numbered.end() :].strip(" '\"`"), int(numbered[1]), percent)
-    return Claim(text.strip(" '\"`"), None, percent)
+    if numbered and not (candidates and find(text, candidates)):
+        return Claim(text[numbered.end() :].strip(" '\"`"), int(numbered[1]), confidence)
+    return Claim(text.strip(" '\"`"), None, confidence)
 
 
-def _paired(claims: list[Claim], shares: list[tuple[str, float]]) -> tuple[list[Claim], list[str]]:
+def _paired(claims: list[Claim], labelled: list[tuple[str, float]], notes: list[str]) -> list[Claim]:
     """Give each name its confidence: by the label where every confidence has one, else by its place."""
-    if not shares:
-        return claims, []
-    scale = _scale([share for _, share in shares])
-    labels = [entry.rstrip(" %'\"").rstrip(DIGITS + ".").strip(" '\":=").casefold() for entry, _ in shares]
-    if set(labels) <= {claim.text.casefold() for claim in claims} and len(set(labels)) == len(labels):
-        of_label = {label: share * scale for label, (_, share) in zip(labels, shares, strict=True)}
-        return [replace(claim, percent=of_label.get(claim.text.casefold())) for claim in claims], []
-    values = [share * scale for _, share in shares]
-    notes = []
-    if len(claims) != len(values):
-        notes.append(f"{len(claims)} names came with {len(values)} confidences; they are paired from the first on")
-    padded: list[float | None] = [*values, *[None] * len(claims)]
-    return [replace(claim, percent=value) for claim, value in zip(claims, padded, strict=False)], notes
+    by_label = dict(labelled)
+    names = [claim.text.casefold() for claim in claims]
+    if len(by_label) == len(labelled) and by_label.keys() <= set(names):
+        return [replace(claim, confidence=by_label.get(name)) for claim, name in zip(claims, names, strict=True)]
+    if len(claims) != len(labelled):
+        notes.append(f"{len(claims)} names came with {len(labelled)} confidences; they are paired from the first on")
+    numbers = [*(number for _, number in labelled), *[None] * len(claims)]
+    return [replace(claim, confidence=number) for claim, number in zip(claims, numbers, strict=False)]
 
 
-def _in_percent(claims: list[Claim]) -> list[Claim]:
-    scale = _scale([claim.percent for claim in claims if claim.percent is not None])
-    return [replace(claim, percent=None if claim.percent is None else claim.percent * scale) for claim in claims]
+def _with_shares(claims: list[Claim]) -> list[Claim]:
+    """Turn percentages into shares; numbers all up to 1, with a fraction among them, are shares already."""
+    known = [claim.confidence for claim in claims if claim.confidence is not None]
+    whole = 1 if known and max(known) <= 1 and any(number % 1 for number in known) else 100
+    return [replace(one, confidence=one.confidence and min(one.confidence / whole, 1.0)) for one in claims]
 
 
-def _scale(values: Sequence[float]) -> float:
-    """Return what makes percent of these numbers: 100 where all are shares such as 0.9, with a fraction among them."""
-    return 100.0 if values and max(values) <= 1 and any(value % 1 for value in values) else 1.0
-
-
-def _last_number(text: str) -> float | None:
-    numbers = re.findall(r"[0-9]+(?:\.[0-9]+)?", text)
-    return float(numbers[-1]) if numbers else None
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:37] + "...")
+def _number(value: Any) -> float | None:
+    """Return a number that is at least 0, the last one of a text; None where there is none."""
+    if isinstance(value, str):
+        numbers = re.findall(r"[0-9]+(?:\.[0-9]+)?", value)
+        return float(numbers[-1]) if numbers else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    return float(min(max(value, 0), 100)) if is_number else None

@@ -1,40 +1,50 @@
-"""Classes as colours over a photo, with a legend on a margin of its own."""
+"""Classes as colours over a photo, with a legend on a margin of its own, and the class maps as heat beside it."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Int
-from PIL import Image, ImageFilter
+from jaxtyping import Float, Int
+from PIL import Image, ImageOps
 
-from pnp_ovss.pictures.legend import Entry, legend
 from pnp_ovss.pictures.palette import Colours, class_colours
-from pnp_ovss.pictures.text import PAPER, legible, share
+from pnp_ovss.pictures.sheet import heat
+from pnp_ovss.pictures.text import INK, PAPER, below, beside, columns, legend, resized, share, text
 from pnp_ovss.types import BACKGROUND, RGB
 
 SMALLEST, THINNEST, LARGEST = 360, 24, 6_000_000
 """Longer side and any side that a picture is enlarged to, and pixels it is reduced to, before it is drawn on."""
 STRENGTH = 0.55
 """Weight of a class's colour over the photo."""
+TILE, GAP, LETTERS = 220, 12, 15
+"""Of the heat beside an overlay, in pixels: the longer side of a tile, between tiles, height of the names."""
 
 
-def overlay(
-    photo: RGB, labels: Int[np.ndarray, "h w"], classes: Sequence[str], colours: Colours | None = None
-) -> Image.Image:
+def overlay(photo: RGB, labels: Int[np.ndarray, "h w"], classes: Sequence[str]) -> Image.Image:
     """Return the photo with each class in its colour, thin borders between them, and a legend of names and area shares.
 
     The background shows the photo, dimmed. The legend is to the right of an upright photo, else below; it never hides
-    anything. Names that the font lacks letters for appear as "label n". Small photos are enlarged, huge ones reduced.
+    anything. Small photos are enlarged, huge ones reduced.
 
     Raises: ValueError if photo and labels differ in size.
     """
     if photo.shape[:2] != labels.shape:
-        raise ValueError(f"the photo is {photo.shape[:2]} and the labels are {labels.shape}; one size is wanted")
-    colours = class_colours(classes) if colours is None else colours
-    counts = np.bincount(labels.ravel(), minlength=len(classes))
-    height, width = _drawing_size(*labels.shape)
-    shown = np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BOX))
-    painted = paint(shown, _nearest(labels, height, width), colours, classes[0] == BACKGROUND)
-    return _beside(Image.fromarray(painted), _entries(counts / labels.size, classes, colours))
+        raise ValueError(f"expected labels of the photo's size {photo.shape[:2]}, got {labels.shape}")
+    colours = class_colours(classes)
+    height, width = labels.shape
+    scale = math.ceil(SMALLEST / max(height, width)) * min(1.0, (LARGEST / (height * width)) ** 0.5)
+    size = max(THINNEST, round(width * scale)), max(THINNEST, round(height * scale))
+    large = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX))
+    large_labels = np.asarray(Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
+    painted = paint(large, large_labels, colours, classes[0] == BACKGROUND)
+    areas = np.bincount(labels.ravel(), minlength=len(classes)) / labels.size
+    largest_first = sorted(range(len(classes)), key=lambda index: (classes[index] == BACKGROUND, -areas[index]))
+    entries = [(classes[index], share(areas[index]), colours[index].tolist()) for index in largest_first]
+    margin = min(72, max(13, round((size[0] * size[1]) ** 0.5 / 36)))
+    upright = height > width
+    parts = [Image.fromarray(painted), legend(entries, margin, 1 if upright else size[0])]
+    whole = beside(parts, margin) if upright else below(parts, margin * 3 // 4)
+    return ImageOps.expand(whole, margin, PAPER)
 
 
 def paint(
@@ -49,53 +59,26 @@ def paint(
     tinted = (1 - strength) * (0.2 * colour + 0.8 * grey) + strength * colours.astype(np.float32)[labels]
     if background:
         tinted = np.where((labels == 0)[..., None], 0.3 * colour + 0.25 * grey, tinted)
-    line = _borders(labels)
-    tinted[line] = 0.1 * tinted[line] + 0.9 * 255
+    border = np.zeros(labels.shape, dtype=bool)
+    thickness = max(1, round(labels.size**0.5 / 500))  # pixels
+    border[thickness:] |= labels[thickness:] != labels[:-thickness]
+    border[:, thickness:] |= labels[:, thickness:] != labels[:, :-thickness]
+    tinted[border] = 0.1 * tinted[border] + 0.9 * 255
     painted: RGB = np.rint(tinted).astype(np.uint8)
     return painted
 
 
-def _borders(labels: Int[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    edge = np.zeros(labels.shape, dtype=bool)
-    edge[1:] |= labels[1:] != labels[:-1]
-    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
-    thickness = 2 * round((labels.size**0.5 - 300) / 900) + 1  # pixels, odd
-    if thickness <= 1:
-        return edge
-    return np.asarray(Image.fromarray(edge.astype(np.uint8)).filter(ImageFilter.MaxFilter(thickness))) > 0
+def panels(
+    photo: RGB, labels: Int[np.ndarray, "h w"], classes: Sequence[str], salience: Float[np.ndarray, "cls gh gw"]
+) -> Image.Image:
+    """Return the overlay with its legend, and to its right the class map of each named class as heat.
 
-
-def _drawing_size(height: int, width: int) -> tuple[int, int]:
-    grown = max(1, -(-SMALLEST // max(height, width)))
-    shrunk = min(1.0, (LARGEST / (height * width)) ** 0.5)
-    return max(THINNEST, round(height * grown * shrunk)), max(THINNEST, round(width * grown * shrunk))
-
-
-def _nearest(labels: Int[np.ndarray, "h w"], height: int, width: int) -> Int[np.ndarray, "h2 w2"]:
-    rows = np.arange(height) * labels.shape[0] // height
-    columns = np.arange(width) * labels.shape[1] // width
-    return np.asarray(labels[rows[:, None], columns])
-
-
-def _entries(areas: np.ndarray, classes: Sequence[str], colours: Colours) -> list[Entry]:
-    """Return the legend's lines, the largest class first, the background last."""
-    order = sorted(range(len(classes)), key=lambda index: (classes[index] == BACKGROUND, -areas[index]))
-    return [
-        Entry(legible(classes[index], f"label {index}"), share(areas[index]), tuple(colours[index].tolist()))
-        for index in order
+    Each tile runs from the class's own least to its largest salience. Tiles fill columns as high as the overlay.
+    """
+    left, small = overlay(photo, labels, classes), resized(photo, TILE)
+    tiles = [
+        below([Image.fromarray(heat(small, class_map)), text(name, LETTERS, INK, small.shape[1])], 0)
+        for name, class_map in zip(classes[-len(salience) :], salience, strict=True)
     ]
-
-
-def _beside(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
-    """Return the picture on paper with the legend to its right if it is upright, else below."""
-    width, height = picture.size
-    size = min(72, max(13, round((width * height) ** 0.5 / 36)))
-    upright = height > width
-    lines = legend(entries, size, height=height) if upright else legend(entries, size, width=width)
-    x, y = (2 * size + width, size) if upright else (size, 2 * size + height - size // 4)
-    paper = Image.new(
-        "RGB", (max(width, x - size + lines.width) + 2 * size, max(height, y - size + lines.height) + 2 * size), PAPER
-    )
-    paper.paste(picture, (size, size))
-    paper.paste(lines, (x, y))
-    return paper
+    right = columns(tiles, max(1, (left.height - GAP) // tiles[0].height), GAP)
+    return beside([left, ImageOps.expand(right, (0, GAP, GAP, 0), PAPER)], 0)

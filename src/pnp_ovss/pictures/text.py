@@ -1,71 +1,116 @@
-"""Lettering: names and numbers as they are drawn into pictures."""
+"""Lettering and layout: lines of text, legends, and pictures side by side on paper."""
 
 import math
-import unicodedata
-from bisect import bisect_right
+from collections.abc import Sequence
 from functools import cache
 
-from PIL import ImageFont
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from pnp_ovss.errors import printable
 
 PAPER = (251, 250, 247)
 INK = (43, 46, 54)
 FAINT = (128, 132, 142)
-
-Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+LONGEST = 15
+"""Letter heights that a name may be wide in a legend."""
+TRANSPOSE = Image.Transpose.TRANSPOSE
 
 
 @cache
-def font(size: int) -> Font:
-    """Return the font that Pillow brings along; ``size`` in pixels."""
+def font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """Return the font that Pillow brings along; ``size`` in pixels. It holds little beyond ASCII."""
     return ImageFont.load_default(size)
 
 
 def share(part: float) -> str:
-    """Return a share of the whole as people read it: ``34 %``, ``3.4 %``, ``< 0.1 %``, ``0 %``."""
-    if part <= 0:
-        return "0 %"
-    if part < 0.0005:
-        return "< 0.1 %"
-    return f"{100 * part:.1f} %" if part < 0.0995 else f"{100 * part:.0f} %"
+    """Return a share of the whole as people read it: ``34 %``, ``3.4 %``, ``< 0.1 %``, ``0 %``.
 
-
-def legible(name: str, otherwise: str) -> str:
-    """Return the name in letters the font has: as it is, without its accents, or else ``otherwise``.
-
-    Pillow's own font holds little beyond ASCII, and no font file is sure to be on a machine.
+    >>> share(0.034)
+    '3.4 %'
     """
-    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
-    return next((text for text in (name, plain) if text and all(_has(letter) for letter in text)), otherwise)
+    if 0 < part < 0.0005:
+        return "< 0.1 %"
+    return f"{100 * part:.1f} %" if 0 < part < 0.0995 else f"{100 * part:.0f} %"
 
 
-def fitted(text: str, lettering: Font, width: int) -> str:
-    """Return the text, cut with an ellipsis where it is wider than ``width`` pixels."""
-    if lettering.getlength(text) <= width:
-        return text
-    # A longer piece is wider, so the longest that fits is found by halving: names may be long.
-    kept = bisect_right(range(1, len(text)), width, key=lambda end: math.ceil(lettering.getlength(text[:end] + "…")))
-    return text[:kept].rstrip() + "…"
+def length(line: str, size: int) -> int:
+    """Return how wide a line is in letters of ``size`` pixels."""
+    return math.ceil(font(size).getlength(line))
 
 
-def wrapped(text: str, lettering: Font, width: int, lines: int) -> list[str]:
-    """Return the text broken at spaces into at most so many lines of ``width`` pixels; the last one is cut to fit."""
-    rows: list[str] = []
-    for word in text.split():
-        if rows and (len(rows) == lines or lettering.getlength(f"{rows[-1]} {word}") <= width):
-            rows[-1] += f" {word}"
-        else:
-            rows.append(word)
-    return [fitted(row, lettering, width) for row in rows]
+def text(
+    line: str, size: int, colour: tuple[int, int, int] = INK, width: int | None = None, right: bool = False
+) -> Image.Image:
+    """Return a line in letters of ``size`` pixels; it is cut with an ellipsis where it is wider than ``width``.
+
+    ``right``: it ends at the right.
+    """
+    rest = cut = printable(line)
+    room = length(cut, size) if width is None else width
+    while rest and length(cut, size) > room:
+        rest = rest[:-1].rstrip()
+        cut = f"{rest}…"
+    picture = Image.new("RGB", (room, round(1.6 * size)), PAPER)
+    start, anchor = (room, "rm") if right else (0, "lm")
+    ImageDraw.Draw(picture).text((start, picture.height // 2), cut, colour, font(size), anchor=anchor)
+    return picture
 
 
-@cache
-def _has(letter: str) -> bool:
-    """Return whether the font draws this letter, rather than the box that stands for all it lacks."""
-    if letter.isspace():
-        return letter == " "
-    if not letter.isprintable():
-        return False
-    size = 16
-    missing = font(size).getmask("\U0010ffff")
-    drawn = font(size).getmask(letter)
-    return drawn.size != missing.size or bytes(drawn) != bytes(missing)
+def legend(entries: Sequence[tuple[str, str, Sequence[int]]], size: int, width: int) -> Image.Image:
+    """Return entries of name, note and colour, lettered ``size`` pixels high, in as many columns as ``width`` holds."""
+    names = min(LONGEST * size, max(length(printable(name), size) for name, _, _ in entries))
+    notes = max(length(note, size) for _, note, _ in entries)
+    lines = [
+        beside(
+            [chip(colour, size), text(name, size, INK, names), text(note, size, FAINT, notes, right=True)], size // 2
+        )
+        for name, note, colour in entries
+    ]
+    gap = 2 * size
+    fitting = max(1, (width + gap) // (lines[0].width + gap))
+    return columns(lines, math.ceil(len(lines) / fitting), gap)
+
+
+def chip(colour: Sequence[int], size: int) -> Image.Image:
+    """Return a square of colour with round corners, as high as a line of text."""
+    square = rounded(Image.new("RGB", (size, size), tuple(colour)), size // 4)
+    return ImageOps.pad(square, (size, round(1.6 * size)), color=PAPER)
+
+
+def rounded(picture: Image.Image, radius: int) -> Image.Image:
+    """Return the picture with smooth round corners."""
+    fine = 4
+    stencil = Image.new("L", (fine * picture.width, fine * picture.height))
+    ImageDraw.Draw(stencil).rounded_rectangle((0, 0, stencil.width - 1, stencil.height - 1), fine * radius, fill=255)
+    return Image.composite(picture, Image.new("RGB", picture.size, PAPER), stencil.reduce(fine))
+
+
+def beside(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
+    """Return the pictures from left to right on paper, their tops in one line."""
+    width = sum(picture.width + gap for picture in pictures) - gap
+    paper = Image.new("RGB", (width, max(picture.height for picture in pictures)), PAPER)
+    left = 0
+    for picture in pictures:
+        paper.paste(picture, (left, 0))
+        left += picture.width + gap
+    return paper
+
+
+def below(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
+    """Return the pictures from top to bottom on paper, their left sides in one line."""
+    return beside([picture.transpose(TRANSPOSE) for picture in pictures], gap).transpose(TRANSPOSE)
+
+
+def columns(pictures: Sequence[Image.Image], rows: int, gap: int) -> Image.Image:
+    """Return the pictures in columns of so many rows."""
+    starts = range(0, len(pictures), rows)
+    return beside([below(pictures[start : start + rows], 0) for start in starts], gap)
+
+
+def resized(photo: np.ndarray, side: int) -> np.ndarray:
+    """Return a photo, or a label map by its nearest pixels, with this longer side."""
+    height, width = photo.shape[:2]
+    size = max(1, round(width * side / max(height, width))), max(1, round(height * side / max(height, width)))
+    way = Image.Resampling.NEAREST if photo.ndim == 2 else Image.Resampling.LANCZOS
+    return np.asarray(Image.fromarray(photo).resize(size, way))

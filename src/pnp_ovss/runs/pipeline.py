@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 
 from pnp_ovss.errors import InputError, ModelError, PnpError
+from pnp_ovss.naming import NamePhotos
 from pnp_ovss.pictures import check_count
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.segmenter import Located, Segmenter
@@ -24,9 +25,6 @@ READERS, FINISHERS = 2, 1
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
-
-NamePhotos = Callable[[Iterable[tuple[str, RGB]]], Iterator[tuple[str, Vocabulary | PnpError | None]]]
-"""Names photos by key, in order: the classes, None where nothing was named, or why it could not be done."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Item:
     """None: a namer says them; an empty one: there is nothing to look for."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Outcome:
     """A photo on its way and at its end: a result, a fault, or neither where nothing was named."""
 

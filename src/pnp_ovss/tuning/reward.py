@@ -1,84 +1,141 @@
-"""How well masks show their classes, as a dual encoder sees it: one number per class, no mask label anywhere.
+"""How well masks show their classes, as CLIP sees it: a number per class, without a mask label anywhere.
 
-``Pr(x, k)`` is the softmax, over all names of the set, of the similarities of the picture ``x`` with the names. All
-pictures are the whole photo with some pixels black. Ties are no win, and a class without a pixel is worth 0 in every
-form. With a single name the softmax is 1 everywhere and nothing can win: two names at least are wanted.
+``Pr(x, k)`` is the softmax, over all names that are compared, of the similarities of the picture ``x`` with the names.
+All pictures are the whole photo with some pixels black. Ties are no win, and a class without a pixel gets 0 in every
+form.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = [
-    "LOOK_AT_REST",
-    "REWARDS",
-    "Evidence",
-    "Form",
-    "graded",
-    "probabilities",
-    "wins_over_black",
-    "wins_over_rest",
-]
+from pnp_ovss.errors import InputError
+from pnp_ovss.methods.pnp.prompt import PREFIX
+from pnp_ovss.models.clip import Clip, similarity
+from pnp_ovss.naming.clip import fillers
+from pnp_ovss.segmentation import Segmentation
+from pnp_ovss.types import BACKGROUND, RGB
+
+__all__ = ["REWARDS", "ClipReward", "drop_below", "named_masks", "rate"]
+
+REWARDS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "black": lambda kept, removed, black: (kept > black).float(),
+    "rest": lambda kept, removed, black: (kept > removed).float(),
+    "graded": lambda kept, removed, black: kept / (kept + black),
+}
+"""The forms of the reward by name, of three probabilities of each mask's class: ``kept`` = ``Pr(mask * photo, k)``,
+``removed`` = ``Pr((1 - mask) * photo, k)`` and ``black`` = ``Pr(0, k)``.
+
+``black`` is 1 or 0. Source: PnP-OVSS, equations 4 and 5.
+``rest`` is 1 or 0. Source: the authors' code, where the negative picture is the rest of the photo in one line and black
+in another.
+``graded`` is ours, in [0, 1]: above 0.5 exactly where ``black`` is 1, and the further the better the mask shows its
+class. Unlike wins, it ranks masks, and candidates rarely tie.
+"""
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What the dual encoder makes of one photo's masks: similarities, times the model's scale, with every name."""
+class ClipReward:
+    """The reward of each mask of a photo, in one of the forms of ``REWARDS``.
 
-    kept: Float[Tensor, "cls name"]
-    """Of the photo with all but the class's mask black."""
-    removed: Float[Tensor, "cls name"]
-    """Of the photo with the class's mask black; those of black where the form does not look at it."""
-    black: Float[Tensor, " name"]
-    """Of the black picture."""
-    own: Int[Tensor, " cls"]
-    """Which of the names each class is."""
-    seen: Bool[Tensor, " cls"]
-    """Whether the class's mask has a pixel."""
+    ``names`` are what the softmax runs over. Their texts, and the black picture, are encoded once.
 
-
-Form = Callable[[Evidence], Float[Tensor, " cls"]]
-"""A reward: what each class's mask is worth. That of a photo is the sum over its classes."""
-
-
-def wins_over_black(evidence: Evidence) -> Float[Tensor, " cls"]:
-    """Return 1 where ``Pr(mask * photo, k) > Pr(black, k)``, else 0. Source: PnP-OVSS, equations 4 and 5."""
-    return _wins(evidence, probabilities(evidence.black[None], evidence.own))
-
-
-def wins_over_rest(evidence: Evidence) -> Float[Tensor, " cls"]:
-    """Return 1 where ``Pr(mask * photo, k) > Pr((1 - mask) * photo, k)``, else 0. Source: the authors' code.
-
-    There the negative picture is the rest of the photo in one line and black in another.
+    Raises: InputError if there are fewer than two names (the softmax of one is always 1), or one the model cannot know.
     """
-    return _wins(evidence, probabilities(evidence.removed, evidence.own))
+
+    def __init__(self, clip: Clip, names: Sequence[str], form: str = "black") -> None:
+        self.names = tuple(dict.fromkeys(names))
+        if len(self.names) < 2:
+            raise InputError(f"expected two names or more to compare, got {len(self.names)}; give a --vocabulary")
+        clip.check_known(self.names)
+        self.clip, self.form = clip, form
+        self._texts = clip.encode_texts([PREFIX + name for name in self.names])
+        self._black = self._similarities(clip.prepare(np.zeros((clip.size, clip.size, 3), np.uint8))[None])
+
+    def __call__(
+        self, photo: RGB, masks: Bool[np.ndarray, "cls h w"], classes: Sequence[str]
+    ) -> Float[np.ndarray, " cls"]:
+        """Return the reward of each mask, float32 in [0, 1]; ``classes`` are among ``names``."""
+        return REWARDS[self.form](*self.probabilities(photo, masks, classes)).numpy()
+
+    def probabilities(
+        self, photo: RGB, masks: Bool[np.ndarray, "cls h w"], classes: Sequence[str]
+    ) -> Float[Tensor, "picture=3 cls"]:
+        """Return the probabilities that ``REWARDS`` take, encoding each photo's pictures as one batch.
+
+        ``kept`` is 0 for a mask without a pixel; ``removed`` is that of black where the form does not use it.
+        """
+        groups = (masks, ~masks) if self.form == "rest" else (masks,)
+        # A mask without a pixel shows black, and one of every pixel leaves black: both are encoded already.
+        places = [(group, row) for group, some in enumerate(groups) for row in np.flatnonzero(some.any((1, 2)))]
+        found = self._black.repeat(3, len(masks), 1)
+        if places:
+            pictures = [np.where(groups[group][row][..., None], photo, np.uint8(0)) for group, row in places]
+            rows = tuple(torch.tensor(index) for index in zip(*places, strict=True))
+            found[rows] = self._similarities(torch.stack([self.clip.prepare(picture) for picture in pictures]))
+        own = torch.tensor([self.names.index(name) for name in classes], dtype=torch.long)
+        shares = found.double().softmax(-1)[:, torch.arange(len(own)), own].float()
+        shares[0, torch.from_numpy(~masks.any((1, 2)))] = 0
+        return shares
+
+    def _similarities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b name"]:
+        return (self.clip.scale * similarity(self.clip.encode_images(pixels), self._texts)).cpu()
 
 
-def graded(evidence: Evidence) -> Float[Tensor, " cls"]:
-    """Return ``Pr(mask * photo, k) / (Pr(mask * photo, k) + Pr(black, k))``, in [0, 1]. Ours.
+def rate(result: Segmentation, photo: RGB, clip: Clip) -> Segmentation:
+    """Return the segmentation with its ``quality``: the graded reward of each class's mask on the segmented photo.
 
-    Above 0.5 exactly where ``wins_over_black``, and the further the better the mask shows its class: unlike wins, it
-    ranks masks, and candidates rarely tie.
+    Compared are the classes, and common nouns: without them a single class would have nothing to compare with.
+
+    Raises: InputError if the model cannot know a class.
     """
-    kept, black = probabilities(evidence.kept, evidence.own), probabilities(evidence.black[None], evidence.own)
-    return torch.where(evidence.seen, kept / (kept + black), 0.0)
+    masks, classes = named_masks(result)
+    return replace(result, quality=_quality_reward(clip, classes)(photo, masks, classes))
 
 
-def probabilities(similarities: Float[Tensor, "row name"], own: Int[Tensor, " cls"]) -> Float[Tensor, " cls"]:
-    """Return the softmax over the names, for each class its own: of row k for class k, or of the only row for all."""
-    shares = similarities.double().softmax(1).expand(len(own), -1)
-    return shares.gather(1, own[:, None])[:, 0].float()
+@lru_cache(maxsize=8)
+def _quality_reward(clip: Clip, classes: tuple[str, ...]) -> ClipReward:
+    """Photos mostly share their classes: their texts are encoded once."""
+    return ClipReward(clip, [*classes, *fillers(clip, classes)], "graded")
 
 
-def _wins(evidence: Evidence, other: Float[Tensor, " cls"]) -> Float[Tensor, " cls"]:
-    return ((probabilities(evidence.kept, evidence.own) > other) & evidence.seen).float()
+def drop_below(result: Segmentation, quality: float) -> Segmentation:
+    """Return the segmentation without the classes of less than this quality; their pixels go to the next best channel.
+
+    Without a background one class has to stay: the best. The scores of what stays are as they were.
+
+    Raises: ValueError if the segmentation has no quality yet.
+    """
+    if result.quality is None:
+        raise ValueError("expected a segmentation with a quality, got none; rate it first")
+    keep = result.quality >= quality
+    first = _background_channels(result)
+    if not (first or keep.any()):
+        keep[result.quality.argmax()] = True
+    if keep.all():
+        return result
+    channels = np.flatnonzero([*[True] * first, *keep])
+    scores = result.scores[channels]
+    return replace(
+        result,
+        labels=scores.argmax(0).astype(result.labels.dtype),
+        classes=tuple(result.classes[channel] for channel in channels),
+        scores=scores,
+        salience=result.salience[keep],
+        quality=result.quality[keep],
+    )
 
 
-REWARDS: dict[str, Form] = {"black": wins_over_black, "rest": wins_over_rest, "graded": graded}
-"""The forms by name."""
+def named_masks(result: Segmentation) -> tuple[Bool[np.ndarray, "cls h w"], tuple[str, ...]]:
+    """Return the mask of every class, and the classes: all but the background, if there is one."""
+    first = _background_channels(result)
+    numbers = np.arange(first, len(result.classes))
+    return result.labels == numbers[:, None, None], result.classes[first:]
 
-LOOK_AT_REST = ("rest",)
-"""Those that need ``Evidence.removed``."""
+
+def _background_channels(result: Segmentation) -> int:
+    return int(result.classes[0] == BACKGROUND and len(result.classes) > len(result.salience))

@@ -1,1 +1,1 @@
-"""The page: ``studio`` does the work and knows no page, ``page`` shows it."""
+"""The page: ``work`` segments photos for many visitors and knows no Gradio, ``page`` shows it."""

@@ -47,13 +47,16 @@ class Config(RefinementSettings):  # type: ignore[misc]  # its base is made from
         Raises: ConfigError if there is no such preset or setting.
         """
         if str(preset) in PRESETS:
-            return PRESETS[str(preset)].override(overrides)
-        if Path(preset).suffix == ".json":
-            return cls.from_file(Path(preset)).override(overrides)
-        known = ", ".join(PRESETS)
-        raise ConfigError(
-            f"there is no preset {str(preset)!r}; the presets are {known}, or give the path of a .json preset file"
-        )
+            start = PRESETS[str(preset)]
+        elif Path(preset).suffix == ".json":
+            start = cls.from_file(Path(preset))
+        else:
+            known = ", ".join(PRESETS)
+            raise ConfigError(
+                f"there is no preset {str(preset)!r}; the presets are {known}, or give the path of a .json preset file"
+            )
+        changed: Config = start.override(overrides)
+        return changed
 
     def has_background(self, classes: int) -> bool:
         """Return whether a photo with so many named classes gets a background channel."""

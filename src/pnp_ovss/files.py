@@ -1,0 +1,164 @@
+"""Files that are whole or not there: each is written beside its place and then renamed. Places are paths or URLs."""
+
+import io
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from PIL import Image
+
+from pnp_ovss.errors import InputError, one_line
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Put ``content`` into the file, with the folders above it; a failed or interrupted write leaves nothing behind.
+
+    Raises: InputError if the place cannot be written.
+    """
+    beside = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(beside, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # or a power cut could leave the name without the content
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be written ({one_line(error)}); choose another place or make room") from error
+
+
+def write_text(path: Path, content: str) -> None:
+    """Put ``content`` into the file as UTF-8, as ``write_bytes`` does; what UTF-8 cannot hold is escaped."""
+    write_bytes(path, content.encode("utf-8", errors="backslashreplace"))
+
+
+def as_png(image: Image.Image) -> bytes:
+    """Return the picture as PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def save_png(path: Path, image: Image.Image) -> None:
+    """Put the picture into the file as PNG, as ``write_bytes`` does."""
+    write_bytes(path, as_png(image))
+
+
+def as_json(content: Any, indent: int | None = None) -> bytes:
+    """Return the content as JSON in UTF-8, with a line break at the end; what UTF-8 cannot hold is escaped."""
+    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode("utf-8", errors="backslashreplace")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Raises: InputError if the file cannot be read or holds something else.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({one_line(error)}); check the path") from error
+    return parse_json(content, str(path))
+
+
+def parse_json(content: bytes, name: str) -> dict[str, Any]:
+    """Return the object that the content of a JSON file holds; error messages call the file ``name``.
+
+    Raises: InputError if it holds something else.
+    """
+    try:
+        found = json.loads(content.decode("utf-8-sig"))  # Windows may begin it with a byte order mark
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} is no JSON ({one_line(error)}); check the file") from error
+    if not isinstance(found, dict):
+        raise InputError(f"expected a JSON object in {name}, got {type(found).__name__}; check the file")
+    return found
+
+
+def remove(path: Path) -> None:
+    """Remove the file if it is there.
+
+    Raises: InputError if it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be replaced ({one_line(error)}); choose another place") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Raise InputError if no file could be written into ``folder``, which need not exist and is not made."""
+    nearest = next((place for place in (folder, *folder.absolute().parents) if os.path.lexists(place)), folder)
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the folder {folder} cannot be written ({one_line(error)}); give another one with --out"
+        ) from error
+
+
+class Folder:
+    """A folder on this machine, or behind a URL that fsspec knows, such as ``s3://bucket/run``.
+
+    Its files are whole or not there: here by ``write_bytes``, and an object store shows an object once all of it has
+    arrived. ``files`` is the fsspec file system, ``root`` the folder's path in it. Raises: InputError.
+    """
+
+    def __init__(self, place: str | Path) -> None:
+        self.place = str(place)
+        with reachable(self.place):
+            self.files, root = fsspec.url_to_fs(self.place)
+        self.is_local = isinstance(self.files, LocalFileSystem)
+        self.root = os.path.normpath(root) if self.is_local else root.rstrip("/")
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put ``content`` into the file of this path below the folder."""
+        if self.is_local:
+            write_bytes(Path(self.root, name), content)
+        else:
+            with reachable(f"{self.place}/{name}"):
+                self.files.pipe_file(f"{self.root}/{name}", content)
+
+    def read(self, name: str) -> bytes | None:
+        """Return what the file holds, or None where there is no such file."""
+        with reachable(f"{self.place}/{name}"), suppress(FileNotFoundError, NotADirectoryError):
+            return bytes(self.files.cat_file(f"{self.root}/{name}"))
+        return None
+
+    def remove(self, name: str) -> None:
+        """Remove the file if it is there."""
+        with reachable(f"{self.place}/{name}"), suppress(FileNotFoundError):
+            self.files.rm_file(f"{self.root}/{name}")
+
+    def names(self, below: str) -> list[str]:
+        """Return the paths of all files in a folder below this one and its folders, as paths below that one."""
+        with reachable(self.place):
+            self.files.invalidate_cache()
+            start = f"{self.root}/{below}"
+            return [path[len(start) + 1 :] for path in self.files.find(start)]
+
+
+@contextmanager
+def reachable(place: str) -> Iterator[None]:
+    """Turn whatever a store raises into a line of ours: object stores have errors of their own.
+
+    Raises: InputError.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{place} cannot be reached ({one_line(error)}); check the path and its access") from error

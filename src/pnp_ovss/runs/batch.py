@@ -1,0 +1,230 @@
+"""A run over many photos: what is left to be done is done, written by key, and packed into Parquet files if wanted."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
+from hashlib import sha256
+from typing import Any
+
+from pnp_ovss._version import VERSION
+from pnp_ovss.errors import ConfigError, InputError
+from pnp_ovss.files import Folder, as_json, parse_json
+from pnp_ovss.images import decode_image
+from pnp_ovss.methods import DEFAULT_METHOD, resolve_config
+from pnp_ovss.methods.pnp import PnP
+from pnp_ovss.models import VLM, find
+from pnp_ovss.naming import NamePhotos, Options, load_namer, photo_namer
+from pnp_ovss.naming.base import KEEP
+from pnp_ovss.naming.cached import digest
+from pnp_ovss.runs import pipeline
+from pnp_ovss.runs.photos import Places, fetch
+from pnp_ovss.runs.record import FAULTS, IMAGES, MANIFEST, Results, about_model, check_same, load_pyarrow
+from pnp_ovss.segmenter import Segmenter
+from pnp_ovss.types import RGB, Vocabulary
+
+FORMAT = 1
+"""Of manifest and results; raised when older ones cannot be read any more."""
+
+
+@dataclass(frozen=True)
+class ClassSource:
+    """What to look for: the same ``classes`` in every photo, or what a namer says of each."""
+
+    classes: Vocabulary | None = None
+    namer: str = ""
+    options: Options = field(default_factory=Options)
+    """Without its ``vlm``, which is the segmenter's own."""
+    candidates: Vocabulary | None = None
+    keep: float = KEEP
+    calls: int = 1
+
+    def name_photos(self, segmenter: Callable[[], Segmenter]) -> NamePhotos | None:
+        """Return what names the photos, or None where all share their classes; ``segmenter`` may be asked to match.
+
+        Raises: ConfigError, ModelError if there is no such namer or it cannot be loaded.
+        """
+        if self.classes is not None:
+            return None
+
+        def vlm() -> VLM:
+            method = segmenter().method
+            if not isinstance(method, PnP):
+                raise ConfigError(f"the method {method.name} cannot match names with photos; take another --namer")
+            return method.vlm
+
+        namer = load_namer(self.namer, replace(self.options, vlm=vlm))
+        return photo_namer(namer, self.candidates, self.keep, self.calls)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done with every photo. It can be sent to another machine."""
+
+    out: str
+    """Folder of the results: a path or URL."""
+    classes: ClassSource
+    model: str
+    preset: str = "auto"
+    device: str = "auto"
+    dtype: str = "auto"
+    revision: str | None = None
+    method: str = DEFAULT_METHOD
+    settings: dict[str, Any] = field(default_factory=dict)
+    batch: int = 1
+    """Photos the model sees at a time."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A photo that is done: its result is written, or, with a ``fault``, why there is none."""
+
+    key: str
+    fault: str = ""
+
+
+Engine = Callable[[Job, Places], Iterator[Done]]
+"""Does photos, wherever, and yields each when its result is written."""
+
+
+class Worker:
+    """Segments photos with one model, which is loaded when the first photo needs it."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._results = Results(Folder(job.out))
+
+    @cached_property
+    def _segmenter(self) -> Segmenter:
+        job = self._job
+        chosen = (job.model, job.preset, job.device, job.dtype, job.revision, job.method)
+        return Segmenter.from_pretrained(*chosen, **job.settings)
+
+    @cached_property
+    def _name_photos(self) -> NamePhotos | None:
+        return self._job.classes.name_photos(lambda: self._segmenter)
+
+    def __call__(self, places: Places) -> Iterator[Done]:
+        """Yield every photo as soon as its result or its fault is written; few photos are held at a time.
+
+        Raises: PnpError if no photo can be done: the model cannot be loaded or does not know the classes that all
+        photos share, nobody names them any more, or results cannot be written.
+        """
+        classes = self._job.classes.classes
+        items = (pipeline.Item(key, partial(_read, place), classes) for key, place in places.items())
+        strict = classes is not None
+        for one in pipeline.run(lambda: self._segmenter, items, self._name_photos, self._job.batch, strict):
+            place, fault = places[one.key], f"{one.key}: {one.fault}" if one.fault else ""
+            if one.photo is None or fault:
+                self._results.write_fault(one.key, place, fault)
+            else:
+                seconds = one.seconds.get("segment", 0.0) + one.seconds.get("refine", 0.0)
+                self._results.write(one.key, place, one.photo, one.result, seconds)
+            yield Done(one.key, fault)
+
+
+def _read(place: str) -> RGB:
+    return decode_image(fetch(place), "the file")  # the fault says whose
+
+
+def work_here(job: Job, places: Places) -> Iterator[Done]:
+    """Do the photos in this process; yield each as soon as its result is written."""
+    yield from Worker(job)(places)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run has to do."""
+
+    job: Job
+    results: Results
+    total: int
+    """How many photos there are."""
+    todo: Places
+    """Those without a result, shard after shard."""
+    shards: int
+    """How many Parquet files the results fall to."""
+    packs: bool
+    """Whether results are moved into Parquet files."""
+
+    def __call__(self, engine: Engine) -> Iterator[Done]:
+        """Do what is to be done and yield every photo; a shard is packed when its last photo is there."""
+        for key in self.results.keys_in(FAULTS).intersection(self.todo):
+            self.results.forget_fault(key)
+        left = Counter(self._shard(key) for key in self.todo)
+        self._pack({self._shard(key) for key in self.results.keys_in(IMAGES)}.difference(left))
+        for done in engine(self.job, self.todo) if self.todo else ():
+            shard = self._shard(done.key)
+            left[shard] -= 1
+            if not left[shard]:
+                self._pack({shard})
+            yield done
+
+    def _shard(self, key: str) -> int:
+        return shard_of(key, self.shards)
+
+    def _pack(self, shards: set[int]) -> None:
+        if self.packs and shards:
+            loose = self.results.keys_in(IMAGES)
+            for shard in shards:
+                self.results.pack(shard, [key for key in loose if self._shard(key) == shard])
+
+
+def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
+    """Return the run over these photos: a new one, or what is left of the one that is in the folder.
+
+    ``rows`` is about how many photos a Parquet file gets; a run that goes on keeps the number of files it began with.
+
+    Raises: ConfigError if the folder holds a run with other settings; InputError if its manifest cannot be read;
+    ModelError if there is no such model.
+    """
+    packs = format == "parquet"
+    if packs:
+        load_pyarrow()
+    results, chosen = Results(Folder(job.out)), (job.model, job.preset, job.revision, job.method)
+    resolve_config(*chosen, **job.settings)  # before the model, which may have to be fetched
+    checkpoint = find(job.model, job.revision)
+    config = resolve_config(*chosen, **job.settings)  # the model's family is known by now
+    # Every worker takes what the manifest says, whatever a branch or a preset's file holds by then.
+    pinned = None if checkpoint.is_local else checkpoint.revision
+    job = replace(job, preset="auto", settings=asdict(config), revision=pinned)
+    settings = about_model(checkpoint.name, checkpoint.revision, job.device, job.dtype, config)
+    settings |= {"method": job.method, "names": _about(job.classes), "format": format}
+    before, done = _manifest(results.folder), results.keys_in(IMAGES)
+    if before is not None and (done or results.shards()):
+        check_same(results.folder.place, {"method": DEFAULT_METHOD} | before["settings"], settings)
+        shards = before["shards"]
+        done |= results.packed() if packs else set()
+    else:  # nothing was made yet with the settings of a manifest: a mistyped command binds nobody
+        shards, done = max(1, round(len(places) / rows)), set()
+        manifest = {"manifest": FORMAT, "version": VERSION, "shards": shards, "settings": settings}
+        results.folder.write(MANIFEST, as_json(manifest, indent=1))
+    todo = sorted(places.keys() - done, key=lambda key: (shard_of(key, shards), key))
+    return Run(job, results, len(places), {key: places[key] for key in todo}, shards, packs)
+
+
+def shard_of(key: str, shards: int) -> int:
+    """Return the shard that a key falls to, evenly and always the same."""
+    return int.from_bytes(sha256(key.encode("utf-8", "surrogateescape")).digest()[:8], "big") % shards
+
+
+def _manifest(folder: Folder) -> dict[str, Any] | None:
+    content = folder.read(MANIFEST)
+    manifest = None if content is None else parse_json(content, f"{folder.place}/{MANIFEST}")
+    if manifest is not None and manifest.get("manifest") != FORMAT:
+        raise InputError(f"{folder.place} holds no run of batch that can be read; give another --out")
+    return manifest
+
+
+def _about(found: ClassSource) -> dict[str, Any]:
+    if found.classes is not None:
+        words = {name: list(words) for name, words in found.classes.words.items() if words != (name,)}
+        return {"classes": list(found.classes.classes)} | ({"words": words} if words else {})
+    return {
+        "namer": found.namer,
+        "model": found.options.model,
+        "source": found.options.source.name if found.options.source else None,
+        "given": list(found.options.names),
+        "vocabulary": digest(found.candidates) if found.candidates else None,
+        "keep": found.keep,
+    }
