@@ -14,7 +14,7 @@ from PIL import Image
 import pnp_ovss
 from pnp_ovss import Config
 from pnp_ovss import models as vlm_models
-from pnp_ovss.cli import COMMANDS, main, models
+from pnp_ovss.cli import COMMANDS, main
 from pnp_ovss.cli.command import Parser
 from pnp_ovss.cli.options import NAMES, add_settings, settings
 from pnp_ovss.evaluation.metrics import Confusion
@@ -212,23 +212,19 @@ def test_models_are_listed_with_what_a_user_wants_to_know(capsys):
     assert "mini-clip" in text
 
 
-def test_models_tell_where_they_are(monkeypatch, tmp_path):
-    weights = tmp_path / "model.safetensors"
-    assert models._place(tmp_path) == ("missing", 0)
-    weights.write_bytes(b"12345")
-    assert models._place(tmp_path) == ("shipped", 5)
-    cache = {("owner/model", "pytorch_model.bin"): str(weights)}
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda source, file: cache.get((source, file)))
-    assert models._place("owner/model") == ("cached", 5)
-    assert models._place("owner/other") == ("to fetch", 0)
-
-
-def test_a_long_last_cell_goes_on_below():
-    lines = models.table(("name", "note"), [("a", "word " * 40), ("bcdefg", "short")])
-    assert lines[0] == "name    note"
-    assert lines[1] == "a       " + ("word " * 22).rstrip()
-    assert lines[2] == "        " + ("word " * 18).rstrip()
-    assert lines[3] == "bcdefg  short"
+def test_models_are_listed_with_where_their_weights_are(capsys, monkeypatch, tmp_path):
+    snapshot = tmp_path / "models--Salesforce--blip-itm-base-coco" / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (snapshot / "pytorch_model.bin").write_bytes(bytes(7_000_000))
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert main(["models"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert " 7 MB cached " in lines["blip-base-coco"]
+    assert " 1.8 GB to fetch " in lines["blip-large-flickr"]
+    assert " MB shipped " in lines["mini-blip"]
 
 
 # The public names.
