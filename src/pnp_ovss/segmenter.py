@@ -13,7 +13,7 @@ from torch import Tensor
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import InputError
 from pnp_ovss.images import Photo, read_image
-from pnp_ovss.methods import DEFAULT_METHOD, Method, load_method, resolve_config
+from pnp_ovss.methods import DEFAULT_METHOD, Method, load_method
 from pnp_ovss.refine import refine_scores
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.types import BACKGROUND, RGB, Classes, ClassMaps, OnStep, Vocabulary, ignore
@@ -139,6 +139,3 @@ def _largest(values: Float[Tensor, "ch h w"], owners: Sequence[int], classes: in
         return values
     index = [[channel for channel, owner in enumerate(owners) if owner == cls] for cls in range(classes)]
     return torch.stack([values[channels].amax(0) for channels in index])
-
-
-settle = resolve_config  # the old name; goes when nobody uses it any more

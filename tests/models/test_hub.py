@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from hub_server import LIST, Hub, Repository, serve
 from pnp_ovss import PRESETS, ModelError, Segmenter, load_vlm
-from pnp_ovss.segmenter import settle
+from pnp_ovss.methods import resolve_config
 from shared import shared
 from tiny import tiny_bridgetower
 
@@ -126,10 +126,10 @@ def test_settings_are_the_family_s_once_it_is_known(hub, tmp_path, capfd, revisi
     name = "owner/tiny-bridgetower"
     hub.repositories[name] = Repository(tiny_bridgetower(tmp_path / "bridgetower", heads=8))
     capfd.readouterr()  # transformers shows a bar while it writes
-    assert settle(name, revision=revision) == PRESETS["released"]
+    assert resolve_config(name, revision=revision) == PRESETS["released"]
     assert hub.requests == []
     assert Segmenter.from_pretrained(name, device="cpu", revision=revision).config == PRESETS["bridgetower"]
-    assert settle(name, revision=revision) == PRESETS["bridgetower"]
+    assert resolve_config(name, revision=revision) == PRESETS["bridgetower"]
 
 
 def test_weights_may_lie_on_another_host_which_gets_no_token(hub, repository, tiny_blip_folder, monkeypatch):
