@@ -14,7 +14,8 @@ LEVELS = (
     ("segmenter", "naming"),
     ("runs",),
     ("evaluation", "tuning"),
-    ("apps", "cli"),
+    ("apps",),
+    ("cli",),
 )
 """Folders and modules, the lowest first."""
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
