@@ -76,5 +76,5 @@ def test_a_method_is_a_file_and_a_line(extended, tmp_path):
     labels = np.array(Image.open(tmp_path / "results" / "cars.png"))
     expected = np.zeros((40, 60), int)
     expected[10:30, 10:30], expected[5:35, 40:55] = 1, 2
-    assert (labels == expected).mean() > 0.9
+    assert (labels == expected).mean() > 0.85
     assert {0, 1, 2} == set(np.unique(labels))
