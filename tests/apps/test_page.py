@@ -61,7 +61,7 @@ def test_a_photo_is_refused_before_it_is_decoded(models, tmp_path, large_file, m
         models.photo(None)
     with pytest.raises(InputError, match="the photo is no picture"):
         models.photo(str(tmp_path / "no.png"))
-    with pytest.raises(InputError, match="10000 x 10000 pixels, more than 2 million"):
+    with pytest.raises(InputError, match="more than 2 million pixels"):
         models.photo(str(large_file))
 
 
@@ -474,7 +474,7 @@ def test_bad_files_are_named_on_the_page(tab, large_file, tmp_path):
     broken.write_text("no picture")
     for file, message in (
         (broken, "the photo is no picture"),
-        (large_file, "10000 x 10000 pixels, more than 2 million"),
+        (large_file, "more than 2 million pixels"),
     ):
         tab.set_input_files("#photo input[type=file]", file)
         tab.wait_for_timeout(1000)

@@ -11,7 +11,6 @@ from PIL import Image
 
 from pnp_ovss.data.vocabulary import parse_classes
 from pnp_ovss.export.outlines import outlines
-from pnp_ovss.export.results import in_memory
 from pnp_ovss.images import read_image
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import Classes, Vocabulary
@@ -37,7 +36,7 @@ class Function:
         The photo is not turned by its EXIF orientation: masks lie as its pixels do.
         A class is left out if the mean score in its mask is below the caller's threshold.
         """
-        result = in_memory(self.segmenter(read_image(image, upright=False), self.vocabulary))
+        result = self.segmenter(read_image(image, upright=False), self.vocabulary).label_map()
         found: list[cvataa.DetectionAnnotation] = []
         for region in result.regions(self.vocabulary.classes):
             if region.score is not None and region.score < (context.conf_threshold or 0):

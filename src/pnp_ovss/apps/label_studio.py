@@ -20,7 +20,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import InputError, PnpError, one_line
 from pnp_ovss.export.label_studio import prediction
-from pnp_ovss.export.results import in_memory
 from pnp_ovss.images import decode_image, read_image
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import BACKGROUND, RGB
@@ -144,7 +143,7 @@ class Backend:
         data = task.get("data") if isinstance(task, dict) else None
         photo = read_photo(data.get(interface.data) if isinstance(data, dict) else None, self.files)
         with self._lock:
-            result = in_memory(self.segmenter(photo, list(interface.labels)))
+            result = self.segmenter(photo, list(interface.labels)).label_map()
         stored = tuple(interface.labels.values())
         background = result.classes[: len(result.classes) - len(stored)]
         result = replace(result, classes=background + stored)

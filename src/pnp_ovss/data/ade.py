@@ -5,7 +5,6 @@ from pathlib import Path
 from pnp_ovss.data.dataset import IGNORE, Dataset, Sample, first_folder, from_file, pairs, table
 from pnp_ovss.data.vocabulary import class_names
 from pnp_ovss.errors import InputError
-from pnp_ovss.images import shown
 
 SOURCE = "fetch ADEChallengeData2016.zip from http://sceneparsing.csail.mit.edu and give the folder it unpacks to"
 
@@ -24,7 +23,7 @@ def ade150(root: Path, split: str | None = None) -> Dataset:
         masks = first_folder(base, (f"annotations/{split}",), SOURCE)
         found = sorted(masks.glob("*.png"))
         if not found:
-            raise InputError(f"{shown(masks)} holds no mask; {SOURCE}")
+            raise InputError(f"{masks} holds no mask; {SOURCE}")
         samples = tuple(Sample(path.stem, photos / f"{path.stem}.jpg", from_file(path)) for path in found)
         layout = f"ADEChallengeData2016, {split}"
     values = {0: IGNORE, 255: IGNORE} | {number: number for number in range(1, len(classes) + 1)}

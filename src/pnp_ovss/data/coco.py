@@ -26,7 +26,6 @@ from pnp_ovss.data.dataset import (
 from pnp_ovss.data.rle import paint
 from pnp_ovss.data.vocabulary import STUFF, THINGS, class_names
 from pnp_ovss.errors import InputError
-from pnp_ovss.images import shown
 
 PANOPTIC_STUFF = (
     *(92, 93, 95, 100, 107, 109, 112, 118, 119, 122, 125, 128, 130, 133, 138, 141, 144, 145, 147, 148, 149, 151, 154),
@@ -169,13 +168,13 @@ def _segments(key: str, path: Path, segments: list[Any]) -> Int[np.ndarray, "h w
         with Image.open(path, formats=("PNG",)) as picture:
             red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB")).astype(np.int64), -1, 0)
     except FileNotFoundError as error:
-        raise InputError(f"there is no mask {shown(path)}; check the data set's folder") from error
+        raise InputError(f"there is no mask {path}; check the data set's folder") from error
     except Exception as error:  # Pillow's decoders raise whatever they stumble over
-        raise InputError(f"the mask {shown(path)} is cut short or damaged; fetch it again") from error
+        raise InputError(f"the mask {path} is cut short or damaged; fetch it again") from error
     numbers, index = np.unique(red + 256 * green + 65536 * blue, return_inverse=True)
     strange = [number for number in numbers.tolist() if number and number not in category]
     if strange:
-        raise InputError(f"the mask {shown(path)} holds the unknown segment {strange[0]}; fetch mask and JSON anew")
+        raise InputError(f"the mask {path} holds the unknown segment {strange[0]}; fetch mask and JSON anew")
     return np.array([category.get(number, 0) for number in numbers.tolist()], dtype=np.int32)[index].reshape(red.shape)
 
 
@@ -187,7 +186,7 @@ def _from_masks(root: Path, masks: Path, split: str, ending: str, source: str) -
     photos = first_folder(root, [place.format(split=split) for place in PHOTOS], source)
     found = [path for path in sorted(masks.glob(f"*{ending}")) if ending != ".png" or "TrainIds" not in path.name]
     if not found:
-        raise InputError(f"{shown(masks)} holds no mask; {source}")
+        raise InputError(f"{masks} holds no mask; {source}")
     keys = [path.name.removesuffix(ending) for path in found]
     return tuple(Sample(k, photos / f"{k}.jpg", from_file(p)) for k, p in zip(keys, found, strict=True)), NO_FAULT
 

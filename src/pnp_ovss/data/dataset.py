@@ -14,7 +14,7 @@ from jaxtyping import Int, Integer, UInt8
 from PIL import Image
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.images import FORMATS, read_image, shown
+from pnp_ovss.images import FORMATS, read_image
 from pnp_ovss.types import BACKGROUND, RGB
 
 IGNORE = 255
@@ -126,11 +126,11 @@ def read_values(path: Path) -> Integer[np.ndarray, "h w"]:
             picture.load()
             values = np.asarray(picture)
     except FileNotFoundError as error:
-        raise InputError(f"there is no mask {shown(path)}; check the data set's folder") from error
+        raise InputError(f"there is no mask {path}; check the data set's folder") from error
     except Exception as error:  # Pillow's decoders raise whatever they stumble over
-        raise InputError(f"the mask {shown(path)} is cut short or damaged; fetch it again") from error
+        raise InputError(f"the mask {path} is cut short or damaged; fetch it again") from error
     if values.ndim != 2:
-        raise InputError(f"the mask {shown(path)} has mode {picture.mode}; one channel of label ids is wanted")
+        raise InputError(f"the mask {path} has mode {picture.mode}; one channel of label ids is wanted")
     return values if values.dtype == np.uint8 else values.astype(np.int32)
 
 
@@ -150,8 +150,8 @@ def pairs(root: Path, source: str) -> tuple[tuple[Sample, ...], Faults]:
         return (), NO_FAULT
     found = [path for path in sorted(images.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
     if not found:
-        raise InputError(f"{shown(images)} holds no photo; {source}")
-    keys, faults = once([path.stem for path in found], shown(images))
+        raise InputError(f"{images} holds no photo; {source}")
+    keys, faults = once([path.stem for path in found], str(images))
     photos = {path.stem: path for path in reversed(found)}
     return tuple(Sample(key, photos[key], from_file(masks / f"{key}.png")) for key in keys), faults
 
@@ -164,11 +164,11 @@ def read_split(path: Path, source: str) -> tuple[tuple[str, ...], Faults]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the split file {shown(path)} is missing or cannot be read; {source}") from error
+        raise InputError(f"the split file {path} is missing or cannot be read; {source}") from error
     keys = [line.split()[0].removesuffix(".jpg") for line in lines if line.strip()]
     if not keys:
-        raise InputError(f"the split file {shown(path)} lists no image; {source}")
-    return once(keys, shown(path))
+        raise InputError(f"the split file {path} lists no image; {source}")
+    return once(keys, str(path))
 
 
 def once(keys: Sequence[str], where: str) -> tuple[tuple[str, ...], Faults]:
@@ -194,15 +194,15 @@ def read_json(path: Path, wanted: Mapping[str, Kinds], source: str) -> dict[str,
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise InputError(f"the annotations {shown(path)} are missing; {source}") from error
+        raise InputError(f"the annotations {path} are missing; {source}") from error
     except ValueError as error:
-        raise InputError(f"the annotations {shown(path)} are cut short or damaged; fetch them again") from error
+        raise InputError(f"the annotations {path} are cut short or damaged; fetch them again") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in wanted):
-        raise InputError(f"the annotations {shown(path)} lack {' or '.join(wanted)}; {source}")
+        raise InputError(f"the annotations {path} lack {' or '.join(wanted)}; {source}")
     for listed, kinds in wanted.items():
         for name, kind in kinds.items():
             if not all(isinstance(entry, dict) and isinstance(entry.get(name), kind) for entry in content[listed]):
-                raise InputError(f"the annotations {shown(path)} have {listed} without {name}; fetch them again")
+                raise InputError(f"the annotations {path} have {listed} without {name}; fetch them again")
     return content
 
 
@@ -225,5 +225,5 @@ def first_folder(root: Path, candidates: Iterable[str], source: str) -> Path:
     tried = [root / name for name in candidates]
     found = next((path for path in tried if path.is_dir()), None)
     if found is None:
-        raise InputError(f"there is no folder {' or '.join(shown(path) for path in tried)}; {source}")
+        raise InputError(f"there is no folder {' or '.join(map(str, tried))}; {source}")
     return found

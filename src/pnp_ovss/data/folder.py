@@ -5,7 +5,6 @@ from pathlib import Path
 from pnp_ovss.data.dataset import IGNORE, Dataset, pairs, table
 from pnp_ovss.data.vocabulary import read_lines
 from pnp_ovss.errors import InputError
-from pnp_ovss.images import shown
 from pnp_ovss.types import BACKGROUND
 
 SOURCE = (
@@ -22,16 +21,16 @@ def folder(root: Path, split: str | None = None) -> Dataset:
     base = root / split if split else root
     samples, faults = pairs(base, SOURCE)
     if not samples:
-        raise InputError(f"{shown(base)} lacks images/ or masks/; {SOURCE}")
+        raise InputError(f"{base} lacks images/ or masks/; {SOURCE}")
     listed = next((path for path in (base / "classes.txt", root / "classes.txt") if path.is_file()), None)
     if listed is None:
-        raise InputError(f"the class list {shown(base / 'classes.txt')} is missing; {SOURCE}")
+        raise InputError(f"the class list {base / 'classes.txt'} is missing; {SOURCE}")
     names = _names(listed)
     things = [(value, name) for value, name in names.items() if name.casefold() != BACKGROUND]
     values = dict.fromkeys(names, 0) | {value: label for label, (value, _) in enumerate(things, 1)} | {255: IGNORE}
     classes = tuple(name for _, name in things)
     if len({name.casefold() for name in classes}) < len(classes):
-        raise InputError(f"{shown(listed)} lists a name twice; name each class once")
+        raise InputError(f"{listed} lists a name twice; name each class once")
     background = len(things) < len(names)
     name = base.resolve().name  # the root may be "."
     return Dataset(name, name, classes, background, samples, table(values), "folder", "folder", faults)
@@ -47,5 +46,5 @@ def _names(path: Path) -> dict[int, str]:
         else:
             names[number] = line
     if not names or max(names) > 254:
-        raise InputError(f"{shown(path)} lists no name, or an id above 254; {SOURCE}")
+        raise InputError(f"{path} lists no name, or an id above 254; {SOURCE}")
     return names

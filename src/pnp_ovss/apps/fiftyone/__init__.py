@@ -8,7 +8,6 @@ import fiftyone.core.models as fom
 import numpy as np
 from PIL import Image
 
-from pnp_ovss.export.results import in_memory
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import BACKGROUND, Classes, Vocabulary
 
@@ -40,7 +39,7 @@ class Model(fom.Model):  # type: ignore[misc]
             with suppress(TypeError):  # no picture: the segmenter says what it expects
                 arg = Image.fromarray(arg)
         result = self._segmenter(arg, self._vocabulary)
-        values = in_memory(result).values(self._vocabulary.classes)
+        values = result.label_map().values(self._vocabulary.classes)
         return fo.Segmentation(mask=values.astype(np.uint8 if len(self.mask_targets) <= 256 else np.uint16))
 
 
