@@ -162,7 +162,7 @@ def no_model(monkeypatch):
         (
             ["photos"],
             ",".join(f"n{index}" for index in range(256)),
-            "256 classes were named; a label map holds 255 at most: name fewer",
+            "expected at most 255 classes in a label map, got 256; name fewer",
         ),
         (["photos", "--preset", "best"], "dog", "there is no preset 'best'; "),
         (["photos", "--threshold", "2"], "dog", "expected threshold"),
