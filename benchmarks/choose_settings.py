@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pnp_ovss import PRESETS, Config, Segmenter, make_prompt, refine, salience
-from pnp_ovss.evaluation.ablation import TASKS, Task, confusion
+from benchmarks.ablation import TASKS, Task, confusion
+from pnp_ovss import PRESETS, Config, make_prompt, refine, salience
 from pnp_ovss.evaluation.metrics import Confusion
+from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.mini import CLASSES, TUNE_SEED, Scene, draw
 from pnp_ovss.models import VLM
 
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224, help="side of the drawn scenes, in pixels")
     parser.add_argument("--task", choices=TASKS, default="things")
     args = parser.parse_args()
-    vlm = Segmenter.from_pretrained(args.model, "mini", layer=0, head=0).vlm
+    vlm = PnP.from_pretrained(args.model, "auto", "auto", None, "mini", layer=0, head=0).vlm
     scenes = [draw(TUNE_SEED, index, args.size) for index in range(args.scenes)]
     task = TASKS[args.task]
     config = task.config(
@@ -67,7 +68,7 @@ def main() -> None:
 
 def choose_head(vlm: VLM, config: Config, scenes: Sequence[Scene], task: Task) -> Config:
     """Return the layer and head whose attention, with or without its gradient, blurred, scores best."""
-    rough = replace(config, passes=1, refiners=("blur",))
+    rough = replace(config, passes=1).override({"refiners": ("blur",)})
 
     def scored() -> Iterator[tuple[Config, float]]:
         for layer in range(vlm.layers):

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pnp_ovss import Config, Prompt, Segmenter, make_prompt, refine, salience
-from pnp_ovss.evaluation.ablation import TASKS, Task, confusion
+from benchmarks.ablation import TASKS, Task, confusion
+from pnp_ovss import Config, Prompt, make_prompt, refine, salience
 from pnp_ovss.evaluation.metrics import Confusion
+from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, Scene, draw
 from pnp_ovss.models import VLM
 
@@ -65,8 +66,8 @@ def cases(vlm: VLM, config: Config) -> list[Case]:
             "the same without blur",
             things,
             lambda scene: " " in scene.things[-1],
-            labeller(vlm, replace(config, refiners=("crf",)), things),
-            labeller(vlm, replace(config, refiners=("crf",), sum_last_name=True), things),
+            labeller(vlm, config.override({"refiners": ("crf",)}), things),
+            labeller(vlm, replace(config.override({"refiners": ("crf",)}), sum_last_name=True), things),
         ),
         Case(
             "the first pass's map counts twice",
@@ -102,7 +103,7 @@ def split_names(classes: Sequence[str]) -> Prompt:
 
 def whole_background(label: Label, vlm: VLM, config: Config, scene: Scene) -> Tensor:
     """Return all background where some channel is constant before the min-max (0 / 0 there), else our labels."""
-    bare = replace(config, refiners=())
+    bare = config.override({"refiners": ()})
     pixels = vlm.prepare(scene.image, config.size or vlm.size)[None]
     maps = salience(vlm, pixels, [make_prompt(TASKS["stuff"].classes(scene))], bare)[0]
     _, scores = refine(maps, torch.from_numpy(scene.image), bare)
@@ -118,11 +119,11 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--size", type=int, default=224, help="side of the drawn scenes, in pixels")
     args = parser.parse_args()
-    segmenter = Segmenter.from_pretrained(args.model)
+    method = PnP.from_pretrained(args.model, "auto", "auto", None, "auto")
     print(f"{args.model}, {args.scenes} scenes of seed {HELD_OUT_SEED} at {args.size} px\n")
     print("| behaviour of the authors' code | scenes concerned | mIoU ours | mIoU with it | equal labels |")
     print("|---|---|---|---|---|")
-    for case in cases(segmenter.vlm, segmenter.config):
+    for case in cases(method.vlm, method.config):
         print(row(case, args), flush=True)
 
 

@@ -224,7 +224,7 @@ def floor(case: Case, pixels: Tensor) -> None:
     """Run the bare image tower as often as there are passes."""
     vlm: Any = case.segmenter.method.vlm
     for _ in range(case.segmenter.config.passes):
-        vlm._patches(pixels)
+        vlm._encode_images(pixels)
 
 
 def salience(case: Case, pixels: Tensor) -> list[Tensor]:

@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
+from benchmarks.ablation import TASKS, confusion
 from pnp_ovss import Config, Segmenter, load_vlm
-from pnp_ovss.evaluation.ablation import TASKS, confusion
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.methods import resolve_config
 from pnp_ovss.methods.pnp import PnP

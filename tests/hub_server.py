@@ -1,6 +1,7 @@
 """A hub on the loopback address: as much of its file protocol as ``huggingface_hub`` asks for, and its failures."""
 
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,17 @@ from pathlib import Path
 from urllib.parse import unquote
 
 RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+LISTING = re.compile(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?")
 STORED = re.compile(r"/stored/([^/]+/[^/]+)/(.+)")
+
+
+LIST = "(list)"
+"""What stands in the requests for a file where a repository's files were asked for."""
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @dataclass
@@ -21,7 +32,7 @@ class Repository:
 
     folder: Path
     commit: str = "a" * 40
-    """Empty: answers lack the header that names it, as those of a server that is no hub."""
+    """Empty: answers are those of a server that is no hub."""
     refusal: tuple[int, str] | None = None
     """Status and ``X-Error-Code`` for every request, as of a gated repository."""
     cut: set[str] = field(default_factory=set)
@@ -45,19 +56,15 @@ class Hub:
     repositories: dict[str, Repository] = field(default_factory=dict)
     requests: list[tuple[str, str, str, str]] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
-    """Requests for anything but a repository's file."""
+    """Requests for anything but a repository's files and the list of them."""
     tokens: set[str | None] = field(default_factory=set)
     """What came as ``Authorization``."""
     tokens_elsewhere: set[str | None] = field(default_factory=set)
     """The same, at the host where large files lie."""
 
-    def count(self, method: str) -> int:
-        """Return the number of requests with this method."""
-        return sum(request[0] == method for request in self.requests)
-
     def fetched(self) -> list[str]:
         """Return the names of the files whose content was asked for."""
-        return [file for method, _, _, file in self.requests if method == "GET"]
+        return [file for method, _, _, file in self.requests if method == "GET" and file != LIST]
 
     def forget(self) -> None:
         """Start counting again."""
@@ -88,11 +95,14 @@ def serve() -> Iterator[Hub]:
                 hub.tokens_elsewhere.add(self.headers["Authorization"])
                 repository = hub.repositories[stored[1]]
                 return self._file(repository, repository.folder / stored[2], stored[2])
-            found = RESOLVE.fullmatch(path)
-            if found is None:
+            if listing := LISTING.fullmatch(path):
+                name, kind, revision = listing[1], listing[2] or "revision", listing[3] or "main"
+                file = LIST
+            elif found := RESOLVE.fullmatch(path):
+                name, revision, file = found.groups()
+            else:
                 hub.strays.append(f"{self.command} {self.path}")
                 return self._error(HTTPStatus.NOT_FOUND, None)
-            name, revision, file = found.groups()
             hub.requests.append((self.command, name, revision, file))
             hub.tokens.add(self.headers["Authorization"])
             repository = hub.repositories.get(name)
@@ -104,6 +114,8 @@ def serve() -> Iterator[Hub]:
                 return self._error(HTTPStatus.SERVICE_UNAVAILABLE, None)
             if revision not in ("main", repository.commit):
                 return self._error(HTTPStatus.NOT_FOUND, "RevisionNotFound")
+            if listing:
+                return self._list(name, repository, kind)
             content = repository.folder / file
             if not content.is_file():
                 return self._error(HTTPStatus.NOT_FOUND, "EntryNotFound", repository.commit)
@@ -111,11 +123,22 @@ def serve() -> Iterator[Hub]:
                 return self._elsewhere(repository, content, f"/stored/{name}/{file}")
             return self._file(repository, content, file)
 
+        def _list(self, name: str, repository: Repository, kind: str) -> None:
+            paths = sorted(path for path in repository.folder.iterdir() if path.is_file())
+            tree = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": digest(p)} for p in paths]
+            siblings = [{"rfilename": path.name} for path in paths]
+            about = {"id": name, "sha": repository.commit, "siblings": siblings}
+            body = json.dumps(tree if kind == "tree" else about).encode() if repository.commit else b"<!DOCTYPE html>"
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
         def _elsewhere(self, repository: Repository, path: Path, target: str) -> None:
             self.send_response(HTTPStatus.FOUND)
             self.send_header("Location", hub.url.replace("127.0.0.1", "localhost") + target)
             self.send_header("X-Repo-Commit", repository.commit)
-            self.send_header("X-Linked-ETag", f'"{hashlib.sha256(path.read_bytes()).hexdigest()}"')
+            self.send_header("X-Linked-ETag", f'"{digest(path)}"')
             self.send_header("X-Linked-Size", str(path.stat().st_size))
             self.send_header("Content-Length", "0")
             self.end_headers()

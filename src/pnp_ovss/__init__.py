@@ -9,35 +9,20 @@ from typing import TYPE_CHECKING, Any
 from pnp_ovss._version import VERSION as __version__
 from pnp_ovss.errors import ConfigError, InputError, ModelError, PnpError
 
-if TYPE_CHECKING:
-    from pnp_ovss.methods import METHODS, load_method
-    from pnp_ovss.methods.pnp import PRESETS, Config, make_prompt, salience
-    from pnp_ovss.models import load_vlm
-    from pnp_ovss.refine import refine
-    from pnp_ovss.segmentation import Segmentation
-    from pnp_ovss.segmenter import Segmenter
-    from pnp_ovss.types import Attention, Prompt, Vocabulary
-
-__all__ = [
-    "METHODS",
-    "PRESETS",
-    "Attention",
-    "Config",
-    "ConfigError",
-    "InputError",
-    "ModelError",
-    "PnpError",
-    "Prompt",
-    "Segmentation",
-    "Segmenter",
-    "Vocabulary",
-    "__version__",
-    "load_method",
-    "load_vlm",
-    "make_prompt",
-    "refine",
-    "salience",
-]
+if TYPE_CHECKING:  # "as" says to type checkers that these are public
+    from pnp_ovss.methods import METHODS as METHODS
+    from pnp_ovss.methods import load_method as load_method
+    from pnp_ovss.methods.pnp import PRESETS as PRESETS
+    from pnp_ovss.methods.pnp import Config as Config
+    from pnp_ovss.methods.pnp import make_prompt as make_prompt
+    from pnp_ovss.methods.pnp import salience as salience
+    from pnp_ovss.models import load_vlm as load_vlm
+    from pnp_ovss.refine import refine as refine
+    from pnp_ovss.segmentation import Segmentation as Segmentation
+    from pnp_ovss.segmenter import Segmenter as Segmenter
+    from pnp_ovss.types import Attention as Attention
+    from pnp_ovss.types import Prompt as Prompt
+    from pnp_ovss.types import Vocabulary as Vocabulary
 
 # Where the names live that need torch or transformers: they take seconds to load, which `pnp-ovss --help` should not.
 _ON_USE = {
@@ -55,6 +40,8 @@ _ON_USE = {
     "refine": "refine",
     "salience": "methods.pnp",
 }
+
+__all__ = ["ConfigError", "InputError", "ModelError", "PnpError", "__version__", *_ON_USE]
 
 
 def __getattr__(name: str) -> Any:

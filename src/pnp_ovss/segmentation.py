@@ -3,16 +3,17 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from PIL.Image import Image
 
 from pnp_ovss.errors import InputError
+from pnp_ovss.export.coco import dataset
+from pnp_ovss.export.supervision import detections
+from pnp_ovss.pictures import mask_picture, overlay, panels
 from pnp_ovss.types import RGB, LabelMap
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Segmentation:
     revision: str
     version: str
     quality: Float[np.ndarray, " cls"] | None = None
-    """How well each class's mask shows its class, in [0, 1], where ``tuning.quality.rate`` was asked."""
+    """How well each class's mask shows its class, in [0, 1]; filled in by ``tuning.reward.rate``."""
     photo: RGB | None = None
     """What was segmented; the pictures show it."""
     method: str = "pnp"
@@ -73,28 +74,22 @@ class Segmentation:
             model=self.model,
         )
 
-    def overlay(self, photo: RGB | None = None) -> "Image":
+    def overlay(self, photo: RGB | None = None) -> Image:
         """Return the photo with each class in its colour, and a legend of names and area shares.
 
         Raises: InputError if the result carries no photo and none is given.
         """
-        from pnp_ovss.pictures import overlay
+        return overlay(self._photo(photo), self.labels, self.classes)
 
-        return overlay(self._shown(photo), self.labels, self.classes)
-
-    def plot(self, photo: RGB | None = None) -> "Image":
+    def plot(self, photo: RGB | None = None) -> Image:
         """Return the overlay beside the salience of each class as heat: where the model looked.
 
         Raises: InputError if the result carries no photo and none is given.
         """
-        from pnp_ovss.pictures import panels
-
-        return panels(self._shown(photo), self.labels, self.classes, self.salience)
+        return panels(self._photo(photo), self.labels, self.classes, self.salience)
 
     def to_coco(self, file_name: str = "photo.jpg") -> dict[str, Any]:
         """Return a COCO data set of this photo: a region per class that is there, ids from 1, no background."""
-        from pnp_ovss.export.coco import dataset
-
         label_map = self.label_map(file_name)
         return dataset([label_map], label_map.names)
 
@@ -103,8 +98,6 @@ class Segmentation:
 
         Raises: ConfigError if supervision is not installed.
         """
-        from pnp_ovss.export.supervision import detections
-
         label_map = self.label_map()
         return detections(label_map, label_map.names)
 
@@ -114,8 +107,6 @@ class Segmentation:
         A mask is a PIL picture of mode L, 0 or 255; the score is the mean of ``scores`` in the mask: in [0, 1], but
         unbounded above where no refiner ran. There is one per class that is there, the background left out.
         """
-        from pnp_ovss.pictures import mask_picture
-
         label_map = self.label_map()
         return [
             {"score": region.score, "label": region.name, "mask": mask_picture(region.mask)}
@@ -130,7 +121,7 @@ class Segmentation:
         self.overlay().save(buffer, format="PNG")
         return buffer.getvalue()
 
-    def _shown(self, photo: RGB | None) -> RGB:
+    def _photo(self, photo: RGB | None) -> RGB:
         chosen = self.photo if photo is None else photo
         if chosen is None:
             raise InputError("the result carries no photo; give it: result.overlay(photo)")

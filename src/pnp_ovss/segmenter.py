@@ -1,6 +1,6 @@
 """Photos + words -> method -> refinement -> ``Segmentation``."""
 
-from collections.abc import Sequence, Sized
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -13,7 +13,7 @@ from torch import Tensor
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import InputError
 from pnp_ovss.images import Photo, read_image
-from pnp_ovss.methods import DEFAULT_METHOD, Method, load_method, resolve_config
+from pnp_ovss.methods import DEFAULT_METHOD, Method, load_method
 from pnp_ovss.refine import refine_scores
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.types import BACKGROUND, RGB, Classes, ClassMaps, OnStep, Vocabulary, ignore
@@ -75,7 +75,7 @@ class Segmenter:
         """
         if not isinstance(images, list | tuple):
             return self([images], [classes], on_step)[0]
-        if isinstance(classes, str) or not isinstance(classes, Sized):
+        if isinstance(classes, str) or not isinstance(classes, Collection):
             raise InputError(f"expected a list of class names for each photo, got {type(classes).__name__}")
         if len(images) != len(classes):
             raise InputError(f"expected one list of classes for each of {len(images)} photos, got {len(classes)}")
@@ -139,6 +139,3 @@ def _largest(values: Float[Tensor, "ch h w"], owners: Sequence[int], classes: in
         return values
     index = [[channel for channel, owner in enumerate(owners) if owner == cls] for cls in range(classes)]
     return torch.stack([values[channels].amax(0) for channels in index])
-
-
-settle = resolve_config  # the old name; goes when nobody uses it any more

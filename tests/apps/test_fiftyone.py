@@ -50,6 +50,6 @@ def test_wrong_classes_and_photos_are_named(zoo):
             source.load_model("pnp-ovss", "nowhere", classes=classes, model="no-such-model")
     model = source.load_model("pnp-ovss", "nowhere", classes=["dog"], model="mini-blip")
     for kind in (np.uint16, np.float32):
-        with pytest.raises(InputError, match=f"{kind.__name__} of shape .8, 9, 3."):
+        with pytest.raises(InputError, match=f"got {kind.__name__} of shape .8, 9, 3."):
             model.predict(np.zeros((8, 9, 3), kind))
     assert model.predict(np.zeros((8, 9), np.uint16)).mask.shape == (8, 9)

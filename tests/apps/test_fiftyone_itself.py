@@ -14,7 +14,6 @@ from PIL import Image
 from pnp_ovss import Segmenter
 from pnp_ovss.export import export
 from pnp_ovss.mini import HELD_OUT_SEED, draw
-from pnp_ovss.runs.photos import fetch
 from pnp_ovss.runs.record import load_results, write_result
 
 if "FIFTYONE_DATABASE_URI" not in os.environ:
@@ -71,7 +70,7 @@ def test_fiftyone_loads_an_export_with_the_same_masks(dataset, tmp_path):
     results = {sample.filepath: segmenter(sample.filepath, CLASSES) for sample in dataset}
     for place, result in results.items():
         write_result(tmp_path / "results", Path(place), result.photo, result, 0.0)
-    export(load_results(tmp_path / "results"), "coco", tmp_path / "coco", fetch=fetch)
+    export(load_results(tmp_path / "results"), "coco", tmp_path / "coco", fetch=lambda place: Path(place).read_bytes())
     loaded = fo.Dataset.from_dir(
         dataset_type=fo.types.COCODetectionDataset,
         data_path=str(tmp_path / "coco/images"),

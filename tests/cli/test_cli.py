@@ -14,7 +14,7 @@ from PIL import Image
 import pnp_ovss
 from pnp_ovss import Config
 from pnp_ovss import models as vlm_models
-from pnp_ovss.cli import COMMANDS, main, models
+from pnp_ovss.cli import COMMANDS, main
 from pnp_ovss.cli.command import Parser
 from pnp_ovss.cli.options import NAMES, add_settings, settings
 from pnp_ovss.evaluation.metrics import Confusion
@@ -93,7 +93,10 @@ def test_python_m_runs_it_as_well():
             ["segment", "a.jpg", "--class", "a"],
             "one of the arguments --classes --classes-file is required; see pnp-ovss segment --help",
         ),
-        (["demo", "--seed", "-1"], "argument --seed: '-1' is no whole number from 0 up; see pnp-ovss demo --help"),
+        (
+            ["demo", "--seed", "-1"],
+            "Invalid value for '--seed': Input should be greater than or equal to 0; see pnp-ovss demo --help",
+        ),
     ],
 )
 def test_wrong_use_is_told_in_one_line(capsys, arguments, line):
@@ -175,7 +178,7 @@ def test_the_demo_draws_segments_scores_and_shows(desk, tiny_blip_folder, capsys
     assert out[0] == f"2 drawn scenes of series 7, segmented with {tiny_blip_folder}, which is given the names"
     assert re.fullmatch(r"scene  0  mIoU 0\.\d\d  an? .*", out[1])
     assert out[3] == f"mIoU {pooled.miou():.3f} over 2 drawn scenes, things and background"
-    assert out[4] == "drawn scenes and a mini model show how the method works; they tell nothing about real photos"
+    assert out[4] == "drawn scenes and a mini model show how the method works; they say nothing about real photos"
     assert out[5] == "contact sheet: demo/contact-sheet.png"
     with Image.open("demo/contact-sheet.png") as sheet:
         assert sheet.width > 700
@@ -209,23 +212,19 @@ def test_models_are_listed_with_what_a_user_wants_to_know(capsys):
     assert "mini-clip" in text
 
 
-def test_models_tell_where_they_are(monkeypatch, tmp_path):
-    weights = tmp_path / "model.safetensors"
-    assert models._place(tmp_path) == ("missing", 0)
-    weights.write_bytes(b"12345")
-    assert models._place(tmp_path) == ("shipped", 5)
-    cache = {("owner/model", "pytorch_model.bin"): str(weights)}
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda source, file: cache.get((source, file)))
-    assert models._place("owner/model") == ("cached", 5)
-    assert models._place("owner/other") == ("to fetch", 0)
-
-
-def test_a_long_last_cell_goes_on_below():
-    lines = models.table(("name", "note"), [("a", "word " * 40), ("bcdefg", "short")])
-    assert lines[0] == "name    note"
-    assert lines[1] == "a       " + ("word " * 22).rstrip()
-    assert lines[2] == "        " + ("word " * 18).rstrip()
-    assert lines[3] == "bcdefg  short"
+def test_models_are_listed_with_where_their_weights_are(capsys, monkeypatch, tmp_path):
+    snapshot = tmp_path / "models--Salesforce--blip-itm-base-coco" / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (snapshot / "pytorch_model.bin").write_bytes(bytes(7_000_000))
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert main(["models"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert " 7 MB cached " in lines["blip-base-coco"]
+    assert " 1.8 GB to fetch " in lines["blip-large-flickr"]
+    assert " MB shipped " in lines["mini-blip"]
 
 
 # The public names.
@@ -242,7 +241,10 @@ def test_every_public_name_is_there():
     ("arguments", "line"),
     [
         ("segment a.png --classes dog --clip c --min-quality 2", "--min-quality is 2; a number from 0 to 1 is wanted"),
-        ("serve --port 99999", "--port is 99999; a number from 1 to 65535 is wanted"),
+        (
+            "serve --port 99999",
+            "error: Invalid value for '--port': Input should be less than or equal to 65535; see pnp-ovss serve --help",
+        ),
         ("tune --images nowhere --names itm", "there is no photo nowhere; check the path given with --images"),
     ],
 )

@@ -73,18 +73,18 @@ def test_coco_objects_are_painted_in_file_order(tmp_path):
     assert truths("object80", tmp_path)["000000000002"] == [[IGNORE] * 6] * 5
 
 
-@pytest.mark.parametrize(("name", "spoil"), [
-    ("images", lambda content: content["images"][0].pop("id")),
-    ("images", lambda content: content["images"].append("text")),
-    ("annotations", lambda content: content["annotations"][0].pop("image_id")),
+@pytest.mark.parametrize(("message", "spoil"), [
+    ("lack 'id'", lambda content: content["images"][0].pop("id")),
+    ("lack 'annotations'", lambda content: content.pop("annotations")),
+    ("are cut short or damaged", lambda content: content["images"].append("text")),
+    ("lack 'image_id'", lambda content: content["annotations"][0].pop("image_id")),
 ])  # fmt: skip
-def test_annotations_that_belong_to_no_image_are_one_line(tmp_path, name, spoil):
+def test_annotations_that_belong_to_no_image_are_one_line(tmp_path, message, spoil):
     path = coco(tmp_path) / "annotations/instances_val2017.json"
     content = json.loads(path.read_text())
     spoil(content)
     path.write_text(json.dumps(content))
-    message = f"instances_val2017.json have {name} without (id|image_id); fetch them again"
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=f"instances_val2017.json {message}; fetch .*annotations_trainval2017.zip"):
         load_dataset("object81", tmp_path)
 
 
@@ -116,7 +116,7 @@ def test_coco_panoptic(tmp_path):
     assert truths("panoptic133", tmp_path) == {"1": [[1, IGNORE, 133]]}
     del segments[0]["category_id"]
     write(tmp_path / "annotations/panoptic_val2017.json", json.dumps(annotations))
-    with pytest.raises(InputError, match="1 has a damaged segment: category_id is None; a whole number is wanted"):
+    with pytest.raises(InputError, match="1 has a damaged segment: expected a whole number as category_id, got None"):
         truths("panoptic133", tmp_path)
 
 
@@ -186,8 +186,8 @@ def test_an_empty_split_an_unknown_name_and_no_folder(tmp_path):
         load_dataset("voc", tmp_path)
     with pytest.raises(InputError, match="there is no folder"):
         load_dataset("voc21", tmp_path / "nowhere")
-    with pytest.raises(InputError, match="a plain file name is wanted"):
-        load_dataset("voc21", voc(tmp_path, listed="../../2007_1\n"))
+    [sample] = load_dataset("voc21", voc(tmp_path, listed="../../2007_1\n")).samples
+    assert sample.key == "2007_1"  # results are files named by it
 
 
 def test_an_image_listed_twice_is_there_once_and_told(tmp_path):
@@ -203,7 +203,7 @@ def test_an_image_listed_twice_is_there_once_and_told(tmp_path):
     (lambda path: path.write_bytes(path.read_bytes()[:-30]), "is cut short or damaged"),
     (lambda path: path.write_bytes(b"no picture"), "is cut short or damaged"),
     (lambda path: path.unlink(), "there is no mask"),
-    (lambda path: Image.new("RGB", (3, 2)).save(path), "has mode RGB; one channel of label ids is wanted"),
+    (lambda path: Image.new("RGB", (3, 2)).save(path), "expected one channel of label ids, got mode RGB"),
 ])  # fmt: skip
 def test_a_mask_that_cannot_be_used(tmp_path, spoil, message):
     dataset = load_dataset("voc21", voc(tmp_path))

@@ -14,9 +14,9 @@ from pnp_ovss import PRESETS, Segmenter
 from pnp_ovss.cli import main
 from pnp_ovss.data import benchmark_vocabulary, load_dataset
 from pnp_ovss.errors import InputError
-from pnp_ovss.evaluation.guess import Segmenting
-from pnp_ovss.evaluation.names import load_names
+from pnp_ovss.evaluation.classes import load_choice
 from pnp_ovss.evaluation.record import read_record
+from pnp_ovss.evaluation.run import Task, segment
 from shared import shared
 from trees import coco, save
 
@@ -58,14 +58,14 @@ def truth_mask() -> np.ndarray:
 
 def predict(folder: Path, keys: tuple[str, ...] = KEYS) -> Path:
     """Label maps that take the dog's lower half for a cat, and the void for a dog."""
-    guess = truth_mask()
-    guess[guess == 255], guess[8:12, 11:20] = DOG, CAT
+    prediction = truth_mask()
+    prediction[prediction == 255], prediction[8:12, 11:20] = DOG, CAT
     for key in keys:
-        save(folder / f"{key}.png", guess)
+        save(folder / f"{key}.png", prediction)
     return folder
 
 
-def told(out: Path) -> dict:
+def read_report(out: Path) -> dict:
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
 
@@ -73,7 +73,7 @@ def told(out: Path) -> dict:
 
 
 def without_times(out: Path) -> dict:
-    content = told(out)
+    content = read_report(out)
     del content["seconds"]
     return content
 
@@ -83,28 +83,28 @@ def test_predictions_give_the_score_worked_out_by_hand(voc, tmp_path, capsys):
     given = ["evaluate", "voc21", "--root", str(voc), "--predictions", str(predictions), "--out", str(out)]
     assert main(given) == 0
     cat, dog = 64 / (64 + 36), 36 / 72
-    assert told(out)["score"]["miou"] == pytest.approx((1 + cat + dog) / 3, abs=1e-9)
-    assert told(out)["confusions"][0] | {"miou_lost": 0} == {
+    assert read_report(out)["score"]["miou"] == pytest.approx((1 + cat + dog) / 3, abs=1e-9)
+    assert read_report(out)["confusions"][0] | {"miou_lost": 0} == {
         "truth": "dog", "guess": "cat", "miou_lost": 0, "pixels": 36 * len(KEYS),
     }  # fmt: skip
-    assert told(out)["confusions"][0]["miou_lost"] == pytest.approx((2 - cat - dog) / 3, abs=1e-9)
+    assert read_report(out)["confusions"][0]["miou_lost"] == pytest.approx((2 - cat - dog) / 3, abs=1e-9)
     assert main([*given, "--protocol", "authors"]) == 0  # the same results, counted otherwise
     background = 16 * 24 - 64 - 8 - 72
     expected = (background / (background + 8) + cat + 36 / (72 + 8)) / 3
-    assert told(out)["score"]["miou"] == pytest.approx(expected, abs=1e-9)
-    assert told(out)["score"]["protocol"] == "authors"
+    assert read_report(out)["score"]["miou"] == pytest.approx(expected, abs=1e-9)
+    assert read_report(out)["score"]["protocol"] == "authors"
     assert "mIoU " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("values", "shift"), [("file", 0), ("index", -1), ("own", 0)])
 def test_values_of_foreign_label_maps(voc, tmp_path, values, shift):
     for key in KEYS:
-        guess = truth_mask()
-        guess[(guess == 0) | (guess == 255)] = 1
-        save(tmp_path / f"predictions/{key}.png", guess.astype(int) + shift)
+        prediction = truth_mask()
+        prediction[(prediction == 0) | (prediction == 255)] = 1
+        save(tmp_path / f"predictions/{key}.png", prediction.astype(int) + shift)
     given = ["--predictions", str(tmp_path / "predictions"), "--values", values, "--out", str(tmp_path / "out")]
     assert main(["evaluate", "voc20", "--root", str(voc), *given]) == 0
-    assert told(tmp_path / "out")["score"]["miou"] == 1.0  # cat and dog; around them nothing is asked
+    assert read_report(tmp_path / "out")["score"]["miou"] == 1.0  # cat and dog; around them nothing is asked
 
 
 def test_what_is_wrong_with_an_image_is_one_line_and_the_others_are_scored(voc, tmp_path, capsys):
@@ -122,31 +122,31 @@ def test_what_is_wrong_with_an_image_is_one_line_and_the_others_are_scored(voc, 
     assert len(lines) == 5
     assert f"{KEYS[5]} is listed twice in" in lines[0]
     assert f"{KEYS[0]}.png is cut short or damaged; fetch it again" in lines[1]
-    assert f"{KEYS[1]}: the label map is 24 x 8 pixels and the truth 24 x 16; one size is wanted" in lines[2]
+    assert f"{KEYS[1]}: expected a label map of 24 x 16 pixels as the truth, got 24 x 8; scale label maps" in lines[2]
     assert "holds the unknown label id 77" in lines[3]
     assert f"there is no prediction {predictions / KEYS[3]}.png" in lines[4]
-    content = told(tmp_path / "o")
+    content = read_report(tmp_path / "o")
     assert (content["score"]["images"], content["score"]["failed"]) == (2, 5)
     assert len(content["failed"]) == 5
     assert "is listed twice" in (tmp_path / "o/report.html").read_text()
     predict(predictions)  # mended: what failed is tried again
     assert main(given) == 1
-    assert told(tmp_path / "o")["score"] == content["score"] | {"images": 5, "failed": 2}
+    assert read_report(tmp_path / "o")["score"] == content["score"] | {"images": 5, "failed": 2}
 
 
 def test_label_maps_and_masks_that_changed_are_scored_anew(voc, tmp_path):
     out, predictions = tmp_path / "out", predict(tmp_path / "predictions")
     given = ["evaluate", "voc21", "--root", str(voc), "--predictions", str(predictions), "--out", str(out)]
     assert main(given) == 0
-    assert told(out)["score"]["miou"] == pytest.approx((1 + 64 / 100 + 36 / 72) / 3, abs=1e-9)
+    assert read_report(out)["score"]["miou"] == pytest.approx((1 + 64 / 100 + 36 / 72) / 3, abs=1e-9)
     for key in KEYS:
         save(predictions / f"{key}.png", truth_mask())
     assert main(given) == 0
-    assert told(out)["score"]["miou"] == 1.0
+    assert read_report(out)["score"]["miou"] == 1.0
     for key in KEYS:
         save(voc / f"SegmentationClass/{key}.png", np.where(truth_mask() == DOG, CAT, truth_mask()))
     assert main(given) == 0
-    assert told(out)["score"]["miou"] == pytest.approx((1 + 64 / (64 + 72) + 0) / 3, abs=1e-9)
+    assert read_report(out)["score"]["miou"] == pytest.approx((1 + 64 / (64 + 72) + 0) / 3, abs=1e-9)
 
 
 def test_a_damaged_annotation_is_one_line_and_the_others_are_scored(tmp_path, capsys):
@@ -160,10 +160,10 @@ def test_a_damaged_annotation_is_one_line_and_the_others_are_scored(tmp_path, ca
     assert main(["evaluate", "object81", "--root", str(tmp_path), *given]) == 1
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pnp-ovss: ")]
     assert line == (
-        "pnp-ovss: 000000000002 has a damaged annotation: a polygon is [0, 0, 3, 0, 3]; pairs of x and y are wanted: "
+        "pnp-ovss: 000000000002 has a damaged annotation: expected a polygon as pairs of x and y, got [0, 0, 3, 0, 3]; "
         "fetch the annotations again"
     )
-    assert told(tmp_path / "out")["score"]["images"] == 1
+    assert read_report(tmp_path / "out")["score"]["images"] == 1
 
 
 def test_no_image_could_be_scored(voc, tmp_path, capsys):
@@ -176,11 +176,11 @@ def test_no_image_could_be_scored(voc, tmp_path, capsys):
 @pytest.mark.parametrize(("given", "message"), [
     (["nothing"], "no data set 'nothing'; the data sets are voc20"),
     (["voc21"], "where voc21 lies is not said; give its folder with --root"),
-    (["voc21", "--root", "ROOT"], "who names the classes is not said; give --names truth, given or a file"),
+    (["voc21", "--root", "ROOT"], "which classes are named is not said; give --names truth, given or a file"),
     (["voc21", "--root", "ROOT", "--names", "none.json"], "the names none.json cannot be read"),
     (["voc21", "--root", "ROOT", "--predictions", "none"], "there is no folder none"),
     (["voc21", "--root", "ROOT", "--names", "truth", "--vocabulary", "odd"], "there is no vocabulary odd"),
-    (["voc21", "--root", "ROOT", "--shard", "0/2"], "'0/2' is no part such as 2/4, from 1/4 to 4/4"),
+    (["voc21", "--root", "ROOT", "--shard", "0/2"], "expected a part such as 2/4, from 1/4 to 4/4, got '0/2'"),
     (["merge"], "no folder was given"),
     (["merge", "none"], "none holds no run that can be read"),
     (["voc21", "more"], "more came besides voc21"),
@@ -241,18 +241,18 @@ def test_results_with_the_true_names_are_left_out_unless_complete_or_asked_for(v
     out, note = tmp_path / "out", "pnp-ovss: results with the true names are not there for these images: left out"
     named = ("--names", "given", "--limit")
     assert main(arguments(voc, tiny_blip_folder, out, *named, "1", "--oracle")) == 0
-    assert told(out)["losses"] is not None
+    assert read_report(out)["losses"] is not None
     assert main(arguments(voc, tiny_blip_folder, out, *named, "1")) == 0
-    assert told(out)["losses"] is not None  # complete
+    assert read_report(out)["losses"] is not None  # complete
     assert note not in capsys.readouterr().err
     assert main(arguments(voc, tiny_blip_folder, out, *named, "2")) == 0
-    assert (told(out)["losses"], told(out)["score"]["images"]) == (None, 2)
+    assert (read_report(out)["losses"], read_report(out)["score"]["images"]) == (None, 2)
     assert note in capsys.readouterr().err
     assert main(["evaluate", "merge", str(out), "--oracle"]) == 2
     assert "1 of 2 images have no result, 2007_1 among them" in capsys.readouterr().err
     save(voc / f"SegmentationClass/{KEYS[0]}.png", np.full((16, 24), CAT))
     assert main(arguments(voc, tiny_blip_folder, out, *named, "1")) == 0
-    assert told(out)["losses"] is None  # those there are had another truth
+    assert read_report(out)["losses"] is None  # those there are had another truth
     assert note in capsys.readouterr().err
 
 
@@ -265,8 +265,9 @@ def test_a_background_for_few_is_for_few_classes_not_words(voc, tiny_blip_folder
     for background in ("always", "few", "never"):
         given = {"drop": 2, "refiners": ("blur",), "threshold": 0.5, "background": background}
         segmenter = Segmenter.from_pretrained(tiny_blip_folder, "mini", **given)
-        [guess] = Segmenting(segmenter, dataset, vocabulary)([(dataset.samples[0], names)])
-        found[background] = guess.labels.tolist()
+        task = Task(dataset.samples[0], named=names)
+        [prediction] = segment([task], segmenter, dataset, vocabulary)
+        found[background] = prediction.labels.tolist()
     assert found["few"] == found["always"]
     assert found["few"] != found["never"]
 
@@ -289,8 +290,10 @@ def test_shards_make_the_whole_and_a_missing_one_is_refused(voc, tiny_blip_folde
     assert main(arguments(voc, tiny_blip_folder, two, *oracle, "--shard", "2/2")) == 0
     assert main(["evaluate", "merge", str(one), str(two), "--out", str(tmp_path / "merged")]) == 0
     assert without_times(tmp_path / "merged") == without_times(whole)
-    losses = told(whole)["losses"]
-    assert losses["miou_with_true_names"] - losses["lost_to_naming"] == pytest.approx(told(whole)["score"]["miou"])
+    losses = read_report(whole)["losses"]
+    assert losses["miou_with_true_names"] - losses["lost_to_naming"] == pytest.approx(
+        read_report(whole)["score"]["miou"]
+    )
     assert losses["lost_to_localisation"] == pytest.approx(1 - losses["miou_with_true_names"])
     assert main(arguments(voc, tiny_blip_folder, tmp_path / "other", "--shard", "2/2")) == 0
     capsys.readouterr()
@@ -308,8 +311,8 @@ def test_shards_over_copies_of_a_folder_make_the_whole(tmp_path):
         given = ["--root", str(tmp_path / name), "--predictions", str(tmp_path / "predictions")]
         assert main(["evaluate", "folder", *given, "--shard", f"{part}/2", "--out", str(tmp_path / f"{part}")]) == 0
     assert main(["evaluate", "merge", str(tmp_path / "1"), str(tmp_path / "2"), "--out", str(tmp_path / "all")]) == 0
-    assert told(tmp_path / "all")["score"]["images"] == 2
-    assert told(tmp_path / "all")["settings"]["title"] == "here"
+    assert read_report(tmp_path / "all")["score"]["images"] == 2
+    assert read_report(tmp_path / "all")["settings"]["title"] == "here"
 
 
 def test_the_report_is_one_page_that_needs_nothing_else(undisturbed):
@@ -320,23 +323,16 @@ def test_the_report_is_one_page_that_needs_nothing_else(undisturbed):
     assert "prefers-color-scheme: dark" in page
     for content in (page, text):
         assert "PnP-OVSS, BLIP large, 336 px" in content
-        assert "the mean is over the classes that occur in the truth or in the guess" in content
+        assert "the mean is over the classes that occur in the truth or in the prediction" in content
         assert "threshold" in content
-    assert told(undisturbed)["published"][0]["method"] == "CorrCLIPv2, CLIP L"
-    assert {row["class"]: row["iou"] for row in told(undisturbed)["classes"]}["aeroplane"] is None
+    assert read_report(undisturbed)["published"][0]["method"] == "CorrCLIPv2, CLIP L"
+    assert {row["class"]: row["iou"] for row in read_report(undisturbed)["classes"]}["aeroplane"] is None
 
 
-def test_scenes_have_a_table_of_steps(tiny_blip_folder, tmp_path):
+def test_drawn_scenes(tiny_blip_folder, tmp_path):
     small = ["--scenes", "2", "--scene-size", "32", "--model", str(tiny_blip_folder), "--preset", "mini", "--drop", "2"]
-    out = ["--crf-iterations", "1", "--out", str(tmp_path)]
-    assert main(["evaluate", "scenes", *small, *out]) == 0
-    [table] = told(tmp_path)["tables"]
-    assert table["head"] == ["step", "things, 2 a pass", "things, 50% a pass", "stuff, 2 a pass", "stuff, 50% a pass"]
-    assert [row[0] for row in table["rows"]] == ["attention only", "+ GradCAM", "+ DropOut", "+ blur", "+ DenseCRF"]
-    score = told(tmp_path)["score"]
-    assert score["images"] == 2
-    assert all(0 <= float(value) <= 100 for row in table["rows"] for value in row[1:])
-    assert "What each step earns" in (tmp_path / "report.md").read_text()
+    assert main(["evaluate", "scenes", *small, "--crf-iterations", "1", "--out", str(tmp_path)]) == 0
+    assert read_report(tmp_path)["score"]["images"] == 2
     assert "These numbers say nothing about photos" in (tmp_path / "report.html").read_text()
 
 
@@ -347,7 +343,7 @@ def test_names_from_files(voc, tmp_path):
 
     def names(file: str, content: str) -> object:
         (tmp_path / file).write_text(content)
-        return load_names(str(tmp_path / file), dataset, vocabulary).choose
+        return load_choice(str(tmp_path / file), dataset, vocabulary)[1]
 
     listed = names("n.json", json.dumps({KEYS[0]: ["Dog", "cat", "unicorn"], KEYS[1]: "[20: tv monitor], [90]"}))
     assert listed(KEYS[0], nothing) == ("cat", "dog")  # in the data set's order; what it has no class for is left out
@@ -366,9 +362,10 @@ def test_names_from_files(voc, tmp_path):
 def test_the_authors_replies_keep_as_many_classes_as_theirs(file, name, words, average):
     root, path = shared(f"data/{name[:3].replace('obj', 'coco')}-dev"), shared(f"gpt4o/{file}")
     dataset = load_dataset(name, root)
-    names = load_names(str(path), dataset, benchmark_vocabulary(words, dataset.classes, dataset.words))
+    vocabulary = benchmark_vocabulary(words, dataset.classes, dataset.words)
+    _, choose = load_choice(str(path), dataset, vocabulary)
     nothing = np.zeros((1, 1), dtype=np.uint8)
-    kept = [len(names.choose(key, nothing)) for key in json.loads(path.read_text())]
+    kept = [len(choose(key, nothing)) for key in json.loads(path.read_text())]
     assert sum(kept) / len(kept) == pytest.approx(average, abs=0.01)
 
 

@@ -1,40 +1,40 @@
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pnp_ovss.data import load_dataset
-from pnp_ovss.evaluation.metrics import IGNORE, Boundary, Confusion, near_edge
-from pnp_ovss.evaluation.protocol import PROTOCOLS, Counts
-from pnp_ovss.evaluation.run import score
+from pnp_ovss.evaluation.metrics import IGNORE, PROTOCOLS, Boundary, Confusion, Counts, near_edge
 from shared import shared
 
+GOLDEN = Path(__file__).parents[1] / "data/golden/metrics"
 TRUTH = np.array([[0, 0, 1, 1], [0, 2, 2, IGNORE]])
-GUESS = np.array([[0, 1, 1, 1], [0, 1, 2, 1]])
+PREDICTION = np.array([[0, 1, 1, 1], [0, 1, 2, 1]])
 
 
-def test_rows_are_truth_and_columns_guess_and_ignored_pixels_count_nowhere():
-    confusion = Confusion.of(TRUTH, GUESS, classes=4)
+def test_rows_are_truth_and_columns_prediction_and_ignored_pixels_count_nowhere():
+    confusion = Confusion.of(TRUTH, PREDICTION, classes=4)
     assert confusion.counts.tolist() == [[2, 1, 0, 0], [0, 2, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
 
 
 def test_scores_by_hand():
-    confusion = Confusion.of(TRUTH, GUESS, classes=4)
+    confusion = Confusion.of(TRUTH, PREDICTION, classes=4)
     assert confusion.iou()[:3].tolist() == [2 / 3, 2 / 4, 1 / 2]
-    assert math.isnan(confusion.iou()[3])  # in neither truth nor guess
+    assert math.isnan(confusion.iou()[3])  # in neither truth nor prediction
     assert confusion.miou() == pytest.approx((2 / 3 + 1 / 2 + 1 / 2) / 3)
     assert confusion.pixel_accuracy() == pytest.approx(5 / 7)
 
 
-def test_a_class_only_guessed_counts_as_zero():
+def test_a_class_only_predictioned_counts_as_zero():
     confusion = Confusion.of(np.array([[0, 0]]), np.array([[0, 3]]), classes=4)
     assert confusion.miou() == pytest.approx((1 / 2 + 0) / 2)
 
 
 def test_images_add():
-    parts = [Confusion.of(TRUTH[row : row + 1], GUESS[row : row + 1], 4) for row in (0, 1)]
-    assert (parts[0] + parts[1]).counts.tolist() == Confusion.of(TRUTH, GUESS, 4).counts.tolist()
+    parts = [Confusion.of(TRUTH[row : row + 1], PREDICTION[row : row + 1], 4) for row in (0, 1)]
+    assert (parts[0] + parts[1]).counts.tolist() == Confusion.of(TRUTH, PREDICTION, 4).counts.tolist()
     assert (parts[0] + Confusion.empty(4)).counts.tolist() == parts[0].counts.tolist()
 
 
@@ -43,19 +43,19 @@ def test_no_pixel_no_score():
     assert math.isnan(Confusion.empty(3).pixel_accuracy())
 
 
-@pytest.mark.parametrize(("truth", "guess", "message"), [
-    ([[0, 1]], [[0, 1, 1]], "maps of one size are wanted"),
-    ([[0, 9]], [[0, 1]], "truth holds labels 0 to 9; 0 to 2 are wanted"),
-    ([[0, 1]], [[0, -1]], "guess holds labels -1 to 0; 0 to 2 are wanted"),
+@pytest.mark.parametrize(("truth", "prediction", "message"), [
+    ([[0, 1]], [[0, 1, 1]], "expected maps of one size"),
+    ([[0, 9]], [[0, 1]], "expected labels 0 to 2, got 0 to 9 in truth"),
+    ([[0, 1]], [[0, -1]], "expected labels 0 to 2, got -1 to 0 in prediction"),
 ])  # fmt: skip
-def test_maps_that_do_not_fit(truth, guess, message):
+def test_maps_that_do_not_fit(truth, prediction, message):
     with pytest.raises(ValueError, match=message):
-        Confusion.of(np.array(truth), np.array(guess), classes=3)
+        Confusion.of(np.array(truth), np.array(prediction), classes=3)
 
 
 def test_the_four_meanings_of_miou():
     counts = np.zeros((5, 5), dtype=np.int64)
-    counts[0, 0], counts[0, 1], counts[1, 1], counts[1, 3] = 6, 2, 3, 1  # 3 is only guessed, 2 and 4 are nowhere
+    counts[0, 0], counts[0, 1], counts[1, 1], counts[1, 3] = 6, 2, 3, 1  # 3 is only predictioned, 2 and 4 are nowhere
     found = {over: Confusion(counts).miou(over) for over in ("truth", "either", "one", "zero")}
     first, second = 6 / 8, 3 / 6
     assert found == pytest.approx({
@@ -77,28 +77,42 @@ def test_the_authors_count_the_void_as_background():
 
 def _corrupted(mask: np.ndarray) -> np.ndarray:
     """The recipe in the reference: seven pixels to the right, void to background, person to chair in the upper half."""
-    guess = np.roll(mask, 7, axis=1)
-    guess[guess == 255] = 0
-    upper = guess[: len(guess) // 2]
+    prediction = np.roll(mask, 7, axis=1)
+    prediction[prediction == 255] = 0
+    upper = prediction[: len(prediction) // 2]
     upper[upper == 15] = 9
-    return guess.astype(np.uint8)
+    return prediction.astype(np.uint8)
 
 
-def test_real_masks_against_the_authors_own_scoring():
-    golden = json.loads(shared("golden/metrics/voc.json").read_text())
-    dataset, counts = load_dataset("voc21", shared("data/voc-dev")), Counts.empty(21)
-    assert [sample.key for sample in dataset.samples] == golden["images"]
-    for sample in dataset.samples:
-        counts += score(dataset.truth(sample), _corrupted(sample.mask()), 21, sample.key)[0]
+def test_the_scores_of_the_authors_own_code():
+    golden = json.loads((GOLDEN / "voc.json").read_text())
+    counts = _golden_counts()
     for name, protocol in PROTOCOLS.items():
-        wanted, confusion = golden[name], protocol.confusion(counts)
-        assert protocol.miou(counts, background=True) == pytest.approx(wanted["miou"], abs=1e-9)
-        assert confusion.pixel_accuracy() == pytest.approx(wanted["pixel_accuracy"], abs=1e-9)
+        expected, confusion = golden[name], protocol.confusion(counts)
+        assert protocol.miou(counts, background=True) == pytest.approx(expected["miou"], abs=1e-9)
+        assert confusion.pixel_accuracy() == pytest.approx(expected["pixel_accuracy"], abs=1e-9)
     authors = PROTOCOLS["authors"].confusion(counts)
     assert authors.frequency_weighted_iou() == pytest.approx(golden["authors"]["fwiou"], abs=1e-9)
-    for label, wanted in enumerate(golden["authors"]["class_iou"].values()):
-        if wanted is not None:
-            assert authors.iou()[label] == pytest.approx(wanted, abs=1e-9)
+    for label, expected in enumerate(golden["authors"]["class_iou"].values()):
+        if expected is not None:
+            assert authors.iou()[label] == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_counts_of_ten_voc_masks():
+    dataset, counts = load_dataset("voc21", shared("data/voc-dev")), Counts.empty(21)
+    assert [sample.key for sample in dataset.samples] == json.loads((GOLDEN / "voc.json").read_text())["images"]
+    for sample in dataset.samples:
+        counts += Counts.of(dataset.truth(sample), _corrupted(sample.mask()), 21)
+    assert counts.known.counts.tolist() == _golden_counts().known.counts.tolist()
+    assert counts.void.tolist() == _golden_counts().void.tolist()
+
+
+def _golden_counts() -> Counts:
+    stored = json.loads((GOLDEN / "counts.json").read_text())
+    known = np.zeros((21, 21), dtype=np.int64)
+    for truth, prediction, pixels in stored["known"]:
+        known[truth, prediction] = pixels
+    return Counts(Confusion(known), np.array(stored["void"]))
 
 
 @pytest.mark.parametrize(("name", "folder"), [("voc21", "voc-dev"), ("panoptic133", "coco-dev")])
@@ -107,32 +121,34 @@ def test_truth_against_itself_is_one(name, folder):
     counts = Counts.empty(len(dataset.labels))
     for sample in dataset.samples[:20]:
         truth = dataset.truth(sample)
-        counts += score(truth, np.where(truth == IGNORE, 0, truth).astype(np.uint8), len(dataset.labels), sample.key)[0]
+        counts += Counts.of(truth, np.where(truth == IGNORE, 0, truth).astype(np.uint8), len(dataset.labels))
     assert PROTOCOLS["standard"].miou(counts, dataset.background) == 1.0
     assert PROTOCOLS["authors"].miou(counts, dataset.background) == 1.0
     assert PROTOCOLS["standard"].confusion(counts).pixel_accuracy() == 1.0
 
 
-def _mmseg(truths: list[np.ndarray], guesses: list[np.ndarray], classes: int) -> dict[str, np.ndarray]:
-    """mmsegmentation's IoUMetric: histograms of what agrees, of the guess and of the truth, over all images."""
+def _mmseg(truths: list[np.ndarray], predictions: list[np.ndarray], classes: int) -> dict[str, np.ndarray]:
+    """mmsegmentation's IoUMetric: histograms of what agrees, of the prediction and of the truth, over all images."""
     areas = np.zeros((3, classes))
-    for truth, guess in zip(truths, guesses, strict=True):
-        guess, truth = guess[truth != 255], truth[truth != 255]
-        for row, values in enumerate((guess[guess == truth], guess, truth)):
+    for truth, prediction in zip(truths, predictions, strict=True):
+        prediction, truth = prediction[truth != 255], truth[truth != 255]
+        for row, values in enumerate((prediction[prediction == truth], prediction, truth)):
             areas[row] += np.histogram(values, bins=classes, range=(0, classes - 1))[0]
-    intersect, guessed, true = areas
-    return {"aAcc": intersect.sum() / true.sum(), "IoU": intersect / (guessed + true - intersect)}
+    intersect, predictioned, true = areas
+    return {"aAcc": intersect.sum() / true.sum(), "IoU": intersect / (predictioned + true - intersect)}
 
 
 def test_the_same_score_as_mmsegmentation():
     rng = np.random.default_rng(5)
     truths = [rng.choice([*range(7), 255], (40, 30)).astype(np.uint8) for _ in range(6)]
-    guesses = [np.where(rng.random(t.shape) < 0.6, t % 9, rng.integers(0, 9, t.shape)).astype(np.uint8) for t in truths]
+    predictions = [
+        np.where(rng.random(t.shape) < 0.6, t % 9, rng.integers(0, 9, t.shape)).astype(np.uint8) for t in truths
+    ]
     counts = Counts.empty(12)
-    for number, (truth, guess) in enumerate(zip(truths, guesses, strict=True)):
-        counts += score(truth, guess, 12, str(number))[0]
+    for truth, prediction in zip(truths, predictions, strict=True):
+        counts += Counts.of(truth, prediction.astype(np.uint8), 12)
     with np.errstate(invalid="ignore"):
-        wanted = _mmseg(truths, guesses, 12)
+        wanted = _mmseg(truths, predictions, 12)
     assert np.isnan(wanted["IoU"]).any()  # a class that is nowhere is left out by both
     np.testing.assert_allclose(counts.known.iou(), wanted["IoU"], atol=1e-12)
     assert PROTOCOLS["standard"].miou(counts, True) == pytest.approx(np.nanmean(wanted["IoU"]), abs=1e-9)
@@ -156,15 +172,15 @@ def test_near_an_edge_as_the_definition_has_it():
 def test_boundary_iou_by_hand():
     truth = np.zeros((9, 40), dtype=np.uint8)
     truth[:, 20:] = 1
-    guess = np.zeros_like(truth)
-    guess[:, 21:] = 1
+    prediction = np.zeros_like(truth)
+    prediction[:, 21:] = 1
     truth[4, 10] = IGNORE
-    boundary = Boundary.of(truth, guess, 3)  # 0.02 of the diagonal of 41 pixels: one pixel wide
+    boundary = Boundary.of(truth, prediction, 3)  # 0.02 of the diagonal of 41 pixels: one pixel wide
     rim = 20 + 20 + 7  # the upper and lower row and the left side of the truth's left half
     inner = 8  # towards the void pixel, beside it
-    assert boundary.truth.tolist() == [rim + 7 + inner, 47 + 7, 0]
-    assert boundary.guess.tolist() == [rim + 2 + 7, 47 - 2 + 7, 0]
-    assert boundary.hit.tolist() == [47, 45, 0]
+    assert boundary.counts[1].tolist() == [rim + 7 + inner, 47 + 7, 0]
+    assert boundary.counts[2].tolist() == [rim + 2 + 7, 47 - 2 + 7, 0]
+    assert boundary.counts[0].tolist() == [47, 45, 0]
     assert boundary.iou()[:2] == pytest.approx([47 / (62 + 56 - 47), 45 / (54 + 52 - 45)])
     assert math.isnan(boundary.iou()[2])
     assert (boundary + Boundary.empty(3)).miou() == pytest.approx(boundary.miou())

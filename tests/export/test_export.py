@@ -17,8 +17,7 @@ from PIL import Image
 
 from pnp_ovss import Config, InputError, Segmentation
 from pnp_ovss.cli import main
-from pnp_ovss.data import rle
-from pnp_ovss.data.voc import voc21
+from pnp_ovss.data import load_dataset, rle
 from pnp_ovss.export import FORMATS, all_names, export
 from pnp_ovss.export.cvat import runs
 from pnp_ovss.export.label_studio import brush
@@ -163,7 +162,7 @@ def test_voc_in_the_order_of_its_own_classes_is_read_by_our_reader_of_voc(tmp_pa
     (tmp_path / "voc/images").mkdir()
     Image.new("RGB", (2, 2)).save(tmp_path / "voc/images/a.jpg")
     os.rename(tmp_path / "x/SegmentationClass", tmp_path / "voc/masks")
-    data = voc21(tmp_path / "voc")
+    data = load_dataset("voc21", tmp_path / "voc")
     assert np.array(data.labels)[data.truth(data.samples[0])].tolist() == [["background", "train"], ["dog", "dog"]]
 
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import pickle
 import shutil
 import socket
 import subprocess
@@ -15,24 +14,23 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import close_session, constants
-from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from hub_server import Hub, Repository, serve
+from hub_server import LIST, Hub, Repository, serve
 from pnp_ovss import PRESETS, ModelError, Segmenter, load_vlm
-from pnp_ovss.segmenter import settle
+from pnp_ovss.methods import resolve_config
 from shared import shared
 from tiny import tiny_bridgetower
 
 NAME = "owner/tiny-blip"
 BIN, SAFE = "pytorch_model.bin", "model.safetensors"
-WANTED = {"config.json", "preprocessor_config.json", SAFE, "tokenizer.json", "tokenizer_config.json"}
+FILES = {"config.json", "preprocessor_config.json", SAFE, "tokenizer.json", "tokenizer_config.json"}
 
 
 @pytest.fixture
 def hub(tmp_path, tiny_blip_folder, monkeypatch) -> Iterator[Hub]:
-    """A hub with one repository, an empty cache, and nothing said but by a test."""
+    """A hub with one repository, and an empty cache."""
     for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(variable, raising=False)
     for variable in ("no_proxy", "NO_PROXY"):
@@ -41,14 +39,13 @@ def hub(tmp_path, tiny_blip_folder, monkeypatch) -> Iterator[Hub]:
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)  # else it also asks for a list of programs
+    monkeypatch.setattr(sys.modules["huggingface_hub.utils.tqdm"], "HF_HUB_DISABLE_PROGRESS_BARS", True)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the client waits before it asks again
-    disable_progress_bars()
     with serve() as hub:
         point_at(monkeypatch, hub.url)
         hub.repositories[NAME] = Repository(Path(shutil.copytree(tiny_blip_folder, tmp_path / "repository")))
         yield hub
         close_session()
-    enable_progress_bars()
 
 
 @pytest.fixture(autouse=True)
@@ -96,24 +93,30 @@ def refusal(name: str = NAME, **settings: str) -> str:
     return text.removeprefix(f"{name}: ")
 
 
-def to_bin(folder: Path, stored: object = None) -> None:
-    torch.save(load_file(folder / SAFE) if stored is None else stored, folder / BIN)
+def to_bin(folder: Path) -> None:
+    torch.save(load_file(folder / SAFE), folder / BIN)
     (folder / SAFE).unlink()
+
+
+def weights_are_those_of(folder: Path, name: str = NAME) -> bool:
+    got, expected = load(name)._model.state_dict(), load(folder)._model.state_dict()
+    return all(torch.equal(got[key], expected[key]) for key in expected)
 
 
 # Downloads and the cache
 
 
-def test_first_use_downloads_what_is_needed_and_the_second_nothing(hub, repository):
+def test_first_use_downloads_what_is_needed_and_the_second_nothing(hub, repository, tiny_blip_folder):
     (repository.folder / "README.md").write_text("not needed")
+    torch.save({}, repository.folder / BIN)  # nor is this, beside safetensors
+    (repository.folder / "evil.py").write_text("raise SystemExit")
     first = load()
-    assert first.name == NAME
-    assert first.revision == repository.commit
-    assert sorted(hub.fetched()) == sorted(WANTED)
+    assert (first.name, first.revision) == (NAME, repository.commit)
+    assert sorted(hub.fetched()) == sorted(FILES)
+    assert {revision for method, _, revision, file in hub.requests if file in FILES} <= {"main", repository.commit}
     hub.forget()
-    assert load().revision == repository.commit
-    assert hub.count("GET") == 0
-    assert hub.requests == [("HEAD", NAME, "main", "config.json")]  # has the branch moved on?
+    assert weights_are_those_of(tiny_blip_folder)
+    assert hub.requests == [("GET", NAME, "main", LIST)]  # has the branch moved on?
     assert hub.strays == []
     assert hub.tokens == {None}
 
@@ -123,27 +126,16 @@ def test_settings_are_the_family_s_once_it_is_known(hub, tmp_path, capfd, revisi
     name = "owner/tiny-bridgetower"
     hub.repositories[name] = Repository(tiny_bridgetower(tmp_path / "bridgetower", heads=8))
     capfd.readouterr()  # transformers shows a bar while it writes
-    assert settle(name, revision=revision) == PRESETS["released"]
+    assert resolve_config(name, revision=revision) == PRESETS["released"]
     assert hub.requests == []
     assert Segmenter.from_pretrained(name, device="cpu", revision=revision).config == PRESETS["bridgetower"]
-    assert settle(name, revision=revision) == PRESETS["bridgetower"]
-
-
-def test_the_model_is_the_repository_s(hub, tiny_blip_folder):
-    got, wanted = load()._model.state_dict(), load(tiny_blip_folder)._model.state_dict()
-    assert all(torch.equal(got[key], wanted[key]) for key in wanted)
-
-
-def test_all_files_come_from_the_commit_that_was_found_first(hub, repository):
-    load()
-    assert {revision for method, _, revision, _ in hub.requests if method == "GET"} == {repository.commit}
+    assert resolve_config(name, revision=revision) == PRESETS["bridgetower"]
 
 
 def test_weights_may_lie_on_another_host_which_gets_no_token(hub, repository, tiny_blip_folder, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     repository.linked = {SAFE}
-    got, wanted = load()._model.state_dict(), load(tiny_blip_folder)._model.state_dict()
-    assert all(torch.equal(got[key], wanted[key]) for key in wanted)
+    assert weights_are_those_of(tiny_blip_folder)
     assert hub.tokens == {"Bearer hf_secret"}
     assert hub.tokens_elsewhere == {None}
 
@@ -157,9 +149,7 @@ def test_offline_takes_the_cache_and_asks_nothing(hub, monkeypatch):
     assert hub.requests == []
 
 
-OFFLINE = (
-    "not in the cache, or not all of it, and HF_HUB_OFFLINE is set; fetch it once without it, or give a local folder"
-)
+OFFLINE = "not all of it is in the cache, and HF_HUB_OFFLINE is set; fetch it once without it"
 
 
 def test_offline_without_the_cache(hub, monkeypatch):
@@ -169,56 +159,51 @@ def test_offline_without_the_cache(hub, monkeypatch):
 
 
 @pytest.mark.parametrize("lacking", ["config.json", SAFE])
-def test_offline_with_half_the_cache(hub, repository, monkeypatch, lacking):
+def test_half_a_cache_is_refused_offline_and_completed_online(hub, monkeypatch, lacking):
     load()
     [path] = Path(constants.HF_HUB_CACHE).glob(f"*/snapshots/*/{lacking}")
+    path.resolve().unlink()
     path.unlink()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert refusal() == OFFLINE
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    hub.forget()
+    load()
+    assert hub.fetched() == [lacking]
 
 
-def test_a_hub_that_is_down_leaves_the_cache(hub, unplug):
-    first = load()
-    unplug()
-    assert load().revision == first.revision
-
-
-def test_a_hub_that_is_down_leaves_a_cache_filled_by_another_program(hub, repository, unplug):
-    """Other programs do not note in the cache which files a repository has not."""
+@pytest.mark.parametrize("trouble", ["down", "failing", "gated", "no hub"])
+def test_a_hub_that_does_not_answer_leaves_the_cache(hub, repository, unplug, trouble):
     to_bin(repository.folder)
-    load()
-    [absent] = Path(constants.HF_HUB_CACHE).glob("*/.no_exist")
-    shutil.rmtree(absent)
-    unplug()
-    load()
+    first = load()
+    repository.failing = trouble == "failing"
+    repository.refusal = (401, "GatedRepo") if trouble == "gated" else None
+    repository.commit = "" if trouble == "no hub" else repository.commit
+    if trouble == "down":
+        unplug()
+    assert load().revision == load(revision=first.revision).revision == first.revision
 
 
 def test_a_hub_that_is_down_without_the_cache(hub, unplug):
     unplug()
     text = refusal()
-    assert text.startswith(f"fetching config.json of {NAME} failed (")
+    assert text.startswith("fetching it failed (")
     assert "refused" in text
-    assert text.endswith("); check connection and disk, then try again")
-
-
-def test_a_failing_hub_leaves_the_cache(hub, repository):
-    first = load()
-    repository.failing = True
-    assert load().revision == first.revision
+    assert text.endswith("); check connection, disk and HF_TOKEN, then try again")
 
 
 def test_a_failing_hub_without_the_cache(hub, repository):
     repository.failing = True
-    assert refusal() == f"the hub answers 503 for config.json of {NAME}; try again later"
+    assert "503" in refusal()
     assert len(hub.requests) == 1
 
 
 def test_what_answers_is_no_hub(hub, repository):
     repository.commit = ""
-    assert refusal() == "what answers in place of the hub is none; check HF_ENDPOINT and the proxy"
+    assert refusal().startswith("fetching it failed (")
 
 
-def test_a_new_commit_is_taken(hub, repository):
+def test_a_new_commit_is_taken(hub, repository, monkeypatch):
     load()
     config = json.loads((repository.folder / "config.json").read_text())
     (repository.folder / "config.json").write_text(json.dumps(config | {"known_classes": ["dog"]}))
@@ -228,36 +213,40 @@ def test_a_new_commit_is_taken(hub, repository):
     assert (second.revision, second.known) == ("b" * 40, ("dog",))
     assert hub.fetched() == ["config.json"]  # the other files are the same
     assert load(revision="a" * 40).known is None  # still in the cache
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert load().revision == "b" * 40
 
 
-def test_a_stopped_update_leaves_the_older_commit(hub, repository, monkeypatch):
+def test_an_update_that_stops_leaves_the_older_commit(hub, repository, monkeypatch):
     load()
     weights = load_file(repository.folder / SAFE)
     save_file({key: tensor + 1 for key, tensor in weights.items()}, repository.folder / SAFE)
     repository.commit, repository.cut = "b" * 40, {SAFE}
-    refusal()
+    assert load().revision == "a" * 40
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert load().revision == "a" * 40
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     repository.failing = False
     assert load().revision == "b" * 40
+    assert weights_are_those_of(repository.folder)
 
 
-@pytest.mark.parametrize("file", sorted(WANTED))
-def test_a_broken_download_is_refused_and_the_next_try_succeeds(hub, repository, tiny_blip_folder, file):
+@pytest.mark.parametrize("file", sorted(FILES))
+def test_a_broken_download_is_refused_and_the_next_try_succeeds(hub, repository, tiny_blip_folder, file, monkeypatch):
     repository.cut = {file}
-    assert refusal() == f"the hub answers 503 for {file} of {NAME}; try again later"
-    assert not list(Path(constants.HF_HUB_CACHE).rglob("*.incomplete"))
+    assert refusal().startswith("fetching it failed (")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert refusal() == OFFLINE
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     repository.failing = False
-    got, wanted = load()._model.state_dict(), load(tiny_blip_folder)._model.state_dict()
-    assert all(torch.equal(got[key], wanted[key]) for key in wanted)
+    assert weights_are_those_of(tiny_blip_folder)
 
 
 @pytest.mark.parametrize("file", ["preprocessor_config.json", SAFE])
 def test_a_file_that_cannot_be_asked_for_is_not_taken_for_absent(hub, repository, file):
     torch.save(load_file(repository.folder / SAFE), repository.folder / BIN)
     repository.broken = {file}
-    assert refusal() == f"the hub answers 503 for {file} of {NAME}; try again later"
+    assert "503" in refusal()
     assert BIN not in hub.fetched()
 
 
@@ -269,10 +258,19 @@ def test_a_connection_that_breaks_is_taken_up_again(hub, repository):
 
 def test_a_file_that_changes_its_size_on_the_way(hub, repository):
     repository.short = {SAFE}
-    text = refusal()
-    assert text.startswith(f"fetching {SAFE} of {NAME} failed (Consistency check failed")
+    assert refusal().startswith("fetching it failed (Consistency check failed")
     repository.short = set()
     load()
+
+
+def test_a_full_disk_is_told_in_one_line(hub, monkeypatch):
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pnp_ovss.models.hub.snapshot_download", full)
+    assert refusal() == (
+        "fetching it failed (no space left on device); check connection, disk and HF_TOKEN, then try again"
+    )
 
 
 # Refusals
@@ -280,22 +278,13 @@ def test_a_file_that_changes_its_size_on_the_way(hub, repository):
 
 @pytest.mark.parametrize("name", ["owner/none", "nobody/tiny-blip"])
 def test_an_unknown_repository(hub, name):
-    assert refusal(name) == (
-        f"neither a folder here nor a repository of the hub ({name}), or a private one; check the spelling, or set "
-        "HF_TOKEN"
-    )
+    assert refusal(name) == "no folder here, no public repository on the hub; check the name, or set HF_TOKEN"
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_gated_repository(hub, repository, status):
     repository.refusal = status, "GatedRepo"
-    assert refusal() == f"the repository {NAME} is gated; accept its terms on its page and set HF_TOKEN"
-
-
-def test_a_gated_repository_in_the_cache(hub, repository):
-    load()
-    repository.refusal = 401, "GatedRepo"
-    load()
+    assert refusal() == "its repository is gated; accept its terms on its page and set HF_TOKEN"
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -303,44 +292,29 @@ def test_a_refused_token(hub, repository, monkeypatch, status):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     repository.refusal = status, "Forbidden" if status == 403 else "RepoNotFound"
     text = refusal()
-    assert text.endswith("; check HF_TOKEN" if status == 403 else ", or set HF_TOKEN")
+    assert "HF_TOKEN" in text
     assert "hf_secret" not in text
     assert hub.tokens == {"Bearer hf_secret"}
 
 
 def test_an_unknown_revision(hub):
-    text = f"the repository {NAME} has no revision 'v9'; give one of its branches, tags or commits, or none"
+    text = "the hub has no such revision of it; give a branch, a tag or a commit, or none"
     assert refusal(revision="v9") == text
     load()
     assert refusal(revision="v9") == text  # the cache of another revision does not stand in
 
 
-def test_a_commit_as_revision(hub, repository, unplug):
-    assert load(revision=repository.commit).revision == repository.commit
-    unplug()
-    load(revision=repository.commit)
-
-
 @pytest.mark.parametrize(
     ("lacking", "text"),
     [
-        ("config.json", f"the repository {NAME} has no config.json; a transformers checkpoint is wanted"),
-        (SAFE, f"the repository {NAME} lacks its weights; model.safetensors or pytorch_model.bin is wanted"),
-        ("tokenizer.json", "the checkpoint holds no tokenizer; tokenizer.json is wanted"),
+        ("config.json", "config.json cannot be read (no such file or directory)"),
+        (SAFE, "expected model.safetensors or pytorch_model.bin, got no weights"),
+        ("tokenizer.json", "expected a tokenizer.json, got no tokenizer"),
     ],
 )
 def test_missing_files(hub, repository, lacking, text):
     (repository.folder / lacking).unlink()
-    assert refusal() == text
-
-
-def test_a_repository_without_the_matching_head(hub, repository):
-    weights = load_file(repository.folder / SAFE)
-    save_file({key: tensor for key, tensor in weights.items() if "itm" not in key}, repository.folder / SAFE)
-    assert refusal() == (
-        "the checkpoint lacks itm_head.bias, itm_head.weight; a whole checkpoint with an image-text-matching head is "
-        "wanted, such as blip-large-flickr"
-    )
+    assert refusal().startswith(text)
 
 
 # Kinds of weights
@@ -348,65 +322,10 @@ def test_a_repository_without_the_matching_head(hub, repository):
 
 def test_a_repository_with_nothing_but_an_honest_bin(hub, repository, tiny_blip_folder, monkeypatch):
     to_bin(repository.folder)
-    got, wanted = load()._model.state_dict(), load(tiny_blip_folder)._model.state_dict()
-    assert all(torch.equal(got[key], wanted[key]) for key in wanted)
-    hub.forget()
-    load()
-    assert len(hub.requests) == 1
+    assert weights_are_those_of(tiny_blip_folder)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     load()
-    assert len(hub.requests) == 1
-
-
-def test_safetensors_is_preferred_and_bin_not_downloaded(hub, repository):
-    torch.save({}, repository.folder / BIN)
-    load()
-    assert SAFE in hub.fetched()
-    assert BIN not in hub.fetched()
-
-
-def test_weights_in_the_cache_are_not_downloaded_in_the_other_form(hub, repository):
-    whole = (repository.folder / SAFE).read_bytes()
-    to_bin(repository.folder)
-    load()
-    [absent] = Path(constants.HF_HUB_CACHE).glob("*/.no_exist")
-    shutil.rmtree(absent)
-    (repository.folder / SAFE).write_bytes(whole)
-    hub.forget()
-    load()
-    assert hub.fetched() == []
-
-
-class Code:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> object:
-        return os.mkdir, (str(self.marker),)
-
-
-def test_a_bin_that_holds_code_is_refused_and_not_run(hub, repository, tmp_path):
-    to_bin(repository.folder, load_file(repository.folder / SAFE) | {"code": Code(tmp_path / "marker")})
-    assert refusal() == (
-        f"{BIN} holds something other than weights (it asks for {os.name}.mkdir) and was not unpickled, for that can "
-        "run code; fetch it again, or take a checkpoint with model.safetensors"
-    )
-    assert not (tmp_path / "marker").exists()
-    pickle.loads(pickle.dumps(Code(tmp_path / "marker")))
-    assert (tmp_path / "marker").exists()  # so it would have been seen
-
-
-def test_python_files_are_not_even_downloaded(hub, repository, tmp_path):
-    (repository.folder / "evil.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'marker')!r})\n")
-    for file in ("config.json", "tokenizer_config.json"):
-        stored = json.loads((repository.folder / file).read_text())
-        auto = {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil", "AutoTokenizer": ["evil.Evil", "evil.Evil"]}
-        (repository.folder / file).write_text(json.dumps(stored | {"auto_map": auto}))
-    load()
-    assert set(hub.fetched()) == WANTED
-    assert not (tmp_path / "marker").exists()
+    assert hub.fetched().count(BIN) == 1
 
 
 @pytest.mark.parametrize("single", [SAFE, BIN])
@@ -418,8 +337,7 @@ def test_weights_in_parts(hub, repository, tiny_blip_folder, single, unplug):
         own = {key: tensor for key, tensor in weights.items() if place[key] == part}
         save_file(own, repository.folder / part) if single == SAFE else torch.save(own, repository.folder / part)
     (repository.folder / f"{single}.index.json").write_text(json.dumps({"weight_map": place}))
-    got, wanted = load()._model.state_dict(), load(tiny_blip_folder)._model.state_dict()
-    assert all(torch.equal(got[key], wanted[key]) for key in wanted)
+    assert weights_are_those_of(tiny_blip_folder)
     assert set(place.values()) < set(hub.fetched())
     unplug()
     load()
@@ -429,21 +347,14 @@ def test_a_missing_part(hub, repository):
     (repository.folder / SAFE).rename(repository.folder / "model-00001-of-00002.safetensors")
     place = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (repository.folder / f"{SAFE}.index.json").write_text(json.dumps({"weight_map": place}))
-    assert refusal() == (f"the repository {NAME} lacks its weights; model.safetensors or pytorch_model.bin is wanted")
-
-
-def test_an_index_does_not_reach_out_of_its_repository(hub, repository):
-    (repository.folder / SAFE).unlink()
-    (repository.folder / f"{SAFE}.index.json").write_text('{"weight_map": {"a": "../../../etc/x.safetensors"}}')
-    assert refusal() == f"{SAFE}.index.json does not list the files of the weights; fetch the checkpoint again"
-    assert not any(".." in file for file in hub.fetched())
+    assert refusal().startswith(f"{SAFE}.index.json lists model-00002-of-00002.safetensors, which is not there")
 
 
 def test_a_blip_in_the_authors_layout(hub, repository):
     repository.folder = shared("golden/blip-official")
-    got, wanted = load()._model.state_dict(), load_file(repository.folder / SAFE)
-    assert got.keys() <= wanted.keys()
-    assert all(torch.equal(got[key], wanted[key]) for key in got)
+    got, stored = load()._model.state_dict(), load_file(repository.folder / SAFE)
+    assert got.keys() <= stored.keys()
+    assert all(torch.equal(got[key], stored[key]) for key in got)
 
 
 # The client's own environment variables, which it reads when it is imported
@@ -467,7 +378,7 @@ def start(hub: Hub, home: Path, *arguments: str, **variables: str) -> subprocess
     own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     return subprocess.Popen(
         [sys.executable, *arguments],
-        env=kept | own | {"DO_NOT_TRACK": "1"} | variables,
+        env=kept | own | {"DO_NOT_TRACK": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"} | variables,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -487,8 +398,8 @@ def test_the_environment_is_obeyed(hub, repository, tmp_path):
     assert errors == ""
     first, second, unknown = json.loads(said)
     assert first == second == repository.commit
-    assert unknown.startswith("owner/none: neither a folder here nor a repository of the hub")
-    assert sorted(hub.fetched()) == sorted(WANTED)  # once
+    assert unknown.startswith("owner/none: no folder here, no public repository on the hub")
+    assert sorted(hub.fetched()) == sorted(FILES)  # once
     assert hub.strays == []
 
 
@@ -503,13 +414,6 @@ def test_the_environment_is_obeyed_offline(hub, repository, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bars", ["0", "1"])
-def test_settings_of_the_bars_make_no_noise(hub, repository, tmp_path, bars):
-    out, errors, _ = finish(start(hub, tmp_path / "home", "-c", LOAD, NAME, HF_HUB_DISABLE_PROGRESS_BARS=bars))
-    assert (json.loads(out), errors) == ([repository.commit], "")
-
-
-@pytest.mark.slow
 def test_the_command_line_says_it_in_one_line(hub, tmp_path):
     Image.new("RGB", (32, 32)).save(tmp_path / "photo.png")
     photo = ("-m", "pnp_ovss", "segment", str(tmp_path / "photo.png"), "--classes", "dog")
@@ -517,6 +421,5 @@ def test_the_command_line_says_it_in_one_line(hub, tmp_path):
     _, errors, code = finish(process)
     assert code == 2
     assert errors == (
-        "pnp-ovss: owner/none: neither a folder here nor a repository of the hub (owner/none), or a private one; check "
-        "the spelling, or set HF_TOKEN\n"
+        "pnp-ovss: owner/none: no folder here, no public repository on the hub; check the name, or set HF_TOKEN\n"
     )

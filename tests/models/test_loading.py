@@ -1,5 +1,6 @@
 """What a checkpoint folder may hold, and the one line that says what is wrong with it."""
 
+import hashlib
 import json
 import logging
 import os
@@ -8,15 +9,15 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers.utils import logging as transformers_logging
 
-from pnp_ovss import ConfigError, InputError, ModelError, load_vlm, make_prompt
-from pnp_ovss.models import FAMILIES
+from pnp_ovss import InputError, ModelError, load_vlm, make_prompt
+from pnp_ovss.models import FAMILIES, MODELS, find
 from pnp_ovss.models.clip import load_clip
 from shared import shared
 from tiny import tiny_blip, tiny_blip2, tiny_bridgetower, tiny_vilt
@@ -179,18 +180,22 @@ def test_the_revision_of_a_folder_tells_checkpoints_apart(folder):
     assert len({before, after, parted, load_vlm(folder, device="cpu").revision}) == 4
 
 
+def test_the_content_of_a_folder_is_read_again_only_where_it_changed(folder, monkeypatch):
+    read, digests = hashlib.file_digest, []
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: digests.append(file.name) or read(file, kind))
+    first, second = find(folder), find(folder)
+    assert first == second
+    assert digests == [str(folder / SAFE)]
+    edit(folder / "config.json", note="another")
+    assert find(folder).revision != first.revision
+    assert len(digests) == 2
+
+
 def test_bars_and_verbosity_are_left_as_they_were(tiny_blip_folder):
     before = transformers_logging.get_verbosity()
     load_vlm(tiny_blip_folder, device="cpu")
     assert transformers_logging.is_progress_bar_enabled()
-    assert not are_progress_bars_disabled()
     assert transformers_logging.get_verbosity() == before
-    disable_progress_bars()
-    try:
-        load_vlm(tiny_blip_folder, device="cpu")
-        assert are_progress_bars_disabled()
-    finally:
-        enable_progress_bars()
 
 
 # What holds code
@@ -224,10 +229,9 @@ def test_a_bin_that_holds_code_is_refused_and_not_run(folder, tmp_path, form):
         how = {"legacy": {"_use_new_zipfile_serialization": False}, "protocol 4": {"pickle_protocol": 4}}
         to_bin(folder, stored, **how.get(form, {}))
     file = "pytorch_model-00002-of-00002.bin" if form == "in parts" else BIN
-    asked = "" if form in ("bare", "protocol 4") else f" (it asks for {os.name}.mkdir)"
     assert refusal(folder) == (
-        f"{file} holds something other than weights{asked} and was not unpickled, for that can run code; fetch it "
-        "again, or take a checkpoint with model.safetensors"
+        f"{file} holds more than weights and was not unpickled, for that can run code; take a checkpoint with "
+        "model.safetensors"
     )
     assert not (tmp_path / "marker").exists()
 
@@ -283,8 +287,8 @@ def test_missing_weights_are_refused_by_name(folder, pattern, listed, kind):
     kept = {key: tensor for key, tensor in weights(folder).items() if not key.startswith(pattern)}
     save_file(kept, folder / SAFE) if kind == SAFE else to_bin(folder, kept)
     assert refusal(folder) == (
-        f"the checkpoint lacks {listed or pattern}; a whole checkpoint with an image-text-matching head is wanted, "
-        "such as blip-large-flickr"
+        f"the checkpoint lacks {listed or pattern}; take a whole one with its image-text-matching head, such as "
+        "blip-large-flickr"
     )
 
 
@@ -308,9 +312,9 @@ def test_config_and_weights_of_different_sizes_are_refused(folder, tmp_path, cap
 @pytest.mark.parametrize(
     ("lacking", "text"),
     [
-        ("config.json", "the folder holds no config.json; a checkpoint in the Hugging Face layout is wanted"),
-        (SAFE, "the folder holds no weights; model.safetensors or pytorch_model.bin is wanted"),
-        ("tokenizer.json", "the checkpoint holds no tokenizer; tokenizer.json is wanted"),
+        ("config.json", "the folder cannot be read (no such file or directory); check its files"),
+        (SAFE, "expected model.safetensors or pytorch_model.bin, got no weights; add them"),
+        ("tokenizer.json", "expected a tokenizer.json, got no tokenizer; fetch the checkpoint again"),
     ],
 )
 def test_missing_files(folder, lacking, text):
@@ -322,30 +326,30 @@ def test_a_tokenizer_without_words_is_refused(folder):
     """transformers would go on with one that reads every word as ``[UNK]``."""
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
-    assert refusal(folder) == "the checkpoint holds no tokenizer; tokenizer.json is wanted"
+    assert refusal(folder).startswith("expected a tokenizer.json, got no tokenizer")
 
 
 def test_a_missing_part(folder):
     in_parts(folder)
     (folder / "model-00002-of-00002.safetensors").unlink()
     assert refusal(folder) == (
-        "'model-00002-of-00002.safetensors' is not in the folder, but model.safetensors.index.json asks for it; fetch "
-        "it again"
+        f"model.safetensors.index.json lists model-00002-of-00002.safetensors, which is not there{AGAIN}"
     )
 
 
-@pytest.mark.parametrize("place", ["../other.safetensors", "/etc/passwd", "x.bin", "", "a/b.safetensors", 5, None])
-def test_an_index_stays_in_its_folder(folder, place):
+def test_an_index_stays_in_its_folder(folder):
+    outside = folder.parent / "other.safetensors"
+    save_file(weights(folder), outside)
     in_parts(folder)
-    edit(folder / "model.safetensors.index.json", weight_map={"itm_head.weight": place})
-    assert refusal(folder) == f"model.safetensors.index.json does not list the files of the weights{AGAIN}"
+    edit(folder / "model.safetensors.index.json", weight_map={"itm_head.weight": "../other.safetensors"})
+    assert refusal(folder) == f"model.safetensors.index.json lists other.safetensors, which is not there{AGAIN}"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"weight_map": {}}', '{"weight_map": 5}'])
+@pytest.mark.parametrize("text", ["", "{", "[1]"])
 def test_a_broken_index(folder, text):
     in_parts(folder)
     (folder / "model.safetensors.index.json").write_text(text)
-    assert refusal(folder) == f"model.safetensors.index.json does not list the files of the weights{AGAIN}"
+    assert refusal(folder).startswith("model.safetensors.index.json cannot be read (")
 
 
 def test_a_folder_that_may_not_be_read(folder, monkeypatch):
@@ -353,7 +357,7 @@ def test_a_folder_that_may_not_be_read(folder, monkeypatch):
         raise PermissionError(13, "Permission denied", "config.json")
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    assert refusal(folder) == "the folder cannot be read (permission denied); check its permissions"
+    assert refusal(folder) == "the folder cannot be read (permission denied); check its files"
 
 
 # What is damaged
@@ -370,10 +374,9 @@ def test_damaged_weights(folder, kind, damage):
     (folder / kind).write_bytes(damaged[damage])
     text = refusal(folder)
     if kind == BIN and damage in ("page", "pointer"):
-        assert text.startswith(f"{BIN} holds something other than weights and was not unpickled")
+        assert text.startswith(f"{BIN} holds more than weights and was not unpickled")
     else:
         assert text.startswith(f"{kind} cannot be read (")
-        assert text.endswith(f"){AGAIN}")
 
 
 @pytest.mark.parametrize(
@@ -381,40 +384,31 @@ def test_damaged_weights(folder, kind, damage):
 )
 def test_a_bin_of_another_kind(folder, stored):
     to_bin(folder, stored)
-    assert refusal(folder) == f"{BIN} holds no weights by name; a transformers checkpoint is wanted"
+    assert refusal(folder) == f"expected tensors by name in {BIN}; take a checkpoint of transformers'"
 
 
 @pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json"])
-@pytest.mark.parametrize("content", [b"", b"{", b"not JSON", b"\xff\xfe\x00", b"[" * 100_000])
-def test_files_that_are_no_json(folder, file, content):
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[1]", b"5", b"null"])
+def test_files_that_hold_no_json_object(folder, file, content):
     (folder / file).write_bytes(content)
     text = refusal(folder)
     assert text.startswith(f"{file} cannot be read (")
-    assert text.endswith(f"){AGAIN}")
-
-
-@pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json"])
-@pytest.mark.parametrize("content", ["[]", "5", "null", '"text"'])
-def test_files_that_hold_no_settings(folder, file, content):
-    (folder / file).write_text(content)
-    assert refusal(folder) == f"{file} holds no settings by name{AGAIN}"
+    assert text.endswith("); expected a checkpoint in the Hugging Face layout")
 
 
 @pytest.mark.parametrize(
     ("architectures", "shown"),
     [
         (["BlipForConditionalGeneration"], "BlipForConditionalGeneration"),
-        ("LlamaForCausalLM", "LlamaForCausalLM"),
-        ([["x"]], "['x']"),
-        (["one\nline\x1b[31m"], "one line[31m"),
-        ([], "[]"),
-        (None, "None"),
-        (5, "5"),
+        (["one\nline"], "one line"),
+        ([], "one that names no architecture"),
+        (None, "one that names no architecture"),
     ],
 )
 def test_another_architecture(folder, architectures, shown):
     edit(folder / "config.json", architectures=architectures)
-    assert refusal(folder) == f"its architecture is {shown}; {' or '.join(FAMILIES)} is wanted, as blip-large-flickr is"
+    expected = f"expected a checkpoint of {' or '.join(FAMILIES)}, such as blip-large-flickr"
+    assert refusal(folder) == f"{expected}, got {shown}"
 
 
 @pytest.mark.parametrize(
@@ -445,9 +439,7 @@ def test_settings_of_the_wrong_kind(folder, towers):
 @pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"model": {"type": "WordLevel"}}'])
 def test_a_damaged_tokenizer(folder, content):
     (folder / "tokenizer.json").write_text(content)
-    text = refusal(folder)
-    assert text.startswith("the tokenizer cannot be read (")
-    assert text.endswith(f"){AGAIN}")
+    assert refusal(folder).startswith("the tokenizer cannot be read (")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]"])
@@ -457,92 +449,74 @@ def test_damaged_settings_of_the_tokenizer(folder, content):
 
 
 @pytest.mark.parametrize(
-    ("key", "values"),
-    [
-        ("image_mean", [0.5, 0.5]),
-        ("image_mean", 0.5),
-        ("image_mean", "abc"),
-        ("image_mean", [0.5, 0.5, None]),
-        ("image_mean", {"r": 1, "g": 2, "b": 3}),
-        ("image_mean", [0, 0, 10**400]),
-        ("image_std", [0.2, 0.2, 0]),
-        ("image_std", [0.2, 0.2, -1]),
-        ("image_std", [0.2, 0.2, float("nan")]),
-        ("image_std", [1, 1, 1, 1]),
-    ],
+    ("key", "values"), [("image_mean", [0.5, 0.5]), ("image_std", [0.2, 0.2, 0]), ("image_std", [1, 1, 1, 1])]
 )
 def test_normalisation_that_cannot_be_used(folder, key, values):
     edit(folder / "preprocessor_config.json", **{key: values})
-    assert refusal(folder) == (
-        f"{key} of preprocessor_config.json is {str(values)[:200]}; three numbers are wanted, one per colour channel, "
-        "and deviations above 0"
-    )
+    text = refusal(folder)
+    assert text.startswith("expected three numbers for image_mean and three above 0 for image_std, got ")
+    assert str(values) in text
 
 
 def test_normalisation_as_the_checkpoint_says_or_clip_s(folder):
+    white = np.full((32, 32, 3), 255, np.uint8)
     edit(folder / "preprocessor_config.json", image_mean=[0, 0.5, 1], image_std=None)
-    preparation = load_vlm(folder, device="cpu")._preparation
-    assert preparation.mean == (0.0, 0.5, 1.0)
-    assert preparation.std == (0.26862954, 0.26130258, 0.27577711)
+    pixels = load_vlm(folder, device="cpu").prepare(white, 32)[:, 0, 0]
+    torch.testing.assert_close(pixels, torch.tensor([1 / 0.26862954, 0.5 / 0.26130258, 0]))
     (folder / "preprocessor_config.json").unlink()
-    assert load_vlm(folder, device="cpu")._preparation.mean == (0.48145466, 0.4578275, 0.40821073)
+    pixels = load_vlm(folder, device="cpu").prepare(white, 32)[:, 0, 0]
+    torch.testing.assert_close(pixels[0], torch.tensor((1 - 0.48145466) / 0.26862954))
 
 
 # What is no folder
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        "no-such-model",
-        "a/b/c",
-        "/no/such/folder",
-        "./none",
-        "~/none",
-        "~nobody/x",
-        "nul\0",
-        "x" * 5000,
-        Path("a/b"),
-    ],
+    "name", ["", "no-such-model", "a/b/c", "/no/such/folder", "./none", "~/none", "owner/two words", "owner/a--b"]
 )
 def test_names_that_mean_nothing(name):
     with pytest.raises(ModelError) as caught:
         load_vlm(name, device="cpu")
-    shown = str(name) if isinstance(name, Path) else name
     assert str(caught.value) == (
-        f"no model {shown!r}: neither a short name, nor a folder, nor a hub id such as owner/model; `pnp-ovss models` "
-        "lists the short names"
+        f"no model {name!r}: expected a folder, a hub id such as owner/model, or one of {', '.join(MODELS)}"
     )
+
+
+def test_a_path_is_no_hub_id():
+    with pytest.raises(ModelError, match="^no model 'a/b': expected a folder"):
+        load_vlm(Path("a/b"), device="cpu")
 
 
 def test_a_name_that_is_no_dual_encoder_s():
     with pytest.raises(ModelError) as caught:
         load_clip("mini-blip", device="cpu")
     assert str(caught.value) == (
-        "no model 'mini-blip': neither a short name, nor a folder, nor a hub id such as owner/model; the dual encoders "
-        "with a short name are mini-clip, clip-base, clip-large"
+        "no model 'mini-blip': expected a folder, a hub id such as owner/model, or one of mini-clip, clip-base, "
+        "clip-large"
     )
 
 
-@pytest.mark.parametrize("name", ["owner/two words", "owner/-x", "-/-", "owner/a--b", "owner/x.git"])
-def test_names_no_repository_can_have(name):
-    with pytest.raises(ModelError) as caught:
-        load_vlm(name, device="cpu")
-    assert str(caught.value) == f"no model {name!r}: that is no hub id; `pnp-ovss models` lists the short names"
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"device": "gpu"}, "^device 'gpu' cannot be used here; use auto, cpu, or cuda:0 where there is a GPU$"),
+        ({"dtype": "int8"}, "^expected dtype auto, float32, bfloat16, float16, got 'int8'$"),
+    ],
+)
+def test_devices_and_dtypes_that_are_not_there(folder, settings, message):
+    with pytest.raises(ModelError, match=message):
+        load_vlm(folder, **settings)
 
 
 def test_a_file_is_no_folder(folder):
-    with pytest.raises(ModelError, match="neither a short name, nor a folder"):
+    with pytest.raises(ModelError, match="^no model .*: expected a folder"):
         load_vlm(folder / SAFE, device="cpu")
 
 
 def test_a_folder_has_no_revisions(folder):
     with pytest.raises(ModelError) as caught:
         load_vlm(folder, device="cpu", revision="v2")
-    assert str(caught.value) == (
-        f"{folder} is a local folder and has no revision 'v2'; leave the revision out, or give a hub id"
-    )
+    assert str(caught.value) == (f"{folder} is a local folder and has no revision 'v2'; leave it out, or give a hub id")
 
 
 # Other families
@@ -564,15 +538,15 @@ def test_a_checkpoint_without_a_matching_head_is_refused(other):
     path, head = other
     save_file({key: tensor for key, tensor in weights(path).items() if not key.startswith(head)}, path / SAFE)
     assert refusal(path) == (
-        f"the checkpoint lacks {head}.bias, {head}.weight; a whole checkpoint with an image-text-matching head is "
-        "wanted, such as blip-large-flickr"
+        f"the checkpoint lacks {head}.bias, {head}.weight; take a whole one with its image-text-matching head, such as "
+        "blip-large-flickr"
     )
 
 
 def test_missing_weights_of_other_families_are_refused(other):
     path, _ = other
     (path / SAFE).unlink()
-    assert refusal(path) == "the folder holds no weights; model.safetensors or pytorch_model.bin is wanted"
+    assert refusal(path).startswith("expected model.safetensors or pytorch_model.bin, got no weights")
 
 
 def test_other_families_load_from_a_bin(other):
@@ -580,15 +554,6 @@ def test_other_families_load_from_a_bin(other):
     wanted = parameters(path)
     got = parameters(to_bin(path, weights(path)))
     assert all(torch.equal(got[key], wanted[key]) for key in wanted)
-
-
-def test_a_layer_that_the_model_lacks(other):
-    path, _ = other
-    vlm = load_vlm(path, device="cpu")
-    for layer in (vlm.layers, -1):
-        with pytest.raises(ConfigError) as caught:
-            vlm.attend(torch.zeros(1, 3, 32, 32), [make_prompt(["dog"])], layers=(layer,))
-        assert str(caught.value) == f"layer is {layer}; {path} has layers 0 to {vlm.layers - 1}"
 
 
 def test_another_family_s_architecture_is_refused_by_its_weights(folder):
@@ -630,10 +595,7 @@ def test_a_q_former_without_words_is_refused(tmp_path, capfd):
     capfd.readouterr()
     config = json.loads((path / "config.json").read_text())
     edit(path / "config.json", qformer_config=config["qformer_config"] | {"use_qformer_text_input": False})
-    assert refusal(path) == (
-        "qformer_config of config.json lacks use_qformer_text_input, so this Q-Former reads no words; a checkpoint for "
-        "image-text matching is wanted, such as blip2"
-    )
+    assert refusal(path).startswith("expected a checkpoint for image-text matching, such as blip2, got one whose Q-F")
 
 
 def test_roberta_s_tokens_and_padding(tmp_path, capfd):
@@ -657,7 +619,7 @@ def test_roberta_s_tokens_and_padding(tmp_path, capfd):
     alone = vlm.attend(pixels[1:], prompts[1:])
     torch.testing.assert_close(both.match[1:], alone.match)
     torch.testing.assert_close(both.gradient[1:, :, :, :6], alone.gradient, rtol=1e-4, atol=1e-7)
-    assert vlm._longest == 62  # of 64 positions the first two are never a token's
+    assert vlm.max_tokens == 62  # of 64 positions the first two are never a token's
 
 
 def write_roberta(folder: Path, words: dict[str, int], merges: Path) -> None:

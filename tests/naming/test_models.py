@@ -104,9 +104,9 @@ def test_the_photo_is_encoded_once_for_a_thousand_names(vlm, monkeypatch):
     names = [f"{first} {second}" for first in WORDS for second in WORDS][:1000]
     assert len(set(names)) > 500
     images, texts = [], []
-    patches, odds = vlm._patches, vlm._odds
-    monkeypatch.setattr(vlm, "_patches", lambda pixels: images.append(len(pixels)) or patches(pixels))
-    monkeypatch.setattr(vlm, "_odds", lambda ids, *rest: texts.append(len(ids)) or odds(ids, *rest))
+    encode_images, encode_texts = vlm._encode_images, vlm._encode_texts
+    monkeypatch.setattr(vlm, "_encode_images", lambda pixels: images.append(len(pixels)) or encode_images(pixels))
+    monkeypatch.setattr(vlm, "_encode_texts", lambda ids, mask: texts.append(len(ids)) or encode_texts(ids, mask))
     naming = Itm(vlm)(PHOTO, Vocabulary.of(names), "")
     assert len(naming.classes) == len(set(names))
     assert images == [1]
@@ -264,7 +264,7 @@ def test_clip_reads_the_published_vocabulary(tmp_path):
 @pytest.mark.parametrize("kind", ["blip", "nothing"])
 def test_what_is_no_clip_is_told(tmp_path, tiny_blip_folder, kind):
     if kind == "blip":
-        with pytest.raises(ModelError, match="its config.json is of kind 'blip'; a CLIP checkpoint, as clip-base is"):
+        with pytest.raises(ModelError, match="expected a CLIP checkpoint such as clip-base, got one of kind 'blip'"):
             load_clip(tiny_blip_folder, device="cpu")
     else:
         with pytest.raises(ModelError, match="^no model '.*nowhere'"):
@@ -369,7 +369,7 @@ def test_what_captions_agree_on_counts(monkeypatch, tmp_path):
 
 
 def test_a_captioner_says_the_same_twice_and_its_shares_sum_to_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("pnp_ovss.models.captioner.LONGEST", 4)
+    monkeypatch.setattr("pnp_ovss.models.captioner.TOKENS", 4)
     captioner = Captioner(tiny_captioner(tmp_path), device="cpu")
     captions = captioner.captions(PHOTO)
     assert captions == captioner.captions(PHOTO)

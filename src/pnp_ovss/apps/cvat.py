@@ -36,9 +36,9 @@ class Function:
         The photo is not turned by its EXIF orientation: masks lie as its pixels do.
         A class is left out if the mean score in its mask is below the caller's threshold.
         """
-        result = self.segmenter(read_image(image, upright=False), self.vocabulary).label_map()
+        result = self.segmenter(read_image(image, upright=False), self.vocabulary)
         found: list[cvataa.DetectionAnnotation] = []
-        for region in result.regions(self.vocabulary.classes):
+        for region in result.label_map().regions(self.vocabulary.classes):
             if region.score is not None and region.score < (context.conf_threshold or 0):
                 continue
             if context.conv_mask_to_poly:

@@ -143,11 +143,10 @@ class Backend:
         data = task.get("data") if isinstance(task, dict) else None
         photo = read_photo(data.get(interface.data) if isinstance(data, dict) else None, self.files)
         with self._lock:
-            result = self.segmenter(photo, list(interface.labels)).label_map()
+            found = self.segmenter(photo, list(interface.labels)).label_map()
         stored = tuple(interface.labels.values())
-        background = result.classes[: len(result.classes) - len(stored)]
-        result = replace(result, classes=background + stored)
-        return prediction(result, stored, interface.from_name, interface.to_name)
+        background = found.classes[: len(found.classes) - len(stored)]
+        return prediction(replace(found, classes=background + stored), stored, interface.from_name, interface.to_name)
 
 
 def make_server(backend: Backend, host: str = "127.0.0.1", port: int = 9090) -> ThreadingHTTPServer:

@@ -30,8 +30,6 @@ COMMANDS = {
 }
 """Summary of each command, in the order of the help."""
 
-LEGACY = ("evaluate", "models")
-
 
 class Commands(TyperGroup):
     """Imports the file of the command that is asked for, and no other."""
@@ -85,10 +83,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     _let_every_name_be_printed()
     args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
-        if args[0] in LEGACY:
-            from pnp_ovss.cli import legacy
-
-            return legacy.main(args)
         code = typer.main.get_command(app).main(args, prog_name=PROG, standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:  # wrong use; anything else of typer's is a bug

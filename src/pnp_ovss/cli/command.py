@@ -1,34 +1,9 @@
-"""What every command shares: its shape, how it complains, and its exit codes."""
+"""What every command shares: exit codes, lines on stderr, and the progress bar."""
 
-import argparse
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NoReturn
 
 PROG = "pnp-ovss"
 PARTLY, FAILED, STOPPED = 1, 2, 130
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command. ``run`` returns the exit code; it alone loads torch, so that ``--help`` is quick."""
-
-    usage: str
-    summary: str
-    description: str
-    example: str
-    """A line that works as it stands."""
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
-
-
-class Parser(argparse.ArgumentParser):
-    """Complains in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what was wrong with the arguments, and where help is; exit with 2."""
-        self.exit(FAILED, f"{PROG}: error: {' '.join(message.split())}; see {self.prog} --help\n")
 
 
 def complain(message: str) -> None:
@@ -63,17 +38,3 @@ class Progress:
     def advance(self) -> None:
         """Count one more as done."""
         self._bar.update()
-
-
-def positive(text: str) -> int:
-    """Return the whole number above 0 that an argument gives."""
-    if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
-
-
-def natural(text: str) -> int:
-    """Return the whole number from 0 up that an argument gives."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 up")
-    return int(text)

@@ -1,292 +1,229 @@
 """``pnp-ovss evaluate``: a score that says what it is, and a report beside it."""
 
-import argparse
 import math
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal
 
-from pnp_ovss.cli.command import PARTLY, PROG, Command, complain, natural, positive
-from pnp_ovss.cli.options import add_model, add_settings, settings
-from pnp_ovss.config import DEFAULT_MODEL
+import typer
+from tqdm import tqdm
+
+from pnp_ovss.cli.command import PARTLY, PROG, complain
+from pnp_ovss.cli.flags import ModelFlags, count, expand
+from pnp_ovss.data import DATASETS, Dataset, benchmark_vocabulary, load_dataset
+from pnp_ovss.data.dataset import Sample
 from pnp_ovss.errors import InputError
+from pnp_ovss.evaluation.classes import load_choice
+from pnp_ovss.evaluation.metrics import PROTOCOLS, Counts
+from pnp_ovss.evaluation.record import Record, about_data, about_model, check_run, read_manifest, write_manifest
+from pnp_ovss.evaluation.report import write_report
+from pnp_ovss.evaluation.result import Result, load_results, losses
+from pnp_ovss.evaluation.run import Run, evaluate, read_predictions, segment
+from pnp_ovss.evaluation.scenes import scenes
+from pnp_ovss.files import check_folder
+from pnp_ovss.methods import METHODS
+from pnp_ovss.segmenter import Segmenter
+from pnp_ovss.types import Vocabulary
 
-if TYPE_CHECKING:
-    from pnp_ovss.data import Dataset
-    from pnp_ovss.evaluation.record import Record
-    from pnp_ovss.evaluation.result import Result
-    from pnp_ovss.evaluation.run import Work
-    from pnp_ovss.segmenter import Segmenter
-
+EXAMPLE = "evaluate scenes --scenes 20"
 SCENES, MERGE = "scenes", "merge"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``evaluate``."""
-    parser.add_argument("what", metavar="DATASET", help=f"a data set (below), {SCENES}, or {MERGE}")
-    parser.add_argument("folders", nargs="*", type=Path, metavar="DIR", help=f"{MERGE}: folders of the shards' results")
-    parser.add_argument("--root", type=Path, metavar="DIR", help="folder that holds the data set")
-    parser.add_argument("--split", metavar="NAME", help="another split than the one papers score")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (default: evaluation/DATASET)")
-    parser.add_argument(
-        "--names",
-        metavar="truth|given|FILE",
-        help="who names the classes: truth, the classes of each image's truth; given, every class of the data set; or "
-        f"a file: .json with names per image, else one name a line for all (for {SCENES} default: truth)",
-    )
-    parser.add_argument(
-        "--oracle", action="store_true", help="score with the true names too, and tell naming from localisation"
-    )
-    parser.add_argument(
-        "--vocabulary", default="plain", metavar="NAME|FILE", help="words for the classes (default: plain)"
-    )
-    parser.add_argument(
-        "--protocol", default="standard", choices=("standard", "authors"), help="what counts (default: standard)"
-    )
-    parser.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
-    parser.add_argument("--shard", type=_part, metavar="I/N", help="only the I-th of N parts, from 1; then merge")
-    parser.add_argument("--batch-size", type=positive, default=1, metavar="N", help="images at a time (default: 1)")
-    parser.add_argument("--workers", type=positive, default=1, metavar="N", help="batches at a time (default: 1)")
-    parser.add_argument(
-        "--predictions", type=Path, metavar="DIR", help="score these label maps, <key>.png, of any other system"
-    )
-    parser.add_argument(
-        "--values",
-        default="file",
-        choices=("file", "index", "own"),
-        help="what their values are: file, as in the data set's masks; index, the place in its list of classes; own, "
-        "as this package writes them (default: file)",
-    )
-    group = parser.add_argument_group(SCENES)
-    group.add_argument("--scenes", type=positive, default=100, metavar="N", help="how many (default: 100)")
-    group.add_argument("--seed", type=natural, default=2, metavar="N", help="which series (default: 2, held out)")
-    group.add_argument("--scene-size", type=positive, default=224, metavar="N", help="their side (default: 224)")
-    group.add_argument("--no-steps", action="store_true", help="leave out the table of what each step earns")
-    add_model(parser)
-    parser.set_defaults(model=None)
-    add_settings(parser)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Score a data set; return the exit code."""
-    if arguments.what == MERGE:
-        return _merge(arguments)
-    if arguments.folders:
-        raise InputError(f"{arguments.folders[0]} came besides {arguments.what}; name the folder with --root")
-    if arguments.what == SCENES:
-        arguments.names = arguments.names or "truth"
-        arguments.model = arguments.model or "mini-blip"
-    arguments.out = arguments.out or Path("evaluation") / arguments.what
-    from pnp_ovss.files import check_folder
-
-    check_folder(arguments.out)
-    dataset = _dataset(arguments)
-    return _evaluate(arguments, dataset)
-
-
-def _evaluate(arguments: argparse.Namespace, dataset: "Dataset") -> int:
-    from dataclasses import replace
-
-    from pnp_ovss.data import benchmark_vocabulary
-    from pnp_ovss.evaluation.guess import Guesser, Predictions, Segmenting
-    from pnp_ovss.evaluation.manifest import about_data, about_model, open_run
-    from pnp_ovss.evaluation.names import load_names
-    from pnp_ovss.evaluation.run import Work, shard
-
-    vocabulary = benchmark_vocabulary(arguments.vocabulary, dataset.classes, dataset.words)
-    names = load_names("truth" if arguments.predictions else arguments.names, dataset, vocabulary)
-    segmenter = None
-    made_by: dict[str, Any]
-    if arguments.predictions:
-        folder = arguments.predictions
-        if not folder.is_dir():
-            raise InputError(f"there is no folder {folder}; give the one that holds the label maps")
-        made_by = {"predictions": str(folder.resolve()), "values": arguments.values, "names": "unknown"}
-        guesser: Guesser = Predictions(folder, dataset, arguments.values)
-    else:
-        segmenter = _segmenter(arguments, dataset)
-        guesser = Segmenting(segmenter, dataset, vocabulary)
-        made_by = about_model(segmenter, arguments.dtype, names.source, vocabulary)
-    samples = dataset.samples[: arguments.limit]
-    told = about_data(dataset, arguments.what, arguments.split) | made_by
-    if arguments.what == SCENES:
-        told |= {"scenes": arguments.scenes, "seed": arguments.seed, "scene_size": arguments.scene_size}
-    root = str(arguments.root.resolve()) if arguments.root else None
-    open_run(arguments.out, told, [sample.key for sample in samples], dataset.faults, root)
-    work = Work(dataset, names, guesser, arguments.out / "images", keep=not arguments.predictions)
-    part = shard(samples, *arguments.shard) if arguments.shard else samples
-    records = _progress(arguments, work, part, dataset)
-    if arguments.oracle and segmenter is not None and arguments.names != "truth":
-        best = replace(work, names=load_names("truth", dataset, vocabulary), folder=arguments.out / "oracle")
-        _progress(arguments, best, part, dataset, "true names")
-    if arguments.what == SCENES and segmenter is not None and not arguments.no_steps:
-        _steps(arguments, segmenter, len(samples))
-    if arguments.shard:
-        index, count = arguments.shard
-        failed = [record for record in records if record.fault]
-        _complain_of([(record.key, record.fault) for record in failed])
-        print(f"part {index} of {count}: {len(part) - len(failed)} of {len(part)} images are scored in {arguments.out}")
-        print(f"when all parts are there: {PROG} evaluate {MERGE} {arguments.out}")
-        return PARTLY if failed else 0
-    return _finish(arguments, [arguments.out], dataset)
-
-
-def _finish(arguments: argparse.Namespace, folders: Sequence[Path], dataset: "Dataset | None") -> int:
-    """Write the report of complete results into ``arguments.out``."""
-    from pnp_ovss.evaluation.collect import collect
-    from pnp_ovss.evaluation.report import write_report
-
-    result = collect(folders, arguments.protocol, arguments.oracle)
-    if result.oracle is None and any((folder / "oracle").is_dir() for folder in folders):
-        complain("results with the true names are not there for these images: left out; run with --oracle to have them")
-    _complain_of(result.faults)
-    if not result.records:
-        raise InputError(f"none of {len(result.faults)} images could be scored: {result.faults[0][1]}")
-    write_report(arguments.out, result, folders, dataset)
-    _tell(result, arguments.out)
-    return PARTLY if result.faults else 0
-
-
-def _merge(arguments: argparse.Namespace) -> int:
-    from pnp_ovss.data import load_dataset
-    from pnp_ovss.evaluation.manifest import check_run, read_manifest
-
-    if not arguments.folders:
-        raise InputError(f"no folder was given; name those of the shards: {PROG} evaluate {MERGE} DIR DIR")
-    manifests = [read_manifest(folder) for folder in arguments.folders]
-    arguments.out = arguments.out or arguments.folders[0]
-    told = manifests[0]["settings"]
-    for manifest, folder in zip(manifests[1:], arguments.folders[1:], strict=True):
-        check_run(arguments.folders[0], manifest["settings"])
-        if manifest["keys"] != manifests[0]["keys"]:
-            raise InputError(f"{folder} is a run over other images than {arguments.folders[0]}; merge parts of one run")
-    try:
-        if told["dataset"] == SCENES:
-            dataset: Dataset | None = _scenes(told)
-        else:
-            dataset = load_dataset(told["dataset"], arguments.root or manifests[0]["root"], told["split"])
-    except InputError:
-        complain("the data set is not here: the report has no photos; give its folder with --root to have them")
-        dataset = None
-    return _finish(arguments, arguments.folders, dataset)
-
-
-def _dataset(arguments: argparse.Namespace) -> "Dataset":
-    from pnp_ovss.data import DATASETS, load_dataset
-
-    if arguments.what == SCENES:
-        return _scenes({"scenes": arguments.scenes, "seed": arguments.seed, "scene_size": arguments.scene_size})
-    if arguments.what not in DATASETS:
-        raise InputError(f"no data set {arguments.what!r}; the data sets are {', '.join(DATASETS)} and {SCENES}")
-    if arguments.root is None:
-        raise InputError(f"where {arguments.what} lies is not said; give its folder with --root")
-    if arguments.names is None and arguments.predictions is None:
-        raise InputError("who names the classes is not said; give --names truth, given or a file")
-    return load_dataset(arguments.what, arguments.root, arguments.split)
-
-
-def _scenes(told: dict[str, Any]) -> "Dataset":
-    from pnp_ovss.evaluation.scenes import scenes
-
-    return scenes(told["scenes"], told["seed"], told["scene_size"])
-
-
-def _segmenter(arguments: argparse.Namespace, dataset: "Dataset") -> "Segmenter":
-    """Load the model. Where a data set scores no background, none is guessed, unless a setting says otherwise."""
-    from pnp_ovss.segmenter import Segmenter
-
-    given = settings(arguments)
-    if not dataset.background:  # the authors' code: a background only where fewer than 3 classes are named
-        given = {"background": "few" if arguments.protocol == "authors" else "never"} | given
-    chosen = (arguments.model or DEFAULT_MODEL, arguments.preset, arguments.device, arguments.dtype, arguments.revision)
-    return Segmenter.from_pretrained(*chosen, **given)
-
-
-def _progress(
-    arguments: argparse.Namespace, work: "Work", samples: Sequence[Any], dataset: "Dataset", told: str = ""
-) -> list["Record"]:
-    """Score the samples under a progress bar that shows the score so far."""
-    from tqdm import tqdm
-
-    from pnp_ovss.evaluation.protocol import PROTOCOLS, Counts
-    from pnp_ovss.evaluation.run import evaluate
-
-    protocol, counts, failed = PROTOCOLS[arguments.protocol], Counts.empty(len(dataset.labels)), 0
-    records = []
-    with tqdm(total=len(samples), unit="image", desc=told or dataset.name, file=sys.stderr) as bar:
-        for record in evaluate(work, samples, arguments.batch_size, arguments.workers):
-            records.append(record)
-            if record.counts is None:
-                failed += 1
-            else:
-                counts = counts + record.counts
-            score = protocol.miou(counts, dataset.background)
-            shown = "" if math.isnan(score) else f"mIoU {100 * score:.1f}"
-            bar.set_postfix_str(shown + (f", {failed} failed" if failed else ""), refresh=False)
-            bar.update()
-    return records
-
-
-def _steps(arguments: argparse.Namespace, segmenter: "Segmenter", count: int) -> None:
-    from tqdm import tqdm
-
-    from pnp_ovss.evaluation.scenes import steps
-
-    indices = range(count)
-    if arguments.shard:
-        index, parts = arguments.shard
-        indices = indices[index - 1 :: parts]
-    seed, size, folder = arguments.seed, arguments.scene_size, arguments.out / "steps"
-    made = steps(segmenter.vlm, segmenter.config, indices, seed, size, folder)
-    for _ in tqdm(made, total=len(indices), unit="scene", desc="steps", file=sys.stderr):
-        pass
-
-
-def _tell(result: "Result", out: Path) -> None:
-    from pnp_ovss.evaluation.result import losses
-
-    failed = f", {len(result.faults)} failed" if result.faults else ""
-    print(f"mIoU {100 * result.miou:.1f} over {len(result.records)} images{failed}, protocol {result.protocol.name}")
-    lost = losses(result)
-    if lost:
-        parts = {name: f"{100 * value:.1f}" for name, value in lost.items() if value is not None}
-        print(
-            f"with the true names {parts['miou_with_true_names']}: naming costs {parts['lost_to_naming']}, "
-            f"localisation {parts['lost_to_localisation']}"
-        )
-    for table in result.tables:
-        print("\n" + "\n".join("  ".join(cell.rjust(16) for cell in row) for row in (table.head, *table.rows)) + "\n")
-    print(f"report: {out / 'report.html'} (and .md, .json)")
-
-
-def _complain_of(faults: Sequence[tuple[str, str]], most: int = 20) -> None:
-    for _, fault in faults[:most]:
-        complain(fault)
-    if len(faults) > most:
-        complain(f"and {len(faults) - most} more; the report lists them")
+NAMES = (
+    "which classes are named: truth, those of each image's truth; given, every class of the data set; or a file: .json "
+    "with names per image, else one name a line for all (for scenes default: truth)"
+)
+PREDICTIONS = "score the label maps of any other system in this folder, <key>.png"
+VALUES = "what their values are: as in the data set's masks, the place in its list of classes, or as we write them"
+LINES = 20
+"""Faults on the terminal; the report lists all."""
 
 
 def _part(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no part such as 2/4, from 1/4 to 4/4")
+        raise typer.BadParameter(f"expected a part such as 2/4, from 1/4 to 4/4, got {text!r}")
     return int(found[1]), int(found[2])
 
 
-COMMAND = Command(
-    usage="DATASET --root DIR [options] | scenes [options] | merge DIR... [options]",
-    summary="score a model, or anybody's label maps, on a benchmark",
-    description="""Score a model, or anybody's label maps, on a benchmark; write report.html, report.md and report.json.
+@dataclass(frozen=True)
+class EvaluateFlags:
+    """What is scored, and how."""
 
-Data sets: voc20, voc21, context59, context60, object80, object81, stuff171, panoptic133, ade150, and folder (your own
-images/, masks/ and classes.txt). scenes are drawn and need no folder. docs/evaluation.md says where to get each one and
-what every number means.
+    root: Annotated[Path | None, typer.Option(metavar="DIR", help="folder that holds the data set")] = None
+    split: Annotated[str | None, typer.Option(metavar="NAME", help="another split than the one papers score")] = None
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="results (default: evaluation/DATASET)")] = None
+    names: Annotated[str | None, typer.Option(metavar="truth|given|FILE", help=NAMES)] = None
+    oracle: Annotated[bool, typer.Option("--oracle", help="score the true names too: what does naming cost?")] = False
+    vocabulary: Annotated[str, typer.Option(metavar="NAME|FILE", help="words for the classes")] = "plain"
+    protocol: Annotated[Literal["standard", "authors"], typer.Option(help="what counts")] = "standard"
+    limit: Annotated[int | None, count("only the first N images")] = None
+    shard: Annotated[Any, typer.Option(parser=_part, metavar="I/N", help="the I-th of N parts; then merge")] = None
+    batch_size: Annotated[int, count("images at a time")] = 1
+    workers: Annotated[int, count("images that are read, or refined, at a time")] = 1
+    predictions: Annotated[Path | None, typer.Option(metavar="DIR", help=PREDICTIONS)] = None
+    values: Annotated[Literal["file", "index", "own"], typer.Option(help=VALUES)] = "file"
+    scenes: Annotated[int, count("scenes: how many")] = 100
+    seed: Annotated[int, count("scenes: which series (2 is held out)", 0)] = 2
+    scene_size: Annotated[int, count("scenes: their side in pixels")] = 224
+    no_steps: Annotated[bool, typer.Option("--no-steps", hidden=True)] = False
 
-A result per image is kept in the folder of the results: a run that was stopped goes on where it stopped, and one over
-other settings is refused. Parts of a run, made with --shard, become one report with merge.""",
-    example=f"{PROG} evaluate scenes --scenes 20",
-    add_arguments=add_arguments,
-    run=run,
-)
+
+FLAGS, MODEL = EvaluateFlags(), ModelFlags()
+
+
+@expand
+def command(
+    what: Annotated[str, typer.Argument(metavar="DATASET", help="a data set (below), scenes, or merge")],
+    folders: Annotated[list[Path] | None, typer.Argument(metavar="DIR...", help="merge: the shards' folders")] = None,
+    flags: EvaluateFlags = FLAGS,
+    model: ModelFlags = MODEL,
+) -> int:
+    """Score a model, or anybody's label maps, on a benchmark; write report.html, report.md and report.json.
+
+    Data sets: voc20, voc21, context59, context60, object80, object81, stuff171, panoptic133, ade150, and folder (your
+    own images/, masks/ and classes.txt). scenes are drawn and need no folder. docs/evaluation.md says where to get each
+    one and what every number means.
+
+    A result per image is kept in the folder of the results: a run that was stopped goes on where it stopped, and one
+    over other settings is refused. Parts of a run, made with --shard, become one report with merge.
+    """
+    if what == MERGE:
+        return _merge(folders or [], flags)
+    if folders:
+        raise InputError(f"{folders[0]} came besides {what}; name the folder with --root")
+    if what == SCENES:
+        flags = replace(flags, names=flags.names or "truth")
+        model = replace(model, model=model.model or "mini-blip")
+    out = flags.out or Path("evaluation") / what
+    check_folder(out)
+    dataset = _dataset(what, flags)
+    samples = dataset.samples[: flags.limit]
+    run, settings = _prepare(what, dataset, replace(flags, out=out), model)
+    root, keys = str(flags.root.resolve()) if flags.root else None, [sample.key for sample in samples]
+    write_manifest(out, settings, root=root, keys=keys, faults=dataset.faults)
+    index, parts = flags.shard or (1, 1)
+    failed = _score(run, samples[index - 1 :: parts], flags.protocol, dataset.name)
+    if flags.oracle and run.keep and flags.names != "truth":
+        _, truly = load_choice("truth", dataset, Vocabulary({}))
+        _score(
+            replace(run, choose=truly, folder=out / "oracle"), samples[index - 1 :: parts], flags.protocol, "true names"
+        )
+    if flags.shard is None:
+        return _finish([out], out, flags, dataset)
+    _complain_of([(record.key, record.fault) for record in failed])
+    done = len(samples[index - 1 :: parts])
+    print(f"part {index} of {parts}: {done - len(failed)} of {done} images are scored in {out}")
+    print(f"when all parts are there: {PROG} evaluate {MERGE} {out}")
+    return PARTLY if failed else 0
+
+
+def _dataset(what: str, flags: EvaluateFlags) -> Dataset:
+    if what == SCENES:
+        return scenes(flags.scenes, flags.seed, flags.scene_size)
+    if what not in DATASETS:
+        raise InputError(f"no data set {what!r}; the data sets are {', '.join(DATASETS)} and {SCENES}")
+    if flags.root is None:
+        raise InputError(f"where {what} lies is not said; give its folder with --root")
+    if flags.names is None and flags.predictions is None:
+        raise InputError("which classes are named is not said; give --names truth, given or a file")
+    return load_dataset(what, flags.root, flags.split)
+
+
+def _prepare(what: str, dataset: Dataset, flags: EvaluateFlags, model: ModelFlags) -> tuple[Run, dict[str, Any]]:
+    """Return the run, and the settings that its manifest holds."""
+    vocabulary = benchmark_vocabulary(flags.vocabulary, dataset.classes, dataset.words)
+    names, choose = load_choice("truth" if flags.predictions else flags.names or "", dataset, vocabulary)
+    settings = about_data(dataset, what, flags.split)
+    if what == SCENES:
+        settings |= {"scenes": flags.scenes, "seed": flags.seed, "scene_size": flags.scene_size}
+    folder = (flags.out or Path()) / "images"
+    if flags.predictions:
+        if not flags.predictions.is_dir():
+            raise InputError(f"there is no folder {flags.predictions}; give the one that holds the label maps")
+        settings |= {"predictions": str(flags.predictions.resolve()), "values": flags.values, "names": "unknown"}
+        read = partial(read_predictions, folder=flags.predictions, dataset=dataset, values=flags.values)
+        return Run(dataset, choose, read, folder, keep=False), settings
+    segmenter = _segmenter(dataset, flags.protocol, model)
+    settings |= about_model(segmenter, model.dtype, names, vocabulary)
+    predict = partial(segment, segmenter=segmenter, dataset=dataset, vocabulary=vocabulary)
+    return Run(dataset, choose, partial(predict, batch=flags.batch_size, workers=flags.workers), folder), settings
+
+
+def _segmenter(dataset: Dataset, protocol: str, model: ModelFlags) -> Segmenter:
+    """Load the model. Where a data set scores no background, none is predicted, unless a setting says otherwise."""
+    has_setting = "background" in {entry.name for entry in fields(METHODS[model.method].config)}
+    if has_setting and not dataset.background:
+        own = "few" if protocol == "authors" else "never"  # the authors: only where fewer than 3 classes are named
+        model = replace(model, settings={"background": own} | model.settings)
+    return model.load()
+
+
+def _score(run: Run, samples: Sequence[Sample], protocol: str, title: str) -> list[Record]:
+    """Score the samples under a progress bar that shows the score so far; return the records of those that failed."""
+    counts, failed = Counts.empty(len(run.dataset.labels)), []
+    with tqdm(total=len(samples), unit="image", desc=title, file=sys.stderr) as bar:
+        for record in evaluate(run, samples):
+            if record.counts is None:
+                failed.append(record)
+            else:
+                counts = counts + record.counts
+            score = PROTOCOLS[protocol].miou(counts, run.dataset.background)
+            note = "" if math.isnan(score) else f"mIoU {100 * score:.1f}"
+            bar.set_postfix_str(note + (f", {len(failed)} failed" if failed else ""), refresh=False)
+            bar.update()
+    return failed
+
+
+def _merge(folders: Sequence[Path], flags: EvaluateFlags) -> int:
+    if not folders:
+        raise InputError(f"no folder was given; name those of the shards: {PROG} evaluate {MERGE} DIR DIR")
+    first, *others = [read_manifest(folder) for folder in folders]
+    settings = first["settings"]
+    for manifest, folder in zip(others, folders[1:], strict=True):
+        check_run(folders[0], manifest["settings"])
+        if manifest["keys"] != first["keys"]:
+            raise InputError(f"{folder} is a run over other images than {folders[0]}; merge parts of one run")
+    dataset: Dataset | None = None
+    try:
+        if settings["dataset"] == SCENES:
+            dataset = scenes(settings["scenes"], settings["seed"], settings["scene_size"])
+        else:
+            dataset = load_dataset(settings["dataset"], flags.root or first["root"], settings["split"])
+    except InputError:
+        complain("the data set is not here: the report has no photos; give its folder with --root to have them")
+    return _finish(folders, flags.out or folders[0], flags, dataset)
+
+
+def _finish(folders: Sequence[Path], out: Path, flags: EvaluateFlags, dataset: Dataset | None) -> int:
+    """Write the report of complete results."""
+    result = load_results(folders, flags.protocol, flags.oracle)
+    if result.oracle is None and any((folder / "oracle").is_dir() for folder in folders):
+        complain("results with the true names are not there for these images: left out; run with --oracle to have them")
+    _complain_of(result.faults)
+    if not result.records:
+        raise InputError(f"none of {len(result.faults)} images could be scored: {result.faults[0][1]}")
+    write_report(out, result, folders, dataset)
+    _print(result, out)
+    return PARTLY if result.faults else 0
+
+
+def _print(result: Result, out: Path) -> None:
+    failed = f", {len(result.faults)} failed" if result.faults else ""
+    print(f"mIoU {100 * result.miou:.1f} over {len(result.records)} images{failed}, protocol {result.protocol.name}")
+    if lost := losses(result):
+        parts = {name: f"{100 * value:.1f}" for name, value in lost.items() if value is not None}
+        print(
+            f"with the true names {parts['miou_with_true_names']}: naming costs {parts['lost_to_naming']}, "
+            f"localisation {parts['lost_to_localisation']}"
+        )
+    print(f"report: {out / 'report.html'} (and .md, .json)")
+
+
+def _complain_of(faults: Sequence[tuple[str, str]]) -> None:
+    for _, fault in faults[:LINES]:
+        complain(fault)
+    if len(faults) > LINES:
+        complain(f"and {len(faults) - LINES} more; the report lists them")

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,20 +14,20 @@ import typer
 from tqdm import tqdm
 
 from pnp_ovss.cli.command import STOPPED, complain
-from pnp_ovss.cli.flags import ModelFlags, count, expand
-from pnp_ovss.cli.name import NamerFlags, reply_cache
-from pnp_ovss.data.vocabulary import load_vocabulary, read_lines
-from pnp_ovss.errors import ConfigError, InputError
+from pnp_ovss.cli.flags import ModelFlags, clip_name, count, expand
+from pnp_ovss.cli.name import NamerFlags, photos_by_name
+from pnp_ovss.data.vocabulary import read_lines
+from pnp_ovss.errors import ConfigError, InputError, PnpError
 from pnp_ovss.files import check_folder, write_text
 from pnp_ovss.images import find_images, read_image
-from pnp_ovss.models import VLM
 from pnp_ovss.models.clip import load_clip
-from pnp_ovss.naming import Namer, Naming, Options, load_namer, name_photos
+from pnp_ovss.naming import load_namer, name_photos
+from pnp_ovss.naming.base import Naming
 from pnp_ovss.tuning import search
 from pnp_ovss.tuning.objective import Example, MapCache, Objective, search_space
 from pnp_ovss.tuning.report import report
 from pnp_ovss.tuning.reward import ClipReward
-from pnp_ovss.types import RGB, Vocabulary
+from pnp_ovss.types import RGB
 
 EXAMPLE = "tune --images demo/scene-00?.png --names itm --model mini-blip --trials 4  (after pnp-ovss demo)"
 NAMERS = ("itm", "clip", "caption", "openai")
@@ -102,16 +102,20 @@ def command(
     each photo. Class maps and the study are kept in the folder: a run that was stopped goes on where it was. With
     --storage, many processes work on one study.
     """
-    paths = _by_key(find_images([*images, *(photos or ())]))
+    paths = photos_by_name(find_images([*images, *(photos or ())]))
+    for path in paths.values():
+        if not path.is_file():
+            raise InputError(f"there is no photo {path}; check the path given with --images")
     check_folder(out)
     choices = flags.choices(model.settings)
     for name, values in choices.items():  # a wrong value should not cost a download
         for value in values:
             replace(model, settings=model.settings | {name: value}).config()
     url = search.storage_url(flags.storage, out)
-    if names in NAMERS:
-        NamerFlags(namer=names, vocabulary=flags.vocabulary).check(model)
-    objective = _objective(paths, names, out, flags, model)
+    namer = _namer(names, flags)
+    if namer.namer != "given":
+        namer.check(model)
+    objective = _objective(paths, namer, out, flags, model)
     space = search_space(objective.maps.vlm, **choices)
     out.mkdir(parents=True, exist_ok=True)
     study = search.open_study(url, _about(objective), space, flags.sampler, flags.seed)
@@ -134,43 +138,47 @@ def command(
     return 0
 
 
-def _by_key(paths: list[Path]) -> dict[str, Path]:
-    keys: dict[str, Path] = {}
-    for path in paths:
-        if not path.is_file():
-            raise InputError(f"there is no photo {path}; check the path given with --images")
-        if path.stem in keys:
-            raise InputError(f"{keys[path.stem]} and {path} have one name; rename one")
-        keys[path.stem] = path
-    return keys
+def _namer(names: str, flags: Flags) -> NamerFlags:
+    """Return the namer that ``--names`` stands for."""
+    path = Path(names)
+    namer = NamerFlags(names, flags.vocabulary, flags.keep, flags.namer_model, base_url=os.getenv("OPENAI_BASE_URL"))
+    if names in NAMERS:
+        return namer
+    if path.suffix == ".json" or path.is_dir():
+        return replace(namer, namer="cached", names_from=path)
+    if path.is_file():
+        return replace(namer, namer="given", names_from=path)
+    raise ConfigError(f"expected --names to be a file or one of {', '.join(NAMERS)}, got {names}")
 
 
-def _objective(paths: dict[str, Path], names: str, out: Path, flags: Flags, model: ModelFlags) -> Objective:
+def _objective(paths: dict[str, Path], namer: NamerFlags, out: Path, flags: Flags, model: ModelFlags) -> Objective:
     """Load the models and name the photos."""
-    vocabulary = load_vocabulary(flags.vocabulary) if flags.vocabulary else None
     # Layer and head are chosen later; those of the preset may be more than this model has.
     method: Any = replace(model, settings=model.settings | {"layer": 0, "head": 0}).load().method
-    clip_name = flags.clip or ("mini-clip" if model.checkpoint.startswith("mini-") else "clip-base")
-    clip = load_clip(clip_name, model.device, model.dtype)
-    examples = _examples(paths, _namer(names, flags, model, method.vlm), vocabulary, flags.keep)
+    clip = load_clip(clip_name(flags.clip, model.checkpoint), model.device, model.dtype)
+    options = namer.options(model, lambda: method.vlm)
+    if namer.namer == "given":
+        options = replace(options, names=tuple(read_lines(Path(str(namer.names_from)))))
+    vocabulary = namer.candidates()
+    named = name_photos(load_namer(namer.namer, options), _read(paths), vocabulary, namer.at_once)
+    examples = _examples(paths, named, namer.keep)
     compared = [name for example in examples for name in example.classes]
     reward = ClipReward(clip, [*compared, *(vocabulary.classes if vocabulary else ())], flags.reward)
     maps = MapCache(method.vlm, method.config, flags.cache or out / "maps")
     return Objective(maps, reward, examples, method.config)
 
 
-def _examples(paths: dict[str, Path], namer: Namer, vocabulary: Vocabulary | None, keep: float) -> list[Example]:
-    """Name the photos; return those that have a class."""
+def _read(paths: dict[str, Path]) -> Iterator[tuple[str, RGB]]:
+    for key, path in paths.items():
+        try:
+            yield key, read_image(path)
+        except InputError as error:
+            complain(str(error))
 
-    def readable() -> Iterator[tuple[str, RGB]]:
-        for key, path in paths.items():
-            try:
-                yield key, read_image(path)
-            except InputError as error:
-                complain(str(error))
 
+def _examples(paths: dict[str, Path], named: Iterable[tuple[str, Naming | PnpError]], keep: float) -> list[Example]:
+    """Return the photos that have a class."""
     examples = []
-    named = name_photos(namer, readable(), vocabulary, 4)
     for key, naming in tqdm(named, total=len(paths), unit="photo", desc="naming", file=sys.stderr):
         if not isinstance(naming, Naming):
             complain(str(naming))
@@ -183,25 +191,6 @@ def _examples(paths: dict[str, Path], namer: Namer, vocabulary: Vocabulary | Non
     if len(examples) < len(paths):
         complain(f"{len(paths) - len(examples)} of {len(paths)} photos have no class and are left out")
     return examples
-
-
-def _namer(names: str, flags: Flags, model: ModelFlags, vlm: VLM) -> Namer:
-    """Return the namer that ``--names`` stands for."""
-    path = Path(names)
-    kind = names if names in NAMERS else "cached" if path.suffix == ".json" or path.is_dir() else "given"
-    if kind == "given" and not path.is_file():
-        raise ConfigError(f"expected --names to be a file or one of {', '.join(NAMERS)}, got {names}")
-    options = Options(
-        names=tuple(read_lines(path)) if kind == "given" else (),
-        source=path,
-        vlm=lambda: vlm,
-        model=flags.namer_model,
-        base_url=os.environ.get("OPENAI_BASE_URL"),
-        cache=reply_cache(),
-        device=model.device,
-        dtype=model.dtype,
-    )
-    return load_namer(kind, options)
 
 
 def _about(objective: Objective) -> dict[str, Any]:

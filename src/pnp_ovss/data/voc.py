@@ -1,40 +1,72 @@
-"""Pascal VOC 2012: 20 classes, with the background (voc21) or without (voc20)."""
+"""Pascal VOC 2012 (20 classes), Pascal Context (59) and ADE20K (150)."""
 
 from pathlib import Path
 
-from pnp_ovss.data.dataset import IGNORE, Dataset, Sample, first_folder, from_file, pairs, read_split, table
-from pnp_ovss.data.vocabulary import class_names
+import numpy as np
+from jaxtyping import Int, UInt8
 
-SOURCE = "fetch VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012 and give its VOCdevkit"
+from pnp_ovss.data.coco import from_instances
+from pnp_ovss.data.dataset import IGNORE, Dataset, Samples, benchmark, table, translate
+from pnp_ovss.data.files import annotations, first_folder, from_masks, from_split, pairs
+from pnp_ovss.data.rle import paint
 
-
-def voc21(root: Path, split: str | None = None) -> Dataset:
-    """Return VOC 2012 with its background as a class; the border value 255 is ignored.
-
-    Raises: InputError if it is not there.
-    """
-    return _voc("voc21", root, split or "val", background=True)
-
-
-def voc20(root: Path, split: str | None = None) -> Dataset:
-    """Return VOC 2012 where only the pixels of the 20 classes are asked for.
-
-    Raises: InputError if it is not there.
-    """
-    return _voc("voc20", root, split or "val", background=False)
+# Ids of the 59 classes among the 459 of trainval_merged.json. Both lists are alphabetical: the order is the same.
+MERGED_IDS = (
+    "2 9 18 19 22 23 25 31 33 34 44 45 46 59 65 68 72 80 85 98 104 105 113 115 144 158 159 162 187 189 207 220 232 258 "
+    "259 260 284 295 296 308 324 326 347 349 354 355 360 366 368 397 415 416 420 424 427 440 445 454 458"
+)
+MERGED = table(map(int, MERGED_IDS.split()), dict.fromkeys(range(460), 0), size=460)
+"""Id among the 459 -> label; 0 for those that are none of the 59 classes."""
 
 
-def _voc(name: str, root: Path, split: str, background: bool) -> Dataset:
-    classes = class_names("voc")
-    (samples, faults), layout = pairs(root, SOURCE), "images/ and masks/"
-    if not samples:
-        base = first_folder(root, ("VOC2012", "VOCdevkit/VOC2012", "."), SOURCE)
-        keys, faults = read_split(base / f"ImageSets/Segmentation/{split}.txt", SOURCE)
-        layout = f"VOCdevkit, {split}"
-        samples = tuple(
-            Sample(key, base / f"JPEGImages/{key}.jpg", from_file(base / f"SegmentationClass/{key}.png"))
-            for key in keys
-        )
-    values = {0: 0 if background else IGNORE, 255: IGNORE} | {number: number for number in range(1, len(classes) + 1)}
-    title = f"Pascal VOC 2012, {len(classes)} classes" + (" and background" if background else "")
-    return Dataset(name, title, classes, background, samples, table(values), "voc", layout, faults)
+def voc(root: Path, split: str | None, background: bool) -> Dataset:
+    """Return VOC 2012, with its background as a class or only the pixels of the 20 classes; the border is ignored."""
+    samples = pairs(root) or _devkit(root, split or "val")
+    name, values = f"voc{20 + background}", _in_order(20, 0 if background else IGNORE)
+    return benchmark(name, "Pascal VOC 2012", "voc", values, samples, background)
+
+
+def context(root: Path, split: str | None, background: bool) -> Dataset:
+    """Return Pascal Context, with all beyond the 59 classes as background or only the pixels of the 59 classes."""
+    samples = pairs(root) or _context(root, split or "val")
+    name, values = f"context{59 + background}", _in_order(59, 0 if background else IGNORE)
+    return benchmark(name, "Pascal Context", "context", values, samples, background)
+
+
+def ade150(root: Path, split: str | None) -> Dataset:
+    """Return ADE20K as in MIT's scene parsing benchmark; 0, 'other', is ignored."""
+    samples = pairs(root) or _ade(root, split or "validation")
+    return benchmark("ade150", "ADE20K", "ade20k", _in_order(150, IGNORE), samples)
+
+
+def _in_order(count: int, nothing: int) -> Int[np.ndarray, " value"]:
+    """Return the table of masks whose values are the labels; ``nothing`` is the label of their 0."""
+    return table(range(1, count + 1), {0: nothing, 255: IGNORE})
+
+
+def _devkit(root: Path, split: str) -> Samples:
+    base = first_folder(root, "VOC2012", "VOCdevkit/VOC2012", ".")
+    keys, photos, masks = f"ImageSets/Segmentation/{split}.txt", "JPEGImages", "SegmentationClass"
+    return from_split(base / keys, base / photos, base / masks, f"VOCdevkit, {split}")
+
+
+def _context(root: Path, split: str) -> Samples:
+    base = first_folder(root, "VOC2010", "VOCdevkit/VOC2010", ".")
+    photos, masks, merged = base / "JPEGImages", base / "SegmentationClassContext", base / "trainval_merged.json"
+    if masks.is_dir():
+        keys = base / f"ImageSets/SegmentationContext/{split}.txt"
+        return from_split(keys, photos, masks, f"SegmentationClassContext, {split}")
+    with annotations(merged) as content:
+        images = {image["image_id"]: image for image in content["images"] if image["phase"] == split}
+        layout = f"{merged.name}, {split}"
+        return from_instances(images, content["annos_segmentation"], photos, layout, merged.name, _mask)
+
+
+def _mask(key: str, image: object, regions: list[object]) -> UInt8[np.ndarray, "h w"]:
+    return translate(paint(key, image, regions), MERGED, f"the truth of {key}")
+
+
+def _ade(root: Path, split: str) -> Samples:
+    base = first_folder(root, "ADEChallengeData2016", ".")
+    photos, masks = first_folder(base, f"images/{split}"), first_folder(base, f"annotations/{split}")
+    return from_masks(masks, photos, f"ADEChallengeData2016, {split}")

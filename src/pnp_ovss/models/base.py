@@ -61,18 +61,12 @@ class Matcher(Protocol):
 
 def check_images(vlm: VLM, pixels: Float[Tensor, "b 3 h w"], prompts: Sequence[Prompt]) -> None:
     """Raise InputError if there is no image, not one prompt for each, or the patches do not cover them."""
-    if not len(pixels):
-        raise InputError("no image came; at least one is wanted, and a prompt for each")
-    if len(pixels) != len(prompts):
-        raise InputError(
-            f"the images are {len(pixels)} and the prompts {len(prompts)}; one prompt for each image is wanted"
-        )
+    if not len(pixels) or len(pixels) != len(prompts):
+        raise InputError(f"expected images and a prompt for each, got {len(pixels)} images and {len(prompts)} prompts")
     h, w = pixels.shape[2:]
     if not (h and w) or h % vlm.patch or w % vlm.patch:
-        raise InputError(
-            f"the images have {h} x {w} pixels; multiples of {vlm.name}'s patch of {vlm.patch} are wanted, as its "
-            "prepare(photo, size) gives them"
-        )
+        expected = f"expected sides that are multiples of {vlm.name}'s patch of {vlm.patch} pixels"
+        raise InputError(f"{expected}, as its prepare(photo, size) gives them, got {h} x {w}")
 
 
 def membership(

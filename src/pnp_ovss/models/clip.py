@@ -13,40 +13,30 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import CLIPModel
 
-from pnp_ovss.errors import InputError, ModelError
-from pnp_ovss.mini import CHECKPOINTS
-from pnp_ovss.models import _device, _dtype
-from pnp_ovss.models.hub import resolve
-from pnp_ovss.models.loading import Preparation, load_model, load_tokenizer, read_json
+from pnp_ovss.errors import ModelError
+from pnp_ovss.models.hub import Checkpoint, read_json, resolve
+from pnp_ovss.models.loading import Pretrained
+from pnp_ovss.models.registry import CLIPS
 from pnp_ovss.types import RGB
 
-CLIPS: dict[str, str | Path] = {
-    "mini-clip": CHECKPOINTS / "mini-clip",
-    "clip-base": "openai/clip-vit-base-patch16",
-    "clip-large": "openai/clip-vit-large-patch14",
-}
-"""Short names: a folder, or a hub id."""
 TEXTS_AT_ONCE = 256
 
 
-class Clip:
+class Clip(Pretrained):
     """A CLIP checkpoint. Vectors are of length 1, float32, on ``device``."""
 
-    def __init__(self, folder: Path, name: str, revision: str, device: torch.device, dtype: torch.dtype) -> None:
-        self.name, self.revision, self.device = name, revision, device
-        self._model = load_model(CLIPModel, folder, name, dtype).to(device)
-        self._tokenizer = load_tokenizer(folder, name)
-        self._preparation = Preparation.from_folder(folder)
-        config = self._model.config
-        self.size: int = config.vision_config.image_size
+    model_class = CLIPModel
+    for_any_name = "use clip-base"
+
+    def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
+        super().__init__(checkpoint, device, dtype)
+        self.size: int = self._model.config.vision_config.image_size
         self.scale = float(self._model.logit_scale.detach().float().exp())
         """What the model was trained to multiply similarities by before a softmax."""
-        known = getattr(config, "known_classes", None)
-        self.known: tuple[str, ...] | None = tuple(known) if known else None
 
     def prepare(self, image: RGB) -> Float[Tensor, "3 size size"]:
         """Return the photo normalised and squeezed to a square: all of it, where CLIP's own code cuts the ends off."""
-        return self._preparation(image, self.size)
+        return self._normalise(image, self.size)
 
     @torch.no_grad()
     def encode_images(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b width"]:
@@ -68,15 +58,6 @@ class Clip:
             parts.append(normalize(self._model.text_projection(pooled).float(), dim=-1))
         return torch.cat(parts)
 
-    def check_known(self, names: Sequence[str]) -> None:
-        """Raise InputError for the first name that the model cannot know, where these are few."""
-        for name in names:
-            if self.known is not None and name.casefold() not in self.known:
-                raise InputError(
-                    f"{self.name} cannot know {name!r}; it knows {', '.join(self.known)}. "
-                    "For photos and any other name use clip-base"
-                )
-
 
 def similarity(images: Float[Tensor, "b width"], texts: Float[Tensor, "n width"]) -> Float[Tensor, "b n"]:
     """Return the cosine of every image with every text, in [-1, 1]."""
@@ -88,12 +69,8 @@ def load_clip(name: str | Path, device: str = "auto", dtype: str = "auto", revis
 
     Raises: ModelError if it cannot be found, fetched, read or used.
     """
-    known = f"the dual encoders with a short name are {', '.join(CLIPS)}"
-    checkpoint = resolve(CLIPS.get(str(name), name), str(name), revision, known)
-    kind = read_json(checkpoint.folder / "config.json", str(name)).get("model_type")
+    checkpoint = resolve(name, revision, CLIPS)
+    kind = read_json(checkpoint.folder / "config.json", checkpoint.name).get("model_type")
     if kind != "clip":
-        raise ModelError(
-            f"{name}: its config.json is of kind {str(kind)[:40]!r}; a CLIP checkpoint, as clip-base is, is wanted"
-        )
-    target = _device(device)
-    return Clip(checkpoint.folder, checkpoint.name, checkpoint.revision, target, _dtype(dtype, target))
+        raise ModelError(f"{name}: expected a CLIP checkpoint such as clip-base, got one of kind {str(kind)[:40]!r}")
+    return Clip(checkpoint, device, dtype)

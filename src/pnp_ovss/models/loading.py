@@ -1,12 +1,8 @@
-"""Reading a checkpoint folder in the Hugging Face layout: weights, tokenizer, pixel normalisation."""
+"""Reading a checkpoint folder in the Hugging Face layout: weights, tokenizer, normalisation of the pixels."""
 
-import json
-import logging
 import pickle
-import re
-import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars  # type: ignore[attr-defined]
 from jaxtyping import Float
 from PIL import Image
 from safetensors.torch import load_file
@@ -22,9 +17,96 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from pnp_ovss.errors import ModelError, one_line
-from pnp_ovss.models.hub import weight_files
+from pnp_ovss.errors import InputError, ModelError, one_line
+from pnp_ovss.models.hub import Checkpoint, quiet, read_json, weight_files
 from pnp_ovss.types import RGB
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device of this name; "auto" is CUDA where there is one, else the CPU.
+
+    Raises: ModelError if it cannot be used here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"device {name!r} cannot be used here; use auto, cpu, or cuda:0 where there is a GPU"
+        ) from error
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of this name; "auto" is bfloat16 on CUDA, else float32.
+
+    Raises: ModelError if there is none.
+    """
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise ModelError(f"expected dtype auto, {', '.join(DTYPES)}, got {name!r}")
+    return DTYPES[name]
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation per RGB channel, of values in [0, 1], that a checkpoint was trained with."""
+
+    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, which BLIP took over
+    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+
+    def of(self, folder: Path, name: str) -> "Normalisation":
+        """Return the numbers of the folder's ``preprocessor_config.json``; where it has none, these.
+
+        Raises: ModelError if they are not three each, or a deviation is not positive.
+        """
+        path = folder / "preprocessor_config.json"
+        stored = read_json(path, name) if path.exists() else {}
+        mean, std = stored.get("image_mean") or self.mean, stored.get("image_std") or self.std
+        if not len(mean) == len(std) == 3 or min(std) <= 0:
+            reason = f"expected three numbers for image_mean and three above 0 for image_std, got {mean} and {std}"
+            raise ModelError(f"{name}: {reason} in {path.name}; fetch the checkpoint again")
+        return Normalisation(tuple(map(float, mean)), tuple(map(float, std)))
+
+    def __call__(self, image: RGB, size: int) -> Float[Tensor, "3 size size"]:
+        """Return the photo squeezed to a square by bicubic interpolation, and normalised; float32."""
+        square = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
+        normalised = (square / 255 - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        return torch.from_numpy(normalised).permute(2, 0, 1).contiguous()
+
+
+class Pretrained:
+    """A checkpoint in memory. ``dtype`` and ``device``: as ``resolve_dtype`` and ``resolve_device`` read them."""
+
+    model_class: type[PreTrainedModel]
+    """The class of transformers that holds all weights needed."""
+    normalisation = Normalisation()
+    """That of checkpoints that do not say theirs."""
+    for_any_name = "use --model blip-large-flickr"
+    """Advice where a name is not ``known``."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
+        folder, self.name, self.revision = checkpoint.folder, checkpoint.name, checkpoint.revision
+        self.device = resolve_device(device)
+        model = load_model(self.model_class, folder, self.name, resolve_dtype(dtype, self.device))
+        self._model: Any = model.to(self.device)
+        self._tokenizer = load_tokenizer(folder, self.name)
+        self._normalise = self.normalisation.of(folder, self.name)
+        known = getattr(self._model.config, "known_classes", None)
+        self.known: tuple[str, ...] | None = tuple(known) if known else None
+        """Names that the model can know, where these are few; None: any name."""
+
+    def check_known(self, names: Sequence[str]) -> None:
+        """Raise InputError for the first name that the model cannot know."""
+        for name in names:
+            if self.known is not None and name.casefold() not in self.known:
+                known = f"it knows {', '.join(self.known)}"
+                raise InputError(
+                    f"{self.name} cannot know {name!r}; {known}. For photos and any other name {self.for_any_name}"
+                )
 
 
 def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtype: torch.dtype) -> Any:
@@ -37,7 +119,7 @@ def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtyp
     settings = read_json(folder / "config.json", name)
     config_class: Any = model_class.config_class
     try:
-        with _quiet():
+        with quiet(), _without_bars():
             # The folder itself never reaches transformers, which would take adapters, other files or kernels that
             # config.json or a file beside it names.
             loaded: Any = model_class.from_pretrained(
@@ -50,12 +132,10 @@ def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtyp
                 output_loading_info=True,
             )
     except Exception as error:  # whatever a config.json with wrong values makes of transformers and torch
-        raise ModelError(
-            f"{name}: config.json does not describe a {model_class.__name__} ({one_line(error)}); fetch the "
-            "checkpoint again"
-        ) from error
+        reason = f"config.json does not describe a {model_class.__name__} ({one_line(error)})"
+        raise ModelError(f"{name}: {reason}; fetch the checkpoint again") from error
     model, report = loaded
-    _refuse_incomplete(report, name)
+    _check_complete(report, name)
     return model.eval().requires_grad_(False)
 
 
@@ -67,20 +147,16 @@ def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     for path in weight_files(folder, name):
         try:
-            with _quiet():
-                stored = _read_tensors(path)
+            stored = _read_tensors(path)
+        except pickle.UnpicklingError as error:
+            reason = f"{path.name} holds more than weights and was not unpickled, for that can run code"
+            raise ModelError(f"{name}: {reason}; take a checkpoint with model.safetensors") from error
         except Exception as error:  # the readers raise anything over damaged files
-            raise ModelError(f"{name}: {path.name} {_fault(error)}") from error
+            raise ModelError(f"{name}: {path.name} cannot be read ({one_line(error)}); fetch it again") from error
         if not isinstance(stored, dict) or not all(isinstance(tensor, Tensor) for tensor in stored.values()):
-            raise ModelError(f"{name}: {path.name} holds no weights by name; a transformers checkpoint is wanted")
+            raise ModelError(f"{name}: expected tensors by name in {path.name}; take a checkpoint of transformers'")
         weights |= stored
     return weights
-
-
-def _read_tensors(path: Path) -> Any:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
 def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
@@ -90,124 +166,44 @@ def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
     """
     if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt")):
         # transformers would make one that knows no word.
-        raise ModelError(f"{name}: the checkpoint holds no tokenizer; tokenizer.json is wanted")
+        raise ModelError(f"{name}: expected a tokenizer.json, got no tokenizer; fetch the checkpoint again")
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the reader of tokenizer.json raises bare Exceptions
-        raise ModelError(
-            f"{name}: the tokenizer cannot be read ({one_line(error)}); fetch the checkpoint again"
-        ) from error
-    if not tokenizer.is_fast:
-        raise ModelError(f"{name}: the tokenizer gives no character offsets; a folder with tokenizer.json is wanted")
+        raise ModelError(f"{name}: the tokenizer cannot be read ({one_line(error)}); fetch it again") from error
     return tokenizer
 
 
-def read_json(path: Path, name: str) -> dict[str, Any]:
-    """Return the settings a file of the folder holds.
-
-    Raises: ModelError if it cannot be read as a JSON object.
-    """
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(
-            f"{name}: {path.name} cannot be read ({one_line(error)}); fetch the checkpoint again"
-        ) from error
-    if not isinstance(stored, dict):
-        raise ModelError(f"{name}: {path.name} holds no settings by name; fetch the checkpoint again")
-    return stored
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """How a checkpoint wants its pixels: mean and standard deviation per RGB channel, of values in [0, 1]."""
-
-    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, which BLIP took over
-    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
-
-    @classmethod
-    def from_folder(cls, folder: Path, family: "Preparation | None" = None) -> "Preparation":
-        """Return the numbers of ``preprocessor_config.json``, or those of the ``family`` (CLIP's) where it has none.
-
-        Raises: ModelError if they are not three numbers each, or a deviation is not positive.
-        """
-        path = folder / "preprocessor_config.json"
-        stored = read_json(path, str(folder)) if path.exists() else {}
-        family = family or cls()
-        mean, std = stored.get("image_mean") or family.mean, stored.get("image_std") or family.std
-        for key, values, least in (("image_mean", mean, -1e6), ("image_std", std, 1e-6)):
-            if not _are_three(values, least, 1e6):
-                raise ModelError(
-                    f"{folder}: {key} of preprocessor_config.json is {one_line(values)}; three numbers are wanted, one "
-                    "per colour channel, and deviations above 0"
-                )
-        return cls(_floats(mean), _floats(std))
-
-    def __call__(self, image: RGB, size: int) -> Float[Tensor, "3 size size"]:
-        """Return the photo squeezed to a square by bicubic interpolation, and normalised; float32."""
-        square = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
-        normalised = (square / 255 - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
-        return torch.from_numpy(normalised).permute(2, 0, 1).contiguous()
+@quiet()
+def _read_tensors(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep reports, bars and warnings of the readers off the screen: what matters in them becomes a ModelError."""
-    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    hub_bars_off = are_progress_bars_disabled()  # transformers switches these with its own
-    transformers_logging.set_verbosity(logging.CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        try:
-            yield
-        finally:
-            transformers_logging.set_verbosity(verbosity)
-            if bar:
-                transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-            if hub_bars_off:
-                disable_progress_bars()
+def _without_bars() -> Iterator[None]:
+    enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if enabled:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _refuse_incomplete(report: dict[str, Any], name: str) -> None:
-    lacking = sorted(report["missing_keys"])
-    if lacking:
-        raise ModelError(
-            f"{name}: the checkpoint lacks {_some(lacking)}; a whole checkpoint with an image-text-matching head is "
-            "wanted, such as blip-large-flickr"
-        )
-    other = [f"{key} ({tuple(came)}, not {tuple(asked)})" for key, came, asked in sorted(report["mismatched_keys"])]
+def _check_complete(report: dict[str, Any], name: str) -> None:
+    missing = sorted(report["missing_keys"])
+    if missing:
+        example = "take a whole one with its image-text-matching head, such as blip-large-flickr"
+        raise ModelError(f"{name}: the checkpoint lacks {_some(missing)}; {example}")
+    other = [f"{key} ({tuple(got)}, not {tuple(asked)})" for key, got, asked in sorted(report["mismatched_keys"])]
     if other:
-        raise ModelError(
-            f"{name}: the weights have other shapes than config.json asks for: {_some(other)}; fetch the checkpoint "
-            "again, all files from one place"
-        )
+        reason = f"the weights have other shapes than config.json asks for: {_some(other)}"
+        raise ModelError(f"{name}: {reason}; fetch the checkpoint again, all files from one place")
 
 
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
-
-
-def _fault(error: Exception) -> str:
-    """Return what is wrong with a file of weights, and what to do."""
-    if not isinstance(error, pickle.UnpicklingError):
-        return f"cannot be read ({one_line(error)}); fetch the checkpoint again"
-    asked = re.search(r"GLOBAL (\S+)", str(error))
-    what = f" (it asks for {one_line(asked[1])})" if asked else ""
-    return (
-        f"holds something other than weights{what} and was not unpickled, for that can run code; fetch it again, or "
-        "take a checkpoint with model.safetensors"
-    )
-
-
-def _are_three(values: Any, least: float, most: float) -> bool:
-    if not isinstance(values, list | tuple) or len(values) != 3:
-        return False
-    return all(isinstance(value, int | float) and least <= value <= most for value in values)
-
-
-def _floats(values: Any) -> tuple[float, float, float]:
-    red, green, blue = map(float, values)
-    return red, green, blue

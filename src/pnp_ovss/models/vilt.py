@@ -4,16 +4,16 @@ Kim, Son, Kim: ViLT, ICML 2021. Any ``ViltForImageAndTextRetrieval`` checkpoint 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import ViltForImageAndTextRetrieval
 
-from pnp_ovss.models.adapter import Adapter, additive, kept_attention
-from pnp_ovss.models.loading import Preparation
+from pnp_ovss.models.adapter import Adapter, Fused, Kept, Pixels, Tokens
+from pnp_ovss.models.layers import additive, kept_attention, project
+from pnp_ovss.models.loading import Normalisation
 
 
 class Vilt(Adapter):
@@ -25,58 +25,47 @@ class Vilt(Adapter):
 
     model_class = ViltForImageAndTextRetrieval
     preset = "vilt"
-    preparation = Preparation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    normalisation = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
-    def __init__(self, folder: Path, name: str, revision: str, device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__(folder, name, revision, device, dtype)
-        config = self._model.config
+    def _configure(self, config: Any) -> None:
         self.size, self.patch = config.image_size, config.patch_size
         self.layers, self.heads = config.num_hidden_layers, config.num_attention_heads
-        self._longest = config.max_position_embeddings
+        self.max_tokens = config.max_position_embeddings
 
-    def _trace(
-        self,
-        pixels: Float[Tensor, "b 3 h w"],
-        ids: Int[Tensor, "b token"],
-        mask: Int[Tensor, "b token"],
-        picked: tuple[int, ...],
-    ) -> tuple[Float[Tensor, " b"], list[Tensor]]:
-        vilt = self._model.vilt
-        hidden = self._stream(pixels, ids)
-        shown = mask.new_ones(len(mask), hidden.shape[1] - mask.shape[1])
-        padding = additive(torch.cat([mask, shown], dim=1), hidden.dtype)
-        weights: dict[int, Tensor] = {}
-        for index, layer in enumerate(vilt.encoder.layer):
-            if index == min(picked):
-                hidden.requires_grad_()  # the graph starts here, so that nothing below costs a backward pass
-            with torch.set_grad_enabled(index >= min(picked)):
-                block, normed = layer.attention.attention, layer.layernorm_before(hidden)
-                parts = block.query(normed), block.key(normed), block.value(normed)
-                found, weights[index] = kept_attention(*parts, self.heads, padding)
-                hidden = hidden + layer.attention.output.dense(found)
-                hidden = hidden + layer.output.dense(layer.intermediate(layer.layernorm_after(hidden)))
-        match = self._model.rank_output(vilt.pooler(vilt.layernorm(hidden)))[:, 0]
-        return match, [weights[index] for index in picked]
-
-    def _maps(
-        self, traced: Sequence[Tensor], gradients: Sequence[Tensor], tokens: int
-    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """Return the rows of the words and the columns of the patches, which follow the words and ``[CLS]``."""
-        here = (..., slice(tokens), slice(tokens + 1, None))
-        return [map_[here] for map_ in traced], [map_[here] for map_ in gradients]
-
-    @torch.no_grad()
-    def _stream(self, pixels: Float[Tensor, "b 3 h w"], ids: Int[Tensor, "b token"]) -> Float[Tensor, "b both width"]:
-        """Return what the first layer reads: words, the image's ``[CLS]``, patches row by row.
+    def _encode_images(self, pixels: Pixels) -> list[Tensor]:
+        """Return the embeddings of the image's ``[CLS]`` and of the patches, row by row.
 
         transformers shuffles the patches; here they keep their places. Positions are interpolated, as it does.
         """
         embeddings = self._model.vilt.embeddings
-        text, image = embeddings.token_type_embeddings.weight[:2]
         projection, positions = embeddings.patch_embeddings.projection, embeddings.position_embeddings
         grid = projection(pixels.to(projection.weight.dtype))
         square = positions[:, 1:].transpose(1, 2).view(1, grid.shape[1], *[self.size // self.patch] * 2)
         placed = grid + interpolate(square, size=grid.shape[2:], mode="bilinear", align_corners=True)
         cls = (embeddings.cls_token + positions[:, :1]).expand(len(grid), -1, -1)
         patches = torch.cat([cls, placed.flatten(2).transpose(1, 2)], dim=1)
-        return torch.cat([embeddings.text_embeddings(input_ids=ids) + text, patches + image], dim=1)
+        return [patches + embeddings.token_type_embeddings.weight[1]]
+
+    def _encode_texts(self, ids: Tokens, mask: Tokens) -> list[Tensor]:
+        embeddings = self._model.vilt.embeddings
+        return [embeddings.text_embeddings(input_ids=ids) + embeddings.token_type_embeddings.weight[0]]
+
+    def _fuse(self, images: Sequence[Tensor], texts: Sequence[Tensor], mask: Tokens, lowest: int | None) -> Fused:
+        vilt, hidden = self._model.vilt, torch.cat([*texts, *images], dim=1)
+        patches = mask.new_ones(images[0].shape[:2])
+        padding = additive(torch.cat([mask, patches], dim=1), hidden.dtype)
+        attention: dict[int, Kept] = {}
+        for index, layer in enumerate(vilt.encoder.layer):
+            if index == lowest:
+                hidden.requires_grad_()  # the graph starts here, so that nothing below costs a backward pass
+            normed = layer.layernorm_before(hidden)
+            found, weights = kept_attention(*project(layer.attention.attention, normed, normed), self.heads, padding)
+            attention[index] = (weights,)
+            hidden = hidden + layer.attention.output.dense(found)
+            hidden = hidden + layer.output.dense(layer.intermediate(layer.layernorm_after(hidden)))
+        return self._model.rank_output(vilt.pooler(vilt.layernorm(hidden))), attention
+
+    def _maps(self, attention: Kept, slopes: Kept, tokens: int) -> tuple[Tensor, Tensor]:
+        """Return the rows of the words and the columns of the patches, which follow the words and ``[CLS]``."""
+        words, patches = slice(tokens), slice(tokens + 1, None)
+        return attention[0][..., words, patches], slopes[0][..., words, patches]

@@ -32,26 +32,13 @@ class DenseCRF(Refiner):
 
     def __call__(self, scores: Scores, image: Images, on_step: OnStep = ignore) -> Scores:
         """Return ``dense_crf(scores, image)`` with these settings."""
-        return dense_crf(
-            scores,
-            image,
-            iterations=self.crf_iterations,
-            gaussian_sxy=self.crf_gaussian_sxy,
-            gaussian_weight=self.crf_gaussian_weight,
-            bilateral_sxy=self.crf_bilateral_sxy,
-            bilateral_srgb=self.crf_bilateral_srgb,
-            bilateral_weight=self.crf_bilateral_weight,
-            tolerance=self.crf_tolerance,
-            on_step=on_step,
-        )
+        settings = {name.removeprefix("crf_"): value for name, value in vars(self).items()}
+        return dense_crf(scores, image, on_step=on_step, **settings)
 
     def scaled(self, factor: float) -> "DenseCRF":
         """Return the step with both standard deviations in pixels scaled."""
-        return replace(
-            self,
-            crf_gaussian_sxy=self.crf_gaussian_sxy * factor,
-            crf_bilateral_sxy=self.crf_bilateral_sxy * factor,
-        )
+        gaussian, bilateral = self.crf_gaussian_sxy * factor, self.crf_bilateral_sxy * factor
+        return replace(self, crf_gaussian_sxy=gaussian, crf_bilateral_sxy=bilateral)
 
 
 @torch.no_grad()

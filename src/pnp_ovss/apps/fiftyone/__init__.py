@@ -38,8 +38,7 @@ class Model(fom.Model):  # type: ignore[misc]
         if isinstance(arg, np.ndarray):
             with suppress(TypeError):  # no picture: the segmenter says what it expects
                 arg = Image.fromarray(arg)
-        result = self._segmenter(arg, self._vocabulary)
-        values = result.label_map().values(self._vocabulary.classes)
+        values = self._segmenter(arg, self._vocabulary).label_map().values(self._vocabulary.classes)
         return fo.Segmentation(mask=values.astype(np.uint8 if len(self.mask_targets) <= 256 else np.uint16))
 
 

@@ -31,7 +31,7 @@ class PnP:
     def __init__(self, vlm: VLM, config: Config) -> None:
         _check(config, vlm)
         self.vlm, self.config = vlm, config
-        self.model, self.revision = vlm.name, vlm.revision
+        self.model, self.revision, self.device = vlm.name, vlm.revision, vlm.device
 
     @classmethod
     def from_pretrained(
