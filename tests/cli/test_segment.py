@@ -226,8 +226,11 @@ def test_classes_have_to_be_given_once(desk, no_model, capsys, flags):
     ("flags", "line"),
     [
         (["--layer", "7"], "expected "),
-        (["--dtype", "int8"], "dtype 'int8' is not known; use auto, float32, bfloat16, float16"),
-        (["--device", "quantum"], "device 'quantum' cannot be used here; use auto, cpu or cuda:0 where there is a GPU"),
+        (["--dtype", "int8"], "expected dtype auto, float32, bfloat16, float16, got 'int8'"),
+        (
+            ["--device", "quantum"],
+            "device 'quantum' cannot be used here; use auto, cpu, or cuda:0 where there is a GPU",
+        ),
     ],
 )
 def test_what_the_model_cannot_do_is_told(segment, capsys, tiny_blip_folder, flags, line):
