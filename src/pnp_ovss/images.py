@@ -86,11 +86,6 @@ def fingerprint(photo: RGB) -> str:
     return digest.hexdigest()
 
 
-def shown(path: Path | str) -> str:
-    """Return the path as text; errors make their messages printable by themselves."""
-    return str(path)
-
-
 def _expand(path: Path) -> list[Path]:
     if os.path.isdir(path):
         try:

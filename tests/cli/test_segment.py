@@ -162,7 +162,7 @@ def no_model(monkeypatch):
         (
             ["photos"],
             ",".join(f"n{index}" for index in range(256)),
-            "256 classes were named; a label map holds 255 at most: name fewer",
+            "expected at most 255 classes in a label map, got 256; name fewer",
         ),
         (["photos", "--preset", "best"], "dog", "there is no preset 'best'; "),
         (["photos", "--threshold", "2"], "dog", "expected threshold"),
@@ -226,8 +226,11 @@ def test_classes_have_to_be_given_once(desk, no_model, capsys, flags):
     ("flags", "line"),
     [
         (["--layer", "7"], "expected "),
-        (["--dtype", "int8"], "dtype 'int8' is not known; use auto, float32, bfloat16, float16"),
-        (["--device", "quantum"], "device 'quantum' cannot be used here; use auto, cpu or cuda:0 where there is a GPU"),
+        (["--dtype", "int8"], "expected dtype auto, float32, bfloat16, float16, got 'int8'"),
+        (
+            ["--device", "quantum"],
+            "device 'quantum' cannot be used here; use auto, cpu, or cuda:0 where there is a GPU",
+        ),
     ],
 )
 def test_what_the_model_cannot_do_is_told(segment, capsys, tiny_blip_folder, flags, line):

@@ -283,7 +283,7 @@ def test_a_list_of_somebody_s_own_is_not_cut(batch, names_file, located):
     assert batch(classes=names_file) == 1
     assert [classes for _, classes in located] == [tuple(many)]
     fault = json.loads(Path("results/faults/b.json").read_text())["fault"]
-    assert fault == "b: 256 classes were named; a label map holds 255 at most: name fewer"
+    assert fault == "b: expected at most 255 classes in a label map, got 256; name fewer"
 
 
 # Which photos.
