@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from time import perf_counter
 from typing import TypeVar
@@ -45,6 +46,8 @@ class Outcome:
     key: str
     photo: RGB | None = None
     classes: Vocabulary | None = None
+    located: Located | None = None
+    """Class maps on the way to a result."""
     result: Segmentation | None = None
     fault: PnpError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -72,7 +75,7 @@ def run(
         named = _named(started, name) if name else started
         located = _located(segmenter, named, batch, strict)
         try:
-            yield from ahead(lambda pair: _refined(segmenter, *pair), located, finishing, finishers + batch)
+            yield from ahead(partial(_refined, segmenter), located, finishing, finishers + batch)
         except torch.OutOfMemoryError as error:  # while naming, locating or refining
             raise ModelError("the GPU is full; use a smaller --batch-size, --dtype bfloat16 or --device cpu") from error
 
@@ -128,53 +131,49 @@ def _named(outcomes: Iterator[Outcome], name: NamePhotos) -> Iterator[Outcome]:
 
 def _located(
     segmenter: Callable[[], Segmenter], outcomes: Iterator[Outcome], batch: int, strict: bool
-) -> Iterator[tuple[Outcome, Located | None]]:
+) -> Iterator[Outcome]:
     """Yield the outcomes in order, with the class maps of those that have classes, ``batch`` of which go together."""
     held: list[Outcome] = []
+    group: list[Outcome] = []
     for outcome in outcomes:
         held.append(outcome)
-        if sum(map(_needs_model, held)) == batch:
-            yield from _as_batch(segmenter, held, strict)
-            held = []
-    yield from _as_batch(segmenter, held, strict)
+        if not outcome.fault and outcome.classes is not None and outcome.classes.words:
+            group.append(outcome)
+        if len(group) == batch:
+            _locate(segmenter, group, strict)
+            yield from held
+            held, group = [], []
+    _locate(segmenter, group, strict)
+    yield from held
 
 
-def _needs_model(outcome: Outcome) -> bool:
-    return not outcome.fault and outcome.classes is not None and bool(outcome.classes.words)
-
-
-def _as_batch(
-    segmenter: Callable[[], Segmenter], held: Sequence[Outcome], strict: bool
-) -> Iterator[tuple[Outcome, Located | None]]:
-    group = [outcome for outcome in held if _needs_model(outcome)]
-    found = iter(_locate(segmenter, group, strict) if group else ())
-    for outcome in held:
-        yield outcome, next(found) if outcome in group else None
-
-
-def _locate(segmenter: Callable[[], Segmenter], group: Sequence[Outcome], strict: bool) -> list[Located | None]:
+def _locate(segmenter: Callable[[], Segmenter], group: Sequence[Outcome], strict: bool) -> None:
+    """Give each outcome its class maps, or the fault of its class names."""
+    if not group:
+        return
     model, begin = segmenter(), perf_counter()
     photos = [outcome.photo for outcome in group if outcome.photo is not None]
     vocabularies = [outcome.classes for outcome in group if outcome.classes is not None]
     try:
         for vocabulary in vocabularies:
             check_count(vocabulary.classes)
-        located: list[Located | None] = [*model.locate(photos, vocabularies)]
+        located = model.locate(photos, vocabularies)
     except InputError as error:
         if strict:
             raise
-        if len(group) > 1:
-            return [one for outcome in group for one in _locate(segmenter, [outcome], strict)]
-        group[0].fault = error
-        return [None]
-    for outcome in group:
+        if len(group) == 1:
+            group[0].fault = error
+        for outcome in group if len(group) > 1 else ():
+            _locate(segmenter, [outcome], strict)
+        return
+    for outcome, found in zip(group, located, strict=True):
+        outcome.located = found
         outcome.seconds["segment"] = (perf_counter() - begin) / len(group)
-    return located
 
 
-def _refined(segmenter: Callable[[], Segmenter], outcome: Outcome, located: Located | None) -> Outcome:
-    if located is not None:
+def _refined(segmenter: Callable[[], Segmenter], outcome: Outcome) -> Outcome:
+    if outcome.located is not None:
         begin = perf_counter()
-        outcome.result = segmenter().refine(located)
+        outcome.result, outcome.located = segmenter().refine(outcome.located), None
         outcome.seconds["refine"] = perf_counter() - begin
     return outcome
