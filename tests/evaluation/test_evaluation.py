@@ -14,7 +14,7 @@ from pnp_ovss import PRESETS, Segmenter
 from pnp_ovss.cli import main
 from pnp_ovss.data import benchmark_vocabulary, load_dataset
 from pnp_ovss.errors import InputError
-from pnp_ovss.evaluation.classes import load_choice
+from pnp_ovss.evaluation.inputs import load_choice
 from pnp_ovss.evaluation.record import read_record
 from pnp_ovss.evaluation.run import Task, segment
 from shared import shared
@@ -177,7 +177,7 @@ def test_no_image_could_be_scored(voc, tmp_path, capsys):
     (["nothing"], "no data set 'nothing'; the data sets are voc20"),
     (["voc21"], "where voc21 lies is not said; give its folder with --root"),
     (["voc21", "--root", "ROOT"], "which classes are named is not said; give --names truth, given or a file"),
-    (["voc21", "--root", "ROOT", "--names", "none.json"], "the names none.json cannot be read"),
+    (["voc21", "--root", "ROOT", "--names", "none.json"], "there is no file of names none.json"),
     (["voc21", "--root", "ROOT", "--predictions", "none"], "there is no folder none"),
     (["voc21", "--root", "ROOT", "--names", "truth", "--vocabulary", "odd"], "there is no vocabulary odd"),
     (["voc21", "--root", "ROOT", "--shard", "0/2"], "expected a part such as 2/4, from 1/4 to 4/4, got '0/2'"),
@@ -351,7 +351,7 @@ def test_names_from_files(voc, tmp_path):
     with pytest.raises(InputError, match="the file of names has none for 2007_2"):
         listed(KEYS[2], nothing)
     assert names("n.txt", "ship # a boat\nsheep\n")(KEYS[4], nothing) == ("boat", "sheep")
-    with pytest.raises(InputError, match="the names n.txt .* hold 'unicorn', which is no class of voc21"):
+    with pytest.raises(InputError, match="the names .*n.txt hold 'unicorn', which is no class of voc21"):
         names("n.txt", "unicorn\n")
 
 

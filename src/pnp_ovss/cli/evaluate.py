@@ -17,13 +17,12 @@ from pnp_ovss.cli.flags import ModelFlags, count, expand
 from pnp_ovss.data import DATASETS, Dataset, benchmark_vocabulary, load_dataset
 from pnp_ovss.data.dataset import Sample
 from pnp_ovss.errors import InputError
-from pnp_ovss.evaluation.classes import load_choice
+from pnp_ovss.evaluation.inputs import load_choice, scenes
 from pnp_ovss.evaluation.metrics import PROTOCOLS, Counts
 from pnp_ovss.evaluation.record import Record, about_data, about_model, check_run, read_manifest, write_manifest
 from pnp_ovss.evaluation.report import write_report
 from pnp_ovss.evaluation.result import Result, load_results, losses
 from pnp_ovss.evaluation.run import Run, evaluate, read_predictions, segment
-from pnp_ovss.evaluation.scenes import scenes
 from pnp_ovss.files import check_folder
 from pnp_ovss.methods import METHODS
 from pnp_ovss.segmenter import Segmenter

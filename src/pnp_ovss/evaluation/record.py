@@ -3,6 +3,7 @@
 Beside an image's record lies its label map as PNG.
 """
 
+import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,14 +17,14 @@ from jaxtyping import UInt8
 from pnp_ovss._version import VERSION
 from pnp_ovss.data import Dataset
 from pnp_ovss.errors import InputError
-from pnp_ovss.evaluation.metrics import Boundary, Confusion, Counts
+from pnp_ovss.evaluation.metrics import Counts
 from pnp_ovss.files import as_json, read_json, write_bytes
 from pnp_ovss.runs.record import about_model as about
 from pnp_ovss.runs.record import check_same
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import Vocabulary
 
-FORMAT = 2
+FORMAT = 3
 """Of manifest and records; raised when older ones cannot be read any more."""
 
 
@@ -37,7 +38,6 @@ class Record:
     truth: str = ""
     """Digest of the truth it was scored against."""
     counts: Counts | None = None
-    boundary: Boundary | None = None
     named: tuple[str, ...] = ()
     """The classes that were asked for."""
     true: tuple[str, ...] = ()
@@ -80,8 +80,7 @@ def write_manifest(folder: Path, settings: dict[str, Any], **contents: Any) -> N
     path = folder / "manifest.json"
     if path.is_file():
         check_run(folder, settings)
-    manifest = {"format": FORMAT, "settings": settings, **contents}
-    write_bytes(path, as_json(manifest, indent=1))
+    write_bytes(path, as_json({"format": FORMAT, "settings": settings, **contents}, indent=1))
 
 
 def check_run(folder: Path, settings: dict[str, Any]) -> None:
@@ -95,20 +94,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises: InputError if there is none that can be read.
     """
-    path = folder / "manifest.json"
     try:
-        manifest = read_json(path)
-        known = manifest["format"] == FORMAT and manifest["keys"]
-    except (InputError, KeyError) as error:
+        manifest = read_json(folder / "manifest.json")
+    except InputError as error:
         raise InputError(f"{folder} holds no run that can be read; give a folder that evaluate wrote") from error
-    if not known:
-        raise InputError(f"{path} is of another version; score the images anew with another --out")
+    if manifest.get("format") != FORMAT:
+        raise InputError(f"the run in {folder} is of another version; score the images anew with another --out")
     return manifest
-
-
-def record_path(folder: Path, key: str) -> Path:
-    """Return where an image's record lies."""
-    return folder / f"{key}.json"
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -116,24 +108,8 @@ def write_record(folder: Path, record: Record) -> None:
 
     Raises: InputError if it cannot be written.
     """
-    content: dict[str, Any] = {"key": record.key}
-    if record.fault:
-        content["fault"] = record.fault
-    if record.counts is not None and record.boundary is not None:
-        known, void = record.counts.known.counts, record.counts.void
-        content |= {
-            "truth": record.truth,
-            "labels": len(void),
-            "pixels": np.column_stack([*np.nonzero(known), known[np.nonzero(known)]]).tolist(),
-            "void": _nonzero(void[None]),
-            "boundary": _nonzero(record.boundary.counts),
-            "named": record.named,
-            "true": record.true,
-        }
-    if record.salience is not None:
-        content["salience"] = [*record.salience.shape, b64encode(record.salience.tobytes()).decode("ascii")]
-    content["seconds"] = {stage: round(spent, 5) for stage, spent in record.seconds.items()}
-    write_bytes(record_path(folder, record.key), as_json(content))
+    arrays = {"counts": record.counts and _encode(record.counts.rows), "salience": _encode(record.salience)}
+    write_bytes(folder / f"{record.key}.json", as_json(vars(record) | arrays))
 
 
 def read_record(path: Path) -> Record:
@@ -143,11 +119,10 @@ def read_record(path: Path) -> Record:
     """
     try:
         content = read_json(path)
-        seconds = {str(stage): float(spent) for stage, spent in content["seconds"].items()}
-        if "pixels" not in content:
-            return Record(content["key"], content["fault"], seconds=seconds)
-        return _scored(content, seconds)
-    except (InputError, ValueError, KeyError, TypeError, IndexError) as error:
+        counts, salience = _decode(content["counts"]), _decode(content["salience"])
+        names = {name: tuple(content[name]) for name in ("named", "true")}
+        return Record(**content | names | {"counts": None if counts is None else Counts(counts), "salience": salience})
+    except (InputError, ValueError, KeyError, TypeError, zlib.error) as error:
         raise InputError(f"the result {path} cannot be read; delete it, and it is made anew") from error
 
 
@@ -156,39 +131,29 @@ def load_records(folders: Sequence[Path], keys: Sequence[str]) -> list[Record]:
 
     Raises: InputError if a key is missing.
     """
-    found, missing = [], []
+    found: dict[str, Record] = {}
     for key in keys:
-        records = [read_record(path) for folder in folders if (path := record_path(folder, key)).is_file()]
+        paths = [folder / f"{key}.json" for folder in folders]
+        records = [read_record(path) for path in paths if path.is_file()]
         if records:
-            found.append(next((record for record in records if not record.fault), records[0]))
-        else:
-            missing.append(key)
+            found[key] = next((record for record in records if not record.fault), records[0])
+    missing = [key for key in keys if key not in found]
     if missing:
+        listed = ", ".join(missing[:3])
         raise InputError(
-            f"{len(missing)} of {len(keys)} images have no result, {', '.join(missing[:3])} among them; run the shards "
-            "that lack them, then merge again"
+            f"{len(missing)} of {len(keys)} images have no result, {listed} among them; run the shards that lack them"
         )
-    return found
+    return list(found.values())
 
 
-def _nonzero(rows: np.ndarray) -> list[list[int]]:
-    """Return [column, values...] of the columns that hold anything."""
-    columns = np.flatnonzero(rows.any(axis=0))
-    listed: list[list[int]] = np.column_stack([columns, rows[:, columns].T]).tolist()
-    return listed
+def _encode(array: np.ndarray | None) -> dict[str, Any] | None:
+    if array is None:
+        return None
+    values = b64encode(zlib.compress(array.tobytes())).decode("ascii")
+    return {"type": array.dtype.str, "shape": array.shape, "values": values}
 
 
-def _scored(content: dict[str, Any], seconds: dict[str, float]) -> Record:
-    labels, salience = content["labels"], None
-    known, rows = np.zeros((labels, labels), dtype=np.int64), np.zeros((4, labels), dtype=np.int64)
-    for truth, prediction, count in content["pixels"]:
-        known[truth, prediction] = count
-    for label, count in content["void"]:
-        rows[0, label] = count
-    for label, *boundary in content["boundary"]:
-        rows[1:, label] = boundary
-    if "salience" in content:
-        height, width, text = content["salience"]
-        salience = np.frombuffer(b64decode(text), dtype=np.uint8).reshape(height, width)
-    counts, names = Counts(Confusion(known), rows[0]), (tuple(content["named"]), tuple(content["true"]))
-    return Record(content["key"], "", content["truth"], counts, Boundary(rows[1:]), *names, salience, seconds)
+def _decode(stored: dict[str, Any] | None) -> np.ndarray | None:
+    if stored is None:
+        return None
+    return np.frombuffer(zlib.decompress(b64decode(stored["values"])), stored["type"]).reshape(stored["shape"])

@@ -1,7 +1,6 @@
-"""Which classes each image is asked for: all, those of its truth, or those of a file."""
+"""What a run is given: the drawn scenes as a data set, and the classes to name in each image."""
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from pnp_ovss.data import IGNORE, Dataset
+from pnp_ovss.data.dataset import IGNORE, Dataset, Sample, table
+from pnp_ovss.data.vocabulary import read_lines
 from pnp_ovss.errors import InputError
+from pnp_ovss.files import read_json
+from pnp_ovss.mini import THINGS, draw
 from pnp_ovss.naming.replies import parse_reply
 from pnp_ovss.types import Vocabulary
 
@@ -18,6 +20,18 @@ ChooseClasses = Callable[[str, UInt8[np.ndarray, "h w"]], tuple[str, ...]]
 """Returns the classes to name, from an image's key and its truth, in the data set's order.
 
 Raises: InputError if it knows nothing of that key."""
+
+
+def scenes(count: int, seed: int, size: int) -> Dataset:
+    """Return drawn scenes of a series as a data set: the things before a background."""
+
+    def sample(index: int) -> Sample:
+        key = f"scene-{seed}-{index:05}"
+        return Sample(key, lambda: draw(seed, index, size).image, lambda: draw(seed, index, size).things_mask())
+
+    samples, title = tuple(map(sample, range(count))), f"Drawn scenes, {len(THINGS)} things and background"
+    to_label = table(range(1, len(THINGS) + 1), {0: 0, IGNORE: IGNORE})
+    return Dataset("scenes", title, THINGS, True, samples, to_label, "scenes", f"series {seed}, {size} x {size} pixels")
 
 
 def load_choice(source: str, dataset: Dataset, vocabulary: Vocabulary) -> tuple[str, ChooseClasses]:
@@ -33,21 +47,18 @@ def load_choice(source: str, dataset: Dataset, vocabulary: Vocabulary) -> tuple[
     if source == "truth":
         return source, lambda key, truth: present(dataset, truth)
     path = Path(source).expanduser()
-    try:
-        content = path.read_bytes()
-        text = content.decode("utf-8-sig")
-        listed = json.loads(text) if path.suffix == ".json" else None
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"the names {path} cannot be read; give 'given', 'truth', a .json file of names per image, or a file with "
-            "one name a line"
-        ) from error
-    title = f"{path.name} ({hashlib.sha256(content).hexdigest()[:12]})"
-    if isinstance(listed, dict):
-        return title, lambda key, truth: _of_image(listed, key, dataset, vocabulary)
-    if listed is not None:
-        raise InputError(f"expected an object of names per image key in {path}, got a {type(listed).__name__}")
-    chosen = _of_all([line.split("#")[0].strip() for line in text.splitlines()], title, dataset, vocabulary)
+    if not path.is_file():
+        raise InputError(f"there is no file of names {path}; give truth, given, or a file")
+    title = f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"
+    if path.suffix == ".json":
+        listed = read_json(path)
+        return title, lambda key, truth: _in_order(_of_image(listed, key), dataset, vocabulary)
+    names = read_lines(path)
+    strange = [name for name in names if vocabulary.find(name) not in dataset.classes]
+    if strange or not names:
+        what = f"{strange[0]!r}, which is no class" if strange else "no class"
+        raise InputError(f"the names {path} hold {what} of {dataset.name}: {', '.join(dataset.classes[:8])}, ...")
+    chosen = _in_order(names, dataset, vocabulary)
     return title, lambda key, truth: chosen
 
 
@@ -57,27 +68,16 @@ def present(dataset: Dataset, truth: UInt8[np.ndarray, "h w"]) -> tuple[str, ...
     return tuple(dataset.classes[label - 1] for label in labels.tolist() if 0 < label < IGNORE)
 
 
-def _of_all(lines: Iterable[str], title: str, dataset: Dataset, vocabulary: Vocabulary) -> tuple[str, ...]:
-    names = [line for line in lines if line]
-    strange = [name for name in names if vocabulary.find(name) not in dataset.classes]
-    if strange or not names:
-        raise InputError(
-            f"the names {title} hold {f'{strange[0]!r}, which is no class of' if strange else 'no name for'} "
-            f"{dataset.name}; its classes are {', '.join(dataset.classes[:8])}, ..."
-        )
-    return _in_order(names, dataset, vocabulary)
-
-
-def _of_image(listed: dict[str, Any], key: str, dataset: Dataset, vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Return the names of one image. Those that are no class are left out: a reply is data from outside."""
+def _of_image(listed: dict[str, Any], key: str) -> list[str]:
     if key not in listed:
         raise InputError(f"the file of names has none for {key}; add its key, with an empty list if there is none")
     names = list(parse_reply(listed[key], None).kept()) if isinstance(listed[key], str) else listed[key]
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise InputError(f"expected a list of names for {key}, got {names!r:.40}; mend the file of names")
-    return _in_order(names, dataset, vocabulary)
+    return names
 
 
 def _in_order(names: Iterable[str], dataset: Dataset, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Return the classes so named. Names of no class are left out: a reply is data from outside."""
     found = {vocabulary.find(name) for name in names}
     return tuple(cls for cls in dataset.classes if cls in found)
