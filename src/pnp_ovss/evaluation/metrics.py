@@ -15,6 +15,10 @@ IGNORE = 255
 Labels = Integer[np.ndarray, "h w"]
 """A label map: an integer per pixel."""
 
+Counts = Int[np.ndarray, "row label"]
+"""The pixels of some images, which is all that a score needs; those of several sets add. A row per label of the truth
+and one of the void hold the labels predicted there; then three rows of pixels near an edge, as of ``boundary``."""
+
 Over = Literal["truth", "either", "one", "zero"]
 """What a mean over classes is taken over: classes in the truth ("truth"), classes in truth or prediction ("either"), or
 all of them, where one that is in neither counts as 1 ("one") or as 0 ("zero")."""
@@ -76,45 +80,35 @@ class Confusion:
         return float(np.trace(self.counts) / pixels) if pixels else float("nan")
 
 
-@dataclass(frozen=True)
-class Counts:
-    """The pixels of some images, by label: all that a score needs. ``a + b`` pools two sets of images."""
+def no_counts(labels: int) -> Counts:
+    """Return the counts of no image."""
+    return np.zeros((labels + 4, labels), dtype=np.int64)
 
-    rows: Int[np.ndarray, "row label"]
-    """A row per label of the truth and one of the void: the labels predicted there. Then three of pixels near an edge:
-    the right ones, those of the truth, those of the prediction."""
 
-    @classmethod
-    def empty(cls, labels: int) -> "Counts":
-        """Return the counts of no image."""
-        return cls(np.zeros((labels + 4, labels), dtype=np.int64))
+def count(truth: UInt8[np.ndarray, "h w"], prediction: UInt8[np.ndarray, "h w"], labels: int) -> Counts:
+    """Return the counts of one image; ``IGNORE`` in the truth is the void.
 
-    @classmethod
-    def of(cls, truth: UInt8[np.ndarray, "h w"], prediction: UInt8[np.ndarray, "h w"], labels: int) -> "Counts":
-        """Return the counts of one image; ``IGNORE`` in the truth is the void.
+    Raises: ValueError if a map holds a value that is no label.
+    """
+    pairs = truth.astype(np.uint16) << 8 | prediction
+    table = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
+    predicted = table[[*range(labels), IGNORE], :labels]
+    if predicted.sum() != truth.size:
+        raise ValueError(f"expected labels 0 to {labels - 1}, got a map with another value")
+    return np.concatenate([predicted, boundary(truth, prediction, labels)])
 
-        Raises: ValueError if a map holds a value that is no label.
-        """
-        pairs = truth.astype(np.uint16) << 8 | prediction
-        table = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
-        predicted = table[[*range(labels), IGNORE], :labels]
-        if predicted.sum() != truth.size:
-            raise ValueError(f"expected labels 0 to {labels - 1}, got a map with another value")
-        return cls(np.concatenate([predicted, boundary(truth, prediction, labels)]))
 
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(self.rows + other.rows)
+def confusion_of(counts: Counts, void: bool = False) -> Confusion:
+    """Return the matrix of counts without the void, or with the ``void`` as background."""
+    matrix = counts[:-4].copy()
+    if void:
+        matrix[0] += counts[-4]
+    return Confusion(matrix)
 
-    def confusion(self, void: bool = False) -> Confusion:
-        """Return the matrix without the void, or with the ``void`` as background."""
-        counts = self.rows[:-4].copy()
-        if void:
-            counts[0] += self.rows[-4]
-        return Confusion(counts)
 
-    def boundary_iou(self) -> Float[np.ndarray, " cls"]:
-        """Return each class's boundary IoU; NaN for a class in neither truth nor prediction."""
-        return _iou(*self.rows[-3:])
+def boundary_iou(counts: Counts) -> Float[np.ndarray, " cls"]:
+    """Return each class's boundary IoU; NaN for a class in neither truth nor prediction."""
+    return _iou(*counts[-3:])
 
 
 @dataclass(frozen=True)
@@ -135,7 +129,7 @@ class Protocol:
 
     def miou(self, counts: Counts, background: bool) -> float:
         """Return the score; ``background``: whether the data set scores a background. NaN where nothing counts."""
-        return counts.confusion(self.void).miou(self.over, self.first(background))
+        return confusion_of(counts, self.void).miou(self.over, self.first(background))
 
 
 STANDARD = "void pixels (255) are ignored; the mean is over the classes that occur in the truth or in the prediction"

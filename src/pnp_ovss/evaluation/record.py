@@ -38,9 +38,9 @@ class Record:
     truth: str = ""
     """Digest of the truth it was scored against."""
     counts: Counts | None = None
-    named: tuple[str, ...] = ()
+    named: Sequence[str] = ()
     """The classes that were asked for."""
-    true: tuple[str, ...] = ()
+    true: Sequence[str] = ()
     """The classes of the truth."""
     salience: UInt8[np.ndarray, "gh gw"] | None = None
     """The largest of the classes' salience, stretched to 0-255; for pictures."""
@@ -94,10 +94,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises: InputError if there is none that can be read.
     """
-    try:
-        manifest = read_json(folder / "manifest.json")
-    except InputError as error:
-        raise InputError(f"{folder} holds no run that can be read; give a folder that evaluate wrote") from error
+    manifest = read_json(folder / "manifest.json")
     if manifest.get("format") != FORMAT:
         raise InputError(f"the run in {folder} is of another version; score the images anew with another --out")
     return manifest
@@ -108,7 +105,7 @@ def write_record(folder: Path, record: Record) -> None:
 
     Raises: InputError if it cannot be written.
     """
-    arrays = {"counts": record.counts and _encode(record.counts.rows), "salience": _encode(record.salience)}
+    arrays = {"counts": _encode(record.counts), "salience": _encode(record.salience)}
     write_bytes(folder / f"{record.key}.json", as_json(vars(record) | arrays))
 
 
@@ -119,9 +116,8 @@ def read_record(path: Path) -> Record:
     """
     try:
         content = read_json(path)
-        counts, salience = _decode(content["counts"]), _decode(content["salience"])
-        names = {name: tuple(content[name]) for name in ("named", "true")}
-        return Record(**content | names | {"counts": None if counts is None else Counts(counts), "salience": salience})
+        arrays = {"counts": _decode(content["counts"]), "salience": _decode(content["salience"])}
+        return Record(**content | arrays)
     except (InputError, ValueError, KeyError, TypeError, zlib.error) as error:
         raise InputError(f"the result {path} cannot be read; delete it, and it is made anew") from error
 
@@ -131,19 +127,13 @@ def load_records(folders: Sequence[Path], keys: Sequence[str]) -> list[Record]:
 
     Raises: InputError if a key is missing.
     """
-    found: dict[str, Record] = {}
-    for key in keys:
-        paths = [folder / f"{key}.json" for folder in folders]
-        records = [read_record(path) for path in paths if path.is_file()]
-        if records:
-            found[key] = next((record for record in records if not record.fault), records[0])
-    missing = [key for key in keys if key not in found]
+    found = [[folder / f"{key}.json" for folder in folders] for key in keys]
+    records = [[read_record(path) for path in paths if path.is_file()] for paths in found]
+    missing = [key for key, some in zip(keys, records, strict=True) if not some]
     if missing:
         listed = ", ".join(missing[:3])
-        raise InputError(
-            f"{len(missing)} of {len(keys)} images have no result, {listed} among them; run the shards that lack them"
-        )
-    return list(found.values())
+        raise InputError(f"{len(missing)} of {len(keys)} images have no result, {listed} among them; run their shards")
+    return [min(some, key=lambda record: record.fault != "") for some in records]
 
 
 def _encode(array: np.ndarray | None) -> dict[str, Any] | None:

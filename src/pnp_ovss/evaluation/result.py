@@ -10,7 +10,8 @@ from typing import Any, get_args
 import numpy as np
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.evaluation.metrics import PROTOCOLS, Confusion, Counts, Over, Protocol, mean_of_known
+from pnp_ovss.evaluation import metrics
+from pnp_ovss.evaluation.metrics import PROTOCOLS, Confusion, Counts, Protocol
 from pnp_ovss.evaluation.record import Record, load_records, read_manifest
 from pnp_ovss.types import BACKGROUND
 
@@ -74,8 +75,11 @@ def load_results(folders: Sequence[Path], protocol: str, oracle: bool) -> Result
 def report(result: Result) -> dict[str, Any]:
     """Return the report as strict JSON values: no NaN, None where there is no number. Times are under "seconds"."""
     counts, records, protocol = result.counts, result.records, result.protocol
-    confusion, first = counts.confusion(protocol.void), protocol.first(result.background)
-    boundary, stages = counts.boundary_iou(), dict.fromkeys(stage for record in records for stage in record.seconds)
+    confusion, first = metrics.confusion_of(counts, protocol.void), protocol.first(result.background)
+    boundary, stages = (
+        metrics.boundary_iou(counts),
+        dict.fromkeys(stage for record in records for stage in record.seconds),
+    )
     found = {
         "score": {
             "miou": result.miou,
@@ -87,9 +91,9 @@ def report(result: Result) -> dict[str, Any]:
         "also": {
             "pixel_accuracy": confusion.pixel_accuracy(),
             "frequency_weighted_iou": confusion.frequency_weighted_iou(),
-            "boundary_miou": mean_of_known(boundary[first:]),
+            "boundary_miou": metrics.mean_of_known(boundary[first:]),
             "miou_by_protocol": {name: one.miou(counts, result.background) for name, one in PROTOCOLS.items()},
-            "miou_by_meaning": {over: confusion.miou(over, first) for over in get_args(Over)},
+            "miou_by_meaning": {over: confusion.miou(over, first) for over in get_args(metrics.Over)},
         },
         "classes": _per_class(result.labels, confusion, boundary)[first:],
         "confusions": confusions(result),
@@ -107,7 +111,7 @@ def report(result: Result) -> dict[str, Any]:
 
 def confusions(result: Result) -> list[dict[str, Any]]:
     """Return the pairs of truth and prediction that cost most: what the mean would gain if those pixels were right."""
-    protocol, counts = result.protocol, result.counts.confusion(result.protocol.void).counts
+    protocol, counts = result.protocol, metrics.confusion_of(result.counts, result.protocol.void).counts
     wrong = counts * ~np.eye(len(counts), dtype=bool)
     # The gain can be large only where many pixels of a class are concerned: the rest is not tried.
     weight = wrong / np.maximum(counts.sum(1)[:, None], 1) + wrong / np.maximum(counts.sum(0), 1)
@@ -165,13 +169,12 @@ def _oracle(folders: Sequence[Path], records: Sequence[Record], asked: bool) -> 
         if asked:
             raise
         return []
-    pairs = zip(records, best, strict=False)
-    same = all(one.truth == other.truth for one, other in pairs if not (one.fault or other.fault))
+    same = [record.truth for record in best] == [record.truth for record in records]
     return best if asked or same else []
 
 
 def _pooled(records: Sequence[Record], labels: int) -> Counts:
-    return sum((record.counts for record in records if record.counts is not None), Counts.empty(labels))
+    return sum((record.counts for record in records if record.counts is not None), metrics.no_counts(labels))
 
 
 def _per_class(labels: Sequence[str], confusion: Confusion, boundary: np.ndarray) -> list[dict[str, Any]]:

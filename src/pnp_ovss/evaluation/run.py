@@ -1,5 +1,7 @@
 """A run over a data set: a record per image, written as soon as it is known; a stopped run goes on where it stopped.
 
+In a label map 0 is the background or no class, n the n-th class of the data set; in a truth 255 is ``IGNORE``.
+
 What is scored is what ``Segmenter`` returns, or label maps that any other system wrote.
 """
 
@@ -17,16 +19,13 @@ from pnp_ovss.data.dataset import IGNORE, Dataset, Sample, table, translate
 from pnp_ovss.data.files import read_values
 from pnp_ovss.errors import InputError, PnpError
 from pnp_ovss.evaluation.inputs import ChooseClasses, present
-from pnp_ovss.evaluation.metrics import Counts
+from pnp_ovss.evaluation.metrics import Labels, count
 from pnp_ovss.evaluation.record import Record, read_record, write_record
 from pnp_ovss.files import save_png
 from pnp_ovss.pictures import class_colours, label_png
 from pnp_ovss.runs import pipeline
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import BACKGROUND, RGB, Vocabulary
-
-Labels = UInt8[np.ndarray, "_ _"]
-"""A label map of a data set: 0 is the background or no class, n the n-th class; in a truth 255 is ``IGNORE``."""
 
 
 @dataclass(eq=False)
@@ -89,12 +88,7 @@ def evaluate(run: Run, samples: Sequence[Sample]) -> Iterator[Record]:
 
 
 def segment(
-    tasks: Iterable[Task],
-    segmenter: Segmenter,
-    dataset: Dataset,
-    vocabulary: Vocabulary,
-    batch: int = 1,
-    workers: int = 1,
+    tasks: Iterable[Task], segmenter: Segmenter, dataset: Dataset, words: Vocabulary, batch: int = 1, workers: int = 1
 ) -> Iterator[Task]:
     """Yield each task with what the segmenter predicts. ``workers``: photos that are read, or refined, at a time.
 
@@ -106,10 +100,10 @@ def segment(
     def items() -> Iterator[pipeline.Item]:
         for task in tasks:
             waiting.append(task)
-            every = len(task.named) == len(dataset.classes) and BACKGROUND in vocabulary.words
+            every = len(task.named) == len(dataset.classes) and BACKGROUND in words.words
             named = (*task.named, BACKGROUND) if every else task.named
-            words = Vocabulary({cls: vocabulary.words[cls] for cls in named})
-            yield pipeline.Item(task.sample.key, task.photo, words)
+            classes = Vocabulary({cls: words.words[cls] for cls in named})
+            yield pipeline.Item(task.sample.key, task.photo, classes)
 
     for outcome in pipeline.run(lambda: segmenter, items(), batch=batch, readers=workers, finishers=workers):
         task = waiting.popleft()
@@ -180,7 +174,7 @@ def _scored(run: Run, task: Task) -> Record:
         (h, w), (hp, wp) = truth.shape, labels.shape
         sizes = f"expected a label map of {w} x {h} pixels as the truth, got {wp} x {hp}"
         return Record(key, f"{key}: {sizes}; scale label maps to the photo's size, to the nearest pixel")
-    counts, true = Counts.of(truth, labels, len(run.dataset.labels)), present(run.dataset, truth)
+    counts, true = count(truth, labels, len(run.dataset.labels)), present(run.dataset, truth)
     if run.keep:
         colours = class_colours((BACKGROUND, *run.dataset.classes))
         save_png(run.folder / f"{key}.png", label_png(labels.astype(np.int32), colours))

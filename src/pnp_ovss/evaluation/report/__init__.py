@@ -142,7 +142,6 @@ def _for_readers(content: dict[str, Any]) -> dict[str, Any]:
     return {
         "colours": dict(zip(names, map(_hex, class_colours(names)), strict=True)),
         "ranked": sorted(content["classes"], key=lambda one: (one["iou"] is None, -(one["iou"] or 0), one["class"])),
-        "scale": scale,
         "all_settings": {name: _text(value) for name, value in listed.items() if value not in (None, "", [])},
     }
 
