@@ -160,8 +160,8 @@ def test_a_damaged_annotation_is_one_line_and_the_others_are_scored(tmp_path, ca
     assert main(["evaluate", "object81", "--root", str(tmp_path), *given]) == 1
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pnp-ovss: ")]
     assert line == (
-        "pnp-ovss: 000000000002 has a damaged annotation: expected a polygon as pairs of x and y, got [0, 0, 3, 0, 3]; "
-        "fetch the annotations again"
+        "pnp-ovss: 000000000002 has a damaged annotation: expected polygons [[x, y, ...], ...] or runs of 30 pixels, "
+        "got [[0, 0, 3, 0, 3]]; fetch the annotations again"
     )
     assert read_report(tmp_path / "out")["score"]["images"] == 1
 

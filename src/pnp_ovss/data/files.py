@@ -3,7 +3,6 @@
 What is missing or damaged is an InputError; ``load_dataset`` adds where to get the data set.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +14,8 @@ from jaxtyping import Integer, UInt8
 from PIL import Image
 
 from pnp_ovss.data.dataset import Mask, Sample, Samples
-from pnp_ovss.errors import InputError
+from pnp_ovss.errors import InputError, one_line
+from pnp_ovss.files import read_json
 from pnp_ovss.images import FORMATS
 
 
@@ -102,16 +102,13 @@ def mask_in(folder: Path, ending: str = ".png") -> Callable[[str], Mask]:
 
 
 @contextmanager
-def annotations(path: Path) -> Iterator[Any]:
+def annotations(path: Path) -> Iterator[dict[str, Any]]:
     """Open a JSON file of annotations. What is missing in it is an InputError, as is a file that is not there."""
+    content = read_json(path)
     try:
-        yield json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"the annotations {path} are missing") from error
-    except KeyError as error:
-        raise InputError(f"the annotations {path} lack {error}") from error
-    except (ValueError, TypeError) as error:
-        raise InputError(f"the annotations {path} are cut short or damaged") from error
+        yield content
+    except (KeyError, TypeError) as error:
+        raise InputError(f"the annotations {path} are damaged: {one_line(repr(error))}") from error
 
 
 def whole_number(entry: Any, name: str) -> int:
@@ -128,7 +125,7 @@ def whole_number(entry: Any, name: str) -> int:
 def first_folder(root: Path, *candidates: str) -> Path:
     """Return the first of these folders below ``root`` that exists."""
     tried = [root / name for name in candidates]
-    found = next((path for path in tried if path.is_dir()), None)
-    if found is None:
-        raise InputError(f"there is no folder {' or '.join(map(str, tried))}")
-    return found
+    for path in tried:
+        if path.is_dir():
+            return path
+    raise InputError(f"there is no folder {' or '.join(map(str, tried))}")

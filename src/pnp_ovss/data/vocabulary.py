@@ -1,5 +1,6 @@
 """Class lists, and the words by which each class is named to a model. The words are part of every score."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,20 +12,7 @@ PLAIN = "plain"
 LONGEST = 100
 """Characters of a name in a list. Longer ones are sentences, and no class."""
 
-THINGS = tuple(number for number in range(1, 91) if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
-"""COCO's ids of the 80 objects, in the order of the names."""
-STUFF = tuple(range(92, 183))
-"""COCO's ids of the 91 stuff classes."""
-
-BENCHMARKS: dict[str, tuple[int, ...]] = {
-    "voc": (),
-    "context": (),
-    "coco-object": THINGS,
-    "coco-stuff": THINGS + STUFF,
-    "coco-panoptic": (),
-    "ade20k": (),
-    "scenes": (),
-}
+BENCHMARKS: dict[str, list[int]] = json.loads((CLASSES / "numbers.json").read_text(encoding="ascii"))
 """The class lists that ship ("scenes": those of the drawn scenes), and their data set's numbers where not 1, 2, ..."""
 
 
@@ -53,16 +41,13 @@ def load_vocabulary(source: str | Path) -> Vocabulary:
         return _with_all_words(str(source))
     path = Path(source).expanduser()
     if not path.is_file():
-        known = ", ".join(BENCHMARKS)
-        raise InputError(f"there is no vocabulary {path}; give one of {known}, or a file with one name a line")
+        raise InputError(f"there is no vocabulary {path}; give one of {', '.join(BENCHMARKS)}, or a file")
     spelling: dict[str, str] = {}
     listed: dict[str, list[str]] = {}
     for name, words in map(_line, read_lines(path)):
         cls = tidy(name)
         if len(cls) > LONGEST:
-            raise InputError(
-                f"the vocabulary {path} has a name of {len(cls)} characters, {cls[:37]!r}...; shorten it to {LONGEST}"
-            )
+            raise InputError(f"{path} has a name of {len(cls)} characters, {cls[:37]!r}...; shorten it to {LONGEST}")
         if cls:
             listed.setdefault(spelling.setdefault(fold(cls), cls), []).extend(words)
     if not listed:
@@ -147,12 +132,9 @@ def _checked(listed: list[tuple[str, list[str]]]) -> Vocabulary:
 
 def _with_all_words(benchmark: str) -> Vocabulary:
     classes = class_names(benchmark)
-    listed: dict[str, list[str]] = {cls: [] for cls in classes}
-    for name in vocabularies(benchmark):
-        words = benchmark_vocabulary(name, classes, benchmark).words
-        for cls in classes:
-            listed[cls].extend(words[cls])
-    return Vocabulary(_each_once(listed), benchmark, BENCHMARKS[benchmark])
+    found = [benchmark_vocabulary(name, classes, benchmark).words for name in vocabularies(benchmark)]
+    listed = {cls: [word for words in found for word in words[cls]] for cls in classes}
+    return Vocabulary(_each_once(listed), benchmark, tuple(BENCHMARKS[benchmark]))
 
 
 def _each_once(listed: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

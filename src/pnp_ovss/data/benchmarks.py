@@ -1,0 +1,137 @@
+"""Where each benchmark keeps photos and truth: a function per class list, which finds the samples below a root folder.
+
+Titles, usual splits and the numbers in the mask files are in ``benchmarks.json``.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, Integer
+
+from pnp_ovss.data.dataset import Samples, table, translate
+from pnp_ovss.data.files import annotations, collect, first_folder, from_masks, from_split, read_colours, whole_number
+from pnp_ovss.data.rle import paint
+from pnp_ovss.errors import InputError
+
+ABOUT: dict[str, Any] = json.loads(Path(__file__).with_name("benchmarks.json").read_text(encoding="utf-8"))
+"""By class list: ``title``, ``split`` (the usual one), ``source`` (where to get it), ``ids`` of the classes in its mask
+files if not 1, 2, ..., ``others`` that count as background there, and ``merged``: Context's ids among its 459."""
+
+Paint = Callable[[str, Any, list[Any]], Integer[np.ndarray, "h w"]]
+"""Returns the truth of an image from its key, its entry and its regions."""
+
+
+def voc(root: Path, split: str) -> Samples:
+    """Return the samples of VOC 2012."""
+    base = first_folder(root, "VOC2012", "VOCdevkit/VOC2012", ".")
+    keys, masks = base / f"ImageSets/Segmentation/{split}.txt", base / "SegmentationClass"
+    return from_split(keys, base / "JPEGImages", masks, f"VOCdevkit, {split}")
+
+
+def context(root: Path, split: str) -> Samples:
+    """Return the samples of Pascal Context, from PNG or from the JSON of 459 classes."""
+    base = first_folder(root, "VOC2010", "VOCdevkit/VOC2010", ".")
+    photos, masks, merged = base / "JPEGImages", base / "SegmentationClassContext", base / "trainval_merged.json"
+    if masks.is_dir():
+        keys = base / f"ImageSets/SegmentationContext/{split}.txt"
+        return from_split(keys, photos, masks, f"SegmentationClassContext, {split}")
+    with annotations(merged) as content:
+        images = {image["image_id"]: image for image in content["images"] if image["phase"] == split}
+        layout = f"{merged.name}, {split}"
+        return _instances(images, content["annos_segmentation"], photos, layout, merged.name, _merged)
+
+
+def ade(root: Path, split: str) -> Samples:
+    """Return the samples of ADE20K as in MIT's scene parsing benchmark."""
+    base = first_folder(root, "ADEChallengeData2016", ".")
+    photos, masks = first_folder(base, f"images/{split}"), first_folder(base, f"annotations/{split}")
+    return from_masks(masks, photos, f"ADEChallengeData2016, {split}")
+
+
+def objects(root: Path, split: str) -> Samples:
+    """Return the samples of COCO-Object: masks with labels where they are and the annotations are not."""
+    path, ending = root / f"annotations/instances_{split}.json", "_instanceTrainIds.png"
+    places = (root / f"annotations/{split}", root / f"{split}_masks")
+    masks = next((place for place in places if any(place.glob(f"*{ending}"))), None)
+    if masks and not path.is_file():
+        samples = from_masks(masks, _photos(root, split), f"instanceTrainIds PNG, {split}", ending)
+        return replace(samples, ids=range(1, 81))
+    with annotations(path) as content:
+        images = {image["id"]: image for image in content["images"]}
+        layout = f"{path.name}, painted in file order"
+        return _instances(images, content["annotations"], _photos(root, split), layout, path.name)
+
+
+def stuff(root: Path, split: str) -> Samples:
+    """Return the samples of COCO-Stuff."""
+    folders = ("stuffthingmaps", "annotations", "stuffthingmaps_trainval2017")
+    masks = first_folder(root, *(f"{folder}/{split}" for folder in folders), f"{split}_masks")
+    if any(masks.glob("*_labelTrainIds.png")):
+        layout, ending = f"labelTrainIds PNG, {split}", "_labelTrainIds.png"
+        return replace(from_masks(masks, _photos(root, split), layout, ending), ids=range(171))
+    return from_masks(masks, _photos(root, split), f"stuffthingmaps PNG, {split}")
+
+
+def panoptic(root: Path, split: str) -> Samples:
+    """Return the samples of COCO panoptic: the official coloured PNG and their JSON."""
+    path = root / f"annotations/panoptic_{split}.json"
+    with annotations(path) as content:
+        segments = {Path(entry["file_name"]).stem: entry["segments_info"] for entry in content["annotations"]}
+    photos, masks = _photos(root, split), first_folder(root, f"annotations/panoptic_{split}", f"panoptic_{split}")
+    found = [photos / f"{key}.jpg" for key in sorted(segments)]
+    layout = f"{path.name} and PNG"
+    return collect(found, lambda key: partial(_segments, key, masks / f"{key}.png", segments[key]), layout, path.name)
+
+
+FIND: dict[str, Callable[[Path, str], Samples]] = {
+    "voc": voc,
+    "context": context,
+    "coco-object": objects,
+    "coco-stuff": stuff,
+    "coco-panoptic": panoptic,
+    "ade20k": ade,
+}
+"""By class list. Each finds the samples of a split below a root folder."""
+
+
+def _instances(
+    images: Mapping[int | str, Any], regions: Iterable[Any], photos: Path, layout: str, where: str, mask: Paint = paint
+) -> Samples:
+    """Return samples whose truth ``mask`` paints from regions; ``images``: what the annotation file says, by id."""
+    by_image: dict[int | str, list[Any]] = defaultdict(list)
+    for region in regions:
+        by_image[region["image_id"]].append(region)
+    ids = {Path(image["file_name"]).stem: number for number, image in images.items()}
+    found = sorted((photos / image["file_name"] for image in images.values()), key=lambda path: path.stem)
+    return collect(found, lambda key: partial(mask, key, images[ids[key]], by_image[ids[key]]), layout, where)
+
+
+def _merged(key: str, image: Any, regions: list[Any]) -> Integer[np.ndarray, "h w"]:
+    """Return labels from regions of the 459 classes of Context; 0 for those that are none of the 59."""
+    labels = table(ABOUT["context"]["merged"], dict.fromkeys(range(460), 0), size=460)
+    return translate(paint(key, image, regions), labels, f"the truth of {key}")
+
+
+def _segments(key: str, path: Path, segments: list[Any]) -> Int[np.ndarray, "h w"]:
+    """Return category ids; a segment's number is R + 256 G + 65536 B, 0 where there is none."""
+    try:
+        category = {whole_number(segment, "id"): whole_number(segment, "category_id") for segment in segments}
+    except InputError as error:
+        raise InputError(f"{key} has a damaged segment: {error}") from error
+    coded = read_colours(path).astype(np.int64) @ np.array([1, 256, 65536])
+    numbers, index = np.unique(coded, return_inverse=True)
+    strange = [number for number in numbers.tolist() if number and number not in category]
+    if strange:
+        raise InputError(f"the mask {path} holds the unknown segment {strange[0]}; fetch mask and JSON anew")
+    categories = np.array([category.get(number, 0) for number in numbers.tolist()], dtype=np.int32)
+    return np.asarray(categories[index].reshape(coded.shape))
+
+
+def _photos(root: Path, split: str) -> Path:
+    return first_folder(root, split, f"images/{split}", "images")
