@@ -46,8 +46,9 @@ def test_no_pixel_no_score():
 
 @pytest.mark.parametrize(("truth", "prediction", "message"), [
     ([[0, 1]], [[0, 1, 1]], "expected maps of one size"),
-    ([[0, 9]], [[0, 1]], "expected labels 0 to 2, got 0 to 9"),
-    ([[0, 1]], [[0, -1]], "expected labels 0 to 2, got -1 to 1"),
+    ([[0, 9]], [[0, 1]], "expected labels 0 to 2, got a map with another value"),
+    ([[0, 1]], [[0, -1]], "expected labels 0 to 2, got a map with another value"),
+    ([[0, 1]], [[0, 255]], "expected labels 0 to 2, got a map with another value"),
 ])  # fmt: skip
 def test_maps_that_do_not_fit(truth, prediction, message):
     with pytest.raises(ValueError, match=message):

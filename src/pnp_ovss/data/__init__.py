@@ -1,7 +1,7 @@
 """The benchmarks, and folders of one's own.
 
-A new benchmark is a function in ``benchmarks.py`` that finds its samples, an entry in ``benchmarks.json``, a class list
-in ``classes/``, and a line here.
+A new benchmark is a function in ``benchmarks.py`` that finds its samples, an entry in ``benchmarks.json``, and a class
+list in ``classes/``.
 """
 
 from pathlib import Path
@@ -16,16 +16,7 @@ from pnp_ovss.types import BACKGROUND
 __all__ = ["DATASETS", "IGNORE", "Dataset", "benchmark_vocabulary", "load_dataset", "load_vocabulary", "vocabularies"]
 
 DATASETS = {
-    "voc20": ("voc", False),
-    "voc21": ("voc", True),
-    "context59": ("context", False),
-    "context60": ("context", True),
-    "object80": ("coco-object", False),
-    "object81": ("coco-object", True),
-    "stuff171": ("coco-stuff", False),
-    "panoptic133": ("coco-panoptic", False),
-    "ade150": ("ade20k", False),
-    "folder": ("folder", False),
+    name: (words, background) for words, about in ABOUT.items() for name, background in about["data sets"].items()
 }
 """The class list of each data set, and whether all beyond its classes is a background that is scored, or no class."""
 

@@ -20,8 +20,9 @@ from pnp_ovss.data.rle import paint
 from pnp_ovss.errors import InputError
 
 ABOUT: dict[str, Any] = json.loads(Path(__file__).with_name("benchmarks.json").read_text(encoding="utf-8"))
-"""By class list: ``title``, ``split`` (the usual one), ``source`` (where to get it), ``ids`` of the classes in its mask
-files if not 1, 2, ..., ``others`` that count as background there, and ``merged``: Context's ids among its 459."""
+"""By class list: ``data sets`` of it, and whether all beyond the classes is a background that is scored; ``title``;
+``split``, the usual one; ``source``, where to get it; ``ids`` of the classes in its mask files if not 1, 2, ...;
+``others`` there that are background; ``merged``, the ids of Context's classes among its 459."""
 
 Paint = Callable[[str, Any, list[Any]], Integer[np.ndarray, "h w"]]
 """Returns the truth of an image from its key, its entry and its regions."""

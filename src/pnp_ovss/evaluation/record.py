@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 
 from pnp_ovss._version import VERSION
@@ -63,9 +62,8 @@ def about_data(dataset: Dataset, name: str, split: str | None) -> dict[str, Any]
 
 def about_model(segmenter: Segmenter, dtype: str, names: str, vocabulary: Vocabulary) -> dict[str, Any]:
     """Return what predicts, and the names it is given."""
-    method = segmenter.method
-    device = getattr(method, "device", torch.device("cpu"))  # a method need not have one
-    return about(method.model, method.revision, device.type, dtype, method.config) | {
+    method, device = segmenter.method, getattr(segmenter.method, "device", None)  # a method need not have one
+    return about(method.model, method.revision, device.type if device else "cpu", dtype, method.config) | {
         "names": names,
         "vocabulary": vocabulary.name,
         "words": {cls: list(words) for cls, words in vocabulary.words.items() if words != (cls,)},
@@ -105,7 +103,7 @@ def write_record(folder: Path, record: Record) -> None:
 
     Raises: InputError if it cannot be written.
     """
-    arrays = {"counts": _encode(record.counts), "salience": _encode(record.salience)}
+    arrays = {name: _encode(value) for name, value in vars(record).items() if isinstance(value, np.ndarray)}
     write_bytes(folder / f"{record.key}.json", as_json(vars(record) | arrays))
 
 
@@ -116,7 +114,7 @@ def read_record(path: Path) -> Record:
     """
     try:
         content = read_json(path)
-        arrays = {"counts": _decode(content["counts"]), "salience": _decode(content["salience"])}
+        arrays = {name: _decode(content[name]) for name in ("counts", "salience") if content[name]}
         return Record(**content | arrays)
     except (InputError, ValueError, KeyError, TypeError, zlib.error) as error:
         raise InputError(f"the result {path} cannot be read; delete it, and it is made anew") from error
@@ -136,14 +134,10 @@ def load_records(folders: Sequence[Path], keys: Sequence[str]) -> list[Record]:
     return [min(some, key=lambda record: record.fault != "") for some in records]
 
 
-def _encode(array: np.ndarray | None) -> dict[str, Any] | None:
-    if array is None:
-        return None
+def _encode(array: np.ndarray) -> dict[str, Any]:
     values = b64encode(zlib.compress(array.tobytes())).decode("ascii")
     return {"type": array.dtype.str, "shape": array.shape, "values": values}
 
 
-def _decode(stored: dict[str, Any] | None) -> np.ndarray | None:
-    if stored is None:
-        return None
+def _decode(stored: dict[str, Any]) -> np.ndarray:
     return np.frombuffer(zlib.decompress(b64decode(stored["values"])), stored["type"]).reshape(stored["shape"])

@@ -75,7 +75,8 @@ def load_results(folders: Sequence[Path], protocol: str, oracle: bool) -> Result
 def report(result: Result) -> dict[str, Any]:
     """Return the report as strict JSON values: no NaN, None where there is no number. Times are under "seconds"."""
     counts, records, protocol = result.counts, result.records, result.protocol
-    confusion, first = metrics.confusion_of(counts, protocol.void), protocol.first(result.background)
+    confusion, boundary = metrics.confusion_of(counts, protocol.void), metrics.boundary_iou(counts)
+    first = protocol.first(result.background)
     boundary, stages = (
         metrics.boundary_iou(counts),
         dict.fromkeys(stage for record in records for stage in record.seconds),

@@ -52,17 +52,14 @@ class Task:
         return self.sample.photo()
 
 
-Predict = Callable[[Iterable[Task]], Iterator[Task]]
-"""Yields each task, in order, with its prediction or fault."""
-
-
 @dataclass(frozen=True)
 class Run:
     """What is scored, and where the records go."""
 
     dataset: Dataset
     choose: ChooseClasses
-    predict: Predict
+    predict: Callable[[Iterable[Task]], Iterator[Task]]
+    """Yields each task, in order, with its prediction or fault."""
     folder: Path
     keep: bool = True
     """Write the label map beside the record, and leave an image that has its record; label maps from elsewhere may have

@@ -4,6 +4,7 @@ import csv
 import io
 from base64 import b64encode
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,9 @@ def write_report(out: Path, result: Result, folders: Sequence[Path], dataset: Da
 
 def published(dataset: str) -> list[dict[str, Any]]:
     """Return the published scores on a data set, the best first: method, mIoU in percent, source and caveat."""
+    columns = ("method", "source", "caveat")
     with open(FOLDER / "published.csv", encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.get(dataset)]
-    columns = ("method", "source", "caveat")
     found = [{"miou": float(row[dataset])} | {column: row[column] for column in columns} for row in rows]
     return sorted(found, key=lambda row: -row["miou"])
 
@@ -77,11 +78,9 @@ def panels(result: Result, folders: Sequence[Path], dataset: Dataset) -> dict[st
     groups: dict[str, list[Panel]] = {}
     for name, records in best_and_worst(result).items():
         for record in records:
-            try:
+            with suppress(InputError, KeyError):
                 panel = _panel(result, record, samples[record.key], folders, dataset)
-            except (InputError, KeyError):
-                continue
-            groups.setdefault(name, []).append(panel)
+                groups.setdefault(name, []).append(panel)
     return groups
 
 
