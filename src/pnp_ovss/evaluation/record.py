@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.data import Dataset
@@ -41,8 +41,8 @@ class Record:
     """The classes that were asked for."""
     true: Sequence[str] = ()
     """The classes of the truth."""
-    salience: UInt8[np.ndarray, "gh gw"] | None = None
-    """The largest of the classes' salience, stretched to 0-255; for pictures."""
+    salience: Float[np.ndarray, "gh gw"] | None = None
+    """The largest of the classes' salience; for pictures."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Per stage."""
 

@@ -1,5 +1,6 @@
 """From records to all that a report says: scores, what cost most, which images were best and worst."""
 
+import json
 import math
 import platform
 from collections.abc import Sequence
@@ -102,7 +103,7 @@ def report(result: Result) -> dict[str, Any]:
         "losses": losses(result),
         "images": {record.key: result.image_miou(record) for record in records},
     }
-    return _rounded(found) | {
+    return _strict(found) | {
         "failed": [{"image": key, "fault": fault} for key, fault in result.faults],
         "settings": result.settings,
         "python": platform.python_version(),
@@ -185,12 +186,7 @@ def _per_class(labels: Sequence[str], confusion: Confusion, boundary: np.ndarray
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _rounded(value: Any) -> Any:
-    """Return JSON values with 12 digits, None for NaN."""
-    if isinstance(value, dict):
-        return {name: _rounded(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_rounded(one) for one in value]
-    if isinstance(value, float):
-        return round(float(value), 12) if math.isfinite(value) else None
-    return value
+def _strict(values: dict[str, Any]) -> dict[str, Any]:
+    """Return JSON values with 12 digits, and None for NaN."""
+    text = json.dumps(values)
+    return json.loads(text, parse_float=lambda one: round(float(one), 12), parse_constant=lambda name: None)

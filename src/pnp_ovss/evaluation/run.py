@@ -13,7 +13,7 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from pnp_ovss.data.dataset import IGNORE, Dataset, Sample, table, translate
 from pnp_ovss.data.files import read_values
@@ -38,7 +38,7 @@ class Task:
     """The classes to name."""
     labels: Labels | None = None
     """The prediction."""
-    salience: UInt8[np.ndarray, "gh gw"] | None = None
+    salience: Float[np.ndarray, "gh gw"] | None = None
     fault: PnpError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -107,7 +107,7 @@ def segment(
         task.fault, task.seconds = outcome.fault, outcome.seconds
         if outcome.result is not None:
             own = np.array([label[name] for name in outcome.result.classes], dtype=np.uint8)
-            task.labels, task.salience = own[outcome.result.labels], _stretched(outcome.result.salience)
+            task.labels, task.salience = own[outcome.result.labels], outcome.result.salience.max(axis=0)
         elif outcome.photo is not None:  # nothing was named
             task.labels = np.zeros(outcome.photo.shape[:2], dtype=np.uint8)
         yield task
@@ -177,8 +177,3 @@ def _scored(run: Run, task: Task) -> Record:
         save_png(run.folder / f"{key}.png", label_png(labels.astype(np.int32), colours))
     seconds = task.seconds | {"score": round(perf_counter() - started, 5)}
     return Record(key, "", _digest(truth), counts, task.named, true, task.salience, seconds)
-
-
-def _stretched(salience: Float[np.ndarray, "cls gh gw"]) -> UInt8[np.ndarray, "gh gw"]:
-    level = salience.max(axis=0) - salience.max(axis=0).min()
-    return np.asarray((level / max(level.max(), np.finfo(level.dtype).tiny) * 255).round().astype(np.uint8))

@@ -47,10 +47,8 @@ def write_report(out: Path, result: Result, folders: Sequence[Path], dataset: Da
     """
     content = report(result) | {"published": published(result.settings["dataset"])}
     write_bytes(out / "report.json", as_json(content, indent=1))
-    escaped, loader = select_autoescape(["html"]), FileSystemLoader(FOLDER)
-    pages = Environment(
-        loader=loader, autoescape=escaped, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    loader = FileSystemLoader(FOLDER)
+    pages = Environment(loader=loader, autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True)
     pages.filters["percent"] = percent
     values = content | _for_readers(content)
     values["panels"] = panels(result, folders, dataset) if dataset is not None else {}
@@ -99,7 +97,7 @@ def _panel(result: Result, record: Record, sample: Sample, folders: Sequence[Pat
         small = _shrunk(values, Image.Resampling.NEAREST)
         pictures[name] = paint(photo, small.astype(np.int32), colours, background=True)
     if record.salience is not None:
-        pictures["salience"] = heat(photo, record.salience.astype(np.float32))
+        pictures["salience"] = heat(photo, record.salience)
     urls = {name: _url(picture) for name, picture in pictures.items()}
     legend = [(dataset.labels[label], _hex(colours[label])) for label in largest]
     return {"key": record.key, "score": result.image_miou(record), "pictures": urls, "legend": legend}
