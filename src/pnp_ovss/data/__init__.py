@@ -15,9 +15,7 @@ from pnp_ovss.types import BACKGROUND
 
 __all__ = ["DATASETS", "IGNORE", "Dataset", "benchmark_vocabulary", "load_dataset", "load_vocabulary", "vocabularies"]
 
-DATASETS = {
-    name: (words, background) for words, about in ABOUT.items() for name, background in about["data sets"].items()
-}
+DATASETS = {name: (words, scored) for words, about in ABOUT.items() for name, scored in about["data sets"].items()}
 """The class list of each data set, and whether all beyond its classes is a background that is scored, or no class."""
 
 

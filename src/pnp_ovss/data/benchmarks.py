@@ -5,7 +5,7 @@ Titles, usual splits and the numbers in the mask files are in ``benchmarks.json`
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Integer
 
-from pnp_ovss.data.dataset import Samples, table, translate
+from pnp_ovss.data.dataset import Mask, Samples, table, translate
 from pnp_ovss.data.files import annotations, collect, first_folder, from_masks, from_split, read_colours, whole_number
 from pnp_ovss.data.rle import paint
 from pnp_ovss.errors import InputError
@@ -38,10 +38,11 @@ def voc(root: Path, split: str) -> Samples:
 def context(root: Path, split: str) -> Samples:
     """Return the samples of Pascal Context, from PNG or from the JSON of 459 classes."""
     base = first_folder(root, "VOC2010", "VOCdevkit/VOC2010", ".")
-    photos, masks, merged = base / "JPEGImages", base / "SegmentationClassContext", base / "trainval_merged.json"
+    photos, masks = base / "JPEGImages", base / "SegmentationClassContext"
     if masks.is_dir():
         keys = base / f"ImageSets/SegmentationContext/{split}.txt"
         return from_split(keys, photos, masks, f"SegmentationClassContext, {split}")
+    merged = base / "trainval_merged.json"
     with annotations(merged) as content:
         images = {image["image_id"]: image for image in content["images"] if image["phase"] == split}
         layout = f"{merged.name}, {split}"
@@ -83,11 +84,15 @@ def panoptic(root: Path, split: str) -> Samples:
     """Return the samples of COCO panoptic: the official coloured PNG and their JSON."""
     path = root / f"annotations/panoptic_{split}.json"
     with annotations(path) as content:
-        segments = {Path(entry["file_name"]).stem: entry["segments_info"] for entry in content["annotations"]}
-    photos, masks = _photos(root, split), first_folder(root, f"annotations/panoptic_{split}", f"panoptic_{split}")
-    found = [photos / f"{key}.jpg" for key in sorted(segments)]
-    layout = f"{path.name} and PNG"
-    return collect(found, lambda key: partial(_segments, key, masks / f"{key}.png", segments[key]), layout, path.name)
+        listed = {Path(entry["file_name"]).stem: entry["segments_info"] for entry in content["annotations"]}
+    photos, name = _photos(root, split), f"panoptic_{split}"
+    masks = first_folder(root, f"annotations/{name}", name)
+
+    def mask(key: str) -> Mask:
+        return partial(_segments, key, masks / f"{key}.png", listed[key])
+
+    found = [photos / f"{key}.jpg" for key in sorted(listed)]
+    return collect(found, mask, f"{path.name} and PNG", path.name)
 
 
 FIND: dict[str, Callable[[Path, str], Samples]] = {
@@ -102,15 +107,19 @@ FIND: dict[str, Callable[[Path, str], Samples]] = {
 
 
 def _instances(
-    images: Mapping[int | str, Any], regions: Iterable[Any], photos: Path, layout: str, where: str, mask: Paint = paint
+    images: dict[Any, Any], regions: list[Any], photos: Path, layout: str, where: str, painter: Paint = paint
 ) -> Samples:
-    """Return samples whose truth ``mask`` paints from regions; ``images``: what the annotation file says, by id."""
-    by_image: dict[int | str, list[Any]] = defaultdict(list)
+    """Return samples whose truth ``painter`` paints from regions; ``images``: what the annotation file says, by id."""
+    by_image: dict[Any, list[Any]] = defaultdict(list)
     for region in regions:
         by_image[region["image_id"]].append(region)
     ids = {Path(image["file_name"]).stem: number for number, image in images.items()}
-    found = sorted((photos / image["file_name"] for image in images.values()), key=lambda path: path.stem)
-    return collect(found, lambda key: partial(mask, key, images[ids[key]], by_image[ids[key]]), layout, where)
+    found = [photos / image["file_name"] for image in images.values()]
+
+    def mask(key: str) -> Mask:
+        return partial(painter, key, images[ids[key]], by_image[ids[key]])
+
+    return collect(sorted(found, key=lambda path: path.stem), mask, layout, where)
 
 
 def _merged(key: str, image: Any, regions: list[Any]) -> Integer[np.ndarray, "h w"]:
@@ -122,14 +131,14 @@ def _merged(key: str, image: Any, regions: list[Any]) -> Integer[np.ndarray, "h 
 def _segments(key: str, path: Path, segments: list[Any]) -> Int[np.ndarray, "h w"]:
     """Return category ids; a segment's number is R + 256 G + 65536 B, 0 where there is none."""
     try:
-        category = {whole_number(segment, "id"): whole_number(segment, "category_id") for segment in segments}
+        category = {whole_number(one, "id"): whole_number(one, "category_id") for one in segments}
     except InputError as error:
         raise InputError(f"{key} has a damaged segment: {error}") from error
     coded = read_colours(path).astype(np.int64) @ np.array([1, 256, 65536])
     numbers, index = np.unique(coded, return_inverse=True)
     strange = [number for number in numbers.tolist() if number and number not in category]
     if strange:
-        raise InputError(f"the mask {path} holds the unknown segment {strange[0]}; fetch mask and JSON anew")
+        raise InputError(f"the mask {path} holds the unknown segment {strange[0]}; fetch it and its JSON anew")
     categories = np.array([category.get(number, 0) for number in numbers.tolist()], dtype=np.int32)
     return np.asarray(categories[index].reshape(coded.shape))
 

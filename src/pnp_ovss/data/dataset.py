@@ -112,4 +112,4 @@ def translate(mask: Integer[np.ndarray, "h w"], table: Table, what: str) -> UInt
             return np.asarray(labels, dtype=np.uint8)
     known = np.flatnonzero(table != UNKNOWN)
     strange = ", ".join(map(str, np.setdiff1d(mask, known)[:5].tolist()))
-    raise InputError(f"{what} holds the unknown label id {strange}; expected ids from {known[0]} to {known[-1]}")
+    raise InputError(f"{what} holds the unknown label id {strange}; expected {known[0]} to {known[-1]}")

@@ -14,9 +14,12 @@ from jaxtyping import Integer, UInt8
 from PIL import Image
 
 from pnp_ovss.data.dataset import Mask, Sample, Samples
+from pnp_ovss.data.vocabulary import read_lines
 from pnp_ovss.errors import InputError, one_line
 from pnp_ovss.files import read_json
 from pnp_ovss.images import FORMATS
+
+PHOTOS = (".jpg", ".jpeg", ".png")
 
 
 def read_values(path: Path) -> Integer[np.ndarray, "h w"]:
@@ -27,7 +30,7 @@ def read_values(path: Path) -> Integer[np.ndarray, "h w"]:
     picture = _open_mask(path)
     values = np.asarray(picture)
     if values.ndim != 2:
-        raise InputError(f"expected one channel of label ids, got mode {picture.mode} in the mask {path}")
+        raise InputError(f"expected one channel of label ids, got {picture.mode} in the mask {path}")
     return values if values.dtype == np.uint8 else values.astype(np.int32)
 
 
@@ -75,24 +78,22 @@ def pairs(root: Path) -> Samples | None:
     images, masks = root / "images", root / "masks"
     if not (images.is_dir() and masks.is_dir()):
         return None
-    photos = [path for path in sorted(images.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
+    photos = [path for path in sorted(images.iterdir()) if path.suffix.lower() in PHOTOS]
     return collect(photos, mask_in(masks), "images/ and masks/", str(images))
 
 
 def from_masks(masks: Path, photos: Path, layout: str, ending: str = ".png") -> Samples:
     """Return a sample for each mask in a folder; ``ending`` is what follows the key in its name."""
-    names = [path.name for path in sorted(masks.glob(f"*{ending}")) if ending != ".png" or "TrainIds" not in path.name]
+    names = sorted(path.name for path in masks.glob(f"*{ending}"))
+    if ending == ".png":
+        names = [name for name in names if "TrainIds" not in name]
     found = [photos / f"{name.removesuffix(ending)}.jpg" for name in names]
     return collect(found, mask_in(masks, ending), layout, str(masks))
 
 
 def from_split(path: Path, photos: Path, masks: Path, layout: str) -> Samples:
     """Return a sample for each key in a split file."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the split file {path} is missing or cannot be read") from error
-    found = [photos / f"{line.split()[0].removesuffix('.jpg')}.jpg" for line in lines if line.strip()]
+    found = [photos / f"{line.split()[0].removesuffix('.jpg')}.jpg" for line in read_lines(path)]
     return collect(found, mask_in(masks), layout, f"the split file {path}")
 
 

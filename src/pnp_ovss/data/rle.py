@@ -20,9 +20,11 @@ def paint(key: str, image: Any, regions: Sequence[Any]) -> Int[np.ndarray, "h w"
     Raises: InputError naming the image by its key if its annotations are damaged.
     """
     try:
-        mask = np.zeros((whole_number(image, "height"), whole_number(image, "width")), dtype=np.int32)
+        height, width = whole_number(image, "height"), whole_number(image, "width")
+        mask = np.zeros((height, width), dtype=np.int32)
         for region in regions:
-            mask[decode(region.get("segmentation"), *mask.shape) > 0] = whole_number(region, "category_id")
+            inside = decode(region.get("segmentation"), height, width) > 0
+            mask[inside] = whole_number(region, "category_id")
     except InputError as error:
         raise InputError(f"{key} has a damaged annotation: {error}") from error
     return mask
@@ -60,7 +62,8 @@ def _from_polygons(region: list[Any], height: int, width: int) -> UInt8[np.ndarr
     polygons = [polygon for polygon in region if len(polygon) > 4]  # fewer corners cover no pixel
     if not polygons:
         return np.zeros((height, width), dtype=np.uint8)
-    return np.asarray(coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))))
+    runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    return np.asarray(coco_mask.decode(runs))
 
 
 def _from_runs(counts: Any, height: int, width: int) -> UInt8[np.ndarray, "h w"]:

@@ -73,7 +73,7 @@ def benchmark_vocabulary(name: str | Path, classes: Sequence[str], benchmark: st
     listed = dict(map(_line, read_lines(path)))
     strange = next((cls for cls in listed if cls not in (*classes, BACKGROUND)), None)
     if strange is not None:
-        raise InputError(f"the vocabulary {path} has words for {strange!r}, which is no class of the data set")
+        raise InputError(f"the vocabulary {path} has {strange!r}, which is no class of the data set")
     words = _each_once({cls: listed.get(cls, ()) for cls in (*classes, BACKGROUND)})
     if words[BACKGROUND] == (BACKGROUND,):
         del words[BACKGROUND]
@@ -108,7 +108,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows may begin it with a mark
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the class list {path} cannot be read; expected a text in UTF-8") from error
+        raise InputError(f"the list {path} cannot be read; expected a text in UTF-8") from error
     return [name for line in lines if (name := line.split("#")[0].strip())]
 
 

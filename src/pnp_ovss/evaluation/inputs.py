@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,12 @@ def scenes(count: int, seed: int, size: int) -> Dataset:
     """Return drawn scenes of a series as a data set: the things before a background."""
 
     def sample(index: int) -> Sample:
-        key = f"scene-{seed}-{index:05}"
-        return Sample(key, lambda: draw(seed, index, size).image, lambda: draw(seed, index, size).things_mask())
+        scene = partial(draw, seed, index, size)
+        return Sample(f"scene-{seed}-{index:05}", lambda: scene().image, lambda: scene().things_mask())
 
-    samples, title = tuple(map(sample, range(count))), f"Drawn scenes, {len(THINGS)} things and background"
-    to_label = table(range(1, len(THINGS) + 1), {0: 0, IGNORE: IGNORE})
-    return Dataset("scenes", title, THINGS, True, samples, to_label, "scenes", f"series {seed}, {size} x {size} pixels")
+    title, layout = f"Drawn scenes, {len(THINGS)} things and background", f"series {seed}, {size} x {size} pixels"
+    to_label, samples = table(range(1, len(THINGS) + 1), {0: 0, IGNORE: IGNORE}), tuple(map(sample, range(count)))
+    return Dataset("scenes", title, THINGS, True, samples, to_label, "scenes", layout)
 
 
 def load_choice(source: str, dataset: Dataset, vocabulary: Vocabulary) -> tuple[str, ChooseClasses]:
@@ -70,8 +71,10 @@ def present(dataset: Dataset, truth: UInt8[np.ndarray, "h w"]) -> tuple[str, ...
 
 def _of_image(listed: dict[str, Any], key: str) -> list[str]:
     if key not in listed:
-        raise InputError(f"the file of names has none for {key}; add its key, with an empty list if there is none")
-    names = list(parse_reply(listed[key], None).kept()) if isinstance(listed[key], str) else listed[key]
+        raise InputError(f"the file of names has none for {key}; add its key, perhaps with an empty list")
+    names = listed[key]
+    if isinstance(names, str):
+        return list(parse_reply(names, None).kept())
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise InputError(f"expected a list of names for {key}, got {names!r:.40}; mend the file of names")
     return names

@@ -121,8 +121,8 @@ class Protocol:
         return confusion_of(counts, self.void).miou(self.over, self.first(background))
 
 
-STANDARD = "void pixels (255) are ignored; the mean is over the classes that occur in the truth or in the prediction"
-AUTHORS = "void pixels (255) count as background; the mean is over the classes in the truth; as in the authors' code"
+STANDARD = "void pixels (255) are ignored; the mean is over the classes in the truth or in the prediction"
+AUTHORS = "void pixels (255) are background; the mean is over the classes in the truth, as in the authors' code"
 PROTOCOLS = {
     "standard": Protocol("standard", False, "either", STANDARD),
     "authors": Protocol("authors", True, "truth", AUTHORS),
@@ -169,12 +169,13 @@ def _running(extreme: np.ufunc, values: np.ndarray, width: int) -> np.ndarray:
     return values
 
 
-def _pairs(truth: Labels, prediction: Integer[np.ndarray, "hp wp"], labels: int) -> Int[np.ndarray, "row label"]:
+def _pairs(truth: Labels, prediction: Integer[np.ndarray, "hp wp"], labels: int) -> Counts:
     """Return the pixels per label of truth (the last row: void) and prediction, in one go for it is faster."""
     if truth.shape != prediction.shape:
-        raise ValueError(f"expected maps of one size, got truth {truth.shape} and prediction {prediction.shape}")
+        raise ValueError(f"expected maps of one size, got {truth.shape} and {prediction.shape}")
     pairs = truth.astype(np.uint16) << 8 | prediction.astype(np.uint16)
-    table = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)[[*range(labels), IGNORE], :labels]
+    table = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
+    table = table[[*range(labels), IGNORE], :labels]
     if table.sum() != truth.size:
         raise ValueError(f"expected labels 0 to {labels - 1}, got a map with another value")
     return table

@@ -62,8 +62,9 @@ def about_data(dataset: Dataset, name: str, split: str | None) -> dict[str, Any]
 
 def about_model(segmenter: Segmenter, dtype: str, names: str, vocabulary: Vocabulary) -> dict[str, Any]:
     """Return what predicts, and the names it is given."""
-    method, device = segmenter.method, getattr(segmenter.method, "device", None)  # a method need not have one
-    return about(method.model, method.revision, device.type if device else "cpu", dtype, method.config) | {
+    method = segmenter.method
+    device = method.device.type if hasattr(method, "device") else "cpu"
+    return about(method.model, method.revision, device, dtype, method.config) | {
         "names": names,
         "vocabulary": vocabulary.name,
         "words": {cls: list(words) for cls, words in vocabulary.words.items() if words != (cls,)},
@@ -94,7 +95,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     manifest = read_json(folder / "manifest.json")
     if manifest.get("format") != FORMAT:
-        raise InputError(f"the run in {folder} is of another version; score the images anew with another --out")
+        raise InputError(f"the run in {folder} is of another version; give another --out")
     return manifest
 
 
@@ -103,8 +104,8 @@ def write_record(folder: Path, record: Record) -> None:
 
     Raises: InputError if it cannot be written.
     """
-    arrays = {name: _encode(value) for name, value in vars(record).items() if isinstance(value, np.ndarray)}
-    write_bytes(folder / f"{record.key}.json", as_json(vars(record) | arrays))
+    content = {name: _encode(value) for name, value in vars(record).items()}
+    write_bytes(folder / f"{record.key}.json", as_json(content))
 
 
 def read_record(path: Path) -> Record:
@@ -130,14 +131,17 @@ def load_records(folders: Sequence[Path], keys: Sequence[str]) -> list[Record]:
     missing = [key for key, some in zip(keys, records, strict=True) if not some]
     if missing:
         listed = ", ".join(missing[:3])
-        raise InputError(f"{len(missing)} of {len(keys)} images have no result, {listed} among them; run their shards")
+        raise InputError(f"{len(missing)} of {len(keys)} images have no result: {listed}; run their shards")
     return [min(some, key=lambda record: record.fault != "") for some in records]
 
 
-def _encode(array: np.ndarray) -> dict[str, Any]:
-    values = b64encode(zlib.compress(array.tobytes())).decode("ascii")
-    return {"type": array.dtype.str, "shape": array.shape, "values": values}
+def _encode(value: Any) -> Any:
+    if not isinstance(value, np.ndarray):
+        return value
+    values = b64encode(zlib.compress(value.tobytes())).decode("ascii")
+    return {"type": value.dtype.str, "shape": value.shape, "values": values}
 
 
 def _decode(stored: dict[str, Any]) -> np.ndarray:
-    return np.frombuffer(zlib.decompress(b64decode(stored["values"])), stored["type"]).reshape(stored["shape"])
+    values = zlib.decompress(b64decode(stored["values"]))
+    return np.frombuffer(values, stored["type"]).reshape(stored["shape"])

@@ -67,7 +67,8 @@ def load_results(folders: Sequence[Path], protocol: str, oracle: bool) -> Result
     settings, size = manifest["settings"], len(manifest["settings"]["classes"]) + 1
     records = load_records([folder / "images" for folder in folders], manifest["keys"])
     scored = tuple(record for record in records if not record.fault)
-    faults = (*map(tuple, manifest["faults"]), *((record.key, record.fault) for record in records if record.fault))
+    failed = [(record.key, record.fault) for record in records if record.fault]
+    faults = (*map(tuple, manifest["faults"]), *failed)
     best = _oracle([path for folder in folders if (path := folder / "oracle").is_dir()], records, oracle)
     named_truly = _pooled(best, size) if best else None
     return Result(settings, PROTOCOLS[protocol], scored, faults, _pooled(scored, size), named_truly)
@@ -154,7 +155,8 @@ def losses(result: Result) -> dict[str, float] | None:
 def best_and_worst(result: Result, each: int = 4) -> dict[str, list[Record]]:
     """Return the best, the middling and the worst images, each image once."""
     scores = {record.key: result.image_miou(record) for record in result.records}
-    ranked = sorted((r for r in result.records if not math.isnan(scores[r.key])), key=lambda r: (-scores[r.key], r.key))
+    known = [record for record in result.records if not math.isnan(scores[record.key])]
+    ranked = sorted(known, key=lambda record: (-scores[record.key], record.key))
     each = min(each, max(1, len(ranked) // 3))
     middle = max(each, (len(ranked) - each) // 2)
     return {
@@ -176,7 +178,8 @@ def _oracle(folders: Sequence[Path], records: Sequence[Record], asked: bool) -> 
 
 
 def _pooled(records: Sequence[Record], labels: int) -> Counts:
-    return sum((record.counts for record in records if record.counts is not None), metrics.no_counts(labels))
+    counted = (record.counts for record in records if record.counts is not None)
+    return sum(counted, metrics.no_counts(labels))
 
 
 def _per_class(labels: Sequence[str], confusion: Confusion, boundary: np.ndarray) -> list[dict[str, Any]]:

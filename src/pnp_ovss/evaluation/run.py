@@ -135,10 +135,12 @@ def read_prediction(folder: Path, key: str, dataset: Dataset, values: str) -> La
     """
     path = folder / f"{key}.png"
     if not path.is_file():
-        raise InputError(f"there is no prediction {path}; expected one PNG per image, named by its key")
+        raise InputError(f"there is no prediction {path}; give a PNG per image, named by its key")
     first = 1 if values == "own" or dataset.background else 0
-    counted = table(range(first, first + len(dataset.classes)), {0: 0, IGNORE: IGNORE})
-    labels = translate(read_values(path), dataset.to_label if values == "file" else counted, f"the prediction {path}")
+    to_label = table(range(first, first + len(dataset.classes)), {0: 0, IGNORE: IGNORE})
+    if values == "file":
+        to_label = dataset.to_label
+    labels = translate(read_values(path), to_label, f"the prediction {path}")
     labels[labels == IGNORE] = 0
     return labels
 
@@ -146,7 +148,8 @@ def read_prediction(folder: Path, key: str, dataset: Dataset, values: str) -> La
 def _earlier(run: Run, sample: Sample) -> Record | None:
     try:
         record = read_record(run.folder / f"{sample.key}.json")
-        return record if not record.fault and record.truth == _digest(run.dataset.truth(sample)) else None
+        same = record.truth == _digest(run.dataset.truth(sample))
+        return None if record.fault or not same else record
     except InputError:  # there is none, or it is made anew
         return None
 

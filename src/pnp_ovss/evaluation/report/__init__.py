@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from pnp_ovss.data.dataset import IGNORE, Dataset, Sample
 from pnp_ovss.data.files import read_values
 from pnp_ovss.errors import InputError
+from pnp_ovss.evaluation.metrics import Labels
 from pnp_ovss.evaluation.record import Record
 from pnp_ovss.evaluation.result import Result, best_and_worst, report
 from pnp_ovss.evaluation.run import read_prediction
@@ -23,7 +24,7 @@ from pnp_ovss.files import as_json, write_bytes, write_text
 from pnp_ovss.pictures import class_colours
 from pnp_ovss.pictures.overlay import paint
 from pnp_ovss.pictures.sheet import heat
-from pnp_ovss.types import BACKGROUND
+from pnp_ovss.types import BACKGROUND, RGB
 
 FOLDER = Path(__file__).parent
 SIDE = 300
@@ -83,7 +84,8 @@ def panels(result: Result, folders: Sequence[Path], dataset: Dataset) -> dict[st
 
 
 def _panel(result: Result, record: Record, sample: Sample, folders: Sequence[Path], dataset: Dataset) -> Panel:
-    photo, truth, labels = sample.photo(), dataset.truth(sample), _labels(result, record.key, folders, dataset)
+    photo, truth = sample.photo(), dataset.truth(sample)
+    labels = _labels(result.settings, record.key, folders, dataset)
     if not photo.shape[:2] == truth.shape == labels.shape:
         raise InputError(f"photo, truth and label map of {record.key} differ in size; score it anew")
     area = np.bincount(truth.ravel(), minlength=256) + np.bincount(labels.ravel(), minlength=256)
@@ -93,7 +95,8 @@ def _panel(result: Result, record: Record, sample: Sample, folders: Sequence[Pat
     colours[: len(dataset.labels)] = class_colours((BACKGROUND, *dataset.classes))
     photo = _shrunk(photo, Image.Resampling.LANCZOS)
     pictures = {"photo": photo}
-    for name, values in (("truth", truth), ("ours" if "model" in result.settings else "label map", labels)):
+    ours = "ours" if "model" in result.settings else "label map"
+    for name, values in {"truth": truth, ours: labels}.items():
         small = _shrunk(values, Image.Resampling.NEAREST)
         pictures[name] = paint(photo, small.astype(np.int32), colours, background=True)
     if record.salience is not None:
@@ -103,19 +106,19 @@ def _panel(result: Result, record: Record, sample: Sample, folders: Sequence[Pat
     return {"key": record.key, "score": result.image_miou(record), "pictures": urls, "legend": legend}
 
 
-def _labels(result: Result, key: str, folders: Sequence[Path], dataset: Dataset) -> UInt8[np.ndarray, "h w"]:
-    settings = result.settings
+def _labels(settings: dict[str, Any], key: str, folders: Sequence[Path], dataset: Dataset) -> Labels:
     if "predictions" in settings:
         return read_prediction(Path(settings["predictions"]), key, dataset, settings["values"])
     places = [folder / f"images/{key}.png" for folder in folders]
-    return read_values(next((path for path in places if path.is_file()), places[0])).astype(np.uint8)
+    there = [path for path in places if path.is_file()]
+    return read_values((there or places)[0]).astype(np.uint8)
 
 
-def _shrunk(picture: UInt8[np.ndarray, "h w ..."], how: Image.Resampling) -> UInt8[np.ndarray, "hs ws ..."]:
+def _shrunk(picture: np.ndarray, how: Image.Resampling) -> np.ndarray:
     return np.asarray(ImageOps.contain(Image.fromarray(picture), (SIDE, SIDE), how))
 
 
-def _url(picture: UInt8[np.ndarray, "h w 3"]) -> str:
+def _url(picture: RGB) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="JPEG", quality=84, optimize=True)
     return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode("ascii")
@@ -127,21 +130,23 @@ def _hex(colour: UInt8[np.ndarray, " 3"]) -> str:
 
 def _for_readers(content: dict[str, Any]) -> dict[str, Any]:
     """Return what the templates need beside the report: orders, colours, and the settings as text."""
-    settings, miou, scale = content["settings"], content["score"]["miou"], content["published"]
-    if miou is not None:
-        scale = sorted(
-            [*scale, {"method": "this run", "miou": 100 * miou, "source": None}], key=lambda one: -one["miou"]
-        )
-    listed = {name: value for name, value in settings.items() if name not in ("config", "classes", "words")}
-    listed["words"] = [f"{cls}: {', '.join(words)}" for cls, words in settings.get("words", {}).items()]
-    listed |= settings.get("config", {}) | {"python": content["python"]}
-    names = (BACKGROUND, *settings["classes"])
+    settings = content["settings"] | {"python": content["python"]}
+    words, config = settings.pop("words", {}), settings.pop("config", {})
+    names = (BACKGROUND, *settings.pop("classes"))
+    settings["words"] = [f"{cls}: {', '.join(listed)}" for cls, listed in words.items()]
+    every = {name: _text(value) for name, value in (settings | config).items()}
+
+    def rank(one: dict[str, Any]) -> tuple[bool, float, str]:
+        return one["iou"] is None, -(one["iou"] or 0), one["class"]
+
     return {
         "colours": dict(zip(names, map(_hex, class_colours(names)), strict=True)),
-        "ranked": sorted(content["classes"], key=lambda one: (one["iou"] is None, -(one["iou"] or 0), one["class"])),
-        "all_settings": {name: _text(value) for name, value in listed.items() if value not in (None, "", [])},
+        "ranked": sorted(content["classes"], key=rank),
+        "all_settings": {name: text for name, text in every.items() if text},
     }
 
 
 def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
