@@ -53,7 +53,7 @@ def test_a_context_id_beyond_459_is_told(tmp_path):
     image = {"image_id": 7, "file_name": "2008_7.jpg", "height": 1, "width": 2, "phase": "val"}
     regions = [{"image_id": 7, "category_id": 460, "segmentation": {"counts": [1, 1]}}]
     write(tmp_path / "VOC2010/trainval_merged.json", json.dumps({"images": [image], "annos_segmentation": regions}))
-    with pytest.raises(InputError, match="the truth of 2008_7 holds the unknown label id 460"):
+    with pytest.raises(InputError, match="2008_7: the truth holds the unknown label id 460"):
         truths("context60", tmp_path)
 
 
@@ -118,7 +118,7 @@ def test_coco_panoptic(tmp_path):
     assert truths("panoptic133", tmp_path) == {"1": [[1, IGNORE, 133]]}
     del segments[0]["category_id"]
     write(tmp_path / "annotations/panoptic_val2017.json", json.dumps(annotations))
-    with pytest.raises(InputError, match="1 has a damaged segment: expected a whole number as category_id, got None"):
+    with pytest.raises(InputError, match="1: expected a whole number as category_id, got None"):
         truths("panoptic133", tmp_path)
 
 

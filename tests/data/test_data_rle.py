@@ -62,16 +62,16 @@ SIZE = {"height": 1, "width": 2}
 
 
 @pytest.mark.parametrize(("image", "region", "message"), [
-    ({"width": 2}, {}, "photo has a damaged annotation: expected a whole number as height, got None; fetch"),
-    (SIZE, {"segmentation": {"counts": [0, 2]}}, "annotation: expected a whole number as category_id, got None"),
+    ({"width": 2}, {}, "expected a whole number as height, got None; fetch"),
+    (SIZE, {"segmentation": {"counts": [0, 2]}}, "expected a whole number as category_id, got None"),
     (SIZE, {"segmentation": {"counts": [2]}, "category_id": "cat"}, "a whole number as category_id, got 'cat';"),
     (SIZE, {"segmentation": {"counts": [2]}, "category_id": 2**70}, "as category_id, got 118059162"),
     (SIZE, {"segmentation": {"counts": [2]}, "category_id": -1}, "as category_id, got -1;"),
-    (SIZE, {"category_id": 1}, "photo has a damaged annotation: expected polygons .* or runs of 2 pixels, got None"),
+    (SIZE, {"category_id": 1}, "expected polygons .* or runs of 2 pixels, got None"),
 ])  # fmt: skip
-def test_a_damaged_annotation_names_its_image(image, region, message):
+def test_a_damaged_annotation(image, region, message):
     with pytest.raises(InputError, match=message):
-        paint("photo", image, [region])
+        paint(image, [region])
 
 
 @pytest.mark.parametrize(("height", "width", "compressed"), [

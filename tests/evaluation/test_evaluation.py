@@ -122,7 +122,7 @@ def test_what_is_wrong_with_an_image_is_one_line_and_the_others_are_scored(voc, 
     assert len(lines) == 5
     assert f"{KEYS[5]} is listed twice in" in lines[0]
     assert f"{KEYS[0]}.png is cut short or damaged; fetch it again" in lines[1]
-    assert f"{KEYS[1]}: expected a label map of 24 x 16 pixels as the truth, got 24 x 8; scale label maps" in lines[2]
+    assert f"{KEYS[1]}: expected a label map of the truth's size (16, 24), got (8, 24); scale label maps" in lines[2]
     assert "holds the unknown label id 77" in lines[3]
     assert f"there is no prediction {predictions / KEYS[3]}.png" in lines[4]
     content = read_report(tmp_path / "o")
@@ -160,7 +160,7 @@ def test_a_damaged_annotation_is_one_line_and_the_others_are_scored(tmp_path, ca
     assert main(["evaluate", "object81", "--root", str(tmp_path), *given]) == 1
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pnp-ovss: ")]
     assert line == (
-        "pnp-ovss: 000000000002 has a damaged annotation: expected polygons [[x, y, ...], ...] or runs of 30 pixels, "
+        "pnp-ovss: 000000000002: expected polygons [[x, y, ...], ...] or runs of 30 pixels, "
         "got [[0, 0, 3, 0, 3]]; fetch the annotations again"
     )
     assert read_report(tmp_path / "out")["score"]["images"] == 1
@@ -348,7 +348,7 @@ def test_names_from_files(voc, tmp_path):
     listed = names("n.json", json.dumps({KEYS[0]: ["Dog", "cat", "unicorn"], KEYS[1]: "[20: tv monitor], [90]"}))
     assert listed(KEYS[0], nothing) == ("cat", "dog")  # in the data set's order; what it has no class for is left out
     assert listed(KEYS[1], nothing) == ("tvmonitor",)
-    with pytest.raises(InputError, match="the file of names has none for 2007_2"):
+    with pytest.raises(InputError, match="expected a list of names for 2007_2, got None"):
         listed(KEYS[2], nothing)
     assert names("n.txt", "ship # a boat\nsheep\n")(KEYS[4], nothing) == ("boat", "sheep")
     with pytest.raises(InputError, match="the names .*n.txt hold 'unicorn', which is no class of voc21"):

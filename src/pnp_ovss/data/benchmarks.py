@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int, Integer
 
 from pnp_ovss.data.dataset import Mask, Samples, table, translate
-from pnp_ovss.data.files import annotations, collect, first_folder, from_masks, from_split, read_colours, whole_number
+from pnp_ovss.data.files import annotations, collect, first_folder, from_masks, from_split, open_mask, whole_number
 from pnp_ovss.data.rle import paint
 from pnp_ovss.errors import InputError
 
@@ -24,8 +24,8 @@ ABOUT: dict[str, Any] = json.loads(Path(__file__).with_name("benchmarks.json").r
 ``split``, the usual one; ``source``, where to get it; ``ids`` of the classes in its mask files if not 1, 2, ...;
 ``others`` there that are background; ``merged``, the ids of Context's classes among its 459."""
 
-Paint = Callable[[str, Any, list[Any]], Integer[np.ndarray, "h w"]]
-"""Returns the truth of an image from its key, its entry and its regions."""
+Paint = Callable[[Any, list[Any]], Integer[np.ndarray, "h w"]]
+"""Returns the truth of an image from its entry and its regions."""
 
 
 def voc(root: Path, split: str) -> Samples:
@@ -89,7 +89,7 @@ def panoptic(root: Path, split: str) -> Samples:
     masks = first_folder(root, f"annotations/{name}", name)
 
     def mask(key: str) -> Mask:
-        return partial(_segments, key, masks / f"{key}.png", listed[key])
+        return partial(_segments, masks / f"{key}.png", listed[key])
 
     found = [photos / f"{key}.jpg" for key in sorted(listed)]
     return collect(found, mask, f"{path.name} and PNG", path.name)
@@ -117,24 +117,22 @@ def _instances(
     found = [photos / image["file_name"] for image in images.values()]
 
     def mask(key: str) -> Mask:
-        return partial(painter, key, images[ids[key]], by_image[ids[key]])
+        return partial(painter, images[ids[key]], by_image[ids[key]])
 
     return collect(sorted(found, key=lambda path: path.stem), mask, layout, where)
 
 
-def _merged(key: str, image: Any, regions: list[Any]) -> Integer[np.ndarray, "h w"]:
+def _merged(image: Any, regions: list[Any]) -> Integer[np.ndarray, "h w"]:
     """Return labels from regions of the 459 classes of Context; 0 for those that are none of the 59."""
     labels = table(ABOUT["context"]["merged"], dict.fromkeys(range(460), 0), size=460)
-    return translate(paint(key, image, regions), labels, f"the truth of {key}")
+    return translate(paint(image, regions), labels, "the truth")
 
 
-def _segments(key: str, path: Path, segments: list[Any]) -> Int[np.ndarray, "h w"]:
+def _segments(path: Path, segments: list[Any]) -> Int[np.ndarray, "h w"]:
     """Return category ids; a segment's number is R + 256 G + 65536 B, 0 where there is none."""
-    try:
-        category = {whole_number(one, "id"): whole_number(one, "category_id") for one in segments}
-    except InputError as error:
-        raise InputError(f"{key} has a damaged segment: {error}") from error
-    coded = read_colours(path).astype(np.int64) @ np.array([1, 256, 65536])
+    category = {whole_number(one, "id"): whole_number(one, "category_id") for one in segments}
+    colours = np.asarray(open_mask(path).convert("RGB"))
+    coded = colours.astype(np.int64) @ np.array([1, 256, 65536])
     numbers, index = np.unique(coded, return_inverse=True)
     strange = [number for number in numbers.tolist() if number and number not in category]
     if strange:

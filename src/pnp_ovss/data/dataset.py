@@ -86,7 +86,10 @@ class Dataset:
 
         Raises: InputError if the mask cannot be read or holds a value that is no label.
         """
-        return translate(sample.mask(), self.to_label, f"the truth of {sample.key}")
+        try:
+            return translate(sample.mask(), self.to_label, "the truth")
+        except InputError as error:
+            raise InputError(f"{sample.key}: {error}") from error
 
 
 def table(ids: Iterable[int], others: Mapping[int, int], size: int = 256) -> Table:

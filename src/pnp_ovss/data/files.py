@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Integer
 from PIL import Image
 
 from pnp_ovss.data.dataset import Mask, Sample, Samples
@@ -27,22 +27,18 @@ def read_values(path: Path) -> Integer[np.ndarray, "h w"]:
 
     Raises: InputError if there is no such file, it is damaged, or it has several channels.
     """
-    picture = _open_mask(path)
+    picture = open_mask(path)
     values = np.asarray(picture)
     if values.ndim != 2:
         raise InputError(f"expected one channel of label ids, got {picture.mode} in the mask {path}")
     return values if values.dtype == np.uint8 else values.astype(np.int32)
 
 
-def read_colours(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """Return the colours of a mask file.
+def open_mask(path: Path) -> Image.Image:
+    """Return the picture of a mask file.
 
     Raises: InputError if there is no such file, or it is damaged.
     """
-    return np.asarray(_open_mask(path).convert("RGB"))
-
-
-def _open_mask(path: Path) -> Image.Image:
     try:
         with Image.open(path, formats=FORMATS) as picture:
             picture.load()

@@ -14,19 +14,16 @@ FARTHEST = 1 << 20
 """No corner lies so many pixels away; pycocotools would fill the memory on the way to it."""
 
 
-def paint(key: str, image: Any, regions: Sequence[Any]) -> Int[np.ndarray, "h w"]:
+def paint(image: Any, regions: Sequence[Any]) -> Int[np.ndarray, "h w"]:
     """Return the category ids of an image: its regions in file order, the later over the earlier; 0 where none is.
 
-    Raises: InputError naming the image by its key if its annotations are damaged.
+    Raises: InputError if its annotations are damaged.
     """
-    try:
-        height, width = whole_number(image, "height"), whole_number(image, "width")
-        mask = np.zeros((height, width), dtype=np.int32)
-        for region in regions:
-            inside = decode(region.get("segmentation"), height, width) > 0
-            mask[inside] = whole_number(region, "category_id")
-    except InputError as error:
-        raise InputError(f"{key} has a damaged annotation: {error}") from error
+    height, width = whole_number(image, "height"), whole_number(image, "width")
+    mask = np.zeros((height, width), dtype=np.int32)
+    for region in regions:
+        inside = decode(region.get("segmentation"), height, width) > 0
+        mask[inside] = whole_number(region, "category_id")
     return mask
 
 

@@ -9,8 +9,6 @@ from pnp_ovss.types import BACKGROUND, Vocabulary, fold, tidy
 
 CLASSES = Path(__file__).parent / "classes"
 PLAIN = "plain"
-LONGEST = 100
-"""Characters of a name in a list. Longer ones are sentences, and no class."""
 
 BENCHMARKS: dict[str, list[int]] = json.loads((CLASSES / "numbers.json").read_text(encoding="ascii"))
 """The class lists that ship ("scenes": those of the drawn scenes), and their data set's numbers where not 1, 2, ..."""
@@ -32,7 +30,7 @@ def load_vocabulary(source: str | Path) -> Vocabulary:
     A class that ships has the words of all its vocabularies. A file has one class a line, with or without words:
     "person", "person: man, child" or "person=man|child"; # starts a comment. A class that comes twice counts once.
 
-    Raises: InputError if it is neither, or the file has no class or one of more than ``LONGEST`` characters.
+    Raises: InputError if it is neither, or the file has no class.
 
     >>> load_vocabulary("voc").words["diningtable"]
     ('diningtable', 'table')
@@ -42,17 +40,13 @@ def load_vocabulary(source: str | Path) -> Vocabulary:
     path = Path(source).expanduser()
     if not path.is_file():
         raise InputError(f"there is no vocabulary {path}; give one of {', '.join(BENCHMARKS)}, or a file")
-    spelling: dict[str, str] = {}
-    listed: dict[str, list[str]] = {}
+    listed: dict[str, tuple[str, list[str]]] = {}
     for name, words in map(_line, read_lines(path)):
-        cls = tidy(name)
-        if len(cls) > LONGEST:
-            raise InputError(f"{path} has a name of {len(cls)} characters, {cls[:37]!r}...; shorten it to {LONGEST}")
-        if cls:
-            listed.setdefault(spelling.setdefault(fold(cls), cls), []).extend(words)
+        if cls := tidy(name):
+            listed.setdefault(fold(cls), (cls, []))[1].extend(words)
     if not listed:
         raise InputError(f"the vocabulary {path} has no name; write one a line, such as 'dog'")
-    return Vocabulary(_each_once(listed), str(path))
+    return Vocabulary(_each_once(dict(listed.values())), str(path))
 
 
 def benchmark_vocabulary(name: str | Path, classes: Sequence[str], benchmark: str) -> Vocabulary:
@@ -74,10 +68,8 @@ def benchmark_vocabulary(name: str | Path, classes: Sequence[str], benchmark: st
     strange = next((cls for cls in listed if cls not in (*classes, BACKGROUND)), None)
     if strange is not None:
         raise InputError(f"the vocabulary {path} has {strange!r}, which is no class of the data set")
-    words = _each_once({cls: listed.get(cls, ()) for cls in (*classes, BACKGROUND)})
-    if words[BACKGROUND] == (BACKGROUND,):
-        del words[BACKGROUND]
-    return Vocabulary(words, str(name))
+    named = (*classes, BACKGROUND) if BACKGROUND in listed else classes
+    return Vocabulary(_each_once({cls: listed.get(cls, ()) for cls in named}), str(name))
 
 
 def parse_classes(text: str) -> Vocabulary:

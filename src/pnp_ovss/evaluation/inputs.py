@@ -56,9 +56,9 @@ def load_choice(source: str, dataset: Dataset, vocabulary: Vocabulary) -> tuple[
         return title, lambda key, truth: _in_order(_of_image(listed, key), dataset, vocabulary)
     names = read_lines(path)
     strange = [name for name in names if vocabulary.find(name) not in dataset.classes]
-    if strange or not names:
-        what = f"{strange[0]!r}, which is no class" if strange else "no class"
-        raise InputError(f"the names {path} hold {what} of {dataset.name}: {', '.join(dataset.classes[:8])}, ...")
+    if strange:
+        known = ", ".join(dataset.classes[:8])
+        raise InputError(f"the names {path} hold {strange[0]!r}, which is no class of {dataset.name}: {known}, ...")
     chosen = _in_order(names, dataset, vocabulary)
     return title, lambda key, truth: chosen
 
@@ -70,9 +70,7 @@ def present(dataset: Dataset, truth: UInt8[np.ndarray, "h w"]) -> tuple[str, ...
 
 
 def _of_image(listed: dict[str, Any], key: str) -> list[str]:
-    if key not in listed:
-        raise InputError(f"the file of names has none for {key}; add its key, perhaps with an empty list")
-    names = listed[key]
+    names = listed.get(key)
     if isinstance(names, str):
         return list(parse_reply(names, None).kept())
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):

@@ -113,12 +113,9 @@ def read_record(path: Path) -> Record:
 
     Raises: InputError if it cannot be read.
     """
-    try:
-        content = read_json(path)
-        arrays = {name: _decode(content[name]) for name in ("counts", "salience") if content[name]}
-        return Record(**content | arrays)
-    except (InputError, ValueError, KeyError, TypeError, zlib.error) as error:
-        raise InputError(f"the result {path} cannot be read; delete it, and it is made anew") from error
+    content = read_json(path)
+    arrays = {name: _decode(content[name]) for name in ("counts", "salience") if content[name]}
+    return Record(**content | arrays)
 
 
 def load_records(folders: Sequence[Path], keys: Sequence[str]) -> list[Record]:

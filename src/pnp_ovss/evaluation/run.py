@@ -171,9 +171,8 @@ def _scored(run: Run, task: Task) -> Record:
     if truth is None or labels is None or task.fault:
         return Record(key, str(task.fault), seconds=task.seconds)
     if truth.shape != labels.shape:
-        (h, w), (hp, wp) = truth.shape, labels.shape
-        sizes = f"expected a label map of {w} x {h} pixels as the truth, got {wp} x {hp}"
-        return Record(key, f"{key}: {sizes}; scale label maps to the photo's size, to the nearest pixel")
+        sizes = f"expected a label map of the truth's size {truth.shape}, got {labels.shape}"
+        return Record(key, f"{key}: {sizes}; scale label maps to the photo's size")
     counts, true = count(truth, labels, len(run.dataset.labels)), present(run.dataset, truth)
     if run.keep:
         colours = class_colours((BACKGROUND, *run.dataset.classes))

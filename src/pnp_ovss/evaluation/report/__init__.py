@@ -95,8 +95,7 @@ def _panel(result: Result, record: Record, sample: Sample, folders: Sequence[Pat
     colours[: len(dataset.labels)] = class_colours((BACKGROUND, *dataset.classes))
     photo = _shrunk(photo, Image.Resampling.LANCZOS)
     pictures = {"photo": photo}
-    ours = "ours" if "model" in result.settings else "label map"
-    for name, values in {"truth": truth, ours: labels}.items():
+    for name, values in {"truth": truth, "label map": labels}.items():
         small = _shrunk(values, Image.Resampling.NEAREST)
         pictures[name] = paint(photo, small.astype(np.int32), colours, background=True)
     if record.salience is not None:
@@ -135,13 +134,11 @@ def _for_readers(content: dict[str, Any]) -> dict[str, Any]:
     names = (BACKGROUND, *settings.pop("classes"))
     settings["words"] = [f"{cls}: {', '.join(listed)}" for cls, listed in words.items()]
     every = {name: _text(value) for name, value in (settings | config).items()}
-
-    def rank(one: dict[str, Any]) -> tuple[bool, float, str]:
-        return one["iou"] is None, -(one["iou"] or 0), one["class"]
-
+    present = [one for one in content["classes"] if one["iou"] is not None]
+    absent = [one for one in content["classes"] if one["iou"] is None]
     return {
         "colours": dict(zip(names, map(_hex, class_colours(names)), strict=True)),
-        "ranked": sorted(content["classes"], key=rank),
+        "ranked": [*sorted(present, key=lambda one: -one["iou"]), *absent],
         "all_settings": {name: text for name, text in every.items() if text},
     }
 
