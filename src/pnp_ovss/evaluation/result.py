@@ -69,9 +69,9 @@ def load_results(folders: Sequence[Path], protocol: str, oracle: bool) -> Result
     scored = tuple(record for record in records if not record.fault)
     failed = [(record.key, record.fault) for record in records if record.fault]
     faults = (*map(tuple, manifest["faults"]), *failed)
-    best = _oracle([path for folder in folders if (path := folder / "oracle").is_dir()], records, oracle)
-    named_truly = _pooled(best, size) if best else None
-    return Result(settings, PROTOCOLS[protocol], scored, faults, _pooled(scored, size), named_truly)
+    places = [path for folder in folders if (path := folder / "oracle").is_dir()]
+    best = _oracle(places, records, size, oracle) if places else None
+    return Result(settings, PROTOCOLS[protocol], scored, faults, _pooled(scored, size), best)
 
 
 def report(result: Result) -> dict[str, Any]:
@@ -79,10 +79,7 @@ def report(result: Result) -> dict[str, Any]:
     counts, records, protocol = result.counts, result.records, result.protocol
     confusion, boundary = metrics.confusion_of(counts, protocol.void), metrics.boundary_iou(counts)
     first = protocol.first(result.background)
-    boundary, stages = (
-        metrics.boundary_iou(counts),
-        dict.fromkeys(stage for record in records for stage in record.seconds),
-    )
+    stages = dict.fromkeys(stage for record in records for stage in record.seconds)
     found = {
         "score": {
             "miou": result.miou,
@@ -166,15 +163,15 @@ def best_and_worst(result: Result, each: int = 4) -> dict[str, list[Record]]:
     }
 
 
-def _oracle(folders: Sequence[Path], records: Sequence[Record], asked: bool) -> list[Record]:
+def _oracle(folders: Sequence[Path], records: Sequence[Record], labels: int, asked: bool) -> Counts | None:
     try:
-        best = load_records(folders, [record.key for record in records]) if folders else []
+        best = load_records(folders, [record.key for record in records])
     except InputError:
         if asked:
             raise
-        return []
+        return None
     same = [record.truth for record in best] == [record.truth for record in records]
-    return best if asked or same else []
+    return _pooled(best, labels) if asked or same else None
 
 
 def _pooled(records: Sequence[Record], labels: int) -> Counts:
@@ -189,7 +186,7 @@ def _per_class(labels: Sequence[str], confusion: Confusion, boundary: np.ndarray
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _strict(values: dict[str, Any]) -> dict[str, Any]:
+def _strict(values: dict[str, Any]) -> Any:
     """Return JSON values with 12 digits, and None for NaN."""
     text = json.dumps(values)
     return json.loads(text, parse_float=lambda one: round(float(one), 12), parse_constant=lambda name: None)

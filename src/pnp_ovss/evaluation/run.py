@@ -73,11 +73,10 @@ def evaluate(run: Run, samples: Sequence[Sample]) -> Iterator[Record]:
     """
     rest = []
     for sample in samples:
-        record = _earlier(run, sample) if run.keep else None
-        if record is None:
-            rest.append(sample)
-        else:
+        if run.keep and (record := _earlier(run, sample)):
             yield record
+        else:
+            rest.append(sample)
     for task in run.predict(_task(run, sample) for sample in rest):
         record = _scored(run, task)
         write_record(run.folder, record)
@@ -116,10 +115,8 @@ def segment(
 def read_predictions(tasks: Iterable[Task], folder: Path, dataset: Dataset, values: str) -> Iterator[Task]:
     """Yield each task with the label map of another system; ``values`` as in ``read_prediction``."""
     for task in tasks:
-        started = perf_counter()
         try:
             task.labels = read_prediction(folder, task.sample.key, dataset, values)
-            task.seconds["read"] = perf_counter() - started
         except InputError as error:
             task.fault = task.fault or error
         yield task

@@ -34,10 +34,6 @@ VOID = (235, 235, 235)
 LEGEND = 6
 """Classes in a legend."""
 
-Panel = dict[str, Any]
-"""Pictures of an image: ``key``, ``score`` (its mIoU), ``pictures`` (data URLs by their caption), and ``legend``: class
-and colour of what is in truth or label map, the largest first."""
-
 
 def write_report(out: Path, result: Result, folders: Sequence[Path], dataset: Dataset | None) -> None:
     """Write report.html, report.md and report.json into ``out``.
@@ -71,10 +67,14 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "-" if share is None else f"{100 * share:.{digits}f}"
 
 
-def panels(result: Result, folders: Sequence[Path], dataset: Dataset) -> dict[str, list[Panel]]:
-    """Return the best, middling and worst images; one whose files have gone meanwhile is left out."""
+def panels(result: Result, folders: Sequence[Path], dataset: Dataset) -> dict[str, list[dict[str, Any]]]:
+    """Return the best, middling and worst images; one whose files have gone meanwhile is left out.
+
+    Of each: ``key``, ``score`` (its mIoU), ``pictures`` (data URLs by their caption), and ``legend``: class and colour
+    of what is in truth or label map, the largest first.
+    """
     samples = {sample.key: sample for sample in dataset.samples}
-    groups: dict[str, list[Panel]] = {}
+    groups: dict[str, list[dict[str, Any]]] = {}
     for name, records in best_and_worst(result).items():
         for record in records:
             with suppress(InputError, KeyError):
@@ -83,7 +83,7 @@ def panels(result: Result, folders: Sequence[Path], dataset: Dataset) -> dict[st
     return groups
 
 
-def _panel(result: Result, record: Record, sample: Sample, folders: Sequence[Path], dataset: Dataset) -> Panel:
+def _panel(result: Result, record: Record, sample: Sample, folders: Sequence[Path], dataset: Dataset) -> dict[str, Any]:
     photo, truth = sample.photo(), dataset.truth(sample)
     labels = _labels(result.settings, record.key, folders, dataset)
     if not photo.shape[:2] == truth.shape == labels.shape:
@@ -134,11 +134,9 @@ def _for_readers(content: dict[str, Any]) -> dict[str, Any]:
     names = (BACKGROUND, *settings.pop("classes"))
     settings["words"] = [f"{cls}: {', '.join(listed)}" for cls, listed in words.items()]
     every = {name: _text(value) for name, value in (settings | config).items()}
-    present = [one for one in content["classes"] if one["iou"] is not None]
-    absent = [one for one in content["classes"] if one["iou"] is None]
     return {
         "colours": dict(zip(names, map(_hex, class_colours(names)), strict=True)),
-        "ranked": [*sorted(present, key=lambda one: -one["iou"]), *absent],
+        "ranked": sorted(content["classes"], key=lambda one: 1 if one["iou"] is None else -one["iou"]),
         "all_settings": {name: text for name, text in every.items() if text},
     }
 
