@@ -186,7 +186,9 @@ def _per_class(labels: Sequence[str], confusion: Confusion, boundary: np.ndarray
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _strict(values: dict[str, Any]) -> Any:
+def _strict(values: dict[str, Any]) -> dict[str, Any]:
     """Return JSON values with 12 digits, and None for NaN."""
-    text = json.dumps(values)
-    return json.loads(text, parse_float=lambda one: round(float(one), 12), parse_constant=lambda name: None)
+    strict: dict[str, Any] = json.loads(
+        json.dumps(values), parse_float=lambda one: round(float(one), 12), parse_constant=lambda name: None
+    )
+    return strict
