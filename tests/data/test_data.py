@@ -53,7 +53,7 @@ def test_a_context_id_beyond_459_is_told(tmp_path):
     image = {"image_id": 7, "file_name": "2008_7.jpg", "height": 1, "width": 2, "phase": "val"}
     regions = [{"image_id": 7, "category_id": 460, "segmentation": {"counts": [1, 1]}}]
     write(tmp_path / "VOC2010/trainval_merged.json", json.dumps({"images": [image], "annos_segmentation": regions}))
-    with pytest.raises(InputError, match="the truth of 2008_7 holds the unknown label id 460"):
+    with pytest.raises(InputError, match="2008_7: the truth holds the unknown label id 460"):
         truths("context60", tmp_path)
 
 
@@ -74,17 +74,19 @@ def test_coco_objects_are_painted_in_file_order(tmp_path):
 
 
 @pytest.mark.parametrize(("message", "spoil"), [
-    ("lack 'id'", lambda content: content["images"][0].pop("id")),
-    ("lack 'annotations'", lambda content: content.pop("annotations")),
-    ("are cut short or damaged", lambda content: content["images"].append("text")),
-    ("lack 'image_id'", lambda content: content["annotations"][0].pop("image_id")),
+    (r"KeyError\('id'\)", lambda content: content["images"][0].pop("id")),
+    (r"KeyError\('annotations'\)", lambda content: content.pop("annotations")),
+    ("TypeError", lambda content: content["images"].append("text")),
+    (r"KeyError\('image_id'\)", lambda content: content["annotations"][0].pop("image_id")),
 ])  # fmt: skip
 def test_annotations_that_belong_to_no_image_are_one_line(tmp_path, message, spoil):
     path = coco(tmp_path) / "annotations/instances_val2017.json"
     content = json.loads(path.read_text())
     spoil(content)
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=f"instances_val2017.json {message}; fetch .*annotations_trainval2017.zip"):
+    with pytest.raises(
+        InputError, match=f"instances_val2017.json are damaged: {message}.*; fetch .*annotations_trainval2017.zip"
+    ):
         load_dataset("object81", tmp_path)
 
 
@@ -116,7 +118,7 @@ def test_coco_panoptic(tmp_path):
     assert truths("panoptic133", tmp_path) == {"1": [[1, IGNORE, 133]]}
     del segments[0]["category_id"]
     write(tmp_path / "annotations/panoptic_val2017.json", json.dumps(annotations))
-    with pytest.raises(InputError, match="1 has a damaged segment: expected a whole number as category_id, got None"):
+    with pytest.raises(InputError, match="1: expected a whole number as category_id, got None"):
         truths("panoptic133", tmp_path)
 
 
@@ -163,11 +165,11 @@ def test_two_photos_of_one_name_are_one_sample_and_told(tmp_path, name):
 
 
 @pytest.mark.parametrize(("name", "wanted", "source"), [
-    ("voc21", "ImageSets/Segmentation/val.txt is missing", "host.robots.ox.ac.uk"),
-    ("context59", "trainval_merged.json are missing", "host.robots.ox.ac.uk"),
-    ("object81", "annotations/instances_val2017.json are missing", "annotations_trainval2017.zip"),
+    ("voc21", "ImageSets/Segmentation/val.txt cannot be read", "host.robots.ox.ac.uk"),
+    ("context59", "trainval_merged.json cannot be read", "host.robots.ox.ac.uk"),
+    ("object81", "annotations/instances_val2017.json cannot be read", "annotations_trainval2017.zip"),
     ("stuff171", "stuffthingmaps/val2017 or", "stuffthingmaps_trainval2017.zip"),
-    ("panoptic133", "annotations/panoptic_val2017.json are missing", "panoptic_annotations_trainval2017.zip"),
+    ("panoptic133", "annotations/panoptic_val2017.json cannot be read", "panoptic_annotations_trainval2017.zip"),
     ("ade150", "images/validation", "sceneparsing.csail.mit.edu"),
     ("folder", "lacks images/ or masks/", "classes.txt"),
 ])  # fmt: skip
@@ -203,7 +205,7 @@ def test_an_image_listed_twice_is_there_once_and_told(tmp_path):
     (lambda path: path.write_bytes(path.read_bytes()[:-30]), "is cut short or damaged"),
     (lambda path: path.write_bytes(b"no picture"), "is cut short or damaged"),
     (lambda path: path.unlink(), "there is no mask"),
-    (lambda path: Image.new("RGB", (3, 2)).save(path), "expected one channel of label ids, got mode RGB"),
+    (lambda path: Image.new("RGB", (3, 2)).save(path), "expected one channel of label ids, got RGB"),
 ])  # fmt: skip
 def test_a_mask_that_cannot_be_used(tmp_path, spoil, message):
     dataset = load_dataset("voc21", voc(tmp_path))

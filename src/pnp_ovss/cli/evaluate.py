@@ -17,13 +17,12 @@ from pnp_ovss.cli.flags import ModelFlags, count, expand
 from pnp_ovss.data import DATASETS, Dataset, benchmark_vocabulary, load_dataset
 from pnp_ovss.data.dataset import Sample
 from pnp_ovss.errors import InputError
-from pnp_ovss.evaluation.classes import load_choice
-from pnp_ovss.evaluation.metrics import PROTOCOLS, Counts
+from pnp_ovss.evaluation.inputs import load_choice, scenes
+from pnp_ovss.evaluation.metrics import PROTOCOLS, no_counts
 from pnp_ovss.evaluation.record import Record, about_data, about_model, check_run, read_manifest, write_manifest
 from pnp_ovss.evaluation.report import write_report
 from pnp_ovss.evaluation.result import Result, load_results, losses
 from pnp_ovss.evaluation.run import Run, evaluate, read_predictions, segment
-from pnp_ovss.evaluation.scenes import scenes
 from pnp_ovss.files import check_folder
 from pnp_ovss.methods import METHODS
 from pnp_ovss.segmenter import Segmenter
@@ -148,7 +147,7 @@ def _prepare(what: str, dataset: Dataset, flags: EvaluateFlags, model: ModelFlag
         return Run(dataset, choose, read, folder, keep=False), settings
     segmenter = _segmenter(dataset, flags.protocol, model)
     settings |= about_model(segmenter, model.dtype, names, vocabulary)
-    predict = partial(segment, segmenter=segmenter, dataset=dataset, vocabulary=vocabulary)
+    predict = partial(segment, segmenter=segmenter, dataset=dataset, words=vocabulary)
     return Run(dataset, choose, partial(predict, batch=flags.batch_size, workers=flags.workers), folder), settings
 
 
@@ -163,7 +162,7 @@ def _segmenter(dataset: Dataset, protocol: str, model: ModelFlags) -> Segmenter:
 
 def _score(run: Run, samples: Sequence[Sample], protocol: str, title: str) -> list[Record]:
     """Score the samples under a progress bar that shows the score so far; return the records of those that failed."""
-    counts, failed = Counts.empty(len(run.dataset.labels)), []
+    counts, failed = no_counts(len(run.dataset.labels)), []
     with tqdm(total=len(samples), unit="image", desc=title, file=sys.stderr) as bar:
         for record in evaluate(run, samples):
             if record.counts is None:

@@ -1,13 +1,12 @@
 """A benchmark: photos, their masks, and what the values in its mask files mean."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, Integer, UInt8
 
-from pnp_ovss.data.vocabulary import class_names
 from pnp_ovss.errors import InputError
 from pnp_ovss.images import read_image
 from pnp_ovss.types import BACKGROUND, RGB
@@ -16,7 +15,9 @@ IGNORE = 255
 """Label of pixels that count nowhere: the void of the truth."""
 UNKNOWN = -1
 """In a table from values to labels: a value that the data set does not have."""
-MOST_CLASSES = 254
+
+Table = Int[np.ndarray, " value"]
+"""Label of every value in a mask file."""
 
 Faults = tuple[tuple[str, str], ...]
 """Samples that are not scored although they are listed: key, and why in one line."""
@@ -52,6 +53,8 @@ class Samples:
     found: tuple[Sample, ...]
     layout: str
     faults: Faults = ()
+    ids: Sequence[int] = ()
+    """Values of the classes in the mask files; empty: those of the benchmark."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +68,13 @@ class Dataset:
     background: bool
     """Whether "background" is a class of its own that is scored."""
     samples: tuple[Sample, ...]
-    to_label: Int[np.ndarray, " value"]
+    to_label: Table
     """Value in a mask file -> label; ``UNKNOWN`` where the data set has no such value."""
     words: str
     """The class list, whose vocabularies are the files ``<words>.<vocabulary>.txt``."""
     layout: str
     """Where the truth came from, in words."""
     faults: Faults = ()
-
-    def __post_init__(self) -> None:
-        if not 0 < len(self.classes) <= MOST_CLASSES:
-            raise InputError(f"expected 1 to {MOST_CLASSES} classes, got {len(self.classes)} in {self.name}")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -87,19 +86,13 @@ class Dataset:
 
         Raises: InputError if the mask cannot be read or holds a value that is no label.
         """
-        return translate(sample.mask(), self.to_label, f"the truth of {sample.key}")
+        try:
+            return translate(sample.mask(), self.to_label, "the truth")
+        except InputError as error:
+            raise InputError(f"{sample.key}: {error}") from error
 
 
-def benchmark(
-    name: str, title: str, words: str, to_label: Int[np.ndarray, " value"], samples: Samples, background: bool = False
-) -> Dataset:
-    """Return a data set whose classes are a list that ships with the package."""
-    classes = class_names(words)
-    title = f"{title}, {len(classes)} classes" + (" and background" if background else "")
-    return Dataset(name, title, classes, background, samples.found, to_label, words, samples.layout, samples.faults)
-
-
-def table(ids: Iterable[int], others: Mapping[int, int], size: int = 256) -> Int[np.ndarray, " value"]:
+def table(ids: Iterable[int], others: Mapping[int, int], size: int = 256) -> Table:
     """Return a table from values to labels: the n-th of ``ids`` has label n, ``others`` theirs, the rest ``UNKNOWN``.
 
     >>> table([7, 2], {0: 255}, size=8).tolist()
@@ -111,21 +104,15 @@ def table(ids: Iterable[int], others: Mapping[int, int], size: int = 256) -> Int
     return filled
 
 
-def translate(
-    mask: Integer[np.ndarray, "h w"], table: Int[np.ndarray, " value"], what: str
-) -> UInt8[np.ndarray, "h w"]:
+def translate(mask: Integer[np.ndarray, "h w"], table: Table, what: str) -> UInt8[np.ndarray, "h w"]:
     """Return ``table[mask]``.
 
     Raises: InputError naming the values that the table does not have.
     """
-    least, most = (int(mask.min()), int(mask.max())) if mask.size else (0, 0)
-    if least >= 0 and most < len(table):
+    if mask.min(initial=0) >= 0 and mask.max(initial=0) < len(table):
         labels = table[mask]
         if not (labels == UNKNOWN).any():
             return np.asarray(labels, dtype=np.uint8)
     known = np.flatnonzero(table != UNKNOWN)
-    strange = [value for value in np.unique(mask).tolist() if value not in known]
-    raise InputError(
-        f"{what} holds the unknown label id {', '.join(map(str, strange[:5]))}; expected those of its data set, from "
-        f"{known[0]} to {known[-1]}: check that file and data set fit"
-    )
+    strange = ", ".join(map(str, np.setdiff1d(mask, known)[:5].tolist()))
+    raise InputError(f"{what} holds the unknown label id {strange}; expected {known[0]} to {known[-1]}")

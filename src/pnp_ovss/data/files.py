@@ -3,7 +3,6 @@
 What is missing or damaged is an InputError; ``load_dataset`` adds where to get the data set.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Integer
 from PIL import Image
 
 from pnp_ovss.data.dataset import Mask, Sample, Samples
-from pnp_ovss.errors import InputError
+from pnp_ovss.data.vocabulary import read_lines
+from pnp_ovss.errors import InputError, one_line
+from pnp_ovss.files import read_json
 from pnp_ovss.images import FORMATS
+
+PHOTOS = (".jpg", ".jpeg", ".png")
 
 
 def read_values(path: Path) -> Integer[np.ndarray, "h w"]:
@@ -24,22 +27,18 @@ def read_values(path: Path) -> Integer[np.ndarray, "h w"]:
 
     Raises: InputError if there is no such file, it is damaged, or it has several channels.
     """
-    picture = _open_mask(path)
+    picture = open_mask(path)
     values = np.asarray(picture)
     if values.ndim != 2:
-        raise InputError(f"expected one channel of label ids, got mode {picture.mode} in the mask {path}")
+        raise InputError(f"expected one channel of label ids, got {picture.mode} in the mask {path}")
     return values if values.dtype == np.uint8 else values.astype(np.int32)
 
 
-def read_colours(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """Return the colours of a mask file.
+def open_mask(path: Path) -> Image.Image:
+    """Return the picture of a mask file.
 
     Raises: InputError if there is no such file, or it is damaged.
     """
-    return np.asarray(_open_mask(path).convert("RGB"))
-
-
-def _open_mask(path: Path) -> Image.Image:
     try:
         with Image.open(path, formats=FORMATS) as picture:
             picture.load()
@@ -75,24 +74,22 @@ def pairs(root: Path) -> Samples | None:
     images, masks = root / "images", root / "masks"
     if not (images.is_dir() and masks.is_dir()):
         return None
-    photos = [path for path in sorted(images.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
+    photos = [path for path in sorted(images.iterdir()) if path.suffix.lower() in PHOTOS]
     return collect(photos, mask_in(masks), "images/ and masks/", str(images))
 
 
 def from_masks(masks: Path, photos: Path, layout: str, ending: str = ".png") -> Samples:
     """Return a sample for each mask in a folder; ``ending`` is what follows the key in its name."""
-    names = [path.name for path in sorted(masks.glob(f"*{ending}")) if ending != ".png" or "TrainIds" not in path.name]
+    names = sorted(path.name for path in masks.glob(f"*{ending}"))
+    if ending == ".png":
+        names = [name for name in names if "TrainIds" not in name]
     found = [photos / f"{name.removesuffix(ending)}.jpg" for name in names]
     return collect(found, mask_in(masks, ending), layout, str(masks))
 
 
 def from_split(path: Path, photos: Path, masks: Path, layout: str) -> Samples:
     """Return a sample for each key in a split file."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the split file {path} is missing or cannot be read") from error
-    found = [photos / f"{line.split()[0].removesuffix('.jpg')}.jpg" for line in lines if line.strip()]
+    found = [photos / f"{line.split()[0].removesuffix('.jpg')}.jpg" for line in read_lines(path)]
     return collect(found, mask_in(masks), layout, f"the split file {path}")
 
 
@@ -102,16 +99,13 @@ def mask_in(folder: Path, ending: str = ".png") -> Callable[[str], Mask]:
 
 
 @contextmanager
-def annotations(path: Path) -> Iterator[Any]:
+def annotations(path: Path) -> Iterator[dict[str, Any]]:
     """Open a JSON file of annotations. What is missing in it is an InputError, as is a file that is not there."""
+    content = read_json(path)
     try:
-        yield json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"the annotations {path} are missing") from error
-    except KeyError as error:
-        raise InputError(f"the annotations {path} lack {error}") from error
-    except (ValueError, TypeError) as error:
-        raise InputError(f"the annotations {path} are cut short or damaged") from error
+        yield content
+    except (KeyError, TypeError) as error:
+        raise InputError(f"the annotations {path} are damaged: {one_line(repr(error))}") from error
 
 
 def whole_number(entry: Any, name: str) -> int:
@@ -128,7 +122,7 @@ def whole_number(entry: Any, name: str) -> int:
 def first_folder(root: Path, *candidates: str) -> Path:
     """Return the first of these folders below ``root`` that exists."""
     tried = [root / name for name in candidates]
-    found = next((path for path in tried if path.is_dir()), None)
-    if found is None:
-        raise InputError(f"there is no folder {' or '.join(map(str, tried))}")
-    return found
+    for path in tried:
+        if path.is_dir():
+            return path
+    raise InputError(f"there is no folder {' or '.join(map(str, tried))}")

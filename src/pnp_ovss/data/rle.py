@@ -14,17 +14,16 @@ FARTHEST = 1 << 20
 """No corner lies so many pixels away; pycocotools would fill the memory on the way to it."""
 
 
-def paint(key: str, image: Any, regions: Sequence[Any]) -> Int[np.ndarray, "h w"]:
+def paint(image: Any, regions: Sequence[Any]) -> Int[np.ndarray, "h w"]:
     """Return the category ids of an image: its regions in file order, the later over the earlier; 0 where none is.
 
-    Raises: InputError naming the image by its key if its annotations are damaged.
+    Raises: InputError if its annotations are damaged.
     """
-    try:
-        mask = np.zeros((whole_number(image, "height"), whole_number(image, "width")), dtype=np.int32)
-        for region in regions:
-            mask[decode(region.get("segmentation"), *mask.shape) > 0] = whole_number(region, "category_id")
-    except InputError as error:
-        raise InputError(f"{key} has a damaged annotation: {error}") from error
+    height, width = whole_number(image, "height"), whole_number(image, "width")
+    mask = np.zeros((height, width), dtype=np.int32)
+    for region in regions:
+        inside = decode(region.get("segmentation"), height, width) > 0
+        mask[inside] = whole_number(region, "category_id")
     return mask
 
 
@@ -33,14 +32,13 @@ def decode(region: Any, height: int, width: int) -> UInt8[np.ndarray, "h w"]:
 
     Raises: InputError if it is neither, a polygon is none, or its runs do not fill the mask.
     """
-    if isinstance(region, list):
-        polygons = [corners for corners in map(_corners, region) if len(corners) > 4]  # fewer corners cover no pixel
-        if not polygons:
-            return np.zeros((height, width), dtype=np.uint8)
-        return np.asarray(coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))))
-    if not isinstance(region, dict) or "counts" not in region:
-        raise InputError("expected a region as polygons or run lengths; fetch the data set's own annotations")
-    return _from_runs(region["counts"], height, width)
+    try:
+        if isinstance(region, list):
+            return _from_polygons(region, height, width)
+        return _from_runs(region["counts"], height, width)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        expected = f"expected polygons [[x, y, ...], ...] or runs of {height * width} pixels"
+        raise InputError(f"{expected}, got {region!r:.40}; fetch the annotations again") from error
 
 
 def encode(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
@@ -53,25 +51,23 @@ def encode(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": runs["counts"].decode("ascii")}
 
 
-def _corners(polygon: Any) -> list[int | float]:
-    numbers = polygon if isinstance(polygon, list) else []
-    near = all(isinstance(number, int | float) and abs(number) < FARTHEST for number in numbers)  # nor is NaN near
-    if not numbers or len(numbers) % 2 or not near:
-        raise InputError(f"expected a polygon as pairs of x and y, got {polygon!r:.40}; fetch the annotations again")
-    return numbers
+def _from_polygons(region: list[Any], height: int, width: int) -> UInt8[np.ndarray, "h w"]:
+    for corners in (np.array(polygon, dtype=np.float64) for polygon in region):
+        near = (np.abs(corners) < FARTHEST).all()  # nor is NaN near
+        if corners.ndim != 1 or not corners.size or corners.size % 2 or not near:
+            raise ValueError("a polygon is no pairs of x and y")
+    polygons = [polygon for polygon in region if len(polygon) > 4]  # fewer corners cover no pixel
+    if not polygons:
+        return np.zeros((height, width), dtype=np.uint8)
+    runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    return np.asarray(coco_mask.decode(runs))
 
 
 def _from_runs(counts: Any, height: int, width: int) -> UInt8[np.ndarray, "h w"]:
-    region = {"size": [height, width], "counts": counts}
-    try:
-        if not isinstance(counts, str):
-            region = coco_mask.frPyObjects(region, height, width)
-        mask = np.asarray(coco_mask.decode(region))
-        short = mask.sum() != coco_mask.area(region) if isinstance(counts, str) else sum(counts) != mask.size
-        if short:  # pycocotools leaves in the rest of the mask whatever was in memory
-            raise ValueError("the runs do not fill the mask")
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(
-            f"expected run lengths of {height * width} pixels, got {counts!r:.40}; fetch the annotations again"
-        ) from error
+    text, region = isinstance(counts, str), {"size": [height, width], "counts": counts}
+    runs = region if text else coco_mask.frPyObjects(region, height, width)
+    mask = np.asarray(coco_mask.decode(runs))
+    filled = mask.sum() == coco_mask.area(runs) if text else sum(counts) == mask.size
+    if not filled:  # pycocotools leaves in the rest of the mask whatever was in memory
+        raise ValueError("the runs do not fill the mask")
     return mask

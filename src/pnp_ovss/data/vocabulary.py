@@ -1,5 +1,6 @@
 """Class lists, and the words by which each class is named to a model. The words are part of every score."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,23 +9,8 @@ from pnp_ovss.types import BACKGROUND, Vocabulary, fold, tidy
 
 CLASSES = Path(__file__).parent / "classes"
 PLAIN = "plain"
-LONGEST = 100
-"""Characters of a name in a list. Longer ones are sentences, and no class."""
 
-THINGS = tuple(number for number in range(1, 91) if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
-"""COCO's ids of the 80 objects, in the order of the names."""
-STUFF = tuple(range(92, 183))
-"""COCO's ids of the 91 stuff classes."""
-
-BENCHMARKS: dict[str, tuple[int, ...]] = {
-    "voc": (),
-    "context": (),
-    "coco-object": THINGS,
-    "coco-stuff": THINGS + STUFF,
-    "coco-panoptic": (),
-    "ade20k": (),
-    "scenes": (),
-}
+BENCHMARKS: dict[str, list[int]] = json.loads((CLASSES / "numbers.json").read_text(encoding="ascii"))
 """The class lists that ship ("scenes": those of the drawn scenes), and their data set's numbers where not 1, 2, ..."""
 
 
@@ -44,7 +30,7 @@ def load_vocabulary(source: str | Path) -> Vocabulary:
     A class that ships has the words of all its vocabularies. A file has one class a line, with or without words:
     "person", "person: man, child" or "person=man|child"; # starts a comment. A class that comes twice counts once.
 
-    Raises: InputError if it is neither, or the file has no class or one of more than ``LONGEST`` characters.
+    Raises: InputError if it is neither, or the file has no class.
 
     >>> load_vocabulary("voc").words["diningtable"]
     ('diningtable', 'table')
@@ -53,21 +39,14 @@ def load_vocabulary(source: str | Path) -> Vocabulary:
         return _with_all_words(str(source))
     path = Path(source).expanduser()
     if not path.is_file():
-        known = ", ".join(BENCHMARKS)
-        raise InputError(f"there is no vocabulary {path}; give one of {known}, or a file with one name a line")
-    spelling: dict[str, str] = {}
-    listed: dict[str, list[str]] = {}
+        raise InputError(f"there is no vocabulary {path}; give one of {', '.join(BENCHMARKS)}, or a file")
+    listed: dict[str, tuple[str, list[str]]] = {}
     for name, words in map(_line, read_lines(path)):
-        cls = tidy(name)
-        if len(cls) > LONGEST:
-            raise InputError(
-                f"the vocabulary {path} has a name of {len(cls)} characters, {cls[:37]!r}...; shorten it to {LONGEST}"
-            )
-        if cls:
-            listed.setdefault(spelling.setdefault(fold(cls), cls), []).extend(words)
+        if cls := tidy(name):
+            listed.setdefault(fold(cls), (cls, []))[1].extend(words)
     if not listed:
         raise InputError(f"the vocabulary {path} has no name; write one a line, such as 'dog'")
-    return Vocabulary(_each_once(listed), str(path))
+    return Vocabulary(_each_once(dict(listed.values())), str(path))
 
 
 def benchmark_vocabulary(name: str | Path, classes: Sequence[str], benchmark: str) -> Vocabulary:
@@ -88,11 +67,9 @@ def benchmark_vocabulary(name: str | Path, classes: Sequence[str], benchmark: st
     listed = dict(map(_line, read_lines(path)))
     strange = next((cls for cls in listed if cls not in (*classes, BACKGROUND)), None)
     if strange is not None:
-        raise InputError(f"the vocabulary {path} has words for {strange!r}, which is no class of the data set")
-    words = _each_once({cls: listed.get(cls, ()) for cls in (*classes, BACKGROUND)})
-    if words[BACKGROUND] == (BACKGROUND,):
-        del words[BACKGROUND]
-    return Vocabulary(words, str(name))
+        raise InputError(f"the vocabulary {path} has {strange!r}, which is no class of the data set")
+    named = (*classes, BACKGROUND) if BACKGROUND in listed else classes
+    return Vocabulary(_each_once({cls: listed.get(cls, ()) for cls in named}), str(name))
 
 
 def parse_classes(text: str) -> Vocabulary:
@@ -123,7 +100,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows may begin it with a mark
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the class list {path} cannot be read; expected a text in UTF-8") from error
+        raise InputError(f"the list {path} cannot be read; expected a text in UTF-8") from error
     return [name for line in lines if (name := line.split("#")[0].strip())]
 
 
@@ -147,12 +124,9 @@ def _checked(listed: list[tuple[str, list[str]]]) -> Vocabulary:
 
 def _with_all_words(benchmark: str) -> Vocabulary:
     classes = class_names(benchmark)
-    listed: dict[str, list[str]] = {cls: [] for cls in classes}
-    for name in vocabularies(benchmark):
-        words = benchmark_vocabulary(name, classes, benchmark).words
-        for cls in classes:
-            listed[cls].extend(words[cls])
-    return Vocabulary(_each_once(listed), benchmark, BENCHMARKS[benchmark])
+    found = [benchmark_vocabulary(name, classes, benchmark).words for name in vocabularies(benchmark)]
+    listed = {cls: [word for words in found for word in words[cls]] for cls in classes}
+    return Vocabulary(_each_once(listed), benchmark, tuple(BENCHMARKS[benchmark]))
 
 
 def _each_once(listed: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

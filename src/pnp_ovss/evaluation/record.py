@@ -3,6 +3,7 @@
 Beside an image's record lies its label map as PNG.
 """
 
+import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,20 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import UInt8
+from jaxtyping import Float
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.data import Dataset
 from pnp_ovss.errors import InputError
-from pnp_ovss.evaluation.metrics import Boundary, Confusion, Counts
+from pnp_ovss.evaluation.metrics import Counts
 from pnp_ovss.files import as_json, read_json, write_bytes
 from pnp_ovss.runs.record import about_model as about
 from pnp_ovss.runs.record import check_same
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import Vocabulary
 
-FORMAT = 2
+FORMAT = 3
 """Of manifest and records; raised when older ones cannot be read any more."""
 
 
@@ -37,13 +37,12 @@ class Record:
     truth: str = ""
     """Digest of the truth it was scored against."""
     counts: Counts | None = None
-    boundary: Boundary | None = None
-    named: tuple[str, ...] = ()
+    named: Sequence[str] = ()
     """The classes that were asked for."""
-    true: tuple[str, ...] = ()
+    true: Sequence[str] = ()
     """The classes of the truth."""
-    salience: UInt8[np.ndarray, "gh gw"] | None = None
-    """The largest of the classes' salience, stretched to 0-255; for pictures."""
+    salience: Float[np.ndarray, "gh gw"] | None = None
+    """The largest of the classes' salience; for pictures."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Per stage."""
 
@@ -64,8 +63,8 @@ def about_data(dataset: Dataset, name: str, split: str | None) -> dict[str, Any]
 def about_model(segmenter: Segmenter, dtype: str, names: str, vocabulary: Vocabulary) -> dict[str, Any]:
     """Return what predicts, and the names it is given."""
     method = segmenter.method
-    device = getattr(method, "device", torch.device("cpu"))  # a method need not have one
-    return about(method.model, method.revision, device.type, dtype, method.config) | {
+    device = method.device.type if hasattr(method, "device") else "cpu"
+    return about(method.model, method.revision, device, dtype, method.config) | {
         "names": names,
         "vocabulary": vocabulary.name,
         "words": {cls: list(words) for cls, words in vocabulary.words.items() if words != (cls,)},
@@ -80,8 +79,7 @@ def write_manifest(folder: Path, settings: dict[str, Any], **contents: Any) -> N
     path = folder / "manifest.json"
     if path.is_file():
         check_run(folder, settings)
-    manifest = {"format": FORMAT, "settings": settings, **contents}
-    write_bytes(path, as_json(manifest, indent=1))
+    write_bytes(path, as_json({"format": FORMAT, "settings": settings, **contents}, indent=1))
 
 
 def check_run(folder: Path, settings: dict[str, Any]) -> None:
@@ -95,20 +93,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises: InputError if there is none that can be read.
     """
-    path = folder / "manifest.json"
-    try:
-        manifest = read_json(path)
-        known = manifest["format"] == FORMAT and manifest["keys"]
-    except (InputError, KeyError) as error:
-        raise InputError(f"{folder} holds no run that can be read; give a folder that evaluate wrote") from error
-    if not known:
-        raise InputError(f"{path} is of another version; score the images anew with another --out")
+    manifest = read_json(folder / "manifest.json")
+    if manifest.get("format") != FORMAT:
+        raise InputError(f"the run in {folder} is of another version; give another --out")
     return manifest
-
-
-def record_path(folder: Path, key: str) -> Path:
-    """Return where an image's record lies."""
-    return folder / f"{key}.json"
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -116,24 +104,8 @@ def write_record(folder: Path, record: Record) -> None:
 
     Raises: InputError if it cannot be written.
     """
-    content: dict[str, Any] = {"key": record.key}
-    if record.fault:
-        content["fault"] = record.fault
-    if record.counts is not None and record.boundary is not None:
-        known, void = record.counts.known.counts, record.counts.void
-        content |= {
-            "truth": record.truth,
-            "labels": len(void),
-            "pixels": np.column_stack([*np.nonzero(known), known[np.nonzero(known)]]).tolist(),
-            "void": _nonzero(void[None]),
-            "boundary": _nonzero(record.boundary.counts),
-            "named": record.named,
-            "true": record.true,
-        }
-    if record.salience is not None:
-        content["salience"] = [*record.salience.shape, b64encode(record.salience.tobytes()).decode("ascii")]
-    content["seconds"] = {stage: round(spent, 5) for stage, spent in record.seconds.items()}
-    write_bytes(record_path(folder, record.key), as_json(content))
+    content = {name: _encode(value) for name, value in vars(record).items()}
+    write_bytes(folder / f"{record.key}.json", as_json(content))
 
 
 def read_record(path: Path) -> Record:
@@ -141,14 +113,9 @@ def read_record(path: Path) -> Record:
 
     Raises: InputError if it cannot be read.
     """
-    try:
-        content = read_json(path)
-        seconds = {str(stage): float(spent) for stage, spent in content["seconds"].items()}
-        if "pixels" not in content:
-            return Record(content["key"], content["fault"], seconds=seconds)
-        return _scored(content, seconds)
-    except (InputError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(f"the result {path} cannot be read; delete it, and it is made anew") from error
+    content = read_json(path)
+    arrays = {name: _decode(content[name]) for name in ("counts", "salience") if content[name]}
+    return Record(**content | arrays)
 
 
 def load_records(folders: Sequence[Path], keys: Sequence[str]) -> list[Record]:
@@ -156,39 +123,22 @@ def load_records(folders: Sequence[Path], keys: Sequence[str]) -> list[Record]:
 
     Raises: InputError if a key is missing.
     """
-    found, missing = [], []
-    for key in keys:
-        records = [read_record(path) for folder in folders if (path := record_path(folder, key)).is_file()]
-        if records:
-            found.append(next((record for record in records if not record.fault), records[0]))
-        else:
-            missing.append(key)
+    found = [[folder / f"{key}.json" for folder in folders] for key in keys]
+    records = [[read_record(path) for path in paths if path.is_file()] for paths in found]
+    missing = [key for key, some in zip(keys, records, strict=True) if not some]
     if missing:
-        raise InputError(
-            f"{len(missing)} of {len(keys)} images have no result, {', '.join(missing[:3])} among them; run the shards "
-            "that lack them, then merge again"
-        )
-    return found
+        listed = ", ".join(missing[:3])
+        raise InputError(f"{len(missing)} of {len(keys)} images have no result: {listed}; run their shards")
+    return [min(some, key=lambda record: record.fault != "") for some in records]
 
 
-def _nonzero(rows: np.ndarray) -> list[list[int]]:
-    """Return [column, values...] of the columns that hold anything."""
-    columns = np.flatnonzero(rows.any(axis=0))
-    listed: list[list[int]] = np.column_stack([columns, rows[:, columns].T]).tolist()
-    return listed
+def _encode(value: Any) -> Any:
+    if not isinstance(value, np.ndarray):
+        return value
+    values = b64encode(zlib.compress(value.tobytes())).decode("ascii")
+    return {"type": value.dtype.str, "shape": value.shape, "values": values}
 
 
-def _scored(content: dict[str, Any], seconds: dict[str, float]) -> Record:
-    labels, salience = content["labels"], None
-    known, rows = np.zeros((labels, labels), dtype=np.int64), np.zeros((4, labels), dtype=np.int64)
-    for truth, prediction, count in content["pixels"]:
-        known[truth, prediction] = count
-    for label, count in content["void"]:
-        rows[0, label] = count
-    for label, *boundary in content["boundary"]:
-        rows[1:, label] = boundary
-    if "salience" in content:
-        height, width, text = content["salience"]
-        salience = np.frombuffer(b64decode(text), dtype=np.uint8).reshape(height, width)
-    counts, names = Counts(Confusion(known), rows[0]), (tuple(content["named"]), tuple(content["true"]))
-    return Record(content["key"], "", content["truth"], counts, Boundary(rows[1:]), *names, salience, seconds)
+def _decode(stored: dict[str, Any]) -> np.ndarray:
+    values = zlib.decompress(b64decode(stored["values"]))
+    return np.frombuffer(values, stored["type"]).reshape(stored["shape"])

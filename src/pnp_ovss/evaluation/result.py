@@ -1,16 +1,18 @@
 """From records to all that a report says: scores, what cost most, which images were best and worst."""
 
+import json
 import math
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.evaluation.metrics import PROTOCOLS, Boundary, Confusion, Counts, Protocol
+from pnp_ovss.evaluation import metrics
+from pnp_ovss.evaluation.metrics import PROTOCOLS, Confusion, Counts, Protocol
 from pnp_ovss.evaluation.record import Record, load_records, read_manifest
 from pnp_ovss.types import BACKGROUND
 
@@ -30,7 +32,6 @@ class Result:
     faults: tuple[tuple[str, str], ...]
     """Key and cause of the images that were not."""
     counts: Counts
-    boundary: Boundary
     oracle: Counts | None = None
     """Of the same images with the true names."""
 
@@ -63,145 +64,131 @@ def load_results(folders: Sequence[Path], protocol: str, oracle: bool) -> Result
     Raises: InputError if an image has no result.
     """
     manifest = read_manifest(folders[0])
+    settings, size = manifest["settings"], len(manifest["settings"]["classes"]) + 1
     records = load_records([folder / "images" for folder in folders], manifest["keys"])
-    best = _oracle([path for folder in folders if (path := folder / "oracle").is_dir()], records, oracle)
     scored = tuple(record for record in records if not record.fault)
-    faults = [(key, fault) for key, fault in manifest["faults"]]
-    faults += [(record.key, record.fault) for record in records if record.fault]
-    size = len(manifest["settings"]["classes"]) + 1
-    boundary = sum((r.boundary for r in scored if r.boundary is not None), Boundary.empty(size))
-    named_truly = _pooled(best, size) if best else None
-    chosen = PROTOCOLS[protocol]
-    return Result(manifest["settings"], chosen, scored, tuple(faults), _pooled(scored, size), boundary, named_truly)
+    failed = [(record.key, record.fault) for record in records if record.fault]
+    faults = (*map(tuple, manifest["faults"]), *failed)
+    places = [path for folder in folders if (path := folder / "oracle").is_dir()]
+    best = _oracle(places, records, size, oracle) if places else None
+    return Result(settings, PROTOCOLS[protocol], scored, faults, _pooled(scored, size), best)
 
 
 def report(result: Result) -> dict[str, Any]:
     """Return the report as strict JSON values: no NaN, None where there is no number. Times are under "seconds"."""
-    confusion, first = result.protocol.confusion(result.counts), result.protocol.first(result.background)
-    counts, background = result.counts, result.background
-    stages = dict.fromkeys(stage for record in result.records for stage in record.seconds)
-    by_meaning = {over: confusion.miou(over, first) for over in ("truth", "either", "one", "zero")}
-    return {
+    counts, records, protocol = result.counts, result.records, result.protocol
+    confusion, boundary = metrics.confusion_of(counts, protocol.void), metrics.boundary_iou(counts)
+    first = protocol.first(result.background)
+    stages = dict.fromkeys(stage for record in records for stage in record.seconds)
+    found = {
         "score": {
-            "miou": _number(result.miou),
-            "protocol": result.protocol.name,
-            "meaning": result.protocol.meaning,
-            "images": len(result.records),
+            "miou": result.miou,
+            "protocol": protocol.name,
+            "meaning": protocol.meaning,
+            "images": len(records),
             "failed": len(result.faults),
         },
         "also": {
-            "pixel_accuracy": _number(confusion.pixel_accuracy()),
-            "frequency_weighted_iou": _number(confusion.frequency_weighted_iou()),
-            "boundary_miou": _number(result.boundary.miou(first)),
-            "miou_by_protocol": {name: _number(p.miou(counts, background)) for name, p in PROTOCOLS.items()},
-            "miou_by_meaning": {over: _number(miou) for over, miou in by_meaning.items()},
+            "pixel_accuracy": confusion.pixel_accuracy(),
+            "frequency_weighted_iou": confusion.frequency_weighted_iou(),
+            "boundary_miou": metrics.mean_of_known(boundary[first:]),
+            "miou_by_protocol": {name: one.miou(counts, result.background) for name, one in PROTOCOLS.items()},
+            "miou_by_meaning": {over: confusion.miou(over, first) for over in get_args(metrics.Over)},
         },
-        "classes": _per_class(result, confusion, first),
+        "classes": _per_class(result.labels, confusion, boundary)[first:],
         "confusions": confusions(result),
         "names": naming(result),
         "losses": losses(result),
-        "images": {record.key: _number(result.image_miou(record)) for record in result.records},
+        "images": {record.key: result.image_miou(record) for record in records},
+    }
+    return _strict(found) | {
         "failed": [{"image": key, "fault": fault} for key, fault in result.faults],
         "settings": result.settings,
         "python": platform.python_version(),
-        "seconds": {stage: round(sum(r.seconds.get(stage, 0.0) for r in result.records), 3) for stage in stages},
+        "seconds": {stage: round(sum(r.seconds.get(stage, 0.0) for r in records), 3) for stage in stages},
     }
 
 
 def confusions(result: Result) -> list[dict[str, Any]]:
     """Return the pairs of truth and prediction that cost most: what the mean would gain if those pixels were right."""
-    confusion, first = result.protocol.confusion(result.counts), result.protocol.first(result.background)
-    wrong = confusion.counts.copy()
-    np.fill_diagonal(wrong, 0)
+    protocol, counts = result.protocol, metrics.confusion_of(result.counts, result.protocol.void).counts
+    wrong = counts * ~np.eye(len(counts), dtype=bool)
     # The gain can be large only where many pixels of a class are concerned: the rest is not tried.
-    size = np.maximum(confusion.counts.sum(1)[:, None], 1)
-    weight = wrong / size + wrong / np.maximum(confusion.counts.sum(0), 1)
-    pairs = []
+    weight = wrong / np.maximum(counts.sum(1)[:, None], 1) + wrong / np.maximum(counts.sum(0), 1)
+    pairs: list[dict[str, Any]] = []
     for pair in np.argsort(-weight, axis=None)[: 8 * CONFUSIONS]:
         truth, prediction = divmod(int(pair), len(wrong))
-        mended = confusion.counts.copy()
-        mended[truth, truth] += wrong[truth, prediction]
-        mended[truth, prediction] -= wrong[truth, prediction]
-        gain = Confusion(mended).miou(result.protocol.over, first) - result.miou
-        pairs.append((gain, int(wrong[truth, prediction]), result.labels[truth], result.labels[prediction]))
-    ranked = sorted(pairs, key=lambda pair: (-pair[0], -pair[1], pair[2], pair[3]))[:CONFUSIONS]
-    return [
-        {"truth": truth, "guess": prediction, "miou_lost": _number(gain), "pixels": pixels}
-        for gain, pixels, truth, prediction in ranked
-        if gain > 0
-    ]
+        pixels, mended = int(wrong[truth, prediction]), counts.copy()
+        mended[truth, truth] += pixels
+        mended[truth, prediction] -= pixels
+        gain = Confusion(mended).miou(protocol.over, protocol.first(result.background)) - result.miou
+        truth_name, guess = result.labels[truth], result.labels[prediction]
+        pairs.append({"truth": truth_name, "guess": guess, "miou_lost": gain, "pixels": pixels})
+    pairs.sort(key=lambda pair: (-pair["miou_lost"], -pair["pixels"], pair["truth"], pair["guess"]))
+    return [pair for pair in pairs[:CONFUSIONS] if pair["miou_lost"] > 0]
 
 
 def naming(result: Result) -> dict[str, float | None]:
     """Return how good the names were: found / all of the truth's classes, and right / all named ones."""
     sizes = [(len(r.named), len(r.true), len({*r.named} & {*r.true})) for r in result.records]
     named, true, both = (sum(column) for column in zip(*sizes, strict=True))
-    images = len(sizes)
     return {
-        "recall": _number(both / true if true else math.nan),
-        "precision": _number(both / named if named else math.nan),
-        "named_per_image": _number(named / images),
-        "true_per_image": _number(true / images),
+        "recall": both / true if true else None,
+        "precision": both / named if named else None,
+        "named_per_image": named / len(sizes),
+        "true_per_image": true / len(sizes),
     }
 
 
-def losses(result: Result) -> dict[str, float | None] | None:
+def losses(result: Result) -> dict[str, float] | None:
     """Return what naming and what localisation lose of a perfect score; None without a run with the true names."""
     if result.oracle is None:
         return None
     best = result.protocol.miou(result.oracle, result.background)
-    return {
-        "miou_with_true_names": _number(best),
-        "lost_to_naming": _number(best - result.miou),
-        "lost_to_localisation": _number(1 - best),
-    }
+    lost = best - result.miou
+    return {"miou_with_true_names": best, "lost_to_naming": lost, "lost_to_localisation": 1 - best}
 
 
 def best_and_worst(result: Result, each: int = 4) -> dict[str, list[Record]]:
     """Return the best, the middling and the worst images, each image once."""
     scores = {record.key: result.image_miou(record) for record in result.records}
-    ranked = sorted((r for r in result.records if not math.isnan(scores[r.key])), key=lambda r: (-scores[r.key], r.key))
+    known = [record for record in result.records if not math.isnan(scores[record.key])]
+    ranked = sorted(known, key=lambda record: (-scores[record.key], record.key))
     each = min(each, max(1, len(ranked) // 3))
     middle = max(each, (len(ranked) - each) // 2)
     return {
         "best": ranked[:each],
-        "median": ranked[middle : middle + each] if len(ranked) > each else [],
+        "median": ranked[middle : middle + each],
         "worst": ranked[max(middle + each, len(ranked) - each) :],
     }
 
 
-def _oracle(folders: Sequence[Path], records: Sequence[Record], asked: bool) -> list[Record]:
-    if not folders:
-        return []
+def _oracle(folders: Sequence[Path], records: Sequence[Record], labels: int, asked: bool) -> Counts | None:
     try:
         best = load_records(folders, [record.key for record in records])
     except InputError:
         if asked:
             raise
-        return []
-    pairs = zip(records, best, strict=True)
-    same = all(one.truth == other.truth for one, other in pairs if not (one.fault or other.fault))
-    return best if asked or same else []
+        return None
+    same = [record.truth for record in best] == [record.truth for record in records]
+    return _pooled(best, labels) if asked or same else None
 
 
 def _pooled(records: Sequence[Record], labels: int) -> Counts:
-    return sum((record.counts for record in records if record.counts is not None), Counts.empty(labels))
+    counted = (record.counts for record in records if record.counts is not None)
+    return sum(counted, metrics.no_counts(labels))
 
 
-def _per_class(result: Result, confusion: Confusion, first: int) -> list[dict[str, Any]]:
-    iou, boundary = confusion.iou(), result.boundary.iou()
-    shares = [confusion.counts.sum(axis) / max(1, confusion.counts.sum()) for axis in (1, 0)]
-    return [
-        {
-            "class": result.labels[label],
-            "iou": _number(iou[label]),
-            "boundary_iou": _number(boundary[label]),
-            "truth_share": _number(shares[0][label]),
-            "guess_share": _number(shares[1][label]),
-        }
-        for label in range(first, len(result.labels))
-    ]
+def _per_class(labels: Sequence[str], confusion: Confusion, boundary: np.ndarray) -> list[dict[str, Any]]:
+    truth, prediction = (confusion.counts.sum(axis) / max(1, confusion.counts.sum()) for axis in (1, 0))
+    names = ("class", "iou", "boundary_iou", "truth_share", "guess_share")
+    rows = zip(labels, confusion.iou(), boundary, truth, prediction, strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _number(value: float) -> float | None:
-    return round(float(value), 12) if math.isfinite(value) else None
+def _strict(values: dict[str, Any]) -> dict[str, Any]:
+    """Return JSON values with 12 digits, and None for NaN."""
+    strict: dict[str, Any] = json.loads(
+        json.dumps(values), parse_float=lambda one: round(float(one), 12), parse_constant=lambda name: None
+    )
+    return strict

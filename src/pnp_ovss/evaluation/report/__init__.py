@@ -1,20 +1,38 @@
 """The report of a run: one page that needs no network, and the same as Markdown and JSON."""
 
 import csv
+import io
+from base64 import b64encode
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from PIL import Image, ImageOps
 
-from pnp_ovss.data import Dataset
-from pnp_ovss.evaluation.report.panels import hex_colour, panels
-from pnp_ovss.evaluation.result import Result, report
+from pnp_ovss.data.dataset import IGNORE, Dataset, Sample
+from pnp_ovss.data.files import read_values
+from pnp_ovss.errors import InputError
+from pnp_ovss.evaluation.metrics import Labels
+from pnp_ovss.evaluation.record import Record
+from pnp_ovss.evaluation.result import Result, best_and_worst, report
+from pnp_ovss.evaluation.run import read_prediction
 from pnp_ovss.files import as_json, write_bytes, write_text
 from pnp_ovss.pictures import class_colours
-from pnp_ovss.types import BACKGROUND
+from pnp_ovss.pictures.overlay import paint
+from pnp_ovss.pictures.sheet import heat
+from pnp_ovss.types import BACKGROUND, RGB
 
 FOLDER = Path(__file__).parent
+SIDE = 300
+"""Longer side of a picture on the page, in pixels."""
+VOID = (235, 235, 235)
+"""Colour of the pixels that the truth leaves open."""
+LEGEND = 6
+"""Classes in a legend."""
 
 
 def write_report(out: Path, result: Result, folders: Sequence[Path], dataset: Dataset | None) -> None:
@@ -26,25 +44,20 @@ def write_report(out: Path, result: Result, folders: Sequence[Path], dataset: Da
     """
     content = report(result) | {"published": published(result.settings["dataset"])}
     write_bytes(out / "report.json", as_json(content, indent=1))
-    photos = panels(result, folders, dataset) if dataset is not None else {}
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=select_autoescape(["html"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = percent
-    values = content | _for_readers(content) | {"panels": photos}
+    loader = FileSystemLoader(FOLDER)
+    pages = Environment(loader=loader, autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True)
+    pages.filters["percent"] = percent
+    values = content | _for_readers(content)
+    values["panels"] = panels(result, folders, dataset) if dataset is not None else {}
     for name in ("report.md", "report.html"):
-        write_text(out / name, environment.get_template(name).render(values))
+        write_text(out / name, pages.get_template(name).render(values))
 
 
 def published(dataset: str) -> list[dict[str, Any]]:
     """Return the published scores on a data set, the best first: method, mIoU in percent, source and caveat."""
+    columns = ("method", "source", "caveat")
     with open(FOLDER / "published.csv", encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.get(dataset)]
-    columns = ("method", "source", "caveat")
     found = [{"miou": float(row[dataset])} | {column: row[column] for column in columns} for row in rows]
     return sorted(found, key=lambda row: -row["miou"])
 
@@ -54,21 +67,81 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "-" if share is None else f"{100 * share:.{digits}f}"
 
 
+def panels(result: Result, folders: Sequence[Path], dataset: Dataset) -> dict[str, list[dict[str, Any]]]:
+    """Return the best, middling and worst images; one whose files have gone meanwhile is left out.
+
+    Of each: ``key``, ``score`` (its mIoU), ``pictures`` (data URLs by their caption), and ``legend``: class and colour
+    of what is in truth or label map, the largest first.
+    """
+    samples = {sample.key: sample for sample in dataset.samples}
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for name, records in best_and_worst(result).items():
+        for record in records:
+            with suppress(InputError, KeyError):
+                panel = _panel(result, record, samples[record.key], folders, dataset)
+                groups.setdefault(name, []).append(panel)
+    return groups
+
+
+def _panel(result: Result, record: Record, sample: Sample, folders: Sequence[Path], dataset: Dataset) -> dict[str, Any]:
+    photo, truth = sample.photo(), dataset.truth(sample)
+    labels = _labels(result.settings, record.key, folders, dataset)
+    if not photo.shape[:2] == truth.shape == labels.shape:
+        raise InputError(f"photo, truth and label map of {record.key} differ in size; score it anew")
+    area = np.bincount(truth.ravel(), minlength=256) + np.bincount(labels.ravel(), minlength=256)
+    area[[0, IGNORE]] = 0
+    largest = sorted(np.flatnonzero(area).tolist(), key=lambda label: -area[label])[:LEGEND]
+    colours = np.full((256, 3), VOID, dtype=np.uint8)
+    colours[: len(dataset.labels)] = class_colours((BACKGROUND, *dataset.classes))
+    photo = _shrunk(photo, Image.Resampling.LANCZOS)
+    pictures = {"photo": photo}
+    for name, values in {"truth": truth, "label map": labels}.items():
+        small = _shrunk(values, Image.Resampling.NEAREST)
+        pictures[name] = paint(photo, small.astype(np.int32), colours, background=True)
+    if record.salience is not None:
+        pictures["salience"] = heat(photo, record.salience)
+    urls = {name: _url(picture) for name, picture in pictures.items()}
+    legend = [(dataset.labels[label], _hex(colours[label])) for label in largest]
+    return {"key": record.key, "score": result.image_miou(record), "pictures": urls, "legend": legend}
+
+
+def _labels(settings: dict[str, Any], key: str, folders: Sequence[Path], dataset: Dataset) -> Labels:
+    if "predictions" in settings:
+        return read_prediction(Path(settings["predictions"]), key, dataset, settings["values"])
+    places = [folder / f"images/{key}.png" for folder in folders]
+    there = [path for path in places if path.is_file()]
+    return read_values((there or places)[0]).astype(np.uint8)
+
+
+def _shrunk(picture: np.ndarray, how: Image.Resampling) -> np.ndarray:
+    return np.asarray(ImageOps.contain(Image.fromarray(picture), (SIDE, SIDE), how))
+
+
+def _url(picture: RGB) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="JPEG", quality=84, optimize=True)
+    return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _hex(colour: UInt8[np.ndarray, " 3"]) -> str:
+    return f"#{bytes(colour).hex()}"
+
+
 def _for_readers(content: dict[str, Any]) -> dict[str, Any]:
     """Return what the templates need beside the report: orders, colours, and the settings as text."""
-    settings, score, names = content["settings"], content["score"], (BACKGROUND, *content["settings"]["classes"])
-    ours = [] if score["miou"] is None else [{"method": "this run", "miou": 100 * score["miou"], "source": None}]
-    settings = {name: value for name, value in settings.items() if name not in ("config", "classes", "words")}
-    words = content["settings"].get("words", {})
-    settings |= {"words": [f"{cls}: {', '.join(some)}" for cls, some in words.items()]}
-    settings |= content["settings"].get("config", {}) | {"python": content["python"]}
+    settings = content["settings"] | {"python": content["python"]}
+    words, config = settings.pop("words", {}), settings.pop("config", {})
+    names = (BACKGROUND, *settings.pop("classes"))
+    settings["words"] = [f"{cls}: {', '.join(listed)}" for cls, listed in words.items()]
+    every = {name: _text(value) for name, value in (settings | config).items()}
     return {
-        "colours": dict(zip(names, map(hex_colour, class_colours(names)), strict=True)),
-        "ranked": sorted(content["classes"], key=lambda one: (one["iou"] is None, -(one["iou"] or 0), one["class"])),
-        "scale": sorted([*content["published"], *ours], key=lambda one: -one["miou"]),
-        "all_settings": {name: _text(value) for name, value in settings.items() if value not in (None, "", [])},
+        "colours": dict(zip(names, map(_hex, class_colours(names)), strict=True)),
+        "ranked": sorted(content["classes"], key=lambda one: 1 if one["iou"] is None else -one["iou"]),
+        "all_settings": {name: text for name, text in every.items() if text},
     }
 
 
 def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
