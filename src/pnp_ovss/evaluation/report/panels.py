@@ -17,8 +17,7 @@ from pnp_ovss.evaluation.record import Record
 from pnp_ovss.evaluation.result import Result, best_and_worst
 from pnp_ovss.evaluation.run import read_prediction
 from pnp_ovss.pictures import class_colours
-from pnp_ovss.pictures.overlay import paint
-from pnp_ovss.pictures.sheet import heat
+from pnp_ovss.pictures.figures import heat, paint
 from pnp_ovss.types import BACKGROUND, RGB
 
 SIDE = 300
