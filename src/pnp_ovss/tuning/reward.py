@@ -115,9 +115,9 @@ def drop_below(result: Segmentation, quality: float) -> Segmentation:
         return result
     channels = np.flatnonzero([*[True] * first, *keep])
     scores, classes = result.scores[channels], tuple(result.classes[channel] for channel in channels)
-    labels, salience = scores.argmax(0).astype(result.labels.dtype), result.salience[keep]
-    kept = replace(result, labels=labels, classes=classes, scores=scores, salience=salience)
-    return replace(kept, quality=result.quality[keep])
+    labels = scores.argmax(0).astype(result.labels.dtype)
+    salience, rated = result.salience[keep], result.quality[keep]
+    return replace(result, labels=labels, classes=classes, scores=scores, salience=salience, quality=rated)
 
 
 def named_masks(result: Segmentation) -> tuple[Masks, tuple[str, ...]]:
