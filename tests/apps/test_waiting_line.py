@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from pnp_ovss import InputError
-from pnp_ovss.apps.web.work import Cancelled, WaitingLine
+from pnp_ovss.apps.page_work import Cancelled, WaitingLine
 
 
 class Work:

@@ -1,5 +1,7 @@
 """Pictures of results: a photo under its classes' colours, class maps as heat, and the contact sheet of the demo."""
 
+import base64
+import io
 import math
 import textwrap
 from collections.abc import Sequence
@@ -145,6 +147,13 @@ def resized(photo: np.ndarray, side: int) -> np.ndarray:
     height, width = (max(1, round(length * side / max(photo.shape[:2]))) for length in photo.shape[:2])
     way = Image.Resampling.NEAREST if photo.ndim == 2 else Image.Resampling.LANCZOS
     return np.asarray(Image.fromarray(photo).resize((width, height), way))
+
+
+def data_url(picture: Image.Image, kind: str = "JPEG") -> str:
+    """Return the picture as a URL that holds it, for a page without files."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, quality=84)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _row(row: SheetRow, classes: Sequence[str], colours: Colours) -> Image.Image:

@@ -1,14 +1,12 @@
 """The page of a tuning run: the rewards of the settings that were tried, and the masks that the best ones give."""
 
-import base64
-import io
 from pathlib import Path
 
 import numpy as np
 from jinja2 import StrictUndefined, Template
 
 from pnp_ovss._version import VERSION
-from pnp_ovss.pictures import panels
+from pnp_ovss.pictures.figures import data_url, panels
 from pnp_ovss.tuning.objective import Candidate, Example, Objective
 from pnp_ovss.tuning.search import Study, best_trial, finished_trials
 from pnp_ovss.types import BACKGROUND
@@ -48,6 +46,4 @@ def _picture(objective: Objective, example: Example, candidate: Candidate) -> st
     maps = objective.maps(photo, example.classes).at(candidate["layer"], candidate["head"])
     picture = panels(photo, labels, (*background, *example.classes), maps.numpy())
     picture.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=84)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return data_url(picture)

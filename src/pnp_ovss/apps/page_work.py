@@ -93,16 +93,13 @@ class PageModels:
         if count > MOST_NAMES:
             raise InputError(f"expected at most {MOST_NAMES} classes on this page, got {count}; name fewer")
         if pixels * (1 + count) > MOST_VALUES:
-            raise InputError(
-                f"{pixels / 1e6:.0f} million pixels in {count} classes are too much for this page; name "
-                f"{max(1, MOST_VALUES // pixels - 1)} at most, or make the photo smaller"
-            )
-        if len(set(refiners)) < len(refiners):
-            raise ConfigError("a refiner is named twice; name each once")
+            most = max(1, MOST_VALUES // pixels - 1)
+            raise InputError(f"{count} classes are too much for a photo this large; name {most} at most, or shrink it")
         if preset not in ("auto", *PRESETS):  # which may be a file elsewhere
             raise ConfigError(f"no preset {preset[:40]!r}; the presets are auto, {', '.join(PRESETS)}")
         vlm = self.vlm(model)
-        segmenter = Segmenter(PnP(vlm, resolve_config(model, preset, refiners=tuple(refiners))))
+        config = resolve_config(model, preset, refiners=tuple(dict.fromkeys(refiners)))
+        segmenter = Segmenter(PnP(vlm, config))
         (located,) = segmenter.locate([photo], [vocabulary], on_step)
         return segmenter.refine(located, on_step), located.maps.passes
 
