@@ -70,10 +70,8 @@ def read_photo(address: Any, files: Path | None) -> RGB:
             raise InputError("expected an inlined photo as data:image/png;base64,..., got no base64") from error
         return decode_image(content, "the inlined photo")
     photo = f"the photo {address[:80]!r}"
-    if not address.startswith("/data/"):
-        raise InputError(f"{photo} is no file of Label Studio's, and nothing is fetched; upload it there, or inline it")
-    if files is None:
-        raise InputError(f"{photo} is not among the files served; start the backend with --files")
+    if files is None or not address.startswith("/data/"):
+        raise InputError(f"{photo} is no file of Label Studio's below --files, and nothing is fetched; inline it")
     parts = urlsplit(address)
     name = (parse_qs(parts.query).get("d") or [""])[0] or unquote(parts.path).removeprefix("/data/")
     place = (files / name.lstrip("/")).resolve()

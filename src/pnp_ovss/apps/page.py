@@ -5,6 +5,7 @@ import os
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from jinja2 import Template
 from PIL import Image
 
-from pnp_ovss.apps.page_work import Cancelled, PageModels, WaitingLine, sweep_on, write_downloads
+from pnp_ovss.apps.page_work import PageModels, WaitingLine, sweep_on, write_downloads
 from pnp_ovss.errors import ConfigError, PnpError, one_line
 from pnp_ovss.methods.pnp import PRESETS
 from pnp_ovss.mini import HELD_OUT_SEED, draw
@@ -48,7 +49,7 @@ def build(models: PageModels) -> gr.Blocks:
         try:
             async for step in line.run(str(request.session_hash), work):
                 yield step
-        except Cancelled:
+        except CancelledError:
             yield "Cancelled."
         except PnpError as error:
             yield ""
@@ -83,10 +84,9 @@ def build(models: PageModels) -> gr.Blocks:
             with gr.Column(scale=3, min_width=300):
                 outputs = _right()
         photo, names, model, *_ = inputs
-        at_once: Any = {"concurrency_limit": None}
         start = [run.click, names.submit]
-        gr.on(start, segment, inputs, outputs, api_name="segment", scroll_to_output=True, **at_once)
-        suggest.click(name, [photo, model], names, api_name="name", **at_once)
+        gr.on(start, segment, inputs, outputs, api_name="segment", scroll_to_output=True, concurrency_limit=None)
+        suggest.click(name, [photo, model], names, api_name="name", concurrency_limit=None)
         cancel.click(leave, None, None, api_visibility="private", queue=False)
         page.unload(leave)
     return page
@@ -110,9 +110,8 @@ def serve(models: PageModels, host: str, port: int | None) -> Any:
         name = f"[{host}]" if ":" in host else host
         page.launch(server_name=name, server_port=port, quiet=True, prevent_thread_lock=True, **private, **style)
     except OSError as error:
-        raise ConfigError(
-            f"no page can be served on {host}, port {port} ({one_line(error)}); give another --host or --port"
-        ) from error
+        where = f"{host}, port {port} ({one_line(error)})"
+        raise ConfigError(f"no page can be served on {where}; give another --host or --port") from error
     return page
 
 
