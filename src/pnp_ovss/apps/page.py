@@ -35,9 +35,7 @@ HIDDEN = np.uint8(110)
 SAMPLES = (0, 3, 7, 9)
 UPLOAD = "30mb"
 TITLE = "# pnp-ovss\nName what is in a photo, and get a mask of each. "
-MINI = (
-    "The small models here know drawn scenes and **nothing about photos**: start it with `--model blip-large-flickr`."
-)
+MINI = "The small models know drawn scenes and **nothing about photos**; take `--model blip-large-flickr` for those."
 LABELS = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"), autoescape=True)
 
 
