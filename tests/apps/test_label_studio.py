@@ -123,9 +123,9 @@ def test_a_task_that_cannot_be_used_says_why_and_the_others_go_on(ask, inlined):
         (request("/data/../../etc/passwd"), "outside of the folder"),
         (request("/data/local-files/?d=../secret.png"), "outside of the folder"),
         (request("/data/local-files/?d=/etc/passwd"), "task 0: there is no photo"),
-        (request("/etc/passwd"), "is no file of Label Studio's, and nothing is fetched"),
-        (request("file:///etc/passwd"), "is no file of Label Studio's, and nothing is fetched"),
-        (request("http://127.0.0.1:1/x.png"), "is no file of Label Studio's, and nothing is fetched"),
+        (request("/etc/passwd"), "is no file of Label Studio's below --files, and nothing is fetched"),
+        (request("file:///etc/passwd"), "is no file of Label Studio's below --files, and nothing is fetched"),
+        (request("http://127.0.0.1:1/x.png"), "is no file of Label Studio's below --files, and nothing is fetched"),
         (request("data:image/png;base64,@@@"), "no base64"),
         (request("data:image/png;base64,AAAA"), "no picture"),
         (request("x", config="<View>"), "no XML"),
@@ -194,8 +194,7 @@ def test_the_brush_on_a_picture_is_used_whatever_else_the_interface_holds():
     <Video name="film" value="$film"/>
     <BrushLabels name="a" toName="film"><Label value="cat"/></BrushLabels>
     <BrushLabels name="b" toName="pic"><Label value="hot dog"/><Label value="Background"/></BrushLabels></View>"""
-    found = parse_interface(text)
-    assert (found.from_name, found.to_name, found.data, found.labels) == ("b", "pic", "photo", {"hot dog": "hot dog"})
+    assert parse_interface(text) == ("b", "pic", "photo", {"hot dog": "hot dog"})
 
 
 def test_labels_come_back_as_label_studio_keeps_them(segmenter, inlined, masks):

@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
+from concurrent.futures import CancelledError
 
 import pytest
 
 from pnp_ovss import InputError
-from pnp_ovss.apps.web.work import Cancelled, WaitingLine
+from pnp_ovss.apps.page_work import WaitingLine
 
 
 class Work:
@@ -32,7 +33,7 @@ async def heard(line: WaitingLine, visitor: str, work) -> list[str]:
     try:
         async for message in line.run(visitor, work):
             messages.append(message)
-    except Cancelled:
+    except CancelledError:
         messages.append("cancelled")
     return messages
 

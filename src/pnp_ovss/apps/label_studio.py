@@ -11,7 +11,7 @@ import sys
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import InputError, PnpError, one_line
 from pnp_ovss.export.label_studio import prediction
+from pnp_ovss.files import parse_json
 from pnp_ovss.images import decode_image, read_image
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import BACKGROUND, RGB
@@ -28,20 +29,11 @@ LARGEST = 64_000_000
 """Bytes of a request."""
 
 
-@dataclass(frozen=True)
-class Interface:
-    """What a labelling interface asks for: which brush, on which picture, of which classes."""
+def parse_interface(text: str) -> tuple[str, str, str, dict[str, str]]:
+    """Return the first brush on a picture in a labelling interface: its name, its picture's, the entry of a task that
+    has the photo, and the labels: by what annotators read, how Label Studio keeps it, alias or value.
 
-    from_name: str
-    to_name: str
-    data: str
-    """The task's entry with the photo."""
-    labels: dict[str, str]
-    """By what annotators read on a label, which the model is asked for: how Label Studio keeps it, alias or value."""
-
-
-def parse_interface(text: str) -> Interface:
-    """Return the first brush on a picture in a labelling interface; a label called "background" is left out.
+    The model is asked for what annotators read. A label called "background" is left out.
 
     Raises: InputError if it is no interface with ``BrushLabels`` on an ``Image``.
     """
@@ -49,17 +41,17 @@ def parse_interface(text: str) -> Interface:
         root = ET.fromstring(text)
     except (ET.ParseError, ValueError) as error:
         raise InputError(f"expected Label Studio's labelling interface, got no XML ({one_line(error)})") from error
-    images = {image.get("name"): image.get("value", "") for image in root.iter("Image") if image.get("name")}
-    for brush in root.iter("BrushLabels"):
-        from_name, to_name = brush.get("name"), brush.get("toName", "")
-        if from_name and to_name in images:
-            labels = [(label.get("value", ""), label.get("alias")) for label in brush.iter("Label")]
-            kept = {value.strip(): alias or value for value, alias in labels if value.strip().lower() != BACKGROUND}
-            kept.pop("", None)
-            if not kept:
-                raise InputError("the BrushLabels of the labelling interface hold no Label; add one for each class")
-            return Interface(from_name, to_name, images[to_name].removeprefix("$"), kept)
-    raise InputError("expected BrushLabels on an Image in the labelling interface, each with a name; add them there")
+    images = {image.get("name"): image.get("value", "") for image in root.iter("Image")}
+    named = (brush for brush in root.iter("BrushLabels") if brush.attrib.keys() >= {"name", "toName"})
+    brush = next((brush for brush in named if brush.get("toName") in images), None)
+    if brush is None:
+        raise InputError("expected BrushLabels on an Image in the labelling interface, each with a name; add them")
+    values = {label.get("value", ""): label.get("alias") for label in brush.iter("Label")}
+    labels = {value.strip(): alias or value for value, alias in values.items()}
+    labels = {name: kept for name, kept in labels.items() if name.lower() not in ("", BACKGROUND)}
+    if not labels:
+        raise InputError("the BrushLabels of the labelling interface hold no Label; add one for each class")
+    return brush.attrib["name"], brush.attrib["toName"], images[brush.attrib["toName"]].removeprefix("$"), labels
 
 
 def read_photo(address: Any, files: Path | None) -> RGB:
@@ -70,9 +62,7 @@ def read_photo(address: Any, files: Path | None) -> RGB:
     Raises: InputError if the photo is none of these, lies elsewhere or cannot be read.
     """
     if not isinstance(address, str):
-        raise InputError(
-            "expected a photo in the task where the labelling interface looks for it; check its Image value"
-        )
+        raise InputError("expected a photo in the task where the labelling interface looks for it; check its Image")
     if address.startswith("data:"):
         try:
             content = base64.b64decode(address.partition(";base64,")[2], validate=True)
@@ -80,10 +70,8 @@ def read_photo(address: Any, files: Path | None) -> RGB:
             raise InputError("expected an inlined photo as data:image/png;base64,..., got no base64") from error
         return decode_image(content, "the inlined photo")
     photo = f"the photo {address[:80]!r}"
-    if not address.startswith("/data/"):
-        raise InputError(f"{photo} is no file of Label Studio's, and nothing is fetched; upload it there, or inline it")
-    if files is None:
-        raise InputError(f"{photo} is not among the files served; start the backend with --files")
+    if files is None or not address.startswith("/data/"):
+        raise InputError(f"{photo} is no file of Label Studio's below --files, and nothing is fetched; inline it")
     parts = urlsplit(address)
     name = (parse_qs(parts.query).get("d") or [""])[0] or unquote(parts.path).removeprefix("/data/")
     place = (files / name.lstrip("/")).resolve()
@@ -104,49 +92,43 @@ class Backend:
     def respond(self, path: str, content: bytes) -> tuple[int, dict[str, Any]]:
         """Return HTTP status and answer to a request."""
         try:
-            body = json.loads(content or b"{}")
-            if not isinstance(body, dict):
-                raise InputError(f"expected a JSON object as the request, got {type(body).__name__}")
+            body = parse_json(content or b"{}", "the request")
             match urlsplit(path).path.rstrip("/"):
                 case "" | "/health":
                     return 200, {"status": "UP", "model_class": "pnp-ovss"}
-                case "/setup":
+                case "/setup" | "/webhook":  # annotations teach this model nothing
                     return 200, {"model_version": self.version}
                 case "/predict":
                     return 200, {"results": self.predict(body), "model_version": self.version}
-                case "/webhook":  # annotations teach this model nothing
-                    return 200, {"status": "ok"}
             return 404, {"error": "there is nothing here"}
-        except (json.JSONDecodeError, PnpError) as error:
-            return 400, {"error": one_line(error)}
+        except PnpError as error:
+            return 400, {"error": str(error)}
 
     def predict(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         """Return a prediction for each task; that of a task that cannot be used is empty and has an "error".
 
         Raises: PnpError if the interface or all tasks cannot be used.
         """
-        tasks, config = body.get("tasks"), body.get("label_config")
-        if not isinstance(tasks, list) or not isinstance(config, str):
+        if not {"tasks", "label_config"} <= body.keys():
             raise InputError("a prediction request lacks tasks or label_config; Label Studio's own requests have both")
-        interface = parse_interface(config)
+        from_name, to_name, entry, labels = parse_interface(body["label_config"])
         found: list[dict[str, Any]] = []
-        for number, task in enumerate(tasks):
+        for number, task in enumerate(body["tasks"]):
             try:
-                found.append(self._predict_task(task, interface))
+                photo = read_photo(task["data"].get(entry), self.files)
+                found.append(self._predict_photo(photo, labels, from_name, to_name))
             except InputError as error:
                 found.append({"result": [], "error": f"task {number}: {error}"})
         if found and all("error" in one for one in found):
             raise InputError(found[0]["error"])
         return [one | {"model_version": self.version} for one in found]
 
-    def _predict_task(self, task: Any, interface: Interface) -> dict[str, Any]:
-        data = task.get("data") if isinstance(task, dict) else None
-        photo = read_photo(data.get(interface.data) if isinstance(data, dict) else None, self.files)
+    def _predict_photo(self, photo: RGB, labels: dict[str, str], from_name: str, to_name: str) -> dict[str, Any]:
         with self._lock:
-            found = self.segmenter(photo, list(interface.labels)).label_map()
-        stored = tuple(interface.labels.values())
+            found = self.segmenter(photo, list(labels)).label_map()
+        stored = tuple(labels.values())
         background = found.classes[: len(found.classes) - len(stored)]
-        return prediction(replace(found, classes=background + stored), stored, interface.from_name, interface.to_name)
+        return prediction(replace(found, classes=background + stored), stored, from_name, to_name)
 
 
 def make_server(backend: Backend, host: str = "127.0.0.1", port: int = 9090) -> ThreadingHTTPServer:
@@ -180,9 +162,7 @@ def make_server(backend: Backend, host: str = "127.0.0.1", port: int = 9090) -> 
     try:
         return ThreadingHTTPServer((host, port), Handler)
     except (OSError, OverflowError, UnicodeError) as error:
-        raise InputError(
-            f"{host}:{port} cannot be served ({one_line(error)}); give another --host or --port"
-        ) from error
+        raise InputError(f"{host}:{port} cannot be served ({one_line(error)}); give another address") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -200,9 +180,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise InputError(f"expected the folder whose files Label Studio serves, got --files {given.files}")
         backend = Backend(Segmenter.from_pretrained(given.model, given.preset, given.device), given.files)
         with make_server(backend, given.host, given.port) as server:
-            print(
-                f"http://{given.host}:{server.server_port} is the address for Label Studio; Ctrl-C stops it", flush=True
-            )
+            address = f"http://{given.host}:{server.server_port}"
+            print(f"{address} is the address for Label Studio; Ctrl-C stops it", flush=True)
             server.serve_forever()
     except PnpError as error:
         print(f"pnp-ovss: {error}", file=sys.stderr)

@@ -12,7 +12,7 @@ from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.files import check_folder, save_png
 from pnp_ovss.mini import CLASSES, draw
 from pnp_ovss.pictures import class_colours, label_png
-from pnp_ovss.pictures.sheet import SheetRow, contact_sheet
+from pnp_ovss.pictures.figures import SheetRow, contact_sheet
 
 EXAMPLE = "demo --scenes 4"
 MINI = ModelFlags(model="mini-blip")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pnp_ovss.apps.web.work import PageModels
+from pnp_ovss.apps.page_work import PageModels
 from pnp_ovss.cli.flags import count
 from pnp_ovss.errors import ConfigError
 from pnp_ovss.models import MODELS
@@ -41,7 +41,7 @@ def command(
     with tempfile.TemporaryDirectory(prefix="pnp-ovss-page-", ignore_cleanup_errors=True) as folder:
         _prepare_gradio(folder, host)
         try:
-            from pnp_ovss.apps.web.page import serve
+            from pnp_ovss.apps.page import serve
         except ImportError as error:
             raise ConfigError(
                 f"the page needs Gradio ({error}); install it with pip install 'pnp-ovss[web]'"

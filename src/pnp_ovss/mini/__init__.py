@@ -4,18 +4,7 @@ from pathlib import Path
 
 from pnp_ovss.mini.scenes import CLASSES, SIMILAR, STUFF, THINGS, Scene, draw
 
-__all__ = [
-    "CHECKPOINTS",
-    "CLASSES",
-    "HELD_OUT_SEED",
-    "SIMILAR",
-    "STUFF",
-    "THINGS",
-    "TRAIN_SEED",
-    "TUNE_SEED",
-    "Scene",
-    "draw",
-]
+__all__ = ["CLASSES", "SIMILAR", "STUFF", "THINGS", "Scene", "draw"]
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 """Folder of the shipped mini checkpoints, one Hugging Face folder each."""

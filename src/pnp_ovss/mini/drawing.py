@@ -6,18 +6,14 @@ from dataclasses import dataclass
 from functools import cache
 from math import cos, hypot, pi, radians, sin
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw
 
-__all__ = ["DRAWINGS", "Canvas", "Colour", "Role", "Stroke", "pick_colours", "strokes"]
-
-Point = tuple[float, float]
-Points = list[Point]
+Points = list[tuple[float, float]]
 Colour = tuple[int, ...]  # red, green, blue and, for a see-through detail, alpha
-Role = Literal["rest", "telling", "detail"]
 
 _FILE = Path(__file__).with_name("things.json")
 _DATA: dict[str, Any] = json.loads(_FILE.read_text(encoding="utf-8"), parse_int=float)
@@ -35,8 +31,8 @@ class Stroke:
 
     points: Float[np.ndarray, "n 2"]
     colour: str | Colour
-    role: Role
-    """A detail lies inside what is drawn already: no outline, no change of the labels."""
+    role: str
+    """rest, telling or detail. A detail lies inside what is drawn already: no outline, no change of the labels."""
 
 
 class Canvas:
@@ -66,7 +62,8 @@ def strokes(name: str) -> tuple[Stroke, ...]:
     for part in DRAWINGS[name]["parts"]:
         colour = part["colour"] if isinstance(part["colour"], str) else tuple(map(int, part["colour"]))
         role = part.get("role", "rest")
-        found.append(Stroke(np.array(_outline(part)), colour, role))
+        outline = next(outline for shape, outline in _SHAPES.items() if shape in part)
+        found.append(Stroke(np.array(outline(part)), colour, role))
         if "line" in part and role != "detail":  # a tail ends round
             radius = part["width"] / 2
             found.append(Stroke(np.array(_ellipse([*part["line"][-1], radius, radius])), colour, role))
@@ -82,14 +79,6 @@ def pick_colours(name: str, rng: np.random.Generator) -> dict[str, Colour]:
         shade = int(rng.integers(-10, 11))
         colours[key] = tuple(min(255, max(0, int(value) + shade)) for value in colour)
     return colours
-
-
-def _outline(part: dict[str, Any]) -> Points:
-    """Return the polygon of a part, by the first of its keys that names a shape."""
-    for shape, outline in _SHAPES.items():
-        if shape in part:
-            return outline(part)
-    raise ValueError(f"expected one of {', '.join(_SHAPES)}, got a part of {', '.join(part)}")
 
 
 def _path(points: Sequence[Any], mirror: bool = False) -> Points:

@@ -11,15 +11,13 @@ from PIL import Image, ImageDraw
 
 from pnp_ovss.mini.drawing import Canvas
 
-__all__ = ["GROUNDS", "TEXTURES", "paint_grounds"]
-
 Size = tuple[int, int]  # (h, w) in pixels
+Texture = dict[str, Any]
+Spots = list[list[float]]  # across, down, size, each in [0, 1)
 
 _DATA: dict[str, Any] = json.loads(Path(__file__).with_name("grounds.json").read_text(encoding="utf-8"))
-TEXTURES: dict[str, dict[str, Any]] = _DATA["grounds"]
-GROUNDS: tuple[tuple[str | None, str, str], ...] = tuple(
-    (place["upper"], place["lower"], place["caption"]) for place in _DATA["places"]
-)
+TEXTURES: dict[str, Texture] = _DATA["grounds"]
+GROUNDS: list[tuple[str | None, str, str]] = list(map(tuple, _DATA["places"]))
 """Upper ground or None, lower ground, and how a caption says it."""
 
 
@@ -54,16 +52,16 @@ def _ground(rng: np.random.Generator, name: str, size: Size) -> Image.Image:
     spots = rng.random((40, 3))
     spots[:, 0] = (np.arange(40) * 0.618 + spots[0, 0] + spots[:, 0] * 0.05) % 1  # spread evenly
     paint = _bricks if "bricks" in texture else _stamps
-    paint(ImageDraw.Draw(picture, "RGBA"), texture, spots.tolist(), size)
+    thickness = max(1, round(texture.get("stroke", 0.0) * min(size)))
+    paint(ImageDraw.Draw(picture, "RGBA"), texture, spots.tolist(), size, thickness)
     return picture
 
 
-def _stamps(painter: ImageDraw.ImageDraw, texture: dict[str, Any], spots: list[list[float]], size: Size) -> None:
+def _stamps(painter: ImageDraw.ImageDraw, texture: Texture, spots: Spots, size: Size, thickness: int) -> None:
     """Paint a stamp of the texture on each spot (across, down, size), in turns."""
     h, w = size
     first, rows = texture.get("rows", (0, 1))
     least, more = texture["radius"]
-    thickness = _thickness(texture, size)
     for k, (u, v, s) in enumerate(spots[: texture["spots"]]):
         x, y, r = u * w, (first + rows * v) * h, (least + more * s) * min(h, w)
         for mark in texture["stamps"][texture["order"][k % len(texture["order"])]]:
@@ -79,12 +77,11 @@ def _stamps(painter: ImageDraw.ImageDraw, texture: dict[str, Any], spots: list[l
                 painter.polygon(points, colour)
 
 
-def _bricks(painter: ImageDraw.ImageDraw, texture: dict[str, Any], spots: list[list[float]], size: Size) -> None:
+def _bricks(painter: ImageDraw.ImageDraw, texture: Texture, spots: Spots, size: Size, thickness: int) -> None:
     """Paint some bricks in another shade, and mortar between all."""
     h, w = size
     brick, row = (share * min(h, w) for share in texture["size"])
-    thickness, mortar = _thickness(texture, size), tuple(texture["mortar"])
-    light, dark = map(tuple, texture["shades"])
+    mortar, light, dark = map(tuple, (texture["mortar"], *texture["shades"]))
     for u, v, s in spots[: texture["bricks"]]:
         j = int(v * h / row)
         x, y = (int(u * w / brick) + 0.5 * (j % 2)) * brick, j * row
@@ -94,8 +91,3 @@ def _bricks(painter: ImageDraw.ImageDraw, texture: dict[str, Any], spots: list[l
         for k in range(int(w / brick) + 2):
             x = (k + 0.5 * (j % 2)) * brick
             painter.line((x, j * row, x, (j + 1) * row), mortar, thickness)
-
-
-def _thickness(texture: dict[str, Any], size: Size) -> int:
-    share: float = texture.get("stroke", 0.0)
-    return max(1, round(share * min(size)))

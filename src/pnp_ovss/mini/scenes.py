@@ -6,13 +6,13 @@ there. Words are all a model may learn from; the mask is for measuring.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
 from math import cos, pi, sin
 
 import numpy as np
 from jaxtyping import UInt8
 
-from pnp_ovss.mini.drawing import DRAWINGS, TELLING, Canvas, Role, Stroke, pick_colours, strokes
+from pnp_ovss.mini.drawing import DRAWINGS, TELLING, Canvas, Stroke, pick_colours, strokes
 from pnp_ovss.mini.grounds import GROUNDS, TEXTURES, paint_grounds
 
 THINGS: tuple[str, ...] = tuple(DRAWINGS)
@@ -73,7 +73,7 @@ def draw(seed: int, index: int, size: int | tuple[int, int] = 112) -> Scene:
     image = np.array(canvas.picture.reduce(SUPERSAMPLING))
     mask = np.asarray(canvas.labels)[1::SUPERSAMPLING, 1::SUPERSAMPLING] & (TELLING - 1)
     things = tuple(dict.fromkeys(thing.name for thing in placed))
-    stuff = tuple(name for name in (upper, lower) if name is not None)
+    stuff = (upper, lower) if upper else (lower,)
     return Scene(image, mask, things, stuff, f"{_listed(things)} {where}")
 
 
@@ -96,9 +96,8 @@ def _layout(rng: np.random.Generator) -> list[Placed]:
     for name in names:
         width = float(rng.uniform(*WIDTHS[count]))
         tries = (_somewhere(rng, name, width) for _ in range(24))
-        fitting = next((thing for thing in tries if all(_apart(thing, other) for other in placed)), None)
-        if fitting is not None:
-            placed.append(fitting)
+        fitting = (thing for thing in tries if all(_apart(thing, other) for other in placed))
+        placed += list(islice(fitting, 1))  # the first, if there is one
     return sorted(placed, key=lambda thing: thing.y + thing.width / 2)
 
 
@@ -130,7 +129,8 @@ def paint(canvas: Canvas, thing: Placed, rng: np.random.Generator) -> None:
     """Paint a thing and label its pixels with its number, plus ``TELLING`` where its telling part is."""
     drawing, colours = strokes(thing.name), pick_colours(thing.name, rng)
     filled = [colours[stroke.colour] if isinstance(stroke.colour, str) else stroke.colour for stroke in drawing]
-    labels = [_label(thing.name, stroke.role) for stroke in drawing]
+    by_role = {"rest": CLASSES.index(thing.name), "telling": CLASSES.index(thing.name) + TELLING}
+    labels = [by_role.get(stroke.role) for stroke in drawing]
     shapes = _to_pixels(drawing, thing, canvas.picture.size)
     thickness = max(1, round(OUTLINE * min(canvas.picture.size)))
     for points, colour, label in zip(shapes, filled, labels, strict=True):
@@ -151,10 +151,3 @@ def _to_pixels(drawing: Sequence[Stroke], thing: Placed, size: tuple[int, int]) 
     flat = ((points - 0.5) @ matrix + (thing.x * w, thing.y * h)).ravel().tolist()
     ends = accumulate((2 * len(stroke.points) for stroke in drawing), initial=0)
     return [flat[start:end] for start, end in pairwise(ends)]
-
-
-def _label(name: str, role: Role) -> int | None:
-    """Return the number that labels a stroke; None for a detail."""
-    if role == "detail":
-        return None
-    return THINGS.index(name) + 1 + TELLING * (role == "telling")

@@ -18,8 +18,7 @@ DARK = (38, 41, 48)
 MOST_CLASSES = 255
 """Values of a palette picture, less the background's."""
 
-_LINES = (Path(__file__).parent / "palette.txt").read_text(encoding="ascii").splitlines()
-_COLOURS = np.array([tuple(bytes.fromhex(line)) for line in _LINES if not line.startswith("#")], dtype=np.uint8)
+_COLOURS = np.loadtxt(Path(__file__).with_name("palette.txt"), dtype=np.uint8)
 
 
 def class_colours(classes: Sequence[str]) -> Colours:

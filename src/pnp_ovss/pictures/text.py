@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from functools import cache
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from pnp_ovss.errors import printable
+
+Colour = tuple[int, int, int]
 
 PAPER = (251, 250, 247)
 INK = (43, 46, 54)
@@ -39,15 +40,13 @@ def length(line: str, size: int) -> int:
     return math.ceil(font(size).getlength(line))
 
 
-def text(
-    line: str, size: int, colour: tuple[int, int, int] = INK, width: int | None = None, right: bool = False
-) -> Image.Image:
+def text(line: str, size: int, colour: Colour = INK, width: int = 0, right: bool = False) -> Image.Image:
     """Return a line in letters of ``size`` pixels; it is cut with an ellipsis where it is wider than ``width``.
 
-    ``right``: it ends at the right.
+    ``width`` 0: as wide as the line; ``right``: it ends at the right.
     """
     rest = cut = printable(line)
-    room = length(cut, size) if width is None else width
+    room = width or length(cut, size)
     while rest and length(cut, size) > room:
         rest = rest[:-1].rstrip()
         cut = f"{rest}…"
@@ -62,14 +61,11 @@ def legend(entries: Sequence[tuple[str, str, Sequence[int]]], size: int, width: 
     names = min(LONGEST * size, max(length(printable(name), size) for name, _, _ in entries))
     notes = max(length(note, size) for _, note, _ in entries)
     lines = [
-        beside(
-            [chip(colour, size), text(name, size, INK, names), text(note, size, FAINT, notes, right=True)], size // 2
-        )
+        beside([chip(colour, size), text(name, size, INK, names), text(note, size, FAINT, notes, True)], size // 2)
         for name, note, colour in entries
     ]
-    gap = 2 * size
-    fitting = max(1, (width + gap) // (lines[0].width + gap))
-    return columns(lines, math.ceil(len(lines) / fitting), gap)
+    fitting = max(1, (width + 2 * size) // (lines[0].width + 2 * size))
+    return columns(lines, math.ceil(len(lines) / fitting), 2 * size)
 
 
 def chip(colour: Sequence[int], size: int) -> Image.Image:
@@ -106,11 +102,3 @@ def columns(pictures: Sequence[Image.Image], rows: int, gap: int) -> Image.Image
     """Return the pictures in columns of so many rows."""
     starts = range(0, len(pictures), rows)
     return beside([below(pictures[start : start + rows], 0) for start in starts], gap)
-
-
-def resized(photo: np.ndarray, side: int) -> np.ndarray:
-    """Return a photo, or a label map by its nearest pixels, with this longer side."""
-    height, width = photo.shape[:2]
-    size = max(1, round(width * side / max(height, width))), max(1, round(height * side / max(height, width)))
-    way = Image.Resampling.NEAREST if photo.ndim == 2 else Image.Resampling.LANCZOS
-    return np.asarray(Image.fromarray(photo).resize(size, way))

@@ -10,6 +10,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,6 @@ from pnp_ovss.models import VLM
 from pnp_ovss.refine import refine
 from pnp_ovss.tuning.reward import ClipReward
 from pnp_ovss.types import RGB
-
-__all__ = ["BLURS", "THRESHOLDS", "Candidate", "Example", "HeadMaps", "MapCache", "Objective", "Space", "search_space"]
 
 THRESHOLDS = (0.05, 0.15, 0.25, 0.35, 0.45)
 """Source: PnP-OVSS, 0.05 to 0.5 in steps of 0.1."""
@@ -99,7 +98,10 @@ class MapCache:
 
         Raises: InputError if the maps cannot be written.
         """
-        path = self._path(photo, classes)
+        vlm, config = self.vlm, self.config
+        parts = [LAYOUT, vlm.name, vlm.revision, config.size or vlm.size, config.gradient, config.sum_last_name]
+        key = hashlib.sha256(json.dumps([*parts, fingerprint(photo), classes]).encode()).hexdigest()
+        path = self.folder / key[:2] / f"{key}.safetensors.z"
         try:
             return HeadMaps(**safetensors.torch.load(zlib.decompress(path.read_bytes())))
         except (OSError, zlib.error, SafetensorError):
@@ -111,18 +113,9 @@ class MapCache:
         vlm, config = self.vlm, self.config
         self.passes += 1
         attention = vlm.attend(vlm.prepare(photo, config.size or vlm.size)[None], [make_prompt(classes)])
-        flags = config.gradient, config.sum_last_name
-        rows = [
-            torch.stack([class_maps(attention, layer, head, *flags)[0] for head in range(vlm.heads)])
-            for layer in attention.layers
-        ]
-        return HeadMaps.of(torch.stack(rows))
-
-    def _path(self, photo: RGB, classes: tuple[str, ...]) -> Path:
-        vlm, config = self.vlm, self.config
-        parts = [LAYOUT, vlm.name, vlm.revision, config.size or vlm.size, config.gradient, config.sum_last_name]
-        key = hashlib.sha256(json.dumps([*parts, fingerprint(photo), classes]).encode()).hexdigest()
-        return self.folder / key[:2] / f"{key}.safetensors.z"
+        places, flags = product(attention.layers, range(vlm.heads)), (config.gradient, config.sum_last_name)
+        maps = torch.stack([class_maps(attention, layer, head, *flags)[0] for layer, head in places])
+        return HeadMaps.of(maps.reshape(-1, vlm.heads, *maps.shape[1:]))
 
 
 @dataclass(frozen=True)

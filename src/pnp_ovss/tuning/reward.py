@@ -19,9 +19,9 @@ from pnp_ovss.methods.pnp.prompt import PREFIX
 from pnp_ovss.models.clip import Clip, similarity
 from pnp_ovss.naming.clip import fillers
 from pnp_ovss.segmentation import Segmentation
-from pnp_ovss.types import BACKGROUND, RGB
+from pnp_ovss.types import RGB
 
-__all__ = ["REWARDS", "ClipReward", "drop_below", "named_masks", "rate"]
+Masks = Bool[np.ndarray, "cls h w"]
 
 REWARDS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "black": lambda kept, removed, black: (kept > black).float(),
@@ -56,27 +56,22 @@ class ClipReward:
         self._texts = clip.encode_texts([PREFIX + name for name in self.names])
         self._black = self._similarities(clip.prepare(np.zeros((clip.size, clip.size, 3), np.uint8))[None])
 
-    def __call__(
-        self, photo: RGB, masks: Bool[np.ndarray, "cls h w"], classes: Sequence[str]
-    ) -> Float[np.ndarray, " cls"]:
+    def __call__(self, photo: RGB, masks: Masks, classes: Sequence[str]) -> Float[np.ndarray, " cls"]:
         """Return the reward of each mask, float32 in [0, 1]; ``classes`` are among ``names``."""
         return REWARDS[self.form](*self.probabilities(photo, masks, classes)).numpy()
 
-    def probabilities(
-        self, photo: RGB, masks: Bool[np.ndarray, "cls h w"], classes: Sequence[str]
-    ) -> Float[Tensor, "picture=3 cls"]:
+    def probabilities(self, photo: RGB, masks: Masks, classes: Sequence[str]) -> Float[Tensor, "picture=3 cls"]:
         """Return the probabilities that ``REWARDS`` take, encoding each photo's pictures as one batch.
 
         ``kept`` is 0 for a mask without a pixel; ``removed`` is that of black where the form does not use it.
         """
-        groups = (masks, ~masks) if self.form == "rest" else (masks,)
+        parts = np.stack([masks, ~masks] if self.form == "rest" else [masks])
         # A mask without a pixel shows black, and one of every pixel leaves black: both are encoded already.
-        places = [(group, row) for group, some in enumerate(groups) for row in np.flatnonzero(some.any((1, 2)))]
+        kind, row = np.nonzero(parts.any((2, 3)))
         found = self._black.repeat(3, len(masks), 1)
-        if places:
-            pictures = [np.where(groups[group][row][..., None], photo, np.uint8(0)) for group, row in places]
-            rows = tuple(torch.tensor(index) for index in zip(*places, strict=True))
-            found[rows] = self._similarities(torch.stack([self.clip.prepare(picture) for picture in pictures]))
+        if len(row):
+            pictures = [np.where(part[..., None], photo, np.uint8(0)) for part in parts[kind, row]]
+            found[kind, row] = self._similarities(torch.stack([self.clip.prepare(picture) for picture in pictures]))
         own = torch.tensor([self.names.index(name) for name in classes], dtype=torch.long)
         shares = found.double().softmax(-1)[:, torch.arange(len(own)), own].float()
         shares[0, torch.from_numpy(~masks.any((1, 2)))] = 0
@@ -113,29 +108,19 @@ def drop_below(result: Segmentation, quality: float) -> Segmentation:
     if result.quality is None:
         raise ValueError("expected a segmentation with a quality, got none; rate it first")
     keep = result.quality >= quality
-    first = _background_channels(result)
+    first = len(result.classes) - len(result.salience)  # 1 where there is a background
     if not (first or keep.any()):
         keep[result.quality.argmax()] = True
     if keep.all():
         return result
     channels = np.flatnonzero([*[True] * first, *keep])
-    scores = result.scores[channels]
-    return replace(
-        result,
-        labels=scores.argmax(0).astype(result.labels.dtype),
-        classes=tuple(result.classes[channel] for channel in channels),
-        scores=scores,
-        salience=result.salience[keep],
-        quality=result.quality[keep],
-    )
+    scores, classes = result.scores[channels], tuple(result.classes[channel] for channel in channels)
+    labels = scores.argmax(0).astype(result.labels.dtype)
+    salience, rated = result.salience[keep], result.quality[keep]
+    return replace(result, labels=labels, classes=classes, scores=scores, salience=salience, quality=rated)
 
 
-def named_masks(result: Segmentation) -> tuple[Bool[np.ndarray, "cls h w"], tuple[str, ...]]:
+def named_masks(result: Segmentation) -> tuple[Masks, tuple[str, ...]]:
     """Return the mask of every class, and the classes: all but the background, if there is one."""
-    first = _background_channels(result)
-    numbers = np.arange(first, len(result.classes))
-    return result.labels == numbers[:, None, None], result.classes[first:]
-
-
-def _background_channels(result: Segmentation) -> int:
-    return int(result.classes[0] == BACKGROUND and len(result.classes) > len(result.salience))
+    first = len(result.classes) - len(result.salience)
+    return result.labels == np.arange(first, len(result.classes))[:, None, None], result.classes[first:]

@@ -13,22 +13,22 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from pnp_ovss.errors import ConfigError, InputError, one_line
+from pnp_ovss.errors import ConfigError, InputError, PnpError, one_line
 from pnp_ovss.tuning.objective import Candidate, Space
 
 try:
     import optuna
-    from optuna import Study as Study
     from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
     from optuna.samplers import GridSampler, TPESampler
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-    from optuna.trial import FrozenTrial as FrozenTrial
     from optuna.trial import Trial, TrialState
     from sqlalchemy.engine import URL, make_url
     from sqlalchemy.exc import SQLAlchemyError
 except ImportError as error:
     raise ConfigError("tuning needs optuna, which is not installed; pip install 'pnp-ovss[tune]'") from error
 
+Study = optuna.Study
+FrozenTrial = optuna.trial.FrozenTrial
 Sampler = Literal["random", "tpe", "grid"]
 Rewards = Callable[[Candidate], Iterable[Float[np.ndarray, " cls"]]]
 """Gives a candidate's rewards photo by photo, in the same order for all."""
@@ -68,13 +68,10 @@ def open_study(
             pruner=optuna.pruners.MedianPruner(n_startup_trials=NEVER_PRUNED, n_warmup_steps=FIRST_CHECK - 1),
         )
         for name, value in (about | {"sampler": sampler, "seed": seed, "space": space}).items():
-            if name not in study.user_attrs:
-                study.set_user_attr(name, value)
-            elif (before := study.user_attrs[name]) != value:
-                raise ConfigError(
-                    f"the study was begun with another {name}: {before!s:.60}, not {value!s:.60}; give what it was "
-                    "begun with, or another place"
-                )
+            before = study.user_attrs.get(name, value)
+            if before != value:
+                raise ConfigError(f"the study was begun with another {name}: {before!s:.60}, not {value!s:.60}")
+            study.set_user_attr(name, value)
     return study
 
 
@@ -88,10 +85,9 @@ def run_trials(study: Study, rewards: Rewards, trials: int, prune: bool = True) 
     Raises: InputError if the storage stops working; what was finished before stays.
     """
     wanted = min(trials, prod(map(len, study.user_attrs["space"].values())))
-    while len(finished_trials(study)) < wanted:
+    while (finished := len(finished_trials(study))) < wanted:
         states = [trial.state for trial in _trials(study)]
-        begun = len(states) - states.count(TrialState.FAIL) - states.count(TrialState.WAITING)
-        if begun < wanted or TrialState.WAITING in states:
+        if finished + states.count(TrialState.RUNNING) < wanted or TrialState.WAITING in states:
             yield from _run_trial(study, rewards, prune)
         else:  # others evaluate the last ones; should a worker die, its trial comes to us
             time.sleep(0.5)
@@ -135,9 +131,7 @@ def _run_trial(study: Study, rewards: Rewards, prune: bool) -> list[FrozenTrial]
     def objective(trial: Trial) -> float:
         try:
             return _evaluate(trial, rewards(_choose(study, trial)), prune)
-        except (optuna.TrialPruned, UpdateFinishedTrialError, _Taken):
-            raise
-        except BaseException:  # Ctrl-C above all: the trial is queued again, as that of a dead worker would be
+        except (KeyboardInterrupt, PnpError):  # the trial is queued again, as that of a dead worker would be
             RetryHeartbeatStaleTrialCallback()(study, study.trials[trial.number])
             raise
 
@@ -147,17 +141,16 @@ def _run_trial(study: Study, rewards: Rewards, prune: bool) -> list[FrozenTrial]
 
 
 def _choose(study: Study, trial: Trial) -> Candidate:
-    """Return the candidate that the sampler chose; queue a free one instead where TPE repeats itself."""
+    """Return the candidate that the sampler chose; where it was taken, queue a free one instead."""
     space: Space = study.user_attrs["space"]
     chosen = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
-    others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+    others = [other for other in _trials(study) if other.number != trial.number]
     taken = [other.params for other in others if other.state != TrialState.FAIL]
     if chosen not in taken:
         return chosen
-    if isinstance(study.sampler, TPESampler):  # the grid sampler takes another by itself
-        every = (dict(zip(space, values, strict=True)) for values in product(*space.values()))
-        if free := [candidate for candidate in every if candidate not in taken]:
-            study.enqueue_trial(free[trial.number % len(free)], skip_if_exists=True)
+    every = (dict(zip(space, values, strict=True)) for values in product(*space.values()))
+    if free := [candidate for candidate in every if candidate not in taken]:
+        study.enqueue_trial(free[trial.number % len(free)], skip_if_exists=True)
     raise _Taken
 
 
@@ -174,13 +167,10 @@ def _evaluate(trial: Trial, rewards: Iterable[Float[np.ndarray, " cls"]], prune:
 
 
 def _storage(url: str, grace: int) -> RDBStorage:
+    engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite:") else {}
+    beat, requeue = max(1, grace // 6), RetryHeartbeatStaleTrialCallback()
     connect = partial(
-        RDBStorage,
-        url,
-        engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite:") else {},
-        heartbeat_interval=max(1, grace // 6),
-        grace_period=grace,
-        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+        RDBStorage, url, engine, heartbeat_interval=beat, grace_period=grace, heartbeat_stale_trial_callback=requeue
     )
     try:
         return connect()
@@ -198,6 +188,4 @@ def _optuna() -> Iterator[None]:
             yield
     except (SQLAlchemyError, StorageInternalError, ImportError) as error:
         cause = getattr(error.__cause__ or error, "orig", error)
-        raise InputError(
-            f"the study cannot be read or written ({one_line(cause)}); make room, or give another --storage"
-        ) from error
+        raise InputError(f"the study cannot be read or written ({one_line(cause)}); give another --storage") from error

@@ -1,27 +1,27 @@
 """The page: photo and names on the left, what was found on the right. Gradio draws it."""
 
 import html
-import io
 import os
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from jinja2 import Template
 from PIL import Image
 
-from pnp_ovss.apps.web.work import KEEP, Cancelled, PageModels, WaitingLine, sweep_on, write_downloads
+from pnp_ovss.apps.page_work import PageModels, WaitingLine, sweep_on, write_downloads
 from pnp_ovss.errors import ConfigError, PnpError, one_line
 from pnp_ovss.methods.pnp import PRESETS
 from pnp_ovss.mini import HELD_OUT_SEED, draw
 from pnp_ovss.pictures import class_colours
-from pnp_ovss.pictures.overlay import paint
-from pnp_ovss.pictures.sheet import heat
-from pnp_ovss.pictures.text import resized, share
+from pnp_ovss.pictures.figures import data_url, heat, paint, resized
+from pnp_ovss.pictures.text import share
 from pnp_ovss.refine import REFINERS
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.types import RGB, OnStep, Pass
@@ -30,14 +30,13 @@ PICTURE_SIDE, TILE_SIDE = 900, 420
 """Longer sides, in pixels, of pictures on the page; downloads have the photo's own size."""
 OPACITY = 0.6
 """Of the labels over the photo, at first; at 1 there is nothing but labels."""
+HIDDEN = np.uint8(110)
+"""Grey of the patches that a pass did not have."""
 SAMPLES = (0, 3, 7, 9)
 UPLOAD = "30mb"
-VISITORS = 64
-"""Whose results are held at the same time; the oldest is forgotten first."""
-MINI = (
-    "This page has the small models that come along. They know the 26 names of drawn scenes and **nothing about "
-    "photos**; start it with a published one for those: `pnp-ovss serve --model blip-large-flickr`."
-)
+TITLE = "# pnp-ovss\nName what is in a photo, and get a mask of each. "
+MINI = "The small models know drawn scenes and **nothing about photos**; take `--model blip-large-flickr` for those."
+LABELS = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"), autoescape=True)
 
 
 def build(models: PageModels) -> gr.Blocks:
@@ -48,24 +47,23 @@ def build(models: PageModels) -> gr.Blocks:
         try:
             async for step in line.run(str(request.session_hash), work):
                 yield step
-        except Cancelled:
+        except CancelledError:
             yield "Cancelled."
         except PnpError as error:
             yield ""
             raise _error(str(error)) from error
 
     async def segment(
-        photo: str | None, names: str, model: str, preset: str, refiners: list[str], request: gr.Request,
-        opacity: float = OPACITY,
-    ) -> AsyncIterator[dict[Any, Any]]:  # fmt: skip
+        photo: str | None, names: str, model: str, preset: str, refiners: list[str], request: gr.Request
+    ) -> AsyncIterator[Any]:
         """Segment a photo into the classes named, which commas separate."""
 
         def work(on_step: OnStep) -> tuple[Any, ...]:
             found = models.segment(photo, names or "", model, preset or "auto", refiners or [], on_step)
-            return _rendered(*found, Path(photo or ""), opacity)
+            return _outputs(*found, Path(photo or ""))
 
         async for step in in_line(request, work):
-            yield {outputs[1]: step} if isinstance(step, str) else dict(zip(outputs, step, strict=True))
+            yield (step, *[gr.skip()] * (len(outputs) - 1)) if isinstance(step, str) else step
 
     async def name(photo: str | None, model: str, request: gr.Request) -> AsyncIterator[Any]:
         """Return the names of what the photo shows."""
@@ -77,25 +75,18 @@ def build(models: PageModels) -> gr.Blocks:
 
     mini = all(model.startswith("mini-") for model in models.models)
     with gr.Blocks(title="pnp-ovss", analytics_enabled=False) as page:
-        gr.Markdown("# pnp-ovss\nName what is in a photo, and get a mask of each. " + MINI * mini)
+        gr.Markdown(TITLE + MINI * mini)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                inputs, suggest, run, cancel = _inputs(models)
+                inputs, suggest, run, cancel = _left(models)
             with gr.Column(scale=3, min_width=300):
-                outputs, opacity = _outputs()
+                outputs = _right()
         photo, names, model, *_ = inputs
-        in_own_line: dict[str, Any] = {"concurrency_limit": None}
-        gr.on(
-            [run.click, names.submit], segment, [*inputs, opacity], outputs, api_name="segment", scroll_to_output=True,
-            **in_own_line,
-        )  # fmt: skip
-        suggest.click(name, [photo, model], names, api_name="name", **in_own_line)
+        start = [run.click, names.submit]
+        gr.on(start, segment, inputs, outputs, api_name="segment", scroll_to_output=True, concurrency_limit=None)
+        suggest.click(name, [photo, model], names, api_name="name", concurrency_limit=None)
         cancel.click(leave, None, None, api_visibility="private", queue=False)
         page.unload(leave)
-        opacity.input(
-            _blended, [outputs[0], opacity], outputs[2], api_visibility="private", show_progress="hidden",
-            trigger_mode="always_last",
-        )  # fmt: skip
     return page
 
 
@@ -112,29 +103,23 @@ def serve(models: PageModels, host: str, port: int | None) -> Any:
         sweep_on(Path(os.environ["GRADIO_TEMP_DIR"]))
         # The fonts are those of the visitor's machine: nothing is fetched from elsewhere.
         theme = gr.themes.Soft(primary_hue="teal", font=["system-ui"], font_mono=["ui-monospace", "monospace"])
-        page.launch(
-            server_name=f"[{host}]" if ":" in host else host, server_port=port, quiet=True, prevent_thread_lock=True,
-            max_file_size=UPLOAD, state_session_capacity=VISITORS, footer_links=["api"], run_history=False,
-            enable_monitoring=False, css_paths=Path(__file__).parent / "page.css", theme=theme, share=False,
-        )  # fmt: skip
+        private: Any = {"share": False, "run_history": False, "enable_monitoring": False, "max_file_size": UPLOAD}
+        style: Any = {"theme": theme, "css_paths": Path(__file__).with_name("page.css"), "footer_links": ["api"]}
+        name = f"[{host}]" if ":" in host else host
+        page.launch(server_name=name, server_port=port, quiet=True, prevent_thread_lock=True, **private, **style)
     except OSError as error:
-        raise ConfigError(
-            f"no page can be served on {host}, port {port} ({one_line(error)}); give another --host or --port"
-        ) from error
+        where = f"{host}, port {port} ({one_line(error)})"
+        raise ConfigError(f"no page can be served on {where}; give another --host or --port") from error
     return page
 
 
-def _inputs(models: PageModels) -> tuple[list[Any], gr.Button, gr.Button, gr.Button]:
+def _left(models: PageModels) -> tuple[list[Any], gr.Button, gr.Button, gr.Button]:
     """Return photo, names and settings, and the buttons that name, segment and cancel."""
-    photo = gr.Image(
-        label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=300, elem_id="photo",
-        placeholder="Drop a photo here, or press to choose one",
-    )  # fmt: skip
+    sources: Any = ["upload", "clipboard"]
+    photo = gr.Image(label="Photo", type="filepath", image_mode=None, sources=sources, height=300, elem_id="photo")
     _take_uploads_only(photo)
-    names = gr.Textbox(
-        label="Names", placeholder="dog, traffic light, person=person|child", lines=1, max_lines=4, elem_id="names",
-        info="separated by commas; Enter starts",
-    )  # fmt: skip
+    example = "dog, traffic light, person=person|child"
+    names = gr.Textbox(label="Names, commas between them", placeholder=example, max_lines=4, elem_id="names")
     suggest = gr.Button("Name them for me", elem_id="name")
     with gr.Row():
         run = gr.Button("Segment", variant="primary", min_width=120, elem_id="run")
@@ -142,25 +127,19 @@ def _inputs(models: PageModels) -> tuple[list[Any], gr.Button, gr.Button, gr.But
     with gr.Accordion("Model and settings", open=False):
         model = gr.Dropdown(list(models.models), value=models.models[0], label="Model")
         preset = gr.Dropdown(["auto", *PRESETS], value="auto", label="Preset", info="auto: the model's own")
-        refiners = gr.Dropdown(
-            list(REFINERS), value=["blur", "crf"], multiselect=True, label="Refinement, in this order"
-        )
+        refiners = gr.Dropdown(list(REFINERS), value=["blur", "crf"], multiselect=True, label="Refinement, in order")
     with tempfile.TemporaryDirectory(prefix="pnp-ovss-") as place:  # Gradio keeps copies
-        gr.Examples(_samples(Path(place)), [photo, names], label="Drawn samples", elem_id="samples")
+        scenes = [draw(HELD_OUT_SEED, index, 448) for index in SAMPLES]
+        samples = [[_save(Path(place), scene.caption, scene.image), ", ".join(scene.things)] for scene in scenes]
+        gr.Examples(samples, [photo, names], label="Drawn samples", elem_id="samples")
     return [photo, names, model, preset, refiners], suggest, run, cancel
 
 
-def _outputs() -> tuple[list[Any], gr.Slider]:
-    """Return what ``_rendered`` fills, and the opacity."""
-    state = gr.State(None, time_to_live=KEEP)
+def _right() -> list[Any]:
+    """Return what ``_outputs`` fills."""
     status = gr.Markdown("", elem_id="status")
     with gr.Tab("Labels"):
-        picture = gr.Image(
-            label="Labels", type="pil", format="png", interactive=False, elem_id="picture",
-            buttons=["fullscreen"], alt_text="The photo under the colours of its classes",
-        )  # fmt: skip
-        opacity = gr.Slider(0, 1, value=OPACITY, step=0.05, label="Opacity of the labels", elem_id="opacity")
-        legend = gr.HTML(elem_id="legend")
+        picture = gr.HTML(elem_id="picture")
         with gr.Row():
             labels = gr.DownloadButton("Label map, PNG", interactive=False, elem_id="labels")
             coco = gr.DownloadButton("COCO JSON", interactive=False, elem_id="coco")
@@ -169,7 +148,7 @@ def _outputs() -> tuple[list[Any], gr.Slider]:
         salience = gr.Gallery(label="Found before refinement", columns=2, height="auto", elem_id="salience")
     with gr.Tab("Passes"):
         passes = gr.Gallery(label="Seen and found in each pass", columns=2, height="auto", elem_id="passes")
-    return [state, status, picture, legend, salience, passes, labels, coco, packed], opacity
+    return [status, picture, salience, passes, labels, coco, packed]
 
 
 def _take_uploads_only(photo: gr.Image) -> None:
@@ -190,73 +169,36 @@ def _take_uploads_only(photo: gr.Image) -> None:
     photo.async_move_resource_to_block_cache = unchanged
 
 
-def _samples(folder: Path) -> list[list[str]]:
-    """Draw the samples into the folder; return them with their names."""
-    rows = []
-    for index in SAMPLES:
-        scene = draw(HELD_OUT_SEED, index, 448)
-        rows.append([_file(folder, f"scene-{index}", scene.image), ", ".join(scene.things)])
-    return rows
-
-
 def _error(text: str) -> gr.Error:
     """Return what the page shows as an error: it takes the text for HTML."""
     return gr.Error(html.escape(text, quote=False), duration=None, print_exception=False)
 
 
-def _rendered(result: Segmentation, passes: Sequence[Pass], path: Path, opacity: float) -> tuple[Any, ...]:
+def _outputs(result: Segmentation, passes: Sequence[Pass], path: Path) -> tuple[Any, ...]:
     """Return what each of the outputs shows for the photo at ``path``."""
     folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
-    photo, file, (height, width) = np.asarray(result.photo), partial(_file, folder), result.labels.shape
-    downloads = [gr.DownloadButton(value=file, interactive=True) for file in write_downloads(result, path, folder)]
-    small, labels = resized(photo, PICTURE_SIDE), resized(result.labels.astype(np.uint8), PICTURE_SIDE)
-    painted = paint(small, labels, class_colours(result.classes), background=False, strength=1.0)
-    state = _packed(small, "JPEG"), _packed(painted, "PNG")
-    tile = resized(photo, TILE_SIDE)
+    photo, save, (height, width) = np.asarray(result.photo), partial(_save, folder), result.labels.shape
+    small, tile, colours = resized(photo, PICTURE_SIDE), resized(photo, TILE_SIDE), class_colours(result.classes)
+    painted = paint(small, resized(result.labels.astype(np.uint8), PICTURE_SIDE), colours, False, strength=1.0)
+    urls = {"photo": data_url(Image.fromarray(small)), "painted": data_url(Image.fromarray(painted), "PNG")}
+    classes = zip(result.classes, map(share, result.areas.values()), colours.tolist(), strict=True)
     maps = zip(result.classes[-len(result.salience) :], result.salience, strict=True)
-    heats = [(file(f"salience-{index}", heat(tile, grid)), name) for index, (name, grid) in enumerate(maps)]
+    heats = [(save(f"salience-{index}", heat(tile, grid)), name) for index, (name, grid) in enumerate(maps)]
     steps = []
     for number, one in enumerate(passes, 1):
         visible, salience = one.visible[0].cpu().numpy(), one.maps[0].sum(0).cpu().numpy()
+        large = Image.fromarray(visible).resize(tile.shape[1::-1], Image.Resampling.NEAREST)
         hidden = f", {(~visible).sum()} patches hidden" if not visible.all() else ""
-        steps.append((file(f"saw-{number}", _masked(tile, visible)), f"pass {number} saw{hidden}"))
-        steps.append((file(f"found-{number}", heat(tile, salience)), f"pass {number} found"))
+        masked = np.where(np.asarray(large)[..., None], tile, HIDDEN)
+        steps.append((save(f"saw-{number}", masked), f"pass {number} saw{hidden}"))
+        steps.append((save(f"found-{number}", heat(tile, salience)), f"pass {number} found"))
     status = f"{width} x {height} pixels, {result.model}, match {result.match:.2f}"
-    picture = file("picture", np.asarray(_blended(state, opacity)))
-    return state, status, picture, _legend(result), heats, steps, *downloads
+    files = [gr.DownloadButton(value=file, interactive=True) for file in write_downloads(result, path, folder)]
+    return status, LABELS.render(urls, classes=classes, opacity=OPACITY), heats, steps, *files
 
 
-def _blended(state: tuple[bytes, bytes] | None, opacity: float | None) -> Image.Image | None:
-    """Return the photo under its labels at this opacity."""
-    if state is None:
-        return None
-    photo, painted = (Image.open(io.BytesIO(picture)) for picture in state)
-    return Image.blend(photo, painted, OPACITY if opacity is None else min(1.0, max(0.0, opacity)))
-
-
-def _file(folder: Path, name: str, picture: RGB) -> str:
+def _save(folder: Path, name: str, picture: RGB) -> str:
     """Write a picture and return its path: those it is given in memory Gradio writes anew while others read them."""
     path = folder / f"{name}.png"
     Image.fromarray(picture).save(path)
     return str(path)
-
-
-def _packed(picture: RGB, kind: str) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, kind)
-    return file.getvalue()
-
-
-def _legend(result: Segmentation) -> str:
-    rows = [
-        f'<li><span class="chip" style="background: rgb({r}, {g}, {b})"></span>{html.escape(name)} '
-        f'<span class="area">{html.escape(share(result.areas[name]))}</span></li>'
-        for name, (r, g, b) in zip(result.classes, class_colours(result.classes).tolist(), strict=True)
-    ]
-    return f'<ul class="legend">{"".join(rows)}</ul>'
-
-
-def _masked(photo: RGB, visible: np.ndarray) -> RGB:
-    """Return the photo with hidden patches in grey."""
-    large = Image.fromarray(visible).resize(photo.shape[1::-1], Image.Resampling.NEAREST)
-    return np.where(np.asarray(large)[..., None], photo, np.uint8(110))

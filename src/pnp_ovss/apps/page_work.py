@@ -6,20 +6,20 @@ import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
 from pnp_ovss.data.vocabulary import load_vocabulary, parse_classes
-from pnp_ovss.errors import ConfigError, InputError
+from pnp_ovss.errors import InputError
 from pnp_ovss.images import decode_image
 from pnp_ovss.methods import resolve_config
-from pnp_ovss.methods.pnp import PRESETS, PnP
+from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.models import VLM, load_vlm
 from pnp_ovss.naming import Options, load_namer, name_photo
 from pnp_ovss.runs.record import write_result
@@ -43,8 +43,6 @@ KEEP = 3600
 SWEEP, POLL = 30, 0.02
 """Seconds between two sweeps of the files, and between two questions whether the work has gone on."""
 
-Result = TypeVar("Result")
-
 
 class PageModels:
     """The models that a page offers, each loaded once."""
@@ -52,16 +50,8 @@ class PageModels:
     def __init__(self, models: Sequence[str], device: str = "auto", most_pixels: int = MOST_PIXELS) -> None:
         self.models = tuple(models)
         self.most_pixels = most_pixels
-        self._load = cache(partial(load_vlm, device=device))
-
-    def vlm(self, model: str) -> VLM:
-        """Return one of ``models``.
-
-        Raises: ConfigError if it is none of them, ModelError if it cannot be loaded.
-        """
-        if model not in self.models:
-            raise ConfigError(f"this page has no model {model[:40]!r}; it has {', '.join(self.models)}")
-        return self._load(model)
+        self.vlm: Callable[[str], VLM] = cache(partial(load_vlm, device=device))
+        """Loads a model once. Only the page's choices get here: a request with another one is refused before."""
 
     def photo(self, path: str | None) -> RGB:
         """Return the photo of an uploaded file.
@@ -90,19 +80,11 @@ class PageModels:
         """
         photo, vocabulary = self.photo(path), parse_classes(names)
         count, pixels = len(vocabulary.flat), photo.shape[0] * photo.shape[1]
-        if count > MOST_NAMES:
-            raise InputError(f"expected at most {MOST_NAMES} classes on this page, got {count}; name fewer")
-        if pixels * (1 + count) > MOST_VALUES:
-            raise InputError(
-                f"{pixels / 1e6:.0f} million pixels in {count} classes are too much for this page; name "
-                f"{max(1, MOST_VALUES // pixels - 1)} at most, or make the photo smaller"
-            )
-        if len(set(refiners)) < len(refiners):
-            raise ConfigError("a refiner is named twice; name each once")
-        if preset not in ("auto", *PRESETS):  # which may be a file elsewhere
-            raise ConfigError(f"no preset {preset[:40]!r}; the presets are auto, {', '.join(PRESETS)}")
-        vlm = self.vlm(model)
-        segmenter = Segmenter(PnP(vlm, resolve_config(model, preset, refiners=tuple(refiners))))
+        most = min(MOST_NAMES, max(1, MOST_VALUES // pixels - 1))
+        if count > most:
+            raise InputError(f"expected at most {most} words for a photo this large, got {count}; name fewer")
+        config = resolve_config(model, preset, refiners=tuple(dict.fromkeys(refiners)))
+        segmenter = Segmenter(PnP(self.vlm(model), config))
         (located,) = segmenter.locate([photo], [vocabulary], on_step)
         return segmenter.refine(located, on_step), located.maps.passes
 
@@ -140,10 +122,6 @@ def sweep_on(folder: Path) -> None:
     threading.Thread(target=work, daemon=True).start()
 
 
-class Cancelled(Exception):
-    """The visitor does not want the result any more."""
-
-
 @dataclass(eq=False)
 class _Job:
     visitor: str
@@ -152,7 +130,7 @@ class _Job:
 
     def on_step(self, name: str, done: int, total: int) -> None:
         if self.cancelled:
-            raise Cancelled
+            raise CancelledError
         self.status = f"{name} {done + 1} of {total}"
 
 
@@ -164,10 +142,10 @@ class WaitingLine:
         self._jobs: list[_Job] = []  # the first one is worked on
         self._thread = ThreadPoolExecutor(1, "model")
 
-    async def run(self, visitor: str, work: Callable[[OnStep], Result]) -> AsyncIterator[str | Result]:
+    async def run(self, visitor: str, work: Callable[[OnStep], Any]) -> AsyncIterator[Any]:
         """Yield what is going on, whenever that changes: who is before the visitor, or the step. The result comes last.
 
-        Raises: InputError if too many wait already, or this visitor does; Cancelled after ``cancel``: a step
+        Raises: InputError if too many wait already, or this visitor does; CancelledError after ``cancel``: a step
         under way is finished then, and the next visitor's work begins after it.
         """
         if sum(job.visitor == visitor for job in self._jobs) >= MOST_OF_ONE:
@@ -180,7 +158,7 @@ class WaitingLine:
         try:
             while not future.done():
                 if job.cancelled:
-                    raise Cancelled
+                    raise CancelledError
                 before = self._jobs.index(job)
                 now = f"waiting, {before} before you" if before else job.status
                 if now != status:

@@ -1,0 +1,177 @@
+"""Pictures of results: a photo under its classes' colours, class maps as heat, and the contact sheet of the demo."""
+
+import base64
+import io
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from PIL import Image, ImageOps
+
+from pnp_ovss.pictures.palette import Colours, class_colours
+from pnp_ovss.pictures.text import FAINT, INK, PAPER, below, beside, chip, columns, legend, rounded, share, text
+from pnp_ovss.types import BACKGROUND, RGB
+
+Labels = Int[np.ndarray, "h w"]
+ClassMap = Float[np.ndarray, "gh gw"]
+ClassMaps = Float[np.ndarray, "cls gh gw"]
+
+SMALLEST, THINNEST, LARGEST = 360, 24, 6_000_000
+"""Longer side and any side that a picture is enlarged to, and pixels it is reduced to, before it is drawn on."""
+STRENGTH = 0.55
+"""Weight of a class's colour over the photo."""
+HEAT, LETTERS = 220, 15
+"""Beside an overlay, in pixels: the longer side of a tile of heat, height of the names."""
+TILE, GAP, GROUP, MARGIN = 180, 12, 48, 44
+"""On a sheet, in pixels: a tile, between two (beside an overlay as well), before the salience, around all."""
+TITLE, PLAIN, SMALL = 30, 16, 14
+"""Heights of its letters, in pixels."""
+CAPTION = 54
+"""Letters in a line of a caption."""
+LINE = (226, 224, 218)
+
+# Lightness grows evenly from the first to the last, so that the order is seen in grey as well.
+_STOPS = [(26, 20, 56), (78, 34, 116), (150, 46, 112), (222, 84, 76), (248, 158, 74), (253, 236, 166)]
+RAMP = np.stack([np.interp(np.linspace(0, 5, 256), range(6), stops) for stops in zip(*_STOPS, strict=True)], axis=1)
+"""The colours of heat, from the least to the largest."""
+
+
+def overlay(photo: RGB, labels: Labels, classes: Sequence[str]) -> Image.Image:
+    """Return the photo with each class in its colour, thin borders between them, and a legend of names and area shares.
+
+    The background shows the photo, dimmed. The legend is to the right of an upright photo, else below; it never hides
+    anything. Small photos are enlarged, huge ones reduced.
+
+    Raises: ValueError if photo and labels differ in size.
+    """
+    if photo.shape[:2] != labels.shape:
+        raise ValueError(f"expected labels of the photo's size {photo.shape[:2]}, got {labels.shape}")
+    colours = class_colours(classes)
+    height, width = labels.shape
+    scale = math.ceil(SMALLEST / max(height, width)) * min(1.0, (LARGEST / (height * width)) ** 0.5)
+    size = max(THINNEST, round(width * scale)), max(THINNEST, round(height * scale))
+    large = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX))
+    large_labels = np.asarray(Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
+    painted = Image.fromarray(paint(large, large_labels, colours, classes[0] == BACKGROUND))
+    areas = np.bincount(labels.ravel(), minlength=len(classes)) / labels.size
+    largest_first = sorted(range(len(classes)), key=lambda index: (classes[index] == BACKGROUND, -areas[index]))
+    entries = [(classes[index], share(areas[index]), colours[index].tolist()) for index in largest_first]
+    margin = min(72, max(13, round((size[0] * size[1]) ** 0.5 / 36)))
+    if height > width:
+        whole = beside([painted, legend(entries, margin, 1)], margin)
+    else:
+        whole = below([painted, legend(entries, margin, size[0])], margin * 3 // 4)
+    return ImageOps.expand(whole, margin, PAPER)
+
+
+def paint(photo: RGB, labels: Labels, colours: Colours, background: bool, strength: float = STRENGTH) -> RGB:
+    """Return the photo under the classes' colours; label 0 is left without colour if it is the background.
+
+    ``strength``: weight of the colours, 0 to 1; at 1 nothing is left of the photo under them.
+    """
+    colour = photo.astype(np.float32)
+    grey = colour.mean(axis=2, keepdims=True)
+    tinted = (1 - strength) * (0.2 * colour + 0.8 * grey) + strength * colours.astype(np.float32)[labels]
+    if background:
+        tinted = np.where((labels == 0)[..., None], 0.3 * colour + 0.25 * grey, tinted)
+    border = np.zeros(labels.shape, dtype=bool)
+    thickness = max(1, round(labels.size**0.5 / 500))  # pixels
+    border[thickness:] |= labels[thickness:] != labels[:-thickness]
+    border[:, thickness:] |= labels[:, thickness:] != labels[:, :-thickness]
+    tinted[border] = 0.1 * tinted[border] + 0.9 * 255
+    return _to_bytes(tinted)
+
+
+def panels(photo: RGB, labels: Labels, classes: Sequence[str], salience: Float[np.ndarray, "cls gh gw"]) -> Image.Image:
+    """Return the overlay with its legend, and to its right the class map of each named class as heat.
+
+    Each tile runs from the class's own least to its largest salience. Tiles fill columns as high as the overlay.
+    """
+    left, small = overlay(photo, labels, classes), resized(photo, HEAT)
+    tiles = [
+        below([Image.fromarray(heat(small, class_map)), text(name, LETTERS, INK, small.shape[1])], 0)
+        for name, class_map in zip(classes[-len(salience) :], salience, strict=True)
+    ]
+    right = columns(tiles, max(1, (left.height - GAP) // tiles[0].height), GAP)
+    return beside([left, ImageOps.expand(right, (0, GAP, GAP, 0), PAPER)], 0)
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """A scene and what was found in it. ``truth`` and ``labels`` index the sheet's classes."""
+
+    photo: RGB
+    truth: Labels
+    labels: Labels
+    salience: dict[str, ClassMap]
+    """Per named class, on any scale: each map is drawn from its least to its largest value."""
+    caption: str
+    note: str
+
+
+def contact_sheet(rows: Sequence[SheetRow], classes: Sequence[str], title: str, subtitle: str) -> Image.Image:
+    """Return a sheet with a row for each scene: the scene, truth, labels, and the salience of each class as heat.
+
+    A class has one colour on the whole sheet; the legend below holds those that occur, the background last.
+    """
+    colours = class_colours(classes)
+    drawn = [_row(row, classes, colours) for row in rows]
+    width = max(row.width for row in drawn)
+    present = {label for row in rows for label in np.unique([row.truth, row.labels]).tolist()}
+    order = sorted(present, key=lambda label: (classes[label] == BACKGROUND, label))
+    bar = Image.fromarray(_to_bytes(RAMP[None, ::4].repeat(10, 0)))
+    scale = [text("low", SMALL, FAINT), ImageOps.pad(bar, (64, 22), color=PAPER), text("high", SMALL, FAINT)]
+    left = beside([text(heading, PLAIN, INK, TILE) for heading in ("scene", "truth", "labels")], GAP)
+    head = beside([left, beside([text("salience", PLAIN, INK, TILE), *scale], 8)], GROUP)
+    titles = below([text(title, TITLE), text(subtitle, PLAIN, FAINT, width)], 0)
+    key = legend([(classes[label], "", colours[label].tolist()) for label in order], PLAIN, width)
+    parts = [titles, below([head, *drawn], 14), Image.new("RGB", (width, 1), LINE), key]
+    return ImageOps.expand(below(parts, 20), MARGIN, PAPER)
+
+
+def heat(photo: RGB, salience: ClassMap) -> RGB:
+    """Return the photo in grey under the salience: dark where it is least, bright where it is largest."""
+    level = ((salience - salience.min()) / (np.ptp(salience) or 1)).astype(np.float32)
+    fine = np.asarray(Image.fromarray(level).resize(photo.shape[1::-1], Image.Resampling.BICUBIC)).clip(0, 1)
+    grey = photo.mean(axis=2, keepdims=True, dtype=np.float32) / 255
+    # The photo shades the heat; where there is none it shows by itself, darker than any heat.
+    by_itself = 62 * grey * (1 - fine[..., None]) ** 2
+    return _to_bytes(RAMP[np.rint(255 * fine).astype(int)] * (0.6 + 0.4 * grey) + by_itself)
+
+
+def resized(photo: np.ndarray, side: int) -> np.ndarray:
+    """Return a photo, or a label map by its nearest pixels, with this longer side."""
+    height, width = (max(1, round(length * side / max(photo.shape[:2]))) for length in photo.shape[:2])
+    way = Image.Resampling.NEAREST if photo.ndim == 2 else Image.Resampling.LANCZOS
+    return np.asarray(Image.fromarray(photo).resize((width, height), way))
+
+
+def data_url(picture: Image.Image, kind: str = "JPEG") -> str:
+    """Return the picture as a URL that holds it, for a page without files."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, quality=84)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _row(row: SheetRow, classes: Sequence[str], colours: Colours) -> Image.Image:
+    scene = beside([_tile(picture) for picture in (row.photo, colours[row.truth], colours[row.labels])], GAP)
+    lines = textwrap.wrap(row.caption, CAPTION, max_lines=2, placeholder=" …") or [""]
+    caption = below([text(line, SMALL, FAINT, 2 * TILE + GAP) for line in lines], -4)
+    left = below([scene, beside([caption, text(row.note, SMALL, FAINT)], GAP)], 4)
+    tiles = []
+    for name, salience in row.salience.items():
+        label = beside([chip(colours[classes.index(name)].tolist(), SMALL), text(name, SMALL, INK, TILE - 20)], 6)
+        tiles.append(below([_tile(heat(row.photo, salience)), label], 4))
+    return beside([left, beside(tiles, GAP)], GROUP) if tiles else left
+
+
+def _tile(picture: UInt8[np.ndarray, "h w 3"]) -> Image.Image:
+    """Return the picture whole and in the middle of a square, with round corners."""
+    return rounded(ImageOps.pad(Image.fromarray(picture), (TILE, TILE), color=PAPER), 8)
+
+
+def _to_bytes(values: Float[np.ndarray, "h w 3"]) -> RGB:
+    return np.asarray(np.rint(values), dtype=np.uint8)
