@@ -1,22 +1,25 @@
 """The command line: ``pnp-ovss COMMAND``. A new command is one file here and one line in ``COMMANDS``.
 
 A command's file is imported when the command is asked for. It has ``command``, a function whose parameters are the
-flags and whose docstring is the help, and ``EXAMPLE``, a line that works as it stands.
+flags and whose docstring is the help (see ``cli.flags``), and ``EXAMPLE``, a line that works as it stands. What all
+commands share is here: exit codes, lines on the terminal, and the progress bar.
 """
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from tqdm import tqdm
 from typer.core import TyperGroup
 
 from pnp_ovss._version import VERSION
-from pnp_ovss.cli.command import FAILED, PROG, STOPPED, complain
 from pnp_ovss.errors import PnpError
 
+PROG = "pnp-ovss"
+PARTLY, FAILED, STOPPED = 1, 2, 130
 COMMANDS = {
     "demo": "segment drawn scenes with the model in the box",
     "segment": "segment photos into the classes you name",
@@ -31,6 +34,31 @@ COMMANDS = {
 """Summary of each command, in the order of the help."""
 
 
+def say(line: str) -> None:
+    """Print one line on stdout, above a progress bar."""
+    with tqdm.external_write_mode(sys.stdout):
+        print(line, flush=True)
+
+
+def complain(message: str) -> None:
+    """Print one line on stderr, above a progress bar."""
+    tqdm.write(f"{PROG}: {' '.join(message.splitlines())}", file=sys.stderr)
+
+
+def follow(items: Iterable[Any], total: int, unit: str = "photo", **more: Any) -> Any:
+    """Return the items, with a progress bar on stderr while one goes through them, unless there is only one."""
+    return tqdm(items, total=total, unit=unit, disable=total == 1, file=sys.stderr, **more)
+
+
+def conclude(failed: int, total: int, what: str) -> int:
+    """Say how many photos failed, if any, and return the exit code."""
+    if failed and total == 1:
+        return FAILED
+    if failed:
+        complain(f"{failed} of {total} photos {what}")
+    return PARTLY if failed else 0
+
+
 class Commands(TyperGroup):
     """Imports the file of the command that is asked for, and no other."""
 
@@ -42,9 +70,10 @@ class Commands(TyperGroup):
         """Return a command, or None if there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
+        expand = import_module("pnp_ovss.cli.flags").expand
         module = import_module(f"pnp_ovss.cli.{cmd_name}")
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(cmd_name, epilog=f"example: {PROG} {module.EXAMPLE}")(module.command)
+        app.command(cmd_name, epilog=f"example: {PROG} {module.EXAMPLE}")(expand(module.command))
         return typer.main.get_command(app)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -53,24 +82,18 @@ class Commands(TyperGroup):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-def _print_version(wanted: bool) -> bool:
+def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"{PROG} {VERSION}")
         raise typer.Exit
-    return wanted
 
 
-app = typer.Typer(
-    cls=Commands, add_completion=False, rich_markup_mode=None, context_settings={"max_content_width": 100}
-)
+app = typer.Typer(cls=Commands, add_completion=False, rich_markup_mode=None)
+version_flag = typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
 
 
 @app.callback(epilog=f"example: {PROG} demo")
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
-    ] = False,
-) -> None:
+def _options(version: Annotated[bool, version_flag] = False) -> None:
     """Segment photos into the classes you name, with an off-the-shelf vision-language model."""
 
 
@@ -80,7 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done; 1: done, but for some photos; 2: wrong use or input, told in one line; 130: stopped by Ctrl-C, which
     for ``serve`` is the way to end, 0. A bug keeps its traceback.
     """
-    _let_every_name_be_printed()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what the terminal's encoding lacks is escaped
+            stream.reconfigure(errors="backslashreplace")
     args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         code = typer.main.get_command(app).main(args, prog_name=PROG, standalone_mode=False)
@@ -99,10 +124,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return int(code or 0)
-
-
-def _let_every_name_be_printed() -> None:
-    """Escape what the terminal's encoding lacks, rather than stop at it."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")

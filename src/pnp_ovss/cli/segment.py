@@ -3,15 +3,12 @@
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 
-from pnp_ovss.cli.classes import CLASSES, ClassFlags
-from pnp_ovss.cli.command import PARTLY, STOPPED, Progress, complain
-from pnp_ovss.cli.flags import MODEL, ModelFlags, clip_name, count, expand
-from pnp_ovss.cli.name import NAMER, NamerFlags
+from pnp_ovss.cli import STOPPED, complain, conclude, follow, say
+from pnp_ovss.cli.classes import ClassFlags
+from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Photos, Share, clip_name
 from pnp_ovss.files import check_folder
 from pnp_ovss.images import find_images, read_image
 from pnp_ovss.models.clip import load_clip
@@ -28,31 +25,15 @@ EXAMPLE = 'segment demo/scene-000.png --model mini-blip --classes "rocket, cactu
 Rate = Callable[[Segmentation, np.ndarray], Segmentation]
 
 
-@expand
 def command(
-    photos: Annotated[
-        list[str], typer.Argument(metavar="PHOTO...", help="file, folder (the pictures right in it) or glob")
-    ],
-    classes: ClassFlags = CLASSES,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="folder")] = Path("results"),
-    batch_size: Annotated[int, count("photos the model sees at a time")] = 1,
-    namer: NamerFlags = NAMER,
-    clip: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="dual encoder, such as clip-base, that rates each mask from 0 to 1 in the record"
-        ),
-    ] = None,
-    min_quality: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            metavar="X",
-            help="drop the classes whose mask is rated lower; below 0.5 the reward of the paper rejects it",
-        ),
-    ] = None,
-    model: ModelFlags = MODEL,
+    *,
+    photos: Photos,
+    classes: ClassFlags,
+    out: Dir = Path("results"),
+    batch_size: Count = 1,
+    clip: Name | None = None,
+    min_quality: Share | None = None,
+    model: ModelFlags,
 ) -> int:
     """Segment photos into the classes you name.
 
@@ -61,68 +42,68 @@ def command(
     shares, regions, match score, settings, model and revision, version, seconds.
 
     The default model is fetched once (1.8 GB). mini-blip comes along, but knows drawn scenes only, such as the demo's.
+
+    Args:
+        photos: file, folder (the pictures right in it) or glob
+        out: folder
+        batch_size: photos the model sees at a time
+        clip: dual encoder, such as clip-base, that rates each mask from 0 to 1 in the record
+        min_quality: drop the classes whose mask is rated lower; below 0.5 the reward of the paper rejects it
     """
     # All that can be wrong without a model is found before one is loaded or even fetched.
-    source = classes.source(namer, model)
+    source = classes.source(model)
     paths = find_images(photos)
     model.config()
     check_folder(out)
     check_places(out, paths)
-    rate = _rater(clip, min_quality, model)
-    return _segment(paths, source, cache(model.load), batch_size, partial(_write, out, rate), out)
+    write = partial(_write, out, _rater(clip, min_quality, model))
+    return _segment(paths, source, cache(model.load), batch_size, write, out)
 
 
 def _segment(
     paths: list[Path],
     source: ClassSource,
     load: Callable[[], Segmenter],
-    batch_size: int,
+    batch: int,
     write: Callable[[Path, pipeline.Outcome], str],
     out: Path,
 ) -> int:
     """Segment the photos under a progress bar; return the exit code."""
     items = [pipeline.Item(path.stem, partial(read_image, path), source.classes) for path in paths]
-    alone, done, bad = len(paths) == 1, 0, 0
-    strict = alone or source.classes is not None
+    total, done, bad, shared = len(paths), 0, 0, source.classes is not None
+    outcomes = pipeline.run(load, items, source.name_photos(load), batch, strict=shared or total == 1)
     try:
-        with Progress(len(paths), "photo", hidden=alone) as progress:
-            outcomes = pipeline.run(load, items, source.name_photos(load), batch_size, strict)
-            for path, outcome in zip(paths, outcomes, strict=True):
-                if outcome.fault and alone:
-                    raise outcome.fault
-                if outcome.fault:
-                    bad += 1
-                    progress.complain(str(outcome.fault) if outcome.photo is None else f"{path}: {outcome.fault}")
-                else:
-                    progress.say(f"{path}: {write(path, outcome)}")
-                    done += outcome.result is not None
-                progress.advance()
+        for path, outcome in follow(zip(paths, outcomes, strict=True), total):
+            if outcome.fault:
+                bad += 1
+                complain(str(outcome.fault) if outcome.photo is None else f"{path}: {outcome.fault}")
+                continue
+            say(f"{path}: {write(path, outcome)}")
+            done += outcome.result is not None
     except KeyboardInterrupt:
         kept = f", their results are in {out}" if done else ""
-        complain(f"stopped; {done} of {len(paths)} photos are done{kept}")
+        complain(f"stopped; {done} of {total} photos are done{kept}")
         return STOPPED
     if done:
         print(f"{done} photo{'s' * (done > 1)} in {out}: for each a label map .png, an .overlay.png and a .json record")
-    if bad:
-        complain(f"{bad} of {len(paths)} photos could not be read{' or named' if source.classes is None else ''}")
-    return PARTLY if bad else 0
+    return conclude(bad, total, "could not be read" if shared else "could not be read or named")
 
 
-def _write(out: Path, rate: Rate, path: Path, outcome: pipeline.Outcome) -> str:
+def _write(out: Path, rated: Rate | None, path: Path, outcome: pipeline.Outcome) -> str:
     """Write the result of a photo; return what was found."""
     if outcome.photo is None or outcome.result is None:
         return "nothing was named, nothing is written"
-    result = rate(outcome.result, outcome.photo)
+    result = rated(outcome.result, outcome.photo) if rated else outcome.result
     write_result(out, path, outcome.photo, result, outcome.seconds["segment"] + outcome.seconds["refine"])
     areas = result.areas
     order = sorted(areas, key=lambda name: (name == BACKGROUND, -areas[name]))
     return ", ".join(f"{name} {share(areas[name])}" for name in order if areas[name] > 0)
 
 
-def _rater(clip: str | None, least: float | None, model: ModelFlags) -> Rate:
+def _rater(clip: str | None, least: float | None, model: ModelFlags) -> Rate | None:
     """Return what gives a segmentation its quality and drops what is too bad, where the flags ask for it."""
     if clip is None and least is None:
-        return lambda result, photo: result
+        return None
     encoder = load_clip(clip_name(clip, model.checkpoint), model.device, model.dtype)
 
     def rated(result: Segmentation, photo: np.ndarray) -> Segmentation:
