@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 from tqdm import tqdm
-from typer.core import TyperGroup
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import PnpError
@@ -59,42 +58,30 @@ def conclude(failed: int, total: int, what: str) -> int:
     return PARTLY if failed else 0
 
 
-class Commands(TyperGroup):
-    """Imports the file of the command that is asked for, and no other."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of the commands."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command, or None if there is none of that name."""
-        if cmd_name not in COMMANDS:
-            return None
-        expand = import_module("pnp_ovss.cli.flags").expand
-        module = import_module(f"pnp_ovss.cli.{cmd_name}")
-        app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(cmd_name, epilog=f"example: {PROG} {module.EXAMPLE}")(expand(module.command))
-        return typer.main.get_command(app)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the summaries without importing any command."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"{PROG} {VERSION}")
         raise typer.Exit
 
 
-app = typer.Typer(cls=Commands, add_completion=False, rich_markup_mode=None)
 version_flag = typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
 
 
-@app.callback(epilog=f"example: {PROG} demo")
-def _options(version: Annotated[bool, version_flag] = False) -> None:
+def _program(version: Annotated[bool, version_flag] = False) -> None:
     """Segment photos into the classes you name, with an off-the-shelf vision-language model."""
+
+
+def _parser(asked: str) -> Any:
+    """Return the command line; of the commands only the one that is asked for is imported."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.callback(epilog=f"example: {PROG} demo")(_program)
+    for name, summary in COMMANDS.items():
+        command, example = _program, ""
+        if name == asked:
+            module = import_module(f"pnp_ovss.cli.{name}")
+            command, example = import_module("pnp_ovss.cli.flags").expand(module.command), module.EXAMPLE
+        app.command(name, short_help=summary, epilog=f"example: {PROG} {example}")(command)
+    return typer.main.get_command(app)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
-        code = typer.main.get_command(app).main(args, prog_name=PROG, standalone_mode=False)
+        code = _parser(args[0]).main(args, prog_name=PROG, standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:  # wrong use; anything else of typer's is a bug
         command = getattr(getattr(error, "ctx", None), "command_path", PROG)

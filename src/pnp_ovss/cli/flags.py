@@ -13,11 +13,11 @@ A parameter that is a dataclass is a group of flags that several commands share:
 import inspect
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -163,32 +163,19 @@ def _setting_flags() -> list[inspect.Parameter]:
 
 
 def _setting_flag(entry: Any) -> inspect.Parameter:
-    name, text = RENAMED.get(entry.name, entry.name).replace("_", "-"), entry.metadata["help"]
-    if entry.type is bool:
-        return _flag(entry.name, bool | None, typer.Option(f"--{name}/--no-{name}", help=text))
-    read, metavar = _reader(entry.type)
-    return _flag(entry.name, str | None, typer.Option(f"--{name}", help=text, parser=read, metavar=metavar))
-
-
-def _reader(kind: Any) -> tuple[Callable[[str], Any], str]:
-    """Return what reads a flag's text as a setting of this type, and what stands for the value in the help."""
+    name, kind, more = RENAMED.get(entry.name, entry.name).replace("_", "-"), entry.type, {}
     if get_origin(kind) is tuple:
-        return _names, "NAME,..."
-    if get_origin(kind) is Literal:
-        return str, "|".join(get_args(kind))
-    kinds = get_args(kind) or (kind,)
-    expected = "a number" if float in kinds else "a whole number"
+        kind, more = str, {"parser": _names, "metavar": "NAME,..."}
+    elif isinstance(kind, UnionType):
+        kind, more = str, {"parser": _number, "metavar": "N"}
+    names = f"--{name}/--no-{name}" if kind is bool else f"--{name}"
+    return _flag(entry.name, kind | None, typer.Option(names, help=entry.metadata["help"], **more))
 
-    def read(text: str) -> Any:
-        if type(None) in kinds and text == "none":
-            return NONE
-        for number in (int, float):
-            with suppress(ValueError):
-                if number in kinds:
-                    return number(text)
-        raise typer.BadParameter(f"expected {expected}, got {text!r}")
 
-    return read, "N|SHARE" if int in kinds and float in kinds else "N" if int in kinds else "X"
+def _number(text: str) -> Any:
+    if text == "none":
+        return NONE
+    return int(text) if text.isdecimal() else float(text)
 
 
 def _names(text: str) -> tuple[str, ...]:

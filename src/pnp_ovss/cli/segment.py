@@ -1,28 +1,22 @@
 """``pnp-ovss segment``: photos and class names become label maps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
-
-import numpy as np
 
 from pnp_ovss.cli import STOPPED, complain, conclude, follow, say
 from pnp_ovss.cli.classes import ClassFlags
 from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Photos, Share, clip_name
 from pnp_ovss.files import check_folder
 from pnp_ovss.images import find_images, read_image
-from pnp_ovss.models.clip import load_clip
+from pnp_ovss.models.clip import Clip, load_clip
 from pnp_ovss.pictures.text import share
-from pnp_ovss.runs import pipeline
-from pnp_ovss.runs.batch import ClassSource
+from pnp_ovss.runs.pipeline import Item, Outcome, run
 from pnp_ovss.runs.record import check_places, write_result
-from pnp_ovss.segmentation import Segmentation
-from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.tuning.reward import drop_below, rate
 from pnp_ovss.types import BACKGROUND
 
 EXAMPLE = 'segment demo/scene-000.png --model mini-blip --classes "rocket, cactus"  (after pnp-ovss demo)'
-Rate = Callable[[Segmentation, np.ndarray], Segmentation]
 
 
 def command(
@@ -56,22 +50,18 @@ def command(
     model.config()
     check_folder(out)
     check_places(out, paths)
-    write = partial(_write, out, _rater(clip, min_quality, model))
-    return _segment(paths, source, cache(model.load), batch_size, write, out)
+    rates = clip is not None or min_quality is not None
+    encoder = load_clip(clip_name(clip, model.checkpoint), model.device, model.dtype) if rates else None
+    load, shared = cache(model.load), source.classes is not None
+    items = [Item(path.stem, partial(read_image, path), source.classes) for path in paths]
+    strict = shared or len(paths) == 1
+    outcomes = run(load, items, source.name_photos(load), batch_size, strict)
+    return _follow(paths, outcomes, out, partial(_write, out, encoder, min_quality), shared)
 
 
-def _segment(
-    paths: list[Path],
-    source: ClassSource,
-    load: Callable[[], Segmenter],
-    batch: int,
-    write: Callable[[Path, pipeline.Outcome], str],
-    out: Path,
-) -> int:
-    """Segment the photos under a progress bar; return the exit code."""
-    items = [pipeline.Item(path.stem, partial(read_image, path), source.classes) for path in paths]
-    total, done, bad, shared = len(paths), 0, 0, source.classes is not None
-    outcomes = pipeline.run(load, items, source.name_photos(load), batch, strict=shared or total == 1)
+def _follow(paths: list[Path], outcomes: Iterator[Outcome], out: Path, write: Callable[..., str], shared: bool) -> int:
+    """Write the outcomes under a progress bar; return the exit code."""
+    total, done, bad = len(paths), 0, 0
     try:
         for path, outcome in follow(zip(paths, outcomes, strict=True), total):
             if outcome.fault:
@@ -89,25 +79,16 @@ def _segment(
     return conclude(bad, total, "could not be read" if shared else "could not be read or named")
 
 
-def _write(out: Path, rated: Rate | None, path: Path, outcome: pipeline.Outcome) -> str:
-    """Write the result of a photo; return what was found."""
-    if outcome.photo is None or outcome.result is None:
+def _write(out: Path, clip: Clip | None, least: float | None, path: Path, outcome: Outcome) -> str:
+    """Write the result of a photo, rated by CLIP and without what is rated too low; return what was found."""
+    photo, result = outcome.photo, outcome.result
+    if photo is None or result is None:
         return "nothing was named, nothing is written"
-    result = rated(outcome.result, outcome.photo) if rated else outcome.result
-    write_result(out, path, outcome.photo, result, outcome.seconds["segment"] + outcome.seconds["refine"])
+    if clip is not None:
+        result = rate(result, photo, clip)
+    if least is not None:
+        result = drop_below(result, least)
+    write_result(out, path, photo, result, outcome.seconds["segment"] + outcome.seconds["refine"])
     areas = result.areas
     order = sorted(areas, key=lambda name: (name == BACKGROUND, -areas[name]))
     return ", ".join(f"{name} {share(areas[name])}" for name in order if areas[name] > 0)
-
-
-def _rater(clip: str | None, least: float | None, model: ModelFlags) -> Rate | None:
-    """Return what gives a segmentation its quality and drops what is too bad, where the flags ask for it."""
-    if clip is None and least is None:
-        return None
-    encoder = load_clip(clip_name(clip, model.checkpoint), model.device, model.dtype)
-
-    def rated(result: Segmentation, photo: np.ndarray) -> Segmentation:
-        found = rate(result, photo, encoder)
-        return found if least is None else drop_below(found, least)
-
-    return rated

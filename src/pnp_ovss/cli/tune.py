@@ -165,13 +165,12 @@ def _objective(paths: dict[str, Path], namer: NamerFlags, out: Path, flags: Tune
             complain(str(naming))
         elif classes := naming.kept(namer.keep):
             examples.append(Example(key, partial(read_image, paths[key]), classes))
-    left_out = f"of {len(paths)} photos"
+    missing = len(paths) - len(examples)
     if not examples:
-        raise InputError(
-            f"none {left_out} has a class to tune on; give other --names, a --vocabulary or a lower --keep"
-        )
-    if len(examples) < len(paths):
-        complain(f"{len(paths) - len(examples)} {left_out} have no class and are left out")
+        what = f"none of {missing} photos has a class to tune on"
+        raise InputError(f"{what}; give other --names, a --vocabulary or a lower --keep")
+    if missing:
+        complain(f"{missing} of {len(paths)} photos have no class and are left out")
     compared = [name for example in examples for name in example.classes]
     reward = ClipReward(clip, [*compared, *(vocabulary.classes if vocabulary else ())], flags.reward)
     maps = MapCache(method.vlm, method.config, flags.cache or out / "maps")
@@ -183,14 +182,13 @@ def _about(objective: Objective) -> dict[str, Any]:
     vlm, reward = objective.maps.vlm, objective.reward
     named = [(example.key, example.classes) for example in objective.examples]
     settings = {name: value for name, value in asdict(objective.config).items() if name not in TUNED}
-    about = {
+    return {
         "model": f"{vlm.name} {vlm.revision}",
         "CLIP": f"{reward.clip.name} {reward.clip.revision}",
         "reward": reward.form,
         "names": hashlib.sha256(json.dumps([named, reward.names]).encode()).hexdigest(),
         "settings": json.loads(json.dumps(settings)),
     }
-    return about
 
 
 def _search(study: search.Study, objective: Objective, flags: TuneFlags) -> None:
