@@ -58,10 +58,11 @@ def conclude(failed: int, total: int, what: str) -> int:
     return PARTLY if failed else 0
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         print(f"{PROG} {VERSION}")
         raise typer.Exit
+    return wanted
 
 
 version_flag = typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")

@@ -96,7 +96,7 @@ def expand(command: Callable[..., Any]) -> Callable[..., Any]:
 
     expanded.__signature__ = inspect.Signature(flags)  # type: ignore[attr-defined]
     expanded.__annotations__ = {flag.name: flag.annotation for flag in flags}
-    expanded.__doc__ = inspect.getdoc(command).partition("\nArgs:\n")[0]  # type: ignore[union-attr]
+    expanded.__doc__ = (inspect.getdoc(command) or "").partition("\nArgs:\n")[0]
     return expanded
 
 
