@@ -108,7 +108,7 @@ def settings(*arguments: str) -> dict:
     """Return the settings that flags give."""
     found: list[ModelFlags] = []
 
-    def command(*, model: ModelFlags) -> None:
+    def command(model: ModelFlags) -> None:
         found.append(model)
 
     as_click(command).main(list(arguments), standalone_mode=False)

@@ -47,15 +47,14 @@ class EngineFlags:
 
 
 def command(
-    *,
     photos: Annotated[list[str], typer.Argument(metavar="PHOTOS...")],
     classes: ClassFlags,
+    engine: EngineFlags,
+    model: ModelFlags,
     out: Annotated[str, value("PLACE")] = "results",
     format: Literal["files", "parquet"] = "files",
     rows: Count = 256,
     batch_size: Count = 1,
-    engine: EngineFlags,
-    model: ModelFlags,
 ) -> int:
     """Segment any number of photos into the classes you name, on one machine or many.
 

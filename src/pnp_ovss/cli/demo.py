@@ -18,7 +18,6 @@ MINI = ModelFlags(model="mini-blip")
 
 
 def command(
-    *,
     out: Dir = Path("demo"),
     scenes: Count = 8,
     seed: Seed = 2,

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,15 +19,15 @@ from pnp_ovss.evaluation.classes import load_choice
 from pnp_ovss.evaluation.metrics import PROTOCOLS, Counts
 from pnp_ovss.evaluation.record import Record, about_data, about_model, check_run, read_manifest, write_manifest
 from pnp_ovss.evaluation.report import write_report
-from pnp_ovss.evaluation.result import Result, load_results, losses
+from pnp_ovss.evaluation.result import load_results, losses
 from pnp_ovss.evaluation.run import Run, evaluate, read_predictions, segment
 from pnp_ovss.evaluation.scenes import scenes
 from pnp_ovss.files import check_folder
-from pnp_ovss.methods import METHODS
 from pnp_ovss.types import Vocabulary
 
 EXAMPLE = "evaluate scenes --scenes 20"
 SCENES, MERGE = "scenes", "merge"
+SCENE_FLAGS = ("scenes", "seed", "scene_size")
 LINES = 20
 """Faults on the terminal; the report lists all."""
 
@@ -83,11 +83,10 @@ class EvaluateFlags:
 
 
 def command(
-    *,
     what: Annotated[str, typer.Argument(metavar="DATASET")],
-    folders: Annotated[list[Path] | None, typer.Argument(metavar="DIR...")] = None,
     flags: EvaluateFlags,
     model: ModelFlags,
+    folders: Annotated[list[Path] | None, typer.Argument(metavar="DIR...")] = None,
 ) -> int:
     """Score a model, or anybody's label maps, on a benchmark; write report.html, report.md and report.json.
 
@@ -107,19 +106,17 @@ def command(
     if folders:
         raise InputError(f"{folders[0]} came besides {what}; name the folder with --root")
     if what == SCENES:
-        flags = replace(flags, names=flags.names or "truth")
         model = replace(model, model=model.model or "mini-blip")
     out = flags.out or Path("evaluation") / what
     check_folder(out)
-    dataset = _dataset(what, flags)
-    samples = dataset.samples[: flags.limit]
-    run, settings = _prepare(what, dataset, replace(flags, out=out), model)
-    root, keys = str(flags.root.resolve()) if flags.root else None, [sample.key for sample in samples]
-    write_manifest(out, settings, root=root, keys=keys, faults=dataset.faults)
+    dataset = _dataset(what, flags.root, vars(flags))
+    run, settings = _prepare(what, dataset, out / "images", flags, model)
+    root, samples = str(flags.root.resolve()) if flags.root else None, dataset.samples[: flags.limit]
+    write_manifest(out, settings, root=root, keys=[sample.key for sample in samples], faults=dataset.faults)
     index, parts = flags.shard or (1, 1)
     samples = samples[index - 1 :: parts]
     failed = _score(run, samples, flags.protocol, dataset.name)
-    if flags.oracle and run.keep and flags.names != "truth":
+    if flags.oracle and run.keep and settings["names"] != "truth":
         _, truly = load_choice("truth", dataset, Vocabulary({}))
         _score(replace(run, choose=truly, folder=out / "oracle"), samples, flags.protocol, "true names")
     if flags.shard is None:
@@ -130,33 +127,34 @@ def command(
     return PARTLY if failed else 0
 
 
-def _dataset(what: str, flags: EvaluateFlags) -> Dataset:
+def _dataset(what: str, root: Path | str | None, about: dict[str, Any]) -> Dataset:
     if what == SCENES:
-        return scenes(flags.scenes, flags.seed, flags.scene_size)
-    if what in DATASETS and flags.root is None:
+        return scenes(*(about[name] for name in SCENE_FLAGS))
+    if what in DATASETS and root is None:
         raise InputError(f"where {what} lies is not said; give its folder with --root")
-    if what in DATASETS and flags.names is None and flags.predictions is None:
-        raise InputError("which classes are named is not said; give --names truth, given or a file")
-    return load_dataset(what, flags.root or "", flags.split)
+    return load_dataset(what, root or "", about["split"])
 
 
-def _prepare(what: str, dataset: Dataset, flags: EvaluateFlags, model: ModelFlags) -> tuple[Run, dict[str, Any]]:
+def _prepare(
+    what: str, dataset: Dataset, folder: Path, flags: EvaluateFlags, model: ModelFlags
+) -> tuple[Run, dict[str, Any]]:
     """Return the run, and the settings that its manifest holds."""
     words = benchmark_vocabulary(flags.vocabulary, dataset.classes, dataset.words)
-    names, choose = load_choice("truth" if flags.predictions else flags.names or "", dataset, words)
+    given = "truth" if flags.predictions or (what == SCENES and not flags.names) else flags.names
+    if given is None:
+        raise InputError("which classes are named is not said; give --names truth, given or a file")
+    names, choose = load_choice(given, dataset, words)
     settings = about_data(dataset, what, flags.split)
     if what == SCENES:
-        settings |= {"scenes": flags.scenes, "seed": flags.seed, "scene_size": flags.scene_size}
-    folder = (flags.out or Path()) / "images"
-    if flags.predictions:
-        if not flags.predictions.is_dir():
-            raise InputError(f"there is no folder {flags.predictions}; give the one that holds the label maps")
-        settings |= {"predictions": str(flags.predictions.resolve()), "values": flags.values, "names": "unknown"}
-        read = partial(read_predictions, folder=flags.predictions, dataset=dataset, values=flags.values)
+        settings |= {name: getattr(flags, name) for name in SCENE_FLAGS}
+    if place := flags.predictions:
+        if not place.is_dir():
+            raise InputError(f"there is no folder {place}; give the one that holds the label maps")
+        settings |= {"predictions": str(place.resolve()), "values": flags.values, "names": "unknown"}
+        read = partial(read_predictions, folder=place, dataset=dataset, values=flags.values)
         return Run(dataset, choose, read, folder, keep=False), settings
     # Where a data set scores no background, none is predicted, unless a setting says otherwise.
-    has_setting = "background" in {entry.name for entry in fields(METHODS[model.method].config)}
-    if has_setting and not dataset.background:
+    if not dataset.background and hasattr(model.config(), "background"):
         own = "few" if flags.protocol == "authors" else "never"  # the authors: only where fewer than 3 are named
         model = replace(model, settings={"background": own} | model.settings)
     segmenter = model.load()
@@ -191,10 +189,7 @@ def _merge(folders: Sequence[Path], flags: EvaluateFlags) -> int:
             raise InputError(f"{folder} is a run over other images than {folders[0]}; merge parts of one run")
     settings, dataset = first["settings"], None
     try:
-        if settings["dataset"] == SCENES:
-            dataset = scenes(settings["scenes"], settings["seed"], settings["scene_size"])
-        else:
-            dataset = load_dataset(settings["dataset"], flags.root or first["root"], settings["split"])
+        dataset = _dataset(settings["dataset"], flags.root or first["root"], settings)
     except InputError:
         complain("the data set is not here: the report has no photos; give its folder with --root to have them")
     return _finish(folders, flags.out or folders[0], flags, dataset)
@@ -209,17 +204,13 @@ def _finish(folders: Sequence[Path], out: Path, flags: EvaluateFlags, dataset: D
     if not result.records:
         raise InputError(f"none of {len(result.faults)} images could be scored: {result.faults[0][1]}")
     write_report(out, result, folders, dataset)
-    _print(result, out)
-    return PARTLY if result.faults else 0
-
-
-def _print(result: Result, out: Path) -> None:
     failed = f", {len(result.faults)} failed" if result.faults else ""
     print(f"mIoU {100 * result.miou:.1f} over {len(result.records)} images{failed}, protocol {result.protocol.name}")
     if lost := losses(result):
-        best, names, place = (f"{100 * number:.1f}" for number in lost.values() if number is not None)
+        best, names, place = (f"{100 * (number or 0):.1f}" for number in lost.values())
         print(f"with the true names {best}: naming costs {names}, localisation {place}")
     print(f"report: {out / 'report.html'} (and .md, .json)")
+    return PARTLY if result.faults else 0
 
 
 def _complain_of(faults: Sequence[str]) -> None:

@@ -18,7 +18,6 @@ FEW = 3
 
 
 def command(
-    *,
     results: Annotated[Path, typer.Argument(metavar="RESULTS")],
     to: Annotated[str, value("|".join(FORMATS))],
     out: Dir | None = None,

@@ -1,6 +1,6 @@
 """How a function becomes a command: its parameters are the flags, and its docstring says what each is for.
 
-def command(*, photos: Photos, batch_size: Count = 1, model: ModelFlags) -> int:
+def command(photos: Photos, model: ModelFlags, batch_size: Count = 1) -> int:
     \"\"\"Segment photos.
 
     Args:
@@ -25,7 +25,7 @@ from pnp_ovss.methods import DEFAULT_METHOD, METHODS, resolve_config
 from pnp_ovss.refine import RefinementSettings
 from pnp_ovss.segmenter import Segmenter
 
-NONE = object()
+NONE = "none"
 """The setting's value None: the flag's own None says that it was not given."""
 RENAMED = {"refiners": "refine"}
 """Flags that are not called like their setting."""
@@ -101,21 +101,21 @@ def expand(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _flags(target: Any, defaults: Any = None) -> list[inspect.Parameter]:
-    """Return the flags of a function or a group; ``defaults`` is a group with other defaults than its own."""
+    """Return the flags of a function or a group, those of groups in it last; ``defaults``: a group with other ones."""
     kinds, annotations = get_type_hints(target), get_type_hints(target, include_extras=True)
     helps = _helps(inspect.getdoc(target) or "")
-    flags: list[inspect.Parameter] = []
+    own, shared = list[inspect.Parameter](), list[inspect.Parameter]()
     for name, parameter in inspect.signature(target).parameters.items():
         default = getattr(defaults, name, parameter.default)
         if is_dataclass(kinds[name]):
-            flags += _flags(kinds[name], default)
+            shared += _flags(kinds[name], default)
         elif name == "settings":
-            flags += _setting_flags()
+            shared += _setting_flags()
         else:
             option = _option(name, annotations[name])
             option.help = helps.get(name)
-            flags.append(_flag(name, kinds[name], option, default))
-    return flags
+            own.append(_flag(name, kinds[name], option, default))
+    return own + shared
 
 
 def _helps(docstring: str) -> dict[str, str]:
@@ -146,7 +146,7 @@ def _call(target: Any, given: dict[str, Any]) -> Any:
             values[name] = _call(kinds[name], given)
         elif name == "settings":
             chosen = {flag.name: given[flag.name] for flag in _setting_flags()}
-            values[name] = {key: None if got is NONE else got for key, got in chosen.items() if got is not None}
+            values[name] = {key: None if got == NONE else got for key, got in chosen.items() if got is not None}
         else:
             values[name] = given[name]
     return target(**values)
@@ -167,16 +167,15 @@ def _setting_flag(entry: Any) -> inspect.Parameter:
     if get_origin(kind) is tuple:
         kind, more = str, {"parser": _names, "metavar": "NAME,..."}
     elif isinstance(kind, UnionType):
-        kind, more = str, {"parser": _number, "metavar": "N"}
+        kind, more = str, {"parser": lambda text: text if text == NONE else number(text), "metavar": "N"}
     names = f"--{name}/--no-{name}" if kind is bool else f"--{name}"
     return _flag(entry.name, kind | None, typer.Option(names, help=entry.metadata["help"], **more))
 
 
-def _number(text: str) -> Any:
-    if text == "none":
-        return NONE
+def number(text: str) -> int | float:
+    """Return the number that a text is. Raises: ValueError."""
     return int(text) if text.isdecimal() else float(text)
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return () if text == "none" else tuple(name.strip() for name in text.split(","))
+    return () if text == NONE else tuple(name.strip() for name in text.split(","))

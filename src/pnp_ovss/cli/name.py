@@ -26,11 +26,10 @@ SAVE_EVERY = 10
 
 
 def command(
-    *,
     photos: Photos,
+    namer: NamerFlags,
     out: File | None = None,
     dry_run: bool = False,
-    namer: NamerFlags,
     model: Name | None = None,
     revision: Name | None = None,
     device: Name = "auto",

@@ -20,14 +20,13 @@ EXAMPLE = 'segment demo/scene-000.png --model mini-blip --classes "rocket, cactu
 
 
 def command(
-    *,
     photos: Photos,
     classes: ClassFlags,
+    model: ModelFlags,
     out: Dir = Path("results"),
     batch_size: Count = 1,
     clip: Name | None = None,
     min_quality: Share | None = None,
-    model: ModelFlags,
 ) -> int:
     """Segment photos into the classes you name.
 

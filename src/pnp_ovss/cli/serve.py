@@ -16,7 +16,6 @@ EXAMPLE = "serve"
 
 
 def command(
-    *,
     model: Annotated[list[str], value("NAME")] | None = None,
     device: Name = "auto",
     host: Name = "127.0.0.1",

@@ -12,7 +12,7 @@ import typer
 
 from pnp_ovss.cli import STOPPED, complain, follow
 from pnp_ovss.cli.classes import NamerFlags
-from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Seed, Share, clip_name, value
+from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Seed, Share, clip_name, number, value
 from pnp_ovss.cli.name import photos_by_name, readable
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.files import check_folder, write_text
@@ -30,20 +30,14 @@ NAMERS = ("itm", "clip", "caption", "openai")
 TUNED = ("layer", "head", "threshold", "blur")
 
 
-def _list(metavar: str, kind: type) -> Any:
-    """Return an option that takes several numbers, with commas between them."""
-
-    def read(text: str) -> list[int | float]:
-        try:
-            return [kind(part) for part in text.split(",")]
-        except ValueError:
-            raise typer.BadParameter(f"expected numbers with commas between them, got {text!r}") from None
-
-    return value(metavar, parser=read)
+def _numbers(text: str) -> list[int | float]:
+    try:
+        return [number(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"expected numbers with commas between them, got {text!r}") from None
 
 
-Whole = Annotated[Any, _list("N,...", int)]
-Numbers = Annotated[Any, _list("X,...", float)]
+Numbers = Annotated[Any, value("X,...", parser=_numbers)]
 
 
 @dataclass(frozen=True)
@@ -79,8 +73,8 @@ class TuneFlags:
     no_prune: bool = False
     storage: Annotated[str, value("URL")] | None = None
     cache: Dir | None = None
-    layers: Whole = None
-    heads: Whole = None
+    layers: Numbers = None
+    heads: Numbers = None
     thresholds: Numbers = None
     blurs: Numbers = None
 
@@ -92,13 +86,12 @@ class TuneFlags:
 
 
 def command(
-    *,
     images: Annotated[list[str], value("PHOTO...")],
     names: Annotated[str, value(f"FILE|{'|'.join(NAMERS)}")],
-    photos: Annotated[list[str] | None, typer.Argument(metavar="[PHOTO...]")] = None,
-    out: Dir = Path("tuning"),
     flags: TuneFlags,
     model: ModelFlags,
+    photos: Annotated[list[str] | None, typer.Argument(metavar="[PHOTO...]")] = None,
+    out: Dir = Path("tuning"),
 ) -> int:
     """Choose layer, head, threshold and blur for a model on photos of your own, without a mask.
 
@@ -121,8 +114,8 @@ def command(
     check_folder(out)
     choices = flags.choices(model.settings)
     for name, values in choices.items():  # a wrong value should not cost a download
-        for number in values:
-            replace(model, settings=model.settings | {name: number}).config()
+        for one in values:
+            replace(model, settings=model.settings | {name: one}).config()
     url = search.storage_url(flags.storage, out)
     namer = _namer(names, flags)
     namer.check(model)
