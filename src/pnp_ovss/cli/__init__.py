@@ -49,6 +49,25 @@ def follow(items: Iterable[Any], total: int, unit: str = "photo", **more: Any) -
     return tqdm(items, total=total, unit=unit, disable=total == 1, file=sys.stderr, **more)
 
 
+def go_through(faults: Iterable[str | None], total: int, hint: str, done: int = 0) -> tuple[int, int]:
+    """Return how many photos are done, and how many failed, after going through them under a progress bar.
+
+    ``faults`` gives for each why it failed, "" if it is done, None if there was nothing to do. Ctrl-C ends the command;
+    ``hint`` is where the results are then, or how to go on.
+    """
+    failed = 0
+    try:
+        for fault in follow(faults, total, initial=done):
+            done += fault == ""
+            if fault:
+                failed += 1
+                complain(fault)
+    except KeyboardInterrupt:
+        complain(f"stopped; {done} of {total} photos are done{hint if done else ''}")
+        raise typer.Exit(STOPPED) from None
+    return done, failed
+
+
 def conclude(failed: int, total: int, what: str) -> int:
     """Say how many photos failed, if any, and return the exit code."""
     if failed and total == 1:

@@ -7,16 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from pnp_ovss.cli import PARTLY, STOPPED, complain, follow
+from pnp_ovss.cli import PARTLY, complain, go_through
 from pnp_ovss.cli.classes import ClassFlags
 from pnp_ovss.cli.flags import Count, ModelFlags, value
 from pnp_ovss.files import Folder, check_folder
-from pnp_ovss.runs.batch import Engine, Job, Run, open_run, work_here
+from pnp_ovss.runs.batch import Engine, Job, open_run, work_here
 from pnp_ovss.runs.photos import find_photos
 
 EXAMPLE = 'batch demo --model mini-blip --classes "rocket, cactus"  (after pnp-ovss demo)'
-MOST_REPORTED = 20
-"""Faults that are printed while a run goes on; all are in its folder."""
 
 
 @dataclass(frozen=True)
@@ -78,23 +76,11 @@ def command(
         check_folder(Path(folder.root))
     places = find_photos(photos, folder)
     job = Job(out=out, classes=source, batch=batch_size, **asdict(replace(model, model=model.checkpoint)))
-    return _follow(open_run(job, format, rows, places), chosen, out)
-
-
-def _follow(run: Run, engine: Engine, out: str) -> int:
-    """Go through the run under a progress bar; return the exit code."""
-    done, failed, total = run.total - len(run.todo), 0, run.total
-    try:
-        for one in follow(run(engine), total, initial=done):
-            failed += bool(one.fault)
-            done += not one.fault
-            if one.fault and failed <= MOST_REPORTED:
-                complain(one.fault)
-    except KeyboardInterrupt:
-        complain(f"stopped; {done} of {total} photos are done; the same command goes on")
-        return STOPPED
-    print(f"{done} of {total} photos are done, in {out}")
+    run = open_run(job, format, rows, places)
+    faults, before = (one.fault for one in run(chosen)), run.total - len(run.todo)
+    done, failed = go_through(faults, run.total, "; the same command goes on", before)
+    print(f"{done} of {run.total} photos are done, in {out}")
     if failed:
         why = f"faults/ in {out} says why, and a next run tries again"
-        complain(f"{failed} of {total} photos could not be done; {why}")
+        complain(f"{failed} of {run.total} photos could not be done; {why}")
     return PARTLY if failed else 0

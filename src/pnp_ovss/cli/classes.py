@@ -99,15 +99,12 @@ class ClassFlags:
         """
         if (self.classes is None) == (self.classes_file is None):
             raise InputError("expected classes: give either --classes 'dog, cat' or --classes-file FILE")
-        if self.classes_file is not None and self.classes_file.suffix == ".json":
-            return _named(replace(self.namer, namer="cached", names_from=self.classes_file), model)
-        if self.classes == AUTO:
-            return _named(self.namer, model)
-        vocabulary = read_classes(self.classes_file) if self.classes_file else parse_classes(str(self.classes))
-        check_count(vocabulary.classes)
-        return ClassSource(vocabulary)
-
-
-def _named(namer: NamerFlags, model: ModelFlags) -> ClassSource:
-    namer.check(model)
-    return ClassSource(None, namer.namer, namer.options(model), namer.candidates(), namer.keep, namer.at_once)
+        namer = self.namer
+        if self.classes_file and self.classes_file.suffix == ".json":
+            namer = replace(namer, namer="cached", names_from=self.classes_file)
+        elif self.classes != AUTO:
+            vocabulary = read_classes(self.classes_file) if self.classes_file else parse_classes(str(self.classes))
+            check_count(vocabulary.classes)
+            return ClassSource(vocabulary)
+        namer.check(model)
+        return ClassSource(None, namer.namer, namer.options(model), namer.candidates(), namer.keep, namer.at_once)

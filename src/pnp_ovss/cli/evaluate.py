@@ -214,7 +214,5 @@ def _finish(folders: Sequence[Path], out: Path, flags: EvaluateFlags, dataset: D
 
 
 def _complain_of(faults: Sequence[str]) -> None:
-    for fault in faults[:LINES]:
+    for fault in [*faults[:LINES], f"and {len(faults) - LINES} more; the report lists them"][: len(faults)]:
         complain(fault)
-    if len(faults) > LINES:
-        complain(f"and {len(faults) - LINES} more; the report lists them")

@@ -22,6 +22,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 from pnp_ovss.methods import DEFAULT_METHOD, METHODS, resolve_config
+from pnp_ovss.models.clip import Clip, load_clip
 from pnp_ovss.refine import RefinementSettings
 from pnp_ovss.segmenter import Segmenter
 
@@ -81,10 +82,10 @@ class ModelFlags:
         where = self.device, self.dtype, self.revision
         return Segmenter.from_pretrained(self.model, self.preset, *where, self.method, **self.settings)
 
-
-def clip_name(given: str | None, model: str) -> str:
-    """Return the dual encoder that was given, or the one that goes with a model."""
-    return given or ("mini-clip" if model.startswith("mini-") else "clip-base")
+    def load_clip(self, name: str | None) -> Clip:
+        """Return the dual encoder of this name, or the one that goes with the model. Raises: ModelError."""
+        own = "mini-clip" if self.checkpoint.startswith("mini-") else "clip-base"
+        return load_clip(name or own, self.device, self.dtype)
 
 
 def expand(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pnp_ovss._version import VERSION
-from pnp_ovss.cli import STOPPED, complain, conclude, follow, say
+from pnp_ovss.cli import complain, conclude, go_through, say
 from pnp_ovss.cli.classes import NamerFlags
 from pnp_ovss.cli.flags import File, ModelFlags, Name, Photos
 from pnp_ovss.errors import ConfigError, InputError, PnpError
@@ -95,28 +95,26 @@ def _name(namer: Namer, keys: dict[str, Path], flags: NamerFlags, out: Path | No
             photos = {key: _entry(keys[key], naming, flags.keep) for key, naming in found.items()}
             write_bytes(place, as_json(about | {"version": VERSION, "photos": photos}, indent=1))
 
-    named = name_photos(namer, readable(keys), candidates, flags.at_once)
-    try:
-        for key, naming in follow(named, len(keys)):
-            if isinstance(naming, PnpError):
-                complain(f"{keys[key]}: {naming}")
-                continue
-            found[key] = naming
-            _print(keys[key], naming, flags.keep)
-            if len(found) % SAVE_EVERY == 0:
-                save(so_far)
-    except (KeyboardInterrupt, PnpError) as stop:
-        save(so_far)
-        if so_far and found:
-            complain(f"the names so far are in {so_far}")
-        if isinstance(stop, PnpError):
+    def faults() -> Iterator[str]:
+        try:
+            for key, naming in name_photos(namer, readable(keys), candidates, flags.at_once):
+                if isinstance(naming, Naming):
+                    found[key] = naming
+                    _print(keys[key], naming, flags.keep)
+                    if len(found) % SAVE_EVERY == 0:
+                        save(so_far)
+                yield "" if key in found else f"{keys[key]}: {naming}"
+        except (KeyboardInterrupt, GeneratorExit, PnpError):
+            save(so_far)
+            if so_far and found:
+                complain(f"the names so far are in {so_far}")
             raise
-        complain(f"stopped; {len(found)} of {len(keys)} photos are named")
-        return STOPPED
+
+    done, _ = go_through(faults(), len(keys), "")
     save(out)
     if so_far is not None and so_far != out:
         remove(so_far)
-    return conclude(len(keys) - len(found), len(keys), "got no names")
+    return conclude(len(keys) - done, len(keys), "got no names")
 
 
 def _print(photo: Path, naming: Naming, keep: float) -> None:

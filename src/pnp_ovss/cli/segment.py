@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 
-from pnp_ovss.cli import STOPPED, complain, conclude, follow, say
+from pnp_ovss.cli import conclude, go_through, say
 from pnp_ovss.cli.classes import ClassFlags
-from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Photos, Share, clip_name
+from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Photos, Share
 from pnp_ovss.files import check_folder
 from pnp_ovss.images import find_images, read_image
-from pnp_ovss.models.clip import Clip, load_clip
+from pnp_ovss.models.clip import Clip
 from pnp_ovss.pictures.text import share
 from pnp_ovss.runs.pipeline import Item, Outcome, run
 from pnp_ovss.runs.record import check_places, write_result
@@ -49,33 +49,25 @@ def command(
     model.config()
     check_folder(out)
     check_places(out, paths)
-    rates = clip is not None or min_quality is not None
-    encoder = load_clip(clip_name(clip, model.checkpoint), model.device, model.dtype) if rates else None
-    load, shared = cache(model.load), source.classes is not None
+    encoder = model.load_clip(clip) if clip or min_quality is not None else None
+    load, shared, total = cache(model.load), source.classes is not None, len(paths)
     items = [Item(path.stem, partial(read_image, path), source.classes) for path in paths]
-    strict = shared or len(paths) == 1
-    outcomes = run(load, items, source.name_photos(load), batch_size, strict)
-    return _follow(paths, outcomes, out, partial(_write, out, encoder, min_quality), shared)
-
-
-def _follow(paths: list[Path], outcomes: Iterator[Outcome], out: Path, write: Callable[..., str], shared: bool) -> int:
-    """Write the outcomes under a progress bar; return the exit code."""
-    total, done, bad = len(paths), 0, 0
-    try:
-        for path, outcome in follow(zip(paths, outcomes, strict=True), total):
-            if outcome.fault:
-                bad += 1
-                complain(str(outcome.fault) if outcome.photo is None else f"{path}: {outcome.fault}")
-                continue
-            say(f"{path}: {write(path, outcome)}")
-            done += outcome.result is not None
-    except KeyboardInterrupt:
-        kept = f", their results are in {out}" if done else ""
-        complain(f"stopped; {done} of {total} photos are done{kept}")
-        return STOPPED
+    outcomes = run(load, items, source.name_photos(load), batch_size, strict=shared or total == 1)
+    faults = _written(paths, outcomes, partial(_write, out, encoder, min_quality))
+    done, failed = go_through(faults, total, f", their results are in {out}")
     if done:
         print(f"{done} photo{'s' * (done > 1)} in {out}: for each a label map .png, an .overlay.png and a .json record")
-    return conclude(bad, total, "could not be read" if shared else "could not be read or named")
+    return conclude(failed, total, "could not be read" if shared else "could not be read or named")
+
+
+def _written(paths: list[Path], outcomes: Iterator[Outcome], write: Callable[..., str]) -> Iterator[str | None]:
+    """Write the outcomes; yield the faults, as ``go_through`` takes them."""
+    for path, outcome in zip(paths, outcomes, strict=True):
+        if outcome.fault:
+            yield str(outcome.fault) if outcome.photo is None else f"{path}: {outcome.fault}"
+        else:
+            say(f"{path}: {write(path, outcome)}")
+            yield "" if outcome.result else None
 
 
 def _write(out: Path, clip: Clip | None, least: float | None, path: Path, outcome: Outcome) -> str:

@@ -12,12 +12,11 @@ import typer
 
 from pnp_ovss.cli import STOPPED, complain, follow
 from pnp_ovss.cli.classes import NamerFlags
-from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Seed, Share, clip_name, number, value
+from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Seed, Share, number, value
 from pnp_ovss.cli.name import photos_by_name, readable
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.files import check_folder, write_text
 from pnp_ovss.images import find_images, read_image
-from pnp_ovss.models.clip import load_clip
 from pnp_ovss.naming import load_namer, name_photos
 from pnp_ovss.naming.base import Naming
 from pnp_ovss.tuning import search
@@ -78,12 +77,6 @@ class TuneFlags:
     thresholds: Numbers = None
     blurs: Numbers = None
 
-    def choices(self, settings: dict[str, Any]) -> dict[str, list[Any]]:
-        """Return the values to choose from that are given; a setting that is given by itself is not tuned."""
-        listed = {name: getattr(self, f"{name}s") for name in TUNED}
-        fixed = {name: [settings[name]] for name in TUNED if name in settings}
-        return fixed | {name: values for name, values in listed.items() if values is not None}
-
 
 def command(
     images: Annotated[list[str], value("PHOTO...")],
@@ -112,7 +105,8 @@ def command(
         if not path.is_file():
             raise InputError(f"there is no photo {path}; check the path given with --images")
     check_folder(out)
-    choices = flags.choices(model.settings)
+    choices = {name: [model.settings[name]] for name in TUNED if name in model.settings}  # given, so not tuned
+    choices |= {name: values for name in TUNED if (values := getattr(flags, f"{name}s"))}
     for name, values in choices.items():  # a wrong value should not cost a download
         for one in values:
             replace(model, settings=model.settings | {name: one}).config()
@@ -149,7 +143,7 @@ def _objective(paths: dict[str, Path], namer: NamerFlags, out: Path, flags: Tune
     """Load the models and name the photos."""
     # Layer and head are chosen later; those of the preset may be more than this model has.
     method: Any = replace(model, settings=model.settings | {"layer": 0, "head": 0}).load().method
-    clip = load_clip(clip_name(flags.clip, model.checkpoint), model.device, model.dtype)
+    clip = model.load_clip(flags.clip)
     vocabulary = namer.candidates()
     named = load_namer(namer.namer, namer.options(model, lambda: method.vlm))
     examples = []
