@@ -18,11 +18,7 @@ MINI = ModelFlags(model="mini-blip")
 
 
 def command(
-    out: Dir = Path("demo"),
-    scenes: Count = 8,
-    seed: Seed = 2,
-    scene_size: Count = 336,
-    model: ModelFlags = MINI,
+    out: Dir = Path("demo"), scenes: Count = 8, seed: Seed = 2, scene_size: Count = 336, model: ModelFlags = MINI
 ) -> int:
     """Segment drawn scenes with the small model that comes along, and score the label maps.
 

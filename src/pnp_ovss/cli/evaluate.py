@@ -159,8 +159,8 @@ def _prepare(
         model = replace(model, settings={"background": own} | model.settings)
     segmenter = model.load()
     settings |= about_model(segmenter, model.dtype, names, words)
-    at_once = {"batch": flags.batch_size, "workers": flags.workers}
-    predict = partial(segment, segmenter=segmenter, dataset=dataset, vocabulary=words, **at_once)
+    predict = partial(segment, segmenter=segmenter, dataset=dataset, vocabulary=words)
+    predict = partial(predict, batch=flags.batch_size, workers=flags.workers)
     return Run(dataset, choose, predict, folder), settings
 
 
@@ -214,5 +214,7 @@ def _finish(folders: Sequence[Path], out: Path, flags: EvaluateFlags, dataset: D
 
 
 def _complain_of(faults: Sequence[str]) -> None:
-    for fault in [*faults[:LINES], f"and {len(faults) - LINES} more; the report lists them"][: len(faults)]:
+    for fault in faults[:LINES]:
         complain(fault)
+    if len(faults) > LINES:
+        complain(f"and {len(faults) - LINES} more; the report lists them")

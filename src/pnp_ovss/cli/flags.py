@@ -164,7 +164,7 @@ def _setting_flags() -> list[inspect.Parameter]:
 
 
 def _setting_flag(entry: Any) -> inspect.Parameter:
-    name, kind, more = RENAMED.get(entry.name, entry.name).replace("_", "-"), entry.type, {}
+    name, kind, more = RENAMED.get(entry.name, entry.name).replace("_", "-"), entry.type, dict[str, Any]()
     if get_origin(kind) is tuple:
         kind, more = str, {"parser": _names, "metavar": "NAME,..."}
     elif isinstance(kind, UnionType):

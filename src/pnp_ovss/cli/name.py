@@ -133,15 +133,11 @@ def _entry(photo: Path, naming: Naming, keep: float) -> dict[str, Any]:
 def _print_cost(namer: Namer, keys: dict[str, Path], candidates: Vocabulary | None) -> int:
     if not isinstance(namer, OpenAI):
         raise ConfigError("--dry-run is for --namer openai; the other namers make no calls")
-    cached, sizes = 0, []
-    for _, image in readable(keys):
-        if namer.is_cached(image, candidates):
-            cached += 1
-        else:
-            sizes.append((image.shape[1], image.shape[0]))
+    read = [(namer.is_cached(image, candidates), image.shape) for _, image in readable(keys)]
+    sizes = [(width, height) for cached, (height, width, _) in read if not cached]
     tokens_in, tokens_out, dollars = estimate(sizes, candidates, namer.model)
-    price = f"no price of {namer.model} is known" if dollars is None else f"about ${dollars:.2f}"
+    price = f"; no price of {namer.model} is known" if dollars is None else f", about ${dollars:.2f}"
     calls = f"calls to {namer.model} to be made: {len(sizes)}"
-    cost = f"about {tokens_in:,} tokens in and {tokens_out:,} out{';' if dollars is None else ','} {price}"
-    print(f"{cached} of {len(keys)} replies are there; {calls}, {cost}")
-    return conclude(len(keys) - cached - len(sizes), len(keys), "could not be read")
+    tokens = f"about {tokens_in:,} tokens in and {tokens_out:,} out"
+    print(f"{len(read) - len(sizes)} of {len(keys)} replies are there; {calls}, {tokens}{price}")
+    return conclude(len(keys) - len(read), len(keys), "could not be read")

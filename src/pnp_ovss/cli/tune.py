@@ -197,9 +197,8 @@ def _write(study: search.Study, objective: Objective, out: Path) -> int:
     write_text(out / "preset.json", replace(objective.config, **best.params).to_json() + "\n")
     write_text(out / "report.html", report(study, objective))
     print(f"best: {_described(best)}")
-    print(
-        f"{maps.vlm.name} ran {maps.passes} times for {len(objective.examples)} photos; all trials used its class maps"
-    )
+    photos = len(objective.examples)
+    print(f"{maps.vlm.name} ran {maps.passes} times for {photos} photos; all trials used its class maps")
     print(f"preset: {out / 'preset.json'}, for --preset; report: {out / 'report.html'}")
     return 0
 
