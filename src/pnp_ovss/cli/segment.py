@@ -67,7 +67,7 @@ def _written(paths: list[Path], outcomes: Iterator[Outcome], write: Callable[...
             yield str(outcome.fault) if outcome.photo is None else f"{path}: {outcome.fault}"
         else:
             say(f"{path}: {write(path, outcome)}")
-            yield "" if outcome.result else None
+            yield None if outcome.result is None else ""
 
 
 def _write(out: Path, clip: Clip | None, least: float | None, path: Path, outcome: Outcome) -> str:
