@@ -21,17 +21,6 @@ SMALL = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine
 
 
 @pytest.fixture
-def desk(tmp_path, monkeypatch) -> Path:
-    """A folder to work in, with two photos."""
-    monkeypatch.chdir(tmp_path)
-    Path("photos").mkdir()
-    for seed, name in enumerate(("dog.jpg", "street.png")):
-        noise = np.random.default_rng(seed).integers(0, 256, (40, 50 + seed, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(Path("photos") / name)
-    return tmp_path
-
-
-@pytest.fixture
 def segment(desk, tiny_blip_folder):
     """Run ``segment`` with a random model; returns the exit code."""
 
@@ -143,14 +132,6 @@ def test_any_class_name_goes_through(segment):
 # Segment: what is refused, before a model is loaded.
 
 
-@pytest.fixture
-def no_model(monkeypatch):
-    def load(*arguments, **settings):
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr(Segmenter, "from_pretrained", load)
-
-
 @pytest.mark.parametrize(
     ("arguments", "classes", "line"),
     [
@@ -226,10 +207,10 @@ def test_classes_have_to_be_given_once(desk, no_model, capsys, flags):
     ("flags", "line"),
     [
         (["--layer", "7"], "expected "),
-        (["--dtype", "int8"], "expected dtype auto, float32, bfloat16, float16, got 'int8'"),
+        (["--dtype", "int8"], "expected dtype auto, float32, "),
         (
             ["--device", "quantum"],
-            "device 'quantum' cannot be used here; use auto, cpu, or cuda:0 where there is a GPU",
+            "device 'quantum' cannot be used here; use auto, cpu, or cuda:0",
         ),
     ],
 )

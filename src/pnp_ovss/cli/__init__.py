@@ -1,22 +1,24 @@
 """The command line: ``pnp-ovss COMMAND``. A new command is one file here and one line in ``COMMANDS``.
 
 A command's file is imported when the command is asked for. It has ``command``, a function whose parameters are the
-flags and whose docstring is the help, and ``EXAMPLE``, a line that works as it stands.
+flags and whose docstring is the help (see ``cli.flags``), and ``EXAMPLE``, a line that works as it stands. What all
+commands share is here: exit codes, lines on the terminal, and the progress bar.
 """
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from tqdm import tqdm
 
 from pnp_ovss._version import VERSION
-from pnp_ovss.cli.command import FAILED, PROG, STOPPED, complain
 from pnp_ovss.errors import PnpError
 
+PROG = "pnp-ovss"
+PARTLY, FAILED, STOPPED = 1, 2, 130
 COMMANDS = {
     "demo": "segment drawn scenes with the model in the box",
     "segment": "segment photos into the classes you name",
@@ -31,26 +33,48 @@ COMMANDS = {
 """Summary of each command, in the order of the help."""
 
 
-class Commands(TyperGroup):
-    """Imports the file of the command that is asked for, and no other."""
+def say(line: str) -> None:
+    """Print one line on stdout, above a progress bar."""
+    with tqdm.external_write_mode(sys.stdout):
+        print(line, flush=True)
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of the commands."""
-        return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command, or None if there is none of that name."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = import_module(f"pnp_ovss.cli.{cmd_name}")
-        app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(cmd_name, epilog=f"example: {PROG} {module.EXAMPLE}")(module.command)
-        return typer.main.get_command(app)
+def complain(message: str) -> None:
+    """Print one line on stderr, above a progress bar."""
+    tqdm.write(f"{PROG}: {' '.join(message.splitlines())}", file=sys.stderr)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the summaries without importing any command."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+
+def follow(items: Iterable[Any], total: int, unit: str = "photo", **more: Any) -> Any:
+    """Return the items, with a progress bar on stderr while one goes through them, unless there is only one."""
+    return tqdm(items, total=total, unit=unit, disable=total == 1, file=sys.stderr, **more)
+
+
+def go_through(faults: Iterable[str | None], total: int, hint: str, done: int = 0) -> tuple[int, int]:
+    """Return how many photos are done, and how many failed, after going through them under a progress bar.
+
+    ``faults`` gives for each why it failed, "" if it is done, None if there was nothing to do. Ctrl-C ends the command;
+    ``hint`` is where the results are then, or how to go on.
+    """
+    failed = 0
+    try:
+        for fault in follow(faults, total, initial=done):
+            done += fault == ""
+            if fault:
+                failed += 1
+                complain(fault)
+    except KeyboardInterrupt:
+        complain(f"stopped; {done} of {total} photos are done{hint if done else ''}")
+        raise typer.Exit(STOPPED) from None
+    return done, failed
+
+
+def conclude(failed: int, total: int, what: str) -> int:
+    """Say how many photos failed, if any, and return the exit code."""
+    if failed and total == 1:
+        return FAILED
+    if failed:
+        complain(f"{failed} of {total} photos {what}")
+    return PARTLY if failed else 0
 
 
 def _print_version(wanted: bool) -> bool:
@@ -60,18 +84,24 @@ def _print_version(wanted: bool) -> bool:
     return wanted
 
 
-app = typer.Typer(
-    cls=Commands, add_completion=False, rich_markup_mode=None, context_settings={"max_content_width": 100}
-)
+version_flag = typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
 
 
-@app.callback(epilog=f"example: {PROG} demo")
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
-    ] = False,
-) -> None:
+def _program(version: Annotated[bool, version_flag] = False) -> None:
     """Segment photos into the classes you name, with an off-the-shelf vision-language model."""
+
+
+def _parser(asked: str) -> Any:
+    """Return the command line; of the commands only the one that is asked for is imported."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.callback(epilog=f"example: {PROG} demo")(_program)
+    for name, summary in COMMANDS.items():
+        command, example = _program, ""
+        if name == asked:
+            module = import_module(f"pnp_ovss.cli.{name}")
+            command, example = import_module("pnp_ovss.cli.flags").expand(module.command), module.EXAMPLE
+        app.command(name, short_help=summary, epilog=f"example: {PROG} {example}")(command)
+    return typer.main.get_command(app)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,10 +110,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done; 1: done, but for some photos; 2: wrong use or input, told in one line; 130: stopped by Ctrl-C, which
     for ``serve`` is the way to end, 0. A bug keeps its traceback.
     """
-    _let_every_name_be_printed()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what the terminal's encoding lacks is escaped
+            stream.reconfigure(errors="backslashreplace")
     args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
-        code = typer.main.get_command(app).main(args, prog_name=PROG, standalone_mode=False)
+        code = _parser(args[0]).main(args, prog_name=PROG, standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:  # wrong use; anything else of typer's is a bug
         command = getattr(getattr(error, "ctx", None), "command_path", PROG)
@@ -99,10 +131,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return int(code or 0)
-
-
-def _let_every_name_be_printed() -> None:
-    """Escape what the terminal's encoding lacks, rather than stop at it."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")

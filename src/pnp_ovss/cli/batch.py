@@ -1,55 +1,58 @@
 """``pnp-ovss batch``: as many photos as there are, on one machine or many; a stopped run goes on."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from pnp_ovss.cli.classes import CLASSES, ClassFlags
-from pnp_ovss.cli.command import PARTLY, STOPPED, Progress, complain
-from pnp_ovss.cli.flags import MODEL, ModelFlags, count, expand
-from pnp_ovss.cli.name import NAMER, NamerFlags
+from pnp_ovss.cli import PARTLY, complain, go_through
+from pnp_ovss.cli.classes import ClassFlags
+from pnp_ovss.cli.flags import Count, ModelFlags, value
 from pnp_ovss.files import Folder, check_folder
-from pnp_ovss.runs.batch import Engine, Job, Run, open_run, work_here
+from pnp_ovss.runs.batch import Engine, Job, open_run, work_here
 from pnp_ovss.runs.photos import find_photos
 
 EXAMPLE = 'batch demo --model mini-blip --classes "rocket, cactus"  (after pnp-ovss demo)'
-MOST_REPORTED = 20
-"""Faults that are printed while a run goes on; all are in its folder."""
 
 
-@expand
+@dataclass(frozen=True)
+class EngineFlags:
+    """Where the work is done.
+
+    Args:
+        engine: local: this process; ray: many workers
+        workers: ray: models at a time (default: one per GPU, else per --cpus cores)
+        cpus: ray: cores of a worker, where there is no GPU
+        cluster: ray: the cluster; local: start one on this machine (default: RAY_ADDRESS, else the one running, else
+            local)
+    """
+
+    engine: Literal["local", "ray"] = "local"
+    workers: Count | None = None
+    cpus: Count = 1
+    cluster: Annotated[str, value("ADDRESS")] | None = None
+
+    def load(self) -> Engine:
+        """Return what does the photos. Raises: ConfigError if Ray is not installed."""
+        if self.engine == "local":
+            return work_here
+        from pnp_ovss.runs.cluster import load_ray, work_on_ray
+
+        load_ray()
+        return partial(work_on_ray, workers=self.workers, cpus=self.cpus, address=self.cluster)
+
+
 def command(
-    photos: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PHOTOS...",
-            help="folder (with all folders below), file or glob, here or behind a URL such as s3://bucket/photos",
-        ),
-    ],
-    classes: ClassFlags = CLASSES,
-    out: Annotated[str, typer.Option(metavar="PLACE", help="folder or URL")] = "results",
-    format: Annotated[
-        Literal["files", "parquet"],
-        typer.Option(help="files: a label map and a record per photo; parquet: the same packed"),
-    ] = "files",
-    rows: Annotated[int, count("parquet: photos per file, about")] = 256,
-    batch_size: Annotated[int, count("photos the model sees at a time")] = 1,
-    engine: Annotated[Literal["local", "ray"], typer.Option(help="local: this process; ray: many workers")] = "local",
-    workers: Annotated[int | None, count("ray: models at a time (default: one per GPU, else per --cpus cores)")] = None,
-    cpus: Annotated[int, count("ray: cores of a worker, where there is no GPU")] = 1,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="ray: the cluster; local: start one on this machine (default: RAY_ADDRESS, else the one running, else "
-            "local)",
-        ),
-    ] = None,
-    namer: NamerFlags = NAMER,
-    model: ModelFlags = MODEL,
+    photos: Annotated[list[str], typer.Argument(metavar="PHOTOS...")],
+    classes: ClassFlags,
+    engine: EngineFlags,
+    model: ModelFlags,
+    out: Annotated[str, value("PLACE")] = "results",
+    format: Literal["files", "parquet"] = "files",
+    rows: Count = 256,
+    batch_size: Count = 1,
 ) -> int:
     """Segment any number of photos into the classes you name, on one machine or many.
 
@@ -59,41 +62,23 @@ def command(
 
     The same command goes on with a run that was stopped, whatever stopped it; one with other settings is refused.
     Memory does not grow with the number of photos. docs/scale.md has photos per hour, cost, and runs on a cluster.
+
+    Args:
+        photos: folder (with all folders below), file or glob, here or behind a URL such as s3://bucket/photos
+        out: folder or URL
+        format: files: a label map and a record per photo; parquet: the same packed
+        rows: parquet: photos per file, about
+        batch_size: photos the model sees at a time
     """
     # All that can be wrong without a model is found before one is loaded or even fetched.
-    source = classes.source(namer, model)
-    chosen = _engine(engine, workers, cpus, cluster)
-    folder = Folder(out)
+    source, chosen, folder = classes.source(model), engine.load(), Folder(out)
     if folder.is_local:
         check_folder(Path(folder.root))
     places = find_photos(photos, folder)
     job = Job(out=out, classes=source, batch=batch_size, **asdict(replace(model, model=model.checkpoint)))
-    return _follow(open_run(job, format, rows, places), chosen, out)
-
-
-def _engine(engine: str, workers: int | None, cpus: int, cluster: str | None) -> Engine:
-    if engine == "local":
-        return work_here
-    from pnp_ovss.runs.cluster import load_ray, work_on_ray
-
-    load_ray()
-    return partial(work_on_ray, workers=workers, cpus=cpus, address=cluster)
-
-
-def _follow(run: Run, engine: Engine, out: str) -> int:
-    """Go through the run under a progress bar; return the exit code."""
-    done, failed = run.total - len(run.todo), 0
-    try:
-        with Progress(run.total, "photo", done) as progress:
-            for one in run(engine):
-                failed += bool(one.fault)
-                done += not one.fault
-                if one.fault and failed <= MOST_REPORTED:
-                    progress.complain(one.fault)
-                progress.advance()
-    except KeyboardInterrupt:
-        complain(f"stopped; {done} of {run.total} photos are done; the same command goes on")
-        return STOPPED
+    run = open_run(job, format, rows, places)
+    faults, before = (one.fault for one in run(chosen)), run.total - len(run.todo)
+    done, failed = go_through(faults, run.total, "; the same command goes on", before)
     print(f"{done} of {run.total} photos are done, in {out}")
     if failed:
         why = f"faults/ in {out} says why, and a next run tries again"

@@ -1,13 +1,12 @@
 """``pnp-ovss demo``: the whole method on drawn scenes, with the model in the box."""
 
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 from PIL import Image
 
-from pnp_ovss.cli.flags import ModelFlags, count, expand
+from pnp_ovss.cli import say
+from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Seed
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.files import check_folder, save_png
 from pnp_ovss.mini import CLASSES, draw
@@ -18,22 +17,23 @@ EXAMPLE = "demo --scenes 4"
 MINI = ModelFlags(model="mini-blip")
 
 
-@expand
 def command(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="folder")] = Path("demo"),
-    scenes: Annotated[int, count("how many")] = 8,
-    seed: Annotated[int, count("which series of scenes", 0)] = 2,
-    scene_size: Annotated[int, count("side of a scene in pixels")] = 336,
-    model: ModelFlags = MINI,
+    out: Dir = Path("demo"), scenes: Count = 8, seed: Seed = 2, scene_size: Count = 336, model: ModelFlags = MINI
 ) -> int:
     """Segment drawn scenes with the small model that comes along, and score the label maps.
 
     Works without a network. Everything lands in one folder: each scene, its target and its labels, and
     contact-sheet.png, which shows them side by side with the salience of each class.
+
+    Args:
+        out: folder
+        scenes: how many
+        seed: which series of scenes
+        scene_size: side of a scene in pixels
     """
     check_folder(out)
-    segmenter = model.load()
-    print(f"{_scenes(scenes)} of series {seed}, segmented with {model.checkpoint}, which is given the names")
+    segmenter, number = model.load(), f"{scenes} drawn scene{'s' * (scenes > 1)}"
+    print(f"{number} of series {seed}, segmented with {model.checkpoint}, which is given the names")
     colours = class_colours(CLASSES)
     pooled, rows = Confusion.empty(len(CLASSES)), []
     for index in range(scenes):
@@ -45,18 +45,14 @@ def command(
         pooled += confusion
         score, salience = f"mIoU {confusion.miou():.2f}", dict(zip(scene.things, result.salience, strict=True))
         rows.append(SheetRow(scene.image, target, prediction, salience, scene.caption, score))
-        print(f"scene {index:2}  {score}  {scene.caption}", flush=True)
-        save_png(out / f"scene-{index:03}.png", Image.fromarray(scene.image))
-        save_png(out / f"scene-{index:03}.truth.png", label_png(target, colours))
-        save_png(out / f"scene-{index:03}.labels.png", label_png(prediction, colours))
-    score = f"mIoU {pooled.miou():.3f} over {_scenes(scenes)}, things and background"
+        say(f"scene {index:2}  {score}  {scene.caption}")
+        pictures = Image.fromarray(scene.image), label_png(target, colours), label_png(prediction, colours)
+        for kind, picture in zip(("", ".truth", ".labels"), pictures, strict=True):
+            save_png(out / f"scene-{index:03}{kind}.png", picture)
+    score = f"mIoU {pooled.miou():.3f} over {number}, things and background"
     sheet, subtitle = out / "contact-sheet.png", f"{model.checkpoint}, given the names: {score}"
     save_png(sheet, contact_sheet(rows, CLASSES, "Masks from words alone", subtitle))
     print(score)
     print("drawn scenes and a mini model show how the method works; they say nothing about real photos")
     print(f"contact sheet: {sheet}")
     return 0
-
-
-def _scenes(count: int) -> str:
-    return f"{count} drawn scene{'s' * (count > 1)}"

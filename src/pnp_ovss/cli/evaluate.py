@@ -2,18 +2,16 @@
 
 import math
 import re
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from tqdm import tqdm
 
-from pnp_ovss.cli.command import PARTLY, PROG, complain
-from pnp_ovss.cli.flags import ModelFlags, count, expand
+from pnp_ovss.cli import PARTLY, PROG, complain, follow
+from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Seed, value
 from pnp_ovss.data import DATASETS, Dataset, benchmark_vocabulary, load_dataset
 from pnp_ovss.data.dataset import Sample
 from pnp_ovss.errors import InputError
@@ -21,21 +19,14 @@ from pnp_ovss.evaluation.inputs import load_choice, scenes
 from pnp_ovss.evaluation.metrics import PROTOCOLS, no_counts
 from pnp_ovss.evaluation.record import Record, about_data, about_model, check_run, read_manifest, write_manifest
 from pnp_ovss.evaluation.report import write_report
-from pnp_ovss.evaluation.result import Result, load_results, losses
+from pnp_ovss.evaluation.result import load_results, losses
 from pnp_ovss.evaluation.run import Run, evaluate, read_predictions, segment
 from pnp_ovss.files import check_folder
-from pnp_ovss.methods import METHODS
-from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import Vocabulary
 
 EXAMPLE = "evaluate scenes --scenes 20"
 SCENES, MERGE = "scenes", "merge"
-NAMES = (
-    "which classes are named: truth, those of each image's truth; given, every class of the data set; or a file: .json "
-    "with names per image, else one name a line for all (for scenes default: truth)"
-)
-PREDICTIONS = "score the label maps of any other system in this folder, <key>.png"
-VALUES = "what their values are: as in the data set's masks, the place in its list of classes, or as we write them"
+SCENE_FLAGS = ("scenes", "seed", "scene_size")
 LINES = 20
 """Faults on the terminal; the report lists all."""
 
@@ -49,36 +40,52 @@ def _part(text: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class EvaluateFlags:
-    """What is scored, and how."""
+    """What is scored, and how.
 
-    root: Annotated[Path | None, typer.Option(metavar="DIR", help="folder that holds the data set")] = None
-    split: Annotated[str | None, typer.Option(metavar="NAME", help="another split than the one papers score")] = None
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="results (default: evaluation/DATASET)")] = None
-    names: Annotated[str | None, typer.Option(metavar="truth|given|FILE", help=NAMES)] = None
-    oracle: Annotated[bool, typer.Option("--oracle", help="score the true names too: what does naming cost?")] = False
-    vocabulary: Annotated[str, typer.Option(metavar="NAME|FILE", help="words for the classes")] = "plain"
-    protocol: Annotated[Literal["standard", "authors"], typer.Option(help="what counts")] = "standard"
-    limit: Annotated[int | None, count("only the first N images")] = None
-    shard: Annotated[Any, typer.Option(parser=_part, metavar="I/N", help="the I-th of N parts; then merge")] = None
-    batch_size: Annotated[int, count("images at a time")] = 1
-    workers: Annotated[int, count("images that are read, or refined, at a time")] = 1
-    predictions: Annotated[Path | None, typer.Option(metavar="DIR", help=PREDICTIONS)] = None
-    values: Annotated[Literal["file", "index", "own"], typer.Option(help=VALUES)] = "file"
-    scenes: Annotated[int, count("scenes: how many")] = 100
-    seed: Annotated[int, count("scenes: which series (2 is held out)", 0)] = 2
-    scene_size: Annotated[int, count("scenes: their side in pixels")] = 224
+    Args:
+        root: folder that holds the data set
+        split: another split than the one papers score
+        out: results (default: evaluation/DATASET)
+        names: which classes are named: truth, those of each image's truth; given, every class of the data set; or a
+            file: .json with names per image, else one name a line for all (for scenes default: truth)
+        oracle: score the true names too: what does naming cost?
+        vocabulary: words for the classes
+        protocol: what counts
+        limit: only the first N images
+        shard: the I-th of N parts; then merge
+        batch_size: images at a time
+        workers: images that are read, or refined, at a time
+        predictions: score the label maps of any other system in this folder, <key>.png
+        values: what their values are: as in the data set's masks, the place in its list of classes, or as we write them
+        scenes: scenes: how many
+        seed: scenes: which series (2 is held out)
+        scene_size: scenes: their side in pixels
+    """
+
+    root: Dir | None = None
+    split: Name | None = None
+    out: Dir | None = None
+    names: Annotated[str, value("truth|given|FILE")] | None = None
+    oracle: bool = False
+    vocabulary: Annotated[str, value("NAME|FILE")] = "plain"
+    protocol: Literal["standard", "authors"] = "standard"
+    limit: Count | None = None
+    shard: Annotated[Any, value("I/N", parser=_part)] = None
+    batch_size: Count = 1
+    workers: Count = 1
+    predictions: Dir | None = None
+    values: Literal["file", "index", "own"] = "file"
+    scenes: Count = 100
+    seed: Seed = 2
+    scene_size: Count = 224
     no_steps: Annotated[bool, typer.Option("--no-steps", hidden=True)] = False
 
 
-FLAGS, MODEL = EvaluateFlags(), ModelFlags()
-
-
-@expand
 def command(
-    what: Annotated[str, typer.Argument(metavar="DATASET", help="a data set (below), scenes, or merge")],
-    folders: Annotated[list[Path] | None, typer.Argument(metavar="DIR...", help="merge: the shards' folders")] = None,
-    flags: EvaluateFlags = FLAGS,
-    model: ModelFlags = MODEL,
+    what: Annotated[str, typer.Argument(metavar="DATASET")],
+    flags: EvaluateFlags,
+    model: ModelFlags,
+    folders: Annotated[list[Path] | None, typer.Argument(metavar="DIR...")] = None,
 ) -> int:
     """Score a model, or anybody's label maps, on a benchmark; write report.html, report.md and report.json.
 
@@ -88,91 +95,86 @@ def command(
 
     A result per image is kept in the folder of the results: a run that was stopped goes on where it stopped, and one
     over other settings is refused. Parts of a run, made with --shard, become one report with merge.
+
+    Args:
+        what: a data set (above), scenes, or merge
+        folders: merge: the shards' folders
     """
     if what == MERGE:
         return _merge(folders or [], flags)
     if folders:
         raise InputError(f"{folders[0]} came besides {what}; name the folder with --root")
     if what == SCENES:
-        flags = replace(flags, names=flags.names or "truth")
         model = replace(model, model=model.model or "mini-blip")
     out = flags.out or Path("evaluation") / what
     check_folder(out)
-    dataset = _dataset(what, flags)
-    samples = dataset.samples[: flags.limit]
-    run, settings = _prepare(what, dataset, replace(flags, out=out), model)
-    root, keys = str(flags.root.resolve()) if flags.root else None, [sample.key for sample in samples]
-    write_manifest(out, settings, root=root, keys=keys, faults=dataset.faults)
+    dataset = _dataset(what, flags.root, vars(flags))
+    run, settings = _prepare(what, dataset, out / "images", flags, model)
+    root, samples = str(flags.root.resolve()) if flags.root else None, dataset.samples[: flags.limit]
+    write_manifest(out, settings, root=root, keys=[sample.key for sample in samples], faults=dataset.faults)
     index, parts = flags.shard or (1, 1)
-    failed = _score(run, samples[index - 1 :: parts], flags.protocol, dataset.name)
-    if flags.oracle and run.keep and flags.names != "truth":
+    samples = samples[index - 1 :: parts]
+    failed = _score(run, samples, flags.protocol, dataset.name)
+    if flags.oracle and run.keep and settings["names"] != "truth":
         _, truly = load_choice("truth", dataset, Vocabulary({}))
-        _score(
-            replace(run, choose=truly, folder=out / "oracle"), samples[index - 1 :: parts], flags.protocol, "true names"
-        )
+        _score(replace(run, choose=truly, folder=out / "oracle"), samples, flags.protocol, "true names")
     if flags.shard is None:
         return _finish([out], out, flags, dataset)
-    _complain_of([(record.key, record.fault) for record in failed])
-    done = len(samples[index - 1 :: parts])
-    print(f"part {index} of {parts}: {done - len(failed)} of {done} images are scored in {out}")
-    print(f"when all parts are there: {PROG} evaluate {MERGE} {out}")
+    _complain_of([record.fault for record in failed])
+    scored = f"{len(samples) - len(failed)} of {len(samples)} images are scored in {out}"
+    print(f"part {index} of {parts}: {scored}\nwhen all parts are there: {PROG} evaluate {MERGE} {out}")
     return PARTLY if failed else 0
 
 
-def _dataset(what: str, flags: EvaluateFlags) -> Dataset:
+def _dataset(what: str, root: Path | str | None, about: dict[str, Any]) -> Dataset:
     if what == SCENES:
-        return scenes(flags.scenes, flags.seed, flags.scene_size)
-    if what not in DATASETS:
-        raise InputError(f"no data set {what!r}; the data sets are {', '.join(DATASETS)} and {SCENES}")
-    if flags.root is None:
+        return scenes(*(about[name] for name in SCENE_FLAGS))
+    if what in DATASETS and root is None:
         raise InputError(f"where {what} lies is not said; give its folder with --root")
-    if flags.names is None and flags.predictions is None:
-        raise InputError("which classes are named is not said; give --names truth, given or a file")
-    return load_dataset(what, flags.root, flags.split)
+    return load_dataset(what, root or "", about["split"])
 
 
-def _prepare(what: str, dataset: Dataset, flags: EvaluateFlags, model: ModelFlags) -> tuple[Run, dict[str, Any]]:
+def _prepare(
+    what: str, dataset: Dataset, folder: Path, flags: EvaluateFlags, model: ModelFlags
+) -> tuple[Run, dict[str, Any]]:
     """Return the run, and the settings that its manifest holds."""
-    vocabulary = benchmark_vocabulary(flags.vocabulary, dataset.classes, dataset.words)
-    names, choose = load_choice("truth" if flags.predictions else flags.names or "", dataset, vocabulary)
+    words = benchmark_vocabulary(flags.vocabulary, dataset.classes, dataset.words)
+    given = "truth" if flags.predictions or (what == SCENES and not flags.names) else flags.names
+    if given is None:
+        raise InputError("which classes are named is not said; give --names truth, given or a file")
+    names, choose = load_choice(given, dataset, words)
     settings = about_data(dataset, what, flags.split)
     if what == SCENES:
-        settings |= {"scenes": flags.scenes, "seed": flags.seed, "scene_size": flags.scene_size}
-    folder = (flags.out or Path()) / "images"
-    if flags.predictions:
-        if not flags.predictions.is_dir():
-            raise InputError(f"there is no folder {flags.predictions}; give the one that holds the label maps")
-        settings |= {"predictions": str(flags.predictions.resolve()), "values": flags.values, "names": "unknown"}
-        read = partial(read_predictions, folder=flags.predictions, dataset=dataset, values=flags.values)
+        settings |= {name: getattr(flags, name) for name in SCENE_FLAGS}
+    if place := flags.predictions:
+        if not place.is_dir():
+            raise InputError(f"there is no folder {place}; give the one that holds the label maps")
+        settings |= {"predictions": str(place.resolve()), "values": flags.values, "names": "unknown"}
+        read = partial(read_predictions, folder=place, dataset=dataset, values=flags.values)
         return Run(dataset, choose, read, folder, keep=False), settings
-    segmenter = _segmenter(dataset, flags.protocol, model)
-    settings |= about_model(segmenter, model.dtype, names, vocabulary)
-    predict = partial(segment, segmenter=segmenter, dataset=dataset, words=vocabulary)
-    return Run(dataset, choose, partial(predict, batch=flags.batch_size, workers=flags.workers), folder), settings
-
-
-def _segmenter(dataset: Dataset, protocol: str, model: ModelFlags) -> Segmenter:
-    """Load the model. Where a data set scores no background, none is predicted, unless a setting says otherwise."""
-    has_setting = "background" in {entry.name for entry in fields(METHODS[model.method].config)}
-    if has_setting and not dataset.background:
-        own = "few" if protocol == "authors" else "never"  # the authors: only where fewer than 3 classes are named
+    # Where a data set scores no background, none is predicted, unless a setting says otherwise.
+    if not dataset.background and hasattr(model.config(), "background"):
+        own = "few" if flags.protocol == "authors" else "never"  # the authors: only where fewer than 3 are named
         model = replace(model, settings={"background": own} | model.settings)
-    return model.load()
+    segmenter = model.load()
+    settings |= about_model(segmenter, model.dtype, names, words)
+    predict = partial(segment, segmenter=segmenter, dataset=dataset, words=words)
+    predict = partial(predict, batch=flags.batch_size, workers=flags.workers)
+    return Run(dataset, choose, predict, folder), settings
 
 
 def _score(run: Run, samples: Sequence[Sample], protocol: str, title: str) -> list[Record]:
     """Score the samples under a progress bar that shows the score so far; return the records of those that failed."""
     counts, failed = no_counts(len(run.dataset.labels)), []
-    with tqdm(total=len(samples), unit="image", desc=title, file=sys.stderr) as bar:
-        for record in evaluate(run, samples):
-            if record.counts is None:
-                failed.append(record)
-            else:
-                counts = counts + record.counts
-            score = PROTOCOLS[protocol].miou(counts, run.dataset.background)
-            note = "" if math.isnan(score) else f"mIoU {100 * score:.1f}"
-            bar.set_postfix_str(note + (f", {len(failed)} failed" if failed else ""), refresh=False)
-            bar.update()
+    bar = follow(evaluate(run, samples), len(samples), "image", desc=title)
+    for record in bar:
+        if record.counts is None:
+            failed.append(record)
+        else:
+            counts = counts + record.counts
+        score = PROTOCOLS[protocol].miou(counts, run.dataset.background)
+        note = "" if math.isnan(score) else f"mIoU {100 * score:.1f}"
+        bar.set_postfix_str(note + (f", {len(failed)} failed" if failed else ""), refresh=False)
     return failed
 
 
@@ -180,17 +182,13 @@ def _merge(folders: Sequence[Path], flags: EvaluateFlags) -> int:
     if not folders:
         raise InputError(f"no folder was given; name those of the shards: {PROG} evaluate {MERGE} DIR DIR")
     first, *others = [read_manifest(folder) for folder in folders]
-    settings = first["settings"]
     for manifest, folder in zip(others, folders[1:], strict=True):
         check_run(folders[0], manifest["settings"])
         if manifest["keys"] != first["keys"]:
             raise InputError(f"{folder} is a run over other images than {folders[0]}; merge parts of one run")
-    dataset: Dataset | None = None
+    settings, dataset = first["settings"], None
     try:
-        if settings["dataset"] == SCENES:
-            dataset = scenes(settings["scenes"], settings["seed"], settings["scene_size"])
-        else:
-            dataset = load_dataset(settings["dataset"], flags.root or first["root"], settings["split"])
+        dataset = _dataset(settings["dataset"], flags.root or first["root"], settings)
     except InputError:
         complain("the data set is not here: the report has no photos; give its folder with --root to have them")
     return _finish(folders, flags.out or folders[0], flags, dataset)
@@ -201,28 +199,21 @@ def _finish(folders: Sequence[Path], out: Path, flags: EvaluateFlags, dataset: D
     result = load_results(folders, flags.protocol, flags.oracle)
     if result.oracle is None and any((folder / "oracle").is_dir() for folder in folders):
         complain("results with the true names are not there for these images: left out; run with --oracle to have them")
-    _complain_of(result.faults)
+    _complain_of([fault for _, fault in result.faults])
     if not result.records:
         raise InputError(f"none of {len(result.faults)} images could be scored: {result.faults[0][1]}")
     write_report(out, result, folders, dataset)
-    _print(result, out)
-    return PARTLY if result.faults else 0
-
-
-def _print(result: Result, out: Path) -> None:
     failed = f", {len(result.faults)} failed" if result.faults else ""
     print(f"mIoU {100 * result.miou:.1f} over {len(result.records)} images{failed}, protocol {result.protocol.name}")
     if lost := losses(result):
-        parts = {name: f"{100 * value:.1f}" for name, value in lost.items() if value is not None}
-        print(
-            f"with the true names {parts['miou_with_true_names']}: naming costs {parts['lost_to_naming']}, "
-            f"localisation {parts['lost_to_localisation']}"
-        )
+        best, names, place = (f"{100 * (number or 0):.1f}" for number in lost.values())
+        print(f"with the true names {best}: naming costs {names}, localisation {place}")
     print(f"report: {out / 'report.html'} (and .md, .json)")
+    return PARTLY if result.faults else 0
 
 
-def _complain_of(faults: Sequence[tuple[str, str]]) -> None:
-    for _, fault in faults[:LINES]:
+def _complain_of(faults: Sequence[str]) -> None:
+    for fault in faults[:LINES]:
         complain(fault)
     if len(faults) > LINES:
         complain(f"and {len(faults) - LINES} more; the report lists them")

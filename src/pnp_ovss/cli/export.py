@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from pnp_ovss.cli.flags import Dir, value
 from pnp_ovss.data.vocabulary import BENCHMARKS, class_names, read_classes
 from pnp_ovss.errors import InputError
 from pnp_ovss.export import FORMATS, export
@@ -17,20 +18,11 @@ FEW = 3
 
 
 def command(
-    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="folder that segment or batch wrote")],
-    to: Annotated[str, typer.Option(metavar="FORMAT", help=", ".join(FORMATS))],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="a new folder (default: export/FORMAT)")] = None,
-    order: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="the classes in the order that numbers them: a file with one name a line, or one of "
-            f"{', '.join(BENCHMARKS)} (default: as they first appear)",
-        ),
-    ] = None,
-    photos: Annotated[
-        bool, typer.Option("--photos", help="copy the photos to where the format's layout has them")
-    ] = False,
+    results: Annotated[Path, typer.Argument(metavar="RESULTS")],
+    to: Annotated[str, value("|".join(FORMATS))],
+    out: Dir | None = None,
+    order: Annotated[str, value("|".join((*BENCHMARKS, "FILE")))] | None = None,
+    photos: bool = False,
 ) -> int:
     """Write what segment or batch found in a format that annotation and training tools read.
 
@@ -38,6 +30,13 @@ def command(
     background is no class. docs/formats.md says for each format what its files are, how it counts, and how to load it.
 
     All files are written or none; a folder that is there already is never touched.
+
+    Args:
+        results: folder that segment or batch wrote
+        to: the format
+        out: a new folder (default: export/FORMAT)
+        order: the classes in the order that numbers them; a file has one name a line (default: as they first appear)
+        photos: copy the photos to where the format's layout has them
     """
     names = _order(order) if order is not None else ()
     found, out = load_results(results), out or Path("export") / to

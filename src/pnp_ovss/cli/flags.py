@@ -1,47 +1,72 @@
-"""Flags that several commands share, as dataclasses: a command takes one as a parameter, ``@expand`` makes the flags.
+"""How a function becomes a command: its parameters are the flags, and its docstring says what each is for.
 
-@expand
-def command(photos: Photos, model: ModelFlags) -> int: ...
+def command(photos: Photos, model: ModelFlags, batch_size: Count = 1) -> int:
+    \"\"\"Segment photos.
+
+    Args:
+        batch_size: photos the model sees at a time
+    \"\"\"
+
+A parameter that is a dataclass is a group of flags that several commands share: each of its fields is a flag.
 """
 
 import inspect
+import re
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
 from pnp_ovss.methods import DEFAULT_METHOD, METHODS, resolve_config
+from pnp_ovss.models.clip import Clip, load_clip
 from pnp_ovss.refine import RefinementSettings
 from pnp_ovss.segmenter import Segmenter
 
-NONE = object()
+NONE = "none"
 """The setting's value None: the flag's own None says that it was not given."""
-FLAGS = {"refiners": "refine"}
+RENAMED = {"refiners": "refine"}
 """Flags that are not called like their setting."""
+
+
+def value(metavar: str, **more: Any) -> Any:
+    """Return what stands for a flag's value in the help, and more that ``typer.Option`` takes."""
+    return typer.Option(metavar=metavar, **more)
+
+
+Count = Annotated[int, value("N", min=1)]
+Seed = Annotated[int, value("N", min=0)]
+Share = Annotated[float, value("X", min=0, max=1)]
+Name = Annotated[str, value("NAME")]
+File = Annotated[Path, value("FILE")]
+Dir = Annotated[Path, value("DIR")]
+Photos = Annotated[list[str], typer.Argument(metavar="PHOTO...")]
 
 
 @dataclass(frozen=True)
 class ModelFlags:
-    """The method, its model and its settings."""
+    """The method, its model and its settings.
 
-    method: Annotated[str, typer.Option(help=f"how class maps come about: {', '.join(METHODS)}")] = DEFAULT_METHOD
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help=f"short name, hub id or local folder (default: {METHODS[DEFAULT_METHOD].checkpoint})",
-            show_default=False,
-        ),
-    ] = None
-    revision: Annotated[str | None, typer.Option(help="commit, branch or tag of a hub repository")] = None
-    preset: Annotated[
-        str, typer.Option(help="settings to start from: auto (the model's own), a preset's name, or a .json file")
-    ] = "auto"
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto"
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto"
+    Args:
+        method: how class maps come about
+        model: short name, hub id or local folder (default: the method's own; for pnp, blip-large-flickr)
+        revision: commit, branch or tag of a hub repository
+        preset: settings to start from: auto (the model's own), a preset's name, or a .json file
+        device: auto, cpu, cuda, cuda:1, ...
+        dtype: auto, float32, bfloat16 or float16
+    """
+
+    method: Annotated[str, value("|".join(METHODS))] = DEFAULT_METHOD
+    model: Name | None = None
+    revision: Name | None = None
+    preset: Annotated[str, value("NAME|FILE")] = "auto"
+    device: Name = "auto"
+    dtype: Name = "auto"
     settings: dict[str, Any] = field(default_factory=dict)
-    """Single settings that were given, over the preset's own."""
+    """Single settings that were given, over the preset's own; there is a flag for each."""
 
     @property
     def checkpoint(self) -> str:
@@ -54,108 +79,104 @@ class ModelFlags:
 
     def load(self) -> Segmenter:
         """Return the segmenter. Raises: ConfigError, ModelError."""
-        return Segmenter.from_pretrained(
-            self.model, self.preset, self.device, self.dtype, self.revision, self.method, **self.settings
-        )
+        where = self.device, self.dtype, self.revision
+        return Segmenter.from_pretrained(self.model, self.preset, *where, self.method, **self.settings)
+
+    def load_clip(self, name: str | None) -> Clip:
+        """Return the dual encoder of this name, or the one that goes with the model. Raises: ModelError."""
+        own = "mini-clip" if self.checkpoint.startswith("mini-") else "clip-base"
+        return load_clip(name or own, self.device, self.dtype)
 
 
-MODEL = ModelFlags()
+def expand(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the command as typer takes it: with a parameter for each flag, its help in the annotation."""
+    flags = _flags(command)
 
+    def expanded(**given: Any) -> Any:
+        return _call(command, given)
 
-def clip_name(given: str | None, model: str) -> str:
-    """Return the dual encoder that was given, or the one that goes with a model."""
-    return given or ("mini-clip" if model.startswith("mini-") else "clip-base")
-
-
-def count(help: str, low: int = 1) -> Any:
-    """Return an option that takes a whole number from ``low`` up."""
-    return typer.Option(min=low, metavar="N", help=help)
-
-
-def expand(command: Callable[..., int]) -> Callable[..., int]:
-    """Return the command with a flag for each field of its parameters that are dataclasses of flags."""
-    hints = get_type_hints(command, include_extras=True)
-    parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(command).parameters.values():
-        kind = hints[parameter.name]
-        default = None if parameter.default is inspect.Parameter.empty else parameter.default
-        parameters += _flags(kind, default) if is_dataclass(kind) else [parameter.replace(annotation=kind)]
-
-    def expanded(**given: Any) -> int:
-        gathered = {}
-        for name in inspect.signature(command).parameters:
-            kind = hints[name]
-            gathered[name] = _gather(kind, given) if is_dataclass(kind) else given[name]
-        return command(**gathered)
-
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    expanded.__signature__ = inspect.Signature([p.replace(kind=keyword) for p in parameters])  # type: ignore[attr-defined]
-    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    expanded.__doc__ = command.__doc__
+    expanded.__signature__ = inspect.Signature(flags)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {flag.name: flag.annotation for flag in flags}
+    expanded.__doc__ = (inspect.getdoc(command) or "").partition("\nArgs:\n")[0]
     return expanded
 
 
-def _flags(kind: Any, default: Any) -> list[inspect.Parameter]:
-    hints = get_type_hints(kind, include_extras=True)
-    flags = [
-        _parameter(entry.name, hints[entry.name], getattr(default, entry.name) if default else entry.default)
-        for entry in fields(kind)
-        if entry.name != "settings"
-    ]
-    return flags + (_setting_flags() if "settings" in hints else [])
+def _flags(target: Any, defaults: Any = None) -> list[inspect.Parameter]:
+    """Return the flags of a function or a group, those of groups in it last; ``defaults``: a group with other ones."""
+    kinds, annotations = get_type_hints(target), get_type_hints(target, include_extras=True)
+    helps = _helps(inspect.getdoc(target) or "")
+    own, shared = list[inspect.Parameter](), list[inspect.Parameter]()
+    for name, parameter in inspect.signature(target).parameters.items():
+        default = getattr(defaults, name, parameter.default)
+        if is_dataclass(kinds[name]):
+            shared += _flags(kinds[name], default)
+        elif name == "settings":
+            shared += _setting_flags()
+        else:
+            option = _option(name, annotations[name])
+            option.help = helps.get(name)
+            own.append(_flag(name, kinds[name], option, default))
+    return own + shared
 
 
-def _gather(kind: Any, given: dict[str, Any]) -> Any:
-    values = {entry.name: given[entry.name] for entry in fields(kind) if entry.name in given}
-    if "settings" in get_type_hints(kind):
-        names = [parameter.name for parameter in _setting_flags()]
-        chosen = {name: given[name] for name in names if given[name] is not None}
-        values["settings"] = {name: None if value is NONE else value for name, value in chosen.items()}
-    return kind(**values)
+def _helps(docstring: str) -> dict[str, str]:
+    """Return what a docstring says of each parameter."""
+    listed = docstring.partition("\nArgs:\n")[2]
+    entries = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", listed, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+def _option(name: str, annotation: Any) -> Any:
+    if annotation is bool:  # typer would add its opposite, --no-...
+        return typer.Option(f"--{name.replace('_', '-')}")
+    parts = [part for part in (annotation, *get_args(annotation)) if get_origin(part) is Annotated]
+    return copy(parts[0].__metadata__[0]) if parts else typer.Option()
+
+
+def _flag(name: str, kind: Any, option: Any, default: Any = None) -> inspect.Parameter:
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, default=default, annotation=Annotated[kind, option])
+
+
+def _call(target: Any, given: dict[str, Any]) -> Any:
+    """Call a function, or make a group, with what was given on the command line."""
+    kinds = get_type_hints(target)
+    values = {}
+    for name in inspect.signature(target).parameters:
+        if is_dataclass(kinds[name]):
+            values[name] = _call(kinds[name], given)
+        elif name == "settings":
+            chosen = {flag.name: given[flag.name] for flag in _setting_flags()}
+            values[name] = {key: None if got == NONE else got for key, got in chosen.items() if got is not None}
+        else:
+            values[name] = given[name]
+    return target(**values)
 
 
 def _setting_flags() -> list[inspect.Parameter]:
     """Return a flag for each setting of any method, its own before those of refinement."""
     flags: dict[str, inspect.Parameter] = {}
+    shared = {entry.name for entry in fields(RefinementSettings)}
     for info in METHODS.values():
-        shared = {entry.name for entry in fields(RefinementSettings)}
         for entry in sorted(fields(info.config), key=lambda entry: entry.name in shared):
-            name, text = f"--{FLAGS.get(entry.name, entry.name).replace('_', '-')}", entry.metadata["help"]
-            if entry.type is bool:
-                option: Any = Annotated[bool | None, typer.Option(f"{name}/--no-{name[2:]}", help=text)]
-            else:
-                kinds = get_args(entry.type) if get_origin(entry.type) not in (Literal, tuple) else ()
-                read, metavar = _reader(kinds or (entry.type,))
-                option = Annotated[str | None, typer.Option(name, help=text, parser=read, metavar=metavar)]
-            flags.setdefault(entry.name, _parameter(entry.name, option, None))
+            flags.setdefault(entry.name, _setting_flag(entry))
     return list(flags.values())
 
 
-def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+def _setting_flag(entry: Any) -> inspect.Parameter:
+    name, kind, more = RENAMED.get(entry.name, entry.name).replace("_", "-"), entry.type, dict[str, Any]()
+    if get_origin(kind) is tuple:
+        kind, more = str, {"parser": _names, "metavar": "NAME,..."}
+    elif isinstance(kind, UnionType):
+        kind, more = str, {"parser": lambda text: text if text == NONE else number(text), "metavar": "N"}
+    names = f"--{name}/--no-{name}" if kind is bool else f"--{name}"
+    return _flag(entry.name, kind | None, typer.Option(names, help=entry.metadata["help"], **more))
 
 
-def _reader(kinds: tuple[Any, ...]) -> tuple[Callable[[str], Any], str]:
-    """Return what reads a flag's text as one of these types, and what stands for the value in the help."""
-    if get_origin(kinds[0]) is tuple:
-        return _names, "NAME,..."
-    if get_origin(kinds[0]) is Literal:
-        return str, "|".join(get_args(kinds[0]))
-    expected = "a whole number" if float not in kinds else "a number"
-
-    def read(text: str) -> Any:
-        if type(None) in kinds and text == "none":
-            return NONE
-        for kind in (int, float):
-            try:
-                if kind in kinds:
-                    return kind(text)
-            except ValueError:
-                continue
-        raise typer.BadParameter(f"expected {expected}, got {text!r}")
-
-    return read, "N|SHARE" if set(kinds) >= {int, float} else "N" if int in kinds else "X"
+def number(text: str) -> int | float:
+    """Return the number that a text is. Raises: ValueError."""
+    return int(text) if text.isdecimal() else float(text)
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return () if text == "none" else tuple(name.strip() for name in text.split(","))
+    return () if text == NONE else tuple(name.strip() for name in text.split(","))

@@ -6,51 +6,46 @@ import tempfile
 import threading
 from typing import Annotated
 
-import typer
-
 from pnp_ovss.apps.page_work import PageModels
-from pnp_ovss.cli.flags import count
-from pnp_ovss.errors import ConfigError
+from pnp_ovss.cli import say
+from pnp_ovss.cli.flags import Count, Name, value
+from pnp_ovss.errors import import_extra
 from pnp_ovss.models import MODELS
 
 EXAMPLE = "serve"
 
 
 def command(
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="short name, hub id or local folder; several times for a choice (default: those in the box)",
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    host: Annotated[str, typer.Option(help="address to listen on; 127.0.0.1 is this machine alone")] = "127.0.0.1",
-    port: Annotated[
-        int | None, typer.Option(min=1, max=65535, metavar="N", help="default: the first free from 7860 on")
-    ] = None,
-    max_megapixels: Annotated[int, count("largest photo taken")] = 50,
+    model: Annotated[list[str], value("NAME")] | None = None,
+    device: Name = "auto",
+    host: Name = "127.0.0.1",
+    port: Annotated[int, value("N", min=1, max=65535)] | None = None,
+    max_megapixels: Count = 50,
 ) -> int:
     """Serve a page on which to upload a photo, name classes or have them named, and look at the labels.
 
     It shows the salience of each class and every pass of Saliency DropOut as well, has downloads, and is an API for
     gradio_client. Needs the extra [web].
+
+    Args:
+        model: short name, hub id or local folder; several times for a choice (default: those in the box)
+        device: auto, cpu, cuda, cuda:1, ...
+        host: address to listen on; 127.0.0.1 is this machine alone
+        port: default: the first free from 7860 on
+        max_megapixels: largest photo taken
     """
     models = model or [name for name in MODELS if name.startswith("mini-")]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends it, no visitor's photo is left behind
     with tempfile.TemporaryDirectory(prefix="pnp-ovss-page-", ignore_cleanup_errors=True) as folder:
         _prepare_gradio(folder, host)
-        try:
-            from pnp_ovss.apps.page import serve
-        except ImportError as error:
-            raise ConfigError(
-                f"the page needs Gradio ({error}); install it with pip install 'pnp-ovss[web]'"
-            ) from error
+        import_extra("gradio", "web", "the page")
+        from pnp_ovss.apps.page import serve
+
         page_models = PageModels(models, device, max_megapixels * 1_000_000)
         for name in models:  # one that cannot be loaded is found here, not by the first visitor
             page_models.vlm(name)
         page = serve(page_models, host, port)
-        print(f"the page is at {page.local_url} (Ctrl-C ends it)", flush=True)
+        say(f"the page is at {page.local_url} (Ctrl-C ends it)")
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
