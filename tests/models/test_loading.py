@@ -17,8 +17,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers.utils import logging as transformers_logging
 
 from pnp_ovss import InputError, ModelError, load_vlm, make_prompt
-from pnp_ovss.models import FAMILIES, MODELS, find
+from pnp_ovss.models import FAMILIES, find
 from pnp_ovss.models.clip import load_clip
+from pnp_ovss.models.hub import SHORT_NAMES
 from shared import shared
 from tiny import tiny_blip, tiny_blip2, tiny_bridgetower, tiny_vilt
 
@@ -229,10 +230,8 @@ def test_a_bin_that_holds_code_is_refused_and_not_run(folder, tmp_path, form):
         how = {"legacy": {"_use_new_zipfile_serialization": False}, "protocol 4": {"pickle_protocol": 4}}
         to_bin(folder, stored, **how.get(form, {}))
     file = "pytorch_model-00002-of-00002.bin" if form == "in parts" else BIN
-    assert refusal(folder) == (
-        f"{file} holds more than weights and was not unpickled, for that can run code; take a checkpoint with "
-        "model.safetensors"
-    )
+    reason = "holds more than weights, and unpickling it can run code; take one with model.safetensors"
+    assert refusal(folder) == f"{file} {reason}"
     assert not (tmp_path / "marker").exists()
 
 
@@ -251,8 +250,6 @@ def test_a_tokenizer_that_is_code_alone_is_refused(folder, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("transformers asks whether to run the code"))
     (folder / "evil.py").write_text("class Evil: pass\n")
     edit(folder / "tokenizer_config.json", tokenizer_class="Evil", auto_map={"AutoTokenizer": ["evil.Evil", None]})
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"model_type": "evil"}))
     assert "tokenizer" in refusal(folder)
 
 
@@ -295,8 +292,8 @@ def test_missing_weights_are_refused_by_name(folder, pattern, listed, kind):
 def test_weights_of_other_shapes_are_refused_by_name(folder):
     save_file(weights(folder) | {"itm_head.weight": torch.zeros(3, 16)}, folder / SAFE)
     assert refusal(folder) == (
-        "the weights have other shapes than config.json asks for: itm_head.weight ((3, 16), not (2, 16)); fetch the "
-        "checkpoint again, all files from one place"
+        "the checkpoint lacks itm_head.weight of shape (2, 16); take a whole one with its image-text-matching head, "
+        "such as blip-large-flickr"
     )
 
 
@@ -304,15 +301,13 @@ def test_config_and_weights_of_different_sizes_are_refused(folder, tmp_path, cap
     tiny_blip(tmp_path / "other", patch=4)
     capfd.readouterr()  # transformers shows a bar while it writes
     shutil.copy(tmp_path / "other/config.json", folder)
-    text = refusal(folder)
-    assert "vision_model.embeddings.patch_embedding.weight ((16, 3, 8, 8), not (16, 3, 4, 4))" in text
-    assert text.endswith(f"{AGAIN}, all files from one place")
+    assert "vision_model.embeddings.patch_embedding.weight of shape (16, 3, 4, 4)" in refusal(folder)
 
 
 @pytest.mark.parametrize(
     ("lacking", "text"),
     [
-        ("config.json", "the folder cannot be read (no such file or directory); check its files"),
+        ("config.json", f"the folder cannot be read (no such file or directory){AGAIN}"),
         (SAFE, "expected model.safetensors or pytorch_model.bin, got no weights; add them"),
         ("tokenizer.json", "expected a tokenizer.json, got no tokenizer; fetch the checkpoint again"),
     ],
@@ -357,7 +352,7 @@ def test_a_folder_that_may_not_be_read(folder, monkeypatch):
         raise PermissionError(13, "Permission denied", "config.json")
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    assert refusal(folder) == "the folder cannot be read (permission denied); check its files"
+    assert refusal(folder) == f"the folder cannot be read (permission denied){AGAIN}"
 
 
 # What is damaged
@@ -374,7 +369,7 @@ def test_damaged_weights(folder, kind, damage):
     (folder / kind).write_bytes(damaged[damage])
     text = refusal(folder)
     if kind == BIN and damage in ("page", "pointer"):
-        assert text.startswith(f"{BIN} holds more than weights and was not unpickled")
+        assert text.startswith(f"{BIN} holds more than weights")
     else:
         assert text.startswith(f"{kind} cannot be read (")
 
@@ -393,22 +388,19 @@ def test_files_that_hold_no_json_object(folder, file, content):
     (folder / file).write_bytes(content)
     text = refusal(folder)
     assert text.startswith(f"{file} cannot be read (")
-    assert text.endswith("); expected a checkpoint in the Hugging Face layout")
+    assert text.endswith(f"){AGAIN}")
 
 
-@pytest.mark.parametrize(
-    ("architectures", "shown"),
-    [
-        (["BlipForConditionalGeneration"], "BlipForConditionalGeneration"),
-        (["one\nline"], "one line"),
-        ([], "one that names no architecture"),
-        (None, "one that names no architecture"),
-    ],
-)
-def test_another_architecture(folder, architectures, shown):
-    edit(folder / "config.json", architectures=architectures)
-    expected = f"expected a checkpoint of {' or '.join(FAMILIES)}, such as blip-large-flickr"
-    assert refusal(folder) == f"{expected}, got {shown}"
+@pytest.mark.parametrize("kind", ["bert", "one\nline", "", None, ["blip"]])
+def test_a_model_of_another_kind(folder, kind):
+    edit(folder / "config.json", model_type=kind)
+    expected = f"expected a checkpoint of {', '.join(FAMILIES)}, such as blip-large-flickr"
+    assert refusal(folder) == f"{expected}, got one of kind {str(kind)!r}"
+
+
+def test_the_kind_decides_and_not_the_name_of_the_architecture(folder):
+    edit(folder / "config.json", architectures=["BlipForConditionalGeneration"])
+    load_vlm(folder, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -454,7 +446,7 @@ def test_damaged_settings_of_the_tokenizer(folder, content):
 def test_normalisation_that_cannot_be_used(folder, key, values):
     edit(folder / "preprocessor_config.json", **{key: values})
     text = refusal(folder)
-    assert text.startswith("expected three numbers for image_mean and three above 0 for image_std, got ")
+    assert text.startswith("expected three numbers for image_mean, and for image_std above 0, got ")
     assert str(values) in text
 
 
@@ -478,7 +470,7 @@ def test_names_that_mean_nothing(name):
     with pytest.raises(ModelError) as caught:
         load_vlm(name, device="cpu")
     assert str(caught.value) == (
-        f"no model {name!r}: expected a folder, a hub id such as owner/model, or one of {', '.join(MODELS)}"
+        f"no model {name!r}: expected a folder, a hub id such as owner/model, or one of {', '.join(SHORT_NAMES)}"
     )
 
 
@@ -488,18 +480,14 @@ def test_a_path_is_no_hub_id():
 
 
 def test_a_name_that_is_no_dual_encoder_s():
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(ModelError, match="^mini-blip: expected a CLIP checkpoint such as clip-base, got one of kind"):
         load_clip("mini-blip", device="cpu")
-    assert str(caught.value) == (
-        "no model 'mini-blip': expected a folder, a hub id such as owner/model, or one of mini-clip, clip-base, "
-        "clip-large"
-    )
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"device": "gpu"}, "^device 'gpu' cannot be used here; use auto, cpu, or cuda:0 where there is a GPU$"),
+        ({"device": "gpu"}, "^device 'gpu' cannot be used here; give auto, cpu, or cuda if there is one$"),
         ({"dtype": "int8"}, "^expected dtype auto, float32, bfloat16, float16, got 'int8'$"),
     ],
 )
@@ -556,8 +544,8 @@ def test_other_families_load_from_a_bin(other):
     assert all(torch.equal(got[key], wanted[key]) for key in wanted)
 
 
-def test_another_family_s_architecture_is_refused_by_its_weights(folder):
-    edit(folder / "config.json", architectures=["ViltForImageAndTextRetrieval"])
+def test_another_family_s_kind_is_refused_by_its_weights(folder):
+    edit(folder / "config.json", model_type="vilt")
     assert refusal(folder).startswith(("config.json does not describe", "the checkpoint lacks"))
 
 

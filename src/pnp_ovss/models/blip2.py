@@ -3,7 +3,6 @@
 Li, Li, Savarese, Hoi: BLIP-2, ICML 2023. Any ``Blip2ForImageTextRetrieval`` checkpoint fits.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,11 +11,11 @@ from torch import Tensor
 from transformers import Blip2ForImageTextRetrieval
 
 from pnp_ovss.errors import ModelError
-from pnp_ovss.models.adapter import Fused, Kept, MatchingAdapter, Pixels, Tokens
+from pnp_ovss.models.base import Fused, Kept, Matcher, Pixels, States, Tokens
 from pnp_ovss.models.layers import Hidden, Padding, additive, image_tower, kept_attention, project
 
 
-class Blip2(MatchingAdapter):
+class Blip2(Matcher):
     """A BLIP-2 checkpoint behind the ``VLM`` protocol.
 
     No word attends to a patch, so attention is the product of two: of the words to the queries, and of the queries to
@@ -45,7 +44,7 @@ class Blip2(MatchingAdapter):
     def _encode_images(self, pixels: Pixels) -> list[Tensor]:
         return [image_tower(self._model.vision_model, pixels)]
 
-    def _fuse(self, images: Sequence[Tensor], texts: Sequence[Tensor], mask: Tokens, lowest: int | None) -> Fused:
+    def _fuse(self, images: States, texts: States, mask: Tokens, lowest: int | None) -> Fused:
         """Return the logits, the mean over the queries, and per pair two attentions.
 
         The first is among queries and words, in this order; the second is the queries' to the image.

@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import BridgeTowerForImageAndTextRetrieval
 
-from pnp_ovss.models.adapter import Fused, Kept, MatchingAdapter, Pixels, Tokens
+from pnp_ovss.models.base import Fused, Kept, Matcher, Pixels, States, Tokens
 from pnp_ovss.models.layers import Context, Hidden, Padding, additive, fused_attention, kept_attention, project
 
 
-class BridgeTower(MatchingAdapter):
+class BridgeTower(Matcher):
     """A BridgeTower checkpoint behind the ``VLM`` protocol.
 
     ``layers`` are the cross-modal ones. The towers below never see each other, so they run once and without gradients,
@@ -64,7 +64,7 @@ class BridgeTower(MatchingAdapter):
         upper = states[-self.layers :]
         return _arriving(upper, tower.cross_modal_text_transform, kind, tower.cross_modal_text_layernorm)
 
-    def _fuse(self, images: Sequence[Tensor], texts: Sequence[Tensor], mask: Tokens, lowest: int | None) -> Fused:
+    def _fuse(self, images: States, texts: States, mask: Tokens, lowest: int | None) -> Fused:
         tower = self._model.bridgetower
         text, image, padding = texts[0], images[0], additive(mask, texts[0].dtype)
         attention: dict[int, Kept] = {}

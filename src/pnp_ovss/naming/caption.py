@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from pnp_ovss.models.captioner import Captioner
-from pnp_ovss.naming.base import NamedClass, Naming
+from pnp_ovss.naming.base import NamedClass, Naming, Options
 from pnp_ovss.types import RGB, Vocabulary, fold
 
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
@@ -31,6 +31,11 @@ class CaptionNamer:
         self.source = f"caption by {captioner.name}"
         self._captioner = captioner
 
+    @classmethod
+    def load(cls, options: Options) -> "CaptionNamer":
+        """Return the namer with the model of the options."""
+        return cls(Captioner(options.model or "blip-caption-base", options.device, options.dtype))
+
     def __call__(self, image: RGB, candidates: Vocabulary | None, key: str) -> Naming:
         """Return what the captions name; the confidence is the share of the captions that name it, by probability."""
         captions = self._captioner.captions(image)
@@ -38,8 +43,8 @@ class CaptionNamer:
         for caption, share in captions:
             for name in nouns(caption, candidates):
                 shares[name] = min(1.0, shares.get(name, 0.0) + share)
-        order = sorted(shares, key=lambda name: -shares[name])
-        return Naming(tuple(NamedClass(name, shares[name]) for name in order), (f"caption: {captions[0][0]}",))
+        classes = sorted(map(NamedClass, shares, shares.values()), key=lambda named: -named.confidence)
+        return Naming(tuple(classes), (f"caption: {captions[0][0]}",))
 
 
 def nouns(caption: str, candidates: Vocabulary | None) -> tuple[str, ...]:

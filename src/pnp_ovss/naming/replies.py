@@ -8,6 +8,7 @@ confidences on a line of their own or labelled with the names, remarks in bracke
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,17 +43,14 @@ def parse_reply(text: str, candidates: Vocabulary | None) -> Naming:
     if not text:
         return Naming((), ("the reply is empty",))
     notes: list[str] = []
-    claims = _from_json(text)
-    if claims is None:
-        claims = _from_lists(text, candidates, notes)
+    claims = _from_json(text) or _from_lists(text, candidates, notes)
     if not claims and not notes:
         notes.append("the reply names nothing")
     claims = _with_shares(claims)
     if candidates is None:
         claims = [replace(claim, text=tidy(REMARK.sub("", claim.text))) for claim in claims]
-        odd = [claim.text for claim in claims if not _is_name(claim.text)]
-        notes += [f"{text[:40]!r} is no name" for text in odd]
-        claims = [claim for claim in claims if claim.text not in odd]
+        notes += [f"{claim.text[:40]!r} is no name" for claim in claims if not _is_name(claim.text)]
+        claims = [claim for claim in claims if _is_name(claim.text)]
     return named(claims, notes, candidates)
 
 
@@ -95,36 +93,21 @@ def _is_name(text: str) -> bool:
     return len(text) <= LONGEST_OPEN and any(map(str.isalpha, text)) and text.casefold() not in NOTHING
 
 
-def _from_json(text: str) -> list[Claim] | None:
-    """Return what a JSON reply says, alone or among other words; None if there is no such thing in it."""
-    spans = [text[text.find(first) : text.rfind(last) + 1] for first, last in ("{}", "[]")]
-    for span in (text, *spans):
-        try:
-            claims = _claims(json.loads(span))
-        except (ValueError, RecursionError):
-            continue
-        if claims is not None:
-            return claims
-    return None
+def _from_json(text: str) -> list[Claim]:
+    """Return what the objects of a JSON reply say, alone or among other words."""
+    claims: list[Claim] = []
+    for span in re.findall(r"\{[^{}]*\}", text):  # the innermost ones
+        with suppress(ValueError, RecursionError):
+            claims += _claims(json.loads(span))
+    return claims
 
 
-def _claims(content: Any) -> list[Claim] | None:
-    """Return the claims of JSON: objects or names in a list, such a list in an object, or confidences by name."""
-    if isinstance(content, dict) and not _first(content, NAME_KEYS):
-        lists = [value for value in content.values() if isinstance(value, list)]
-        by_name = [{"name": name, "confidence": value} for name, value in content.items()]
-        content = lists[0] if lists else by_name
-    items = content if isinstance(content, list) else [content]
-    if not all(isinstance(item, dict | str) for item in items):
-        return None
-    objects = [{"name": item} if isinstance(item, str) else item for item in items]
-    return [
-        Claim(str(_first(item, NAME_KEYS) or ""), confidence=_number(_first(item, CONFIDENCE_KEYS))) for item in objects
-    ]
-
-
-def _first(item: dict[str, Any], keys: Iterable[str]) -> Any:
-    return next((item[key] for key in keys if key in item), None)
+def _claims(item: dict[str, Any]) -> list[Claim]:
+    """Return what an object says: a name and its confidence, or confidences by name."""
+    name = next((item[key] for key in NAME_KEYS if key in item), None)
+    if name is not None:
+        item = {str(name): next((item[key] for key in CONFIDENCE_KEYS if key in item), None)}
+    return [Claim(name, confidence=_number(value)) for name, value in item.items() if not isinstance(value, list)]
 
 
 def _from_lists(text: str, candidates: Vocabulary | None, notes: list[str]) -> list[Claim]:
