@@ -246,11 +246,12 @@ def test_python_files_of_a_checkpoint_are_not_run(folder, tmp_path, monkeypatch,
     assert not any("evil" in module for module in sys.modules)
 
 
-def test_a_tokenizer_that_is_code_alone_is_refused(folder, monkeypatch):
+def test_a_tokenizer_that_is_code_is_not_run(folder, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("transformers asks whether to run the code"))
     (folder / "evil.py").write_text("class Evil: pass\n")
     edit(folder / "tokenizer_config.json", tokenizer_class="Evil", auto_map={"AutoTokenizer": ["evil.Evil", None]})
-    assert "tokenizer" in refusal(folder)
+    load_vlm(folder, device="cpu")
+    assert "evil" not in sys.modules
 
 
 def test_no_other_file_or_kernel_than_ours_is_taken(folder):
@@ -283,17 +284,13 @@ def test_no_other_file_or_kernel_than_ours_is_taken(folder):
 def test_missing_weights_are_refused_by_name(folder, pattern, listed, kind):
     kept = {key: tensor for key, tensor in weights(folder).items() if not key.startswith(pattern)}
     save_file(kept, folder / SAFE) if kind == SAFE else to_bin(folder, kept)
-    assert refusal(folder) == (
-        f"the checkpoint lacks {listed or pattern}; take a whole one with its image-text-matching head, such as "
-        "blip-large-flickr"
-    )
+    assert refusal(folder) == (f"the checkpoint lacks {listed or pattern}; take a whole one, such as blip-large-flickr")
 
 
 def test_weights_of_other_shapes_are_refused_by_name(folder):
     save_file(weights(folder) | {"itm_head.weight": torch.zeros(3, 16)}, folder / SAFE)
     assert refusal(folder) == (
-        "the checkpoint lacks itm_head.weight of shape (2, 16); take a whole one with its image-text-matching head, "
-        "such as blip-large-flickr"
+        "the checkpoint lacks itm_head.weight of shape (2, 16); take a whole one, such as blip-large-flickr"
     )
 
 
@@ -308,8 +305,8 @@ def test_config_and_weights_of_different_sizes_are_refused(folder, tmp_path, cap
     ("lacking", "text"),
     [
         ("config.json", f"the folder cannot be read (no such file or directory){AGAIN}"),
-        (SAFE, "expected model.safetensors or pytorch_model.bin, got no weights; add them"),
-        ("tokenizer.json", "expected a tokenizer.json, got no tokenizer; fetch the checkpoint again"),
+        (SAFE, "expected model.safetensors or pytorch_model.bin, got neither"),
+        ("tokenizer.json", "expected a tokenizer.json, got none; fetch it"),
     ],
 )
 def test_missing_files(folder, lacking, text):
@@ -321,14 +318,14 @@ def test_a_tokenizer_without_words_is_refused(folder):
     """transformers would go on with one that reads every word as ``[UNK]``."""
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
-    assert refusal(folder).startswith("expected a tokenizer.json, got no tokenizer")
+    assert refusal(folder).startswith("expected a tokenizer.json, got none")
 
 
 def test_a_missing_part(folder):
     in_parts(folder)
     (folder / "model-00002-of-00002.safetensors").unlink()
     assert refusal(folder) == (
-        f"model.safetensors.index.json lists model-00002-of-00002.safetensors, which is not there{AGAIN}"
+        "model.safetensors.index.json lists model-00002-of-00002.safetensors, which is not there; fetch it"
     )
 
 
@@ -337,7 +334,7 @@ def test_an_index_stays_in_its_folder(folder):
     save_file(weights(folder), outside)
     in_parts(folder)
     edit(folder / "model.safetensors.index.json", weight_map={"itm_head.weight": "../other.safetensors"})
-    assert refusal(folder) == f"model.safetensors.index.json lists other.safetensors, which is not there{AGAIN}"
+    assert refusal(folder) == "model.safetensors.index.json lists other.safetensors, which is not there; fetch it"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]"])
@@ -379,7 +376,7 @@ def test_damaged_weights(folder, kind, damage):
 )
 def test_a_bin_of_another_kind(folder, stored):
     to_bin(folder, stored)
-    assert refusal(folder) == f"expected tensors by name in {BIN}; take a checkpoint of transformers'"
+    assert refusal(folder) == f"expected tensors by name in {BIN}, got something else"
 
 
 @pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json"])
@@ -446,7 +443,7 @@ def test_damaged_settings_of_the_tokenizer(folder, content):
 def test_normalisation_that_cannot_be_used(folder, key, values):
     edit(folder / "preprocessor_config.json", **{key: values})
     text = refusal(folder)
-    assert text.startswith("expected three numbers for image_mean, and for image_std above 0, got ")
+    assert text.startswith("expected three numbers for image_mean, and above 0 for image_std, got ")
     assert str(values) in text
 
 
@@ -480,14 +477,14 @@ def test_a_path_is_no_hub_id():
 
 
 def test_a_name_that_is_no_dual_encoder_s():
-    with pytest.raises(ModelError, match="^mini-blip: expected a CLIP checkpoint such as clip-base, got one of kind"):
+    with pytest.raises(ModelError, match="^mini-blip: expected a CLIP checkpoint such as clip-base, got 'blip'"):
         load_clip("mini-blip", device="cpu")
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"device": "gpu"}, "^device 'gpu' cannot be used here; give auto, cpu, or cuda if there is one$"),
+        ({"device": "gpu"}, "^device 'gpu' cannot be used here; give auto or cpu$"),
         ({"dtype": "int8"}, "^expected dtype auto, float32, bfloat16, float16, got 'int8'$"),
     ],
 )
@@ -504,7 +501,7 @@ def test_a_file_is_no_folder(folder):
 def test_a_folder_has_no_revisions(folder):
     with pytest.raises(ModelError) as caught:
         load_vlm(folder, device="cpu", revision="v2")
-    assert str(caught.value) == (f"{folder} is a local folder and has no revision 'v2'; leave it out, or give a hub id")
+    assert str(caught.value) == (f"{folder} is a local folder and has no revision 'v2'; leave it out")
 
 
 # Other families
@@ -526,15 +523,14 @@ def test_a_checkpoint_without_a_matching_head_is_refused(other):
     path, head = other
     save_file({key: tensor for key, tensor in weights(path).items() if not key.startswith(head)}, path / SAFE)
     assert refusal(path) == (
-        f"the checkpoint lacks {head}.bias, {head}.weight; take a whole one with its image-text-matching head, such as "
-        "blip-large-flickr"
+        f"the checkpoint lacks {head}.bias, {head}.weight; take a whole one, such as blip-large-flickr"
     )
 
 
 def test_missing_weights_of_other_families_are_refused(other):
     path, _ = other
     (path / SAFE).unlink()
-    assert refusal(path).startswith("expected model.safetensors or pytorch_model.bin, got no weights")
+    assert refusal(path).startswith("expected model.safetensors or pytorch_model.bin, got neither")
 
 
 def test_other_families_load_from_a_bin(other):
@@ -583,7 +579,7 @@ def test_a_q_former_without_words_is_refused(tmp_path, capfd):
     capfd.readouterr()
     config = json.loads((path / "config.json").read_text())
     edit(path / "config.json", qformer_config=config["qformer_config"] | {"use_qformer_text_input": False})
-    assert refusal(path).startswith("expected a checkpoint for image-text matching, such as blip2, got one whose Q-F")
+    assert refusal(path) == "expected a Q-Former that reads words, as blip2's, got another"
 
 
 def test_roberta_s_tokens_and_padding(tmp_path, capfd):

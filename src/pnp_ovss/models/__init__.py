@@ -8,7 +8,7 @@ from pnp_ovss.models.base import VLM, Adapter
 from pnp_ovss.models.blip import Blip
 from pnp_ovss.models.blip2 import Blip2
 from pnp_ovss.models.bridgetower import BridgeTower
-from pnp_ovss.models.hub import MODELS, SHIPPED, find, find_folder, read_json
+from pnp_ovss.models.hub import MODELS, find, find_folder, read_json
 from pnp_ovss.models.vilt import Vilt
 
 __all__ = ["FAMILIES", "MODELS", "VLM", "find", "load_vlm", "preset_of"]
@@ -48,7 +48,7 @@ def preset_of(name: str | Path, revision: str | None = None) -> str | None:
         return None
     settings = read_json(folder / "config.json", str(name))
     for short, model in MODELS.items():
-        if model.source == SHIPPED / short and settings == read_json(SHIPPED / short / "config.json", short):
+        if isinstance(model.source, Path) and settings == read_json(model.source / "config.json", short):
             return model.preset
     return _family(settings, str(name)).preset
 

@@ -19,6 +19,9 @@ from pnp_ovss.types import RGB, Attention, Prompt
 Pixels = Float[Tensor, "b 3 h w"]
 Tokens = Int[Tensor, "b token"]
 """Ids of tokens; as a mask, 1 for tokens and 0 for padding, which is at the end."""
+Offsets = Int[Tensor, "b token 2"]
+Flags = Bool[Tensor, "b token"]
+Prompts = Sequence[Prompt]
 States = Sequence[Tensor]
 """What an adapter's own code computes of images or texts alone."""
 Kept = tuple[Tensor, ...]
@@ -49,7 +52,7 @@ class VLM(Protocol):
     def prepare(self, image: RGB, size: int) -> Float[Tensor, "3 size size"]:
         """Return the photo as the model wants it: squeezed to a square, normalised so that 0 is the mean colour."""
 
-    def attend(self, pixels: Pixels, prompts: Sequence[Prompt], layers: Sequence[int] | None = None) -> Attention:
+    def attend(self, pixels: Pixels, prompts: Prompts, layers: Sequence[int] | None = None) -> Attention:
         """Return the attention of each prompt's tokens to its image, and its gradient, for ``layers`` (None: all).
 
         ``pixels`` come from ``prepare``; sides are multiples of ``patch``. The model's weights get no gradient.
@@ -76,15 +79,15 @@ class Adapter(Pretrained, VLM):
         special = [token for token in self._tokenizer.all_special_ids if token != unknown]
         self._special = torch.tensor(special, dtype=torch.long)
         # A vocabulary of whole words lacks most, whatever their characters: `known` says which its model can know.
-        lacks_characters = unknown is not None and not isinstance(self._tokenizer.backend_tokenizer.model, WordLevel)
-        self._unknown = unknown if lacks_characters else -1
+        whole_words = isinstance(self._tokenizer.backend_tokenizer.model, WordLevel)
+        self._unknown = -1 if unknown is None or whole_words else unknown
         self._configure(self._model.config)
 
     def prepare(self, image: RGB, size: int) -> Float[Tensor, "3 size size"]:
         """Return the photo squeezed to a square (bicubic, as the authors' code) and normalised."""
         return self._normalise(image, size)
 
-    def attend(self, pixels: Pixels, prompts: Sequence[Prompt], layers: Sequence[int] | None = None) -> Attention:
+    def attend(self, pixels: Pixels, prompts: Prompts, layers: Sequence[int] | None = None) -> Attention:
         """Return attention and its gradient for ``layers``; no gradient is computed below the lowest of them."""
         check_images(self, pixels, prompts)
         picked = tuple(range(self.layers)) if layers is None else tuple(layers)
@@ -111,7 +114,6 @@ class Adapter(Pretrained, VLM):
 
     def _configure(self, config: Any) -> None:
         """Set ``size``, ``patch``, ``layers``, ``heads`` and ``max_tokens``. Every family has one."""
-        raise NotImplementedError
 
     def _encode_images(self, pixels: Pixels) -> list[Tensor]:
         """Return what is computed of the images alone. Every family has one."""
@@ -130,13 +132,14 @@ class Adapter(Pretrained, VLM):
 
     def _maps(self, attention: Kept, slopes: Kept, tokens: int) -> tuple[Tensor, Tensor]:
         """Return a layer's attention and gradient, (b, head, token, patch) each, from what was kept of it."""
-        return attention[0][..., 1:], slopes[0][..., 1:]  # the image's [CLS] is first
+        # The image's [CLS] is first.
+        return attention[0][..., 1:], slopes[0][..., 1:]
 
     def _ids(self, ids: Tokens, mask: Tokens) -> Tokens:
         """Return the tokenizer's ids as the model was trained with them."""
         return ids
 
-    def _tokens(self, prompts: Sequence[Prompt]) -> tuple[Tokens, Tokens, Int[Tensor, "b token 2"]]:
+    def _tokens(self, prompts: Prompts) -> tuple[Tokens, Tokens, Offsets]:
         """Return ids, mask and character offsets of all prompts, padded to the longest, on the CPU."""
         self.check_known([name for prompt in prompts for name in prompt.classes])
         texts = [prompt.text for prompt in prompts]
@@ -159,7 +162,7 @@ class Matcher(Adapter):
     """Prompts that ``match`` reads at a time: enough to keep the processor busy, and a bound on the memory."""
 
     @torch.no_grad()
-    def match(self, pixels: Pixels, prompts: Sequence[Prompt]) -> Float[Tensor, "b prompt"]:
+    def match(self, pixels: Pixels, prompts: Prompts) -> Float[Tensor, "b prompt"]:
         """Return the log odds that each image and each prompt match, as the matching head sees them; float32.
 
         Each image is encoded once, however many prompts there are. The softmax of the head's two logits is the
@@ -169,7 +172,8 @@ class Matcher(Adapter):
         """
         images = self._encode_images(pixels.to(self.device))
         odds = torch.empty(len(pixels), len(prompts), device=self.device)
-        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].text))  # so that little is padding
+        # Sorted, so that little is padding.
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].text))
         for start in range(0, len(order), self.prompts_at_once):
             some = order[start : start + self.prompts_at_once]
             ids, mask, _ = self._tokens([prompts[index] for index in some])
@@ -179,28 +183,24 @@ class Matcher(Adapter):
     def _log_odds(self, images: States, ids: Tokens, mask: Tokens) -> Float[Tensor, "image b"]:
         """Return the log odds of every image with every text."""
         n, b = len(images[0]), len(ids)
-        paired = [state.repeat_interleave(b, dim=0) for state in images]  # all texts of the first image, then ...
+        # All texts of the first image, then those of the second, ...
+        paired = [state.repeat_interleave(b, dim=0) for state in images]
         texts = [state.repeat(n, *[1] * (state.dim() - 1)) for state in self._encode_texts(ids, mask)]
         logits, _ = self._fuse(paired, texts, mask.repeat(n, 1), None)
         return (logits[:, 1] - logits[:, 0]).view(n, b)
 
 
-def check_images(vlm: VLM, pixels: Pixels, prompts: Sequence[Prompt]) -> None:
+def check_images(vlm: VLM, pixels: Pixels, prompts: Prompts) -> None:
     """Raise InputError if there is no image, not one prompt for each, or the patches do not cover them."""
     if not len(pixels) or len(pixels) != len(prompts):
-        raise InputError(f"expected images and a prompt for each, got {len(pixels)} images and {len(prompts)} prompts")
+        got = f"{len(pixels)} images and {len(prompts)} prompts"
+        raise InputError(f"expected images and a prompt for each, got {got}")
     h, w = pixels.shape[2:]
     if not (h and w) or h % vlm.patch or w % vlm.patch:
-        expected = f"expected sides that are multiples of {vlm.name}'s patch of {vlm.patch} pixels"
-        raise InputError(f"{expected}, as its prepare(photo, size) gives them, got {h} x {w}")
+        raise InputError(f"expected multiples of {vlm.name}'s patch of {vlm.patch} pixels, got {h} x {w}")
 
 
-def membership(
-    prompts: Sequence[Prompt],
-    offsets: Int[Tensor, "b token 2"],
-    unknown: Bool[Tensor, "b token"],
-    special: Bool[Tensor, "b token"],
-) -> Float[Tensor, "b cls token"]:
+def membership(prompts: Prompts, offsets: Offsets, unknown: Flags, special: Flags) -> Float[Tensor, "b cls token"]:
     """Return each token's share of each class name: 1 / (number of the name's tokens), else 0.
 
     ``offsets`` are the tokenizer's: first character and the one after the last, equal for what it adds by itself.
@@ -216,6 +216,6 @@ def membership(
             if not (inside & ~unknown[row]).any():
                 raise InputError(f"class {name!r} has no character this model can read; use another name")
             if (inside & special[row]).any():
-                raise InputError(f"class {name!r} holds a sign that this model keeps for itself; use another name")
+                raise InputError(f"class {name!r} holds a special token; use another name")
             shares[row, column] = inside / inside.sum()
     return shares

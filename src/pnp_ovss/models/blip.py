@@ -37,7 +37,8 @@ class Blip(Matcher):
         attention: dict[int, Kept] = {}
         for index, layer in enumerate(self._model.text_encoder.encoder.layer):
             if index == lowest:
-                hidden.requires_grad_()  # the graph starts here, so that nothing below costs a backward pass
+                # The graph starts here, so that nothing below costs a backward pass.
+                hidden.requires_grad_()
             attended, _ = layer.attention(hidden, attention_mask=padding)
             crossed, weights = layer.crossattention(attended, encoder_hidden_states=patches)
             attention[index] = (weights,)
@@ -47,7 +48,8 @@ class Blip(Matcher):
     def _log_odds(self, images: States, ids: Tokens, mask: Tokens) -> Float[Tensor, "image b"]:
         """Return the log odds of every image with every text; an image's keys and values serve all texts."""
         [patches], n = images, len(images[0])
-        hidden = self._encode_texts(ids, mask)[0].repeat(n, 1, 1)  # all texts of the first image, then of the second
+        # All texts of the first image, then those of the second, ...
+        hidden = self._encode_texts(ids, mask)[0].repeat(n, 1, 1)
         padding = additive(mask, hidden.dtype).repeat(n, 1, 1, 1)
         for layer in self._model.text_encoder.encoder.layer:
             attended, _ = layer.attention(hidden, attention_mask=padding)

@@ -31,10 +31,7 @@ class Blip2(Matcher):
     def _configure(self, config: Any) -> None:
         vision, queries = config.vision_config, config.qformer_config
         if not queries.use_qformer_text_input:
-            raise ModelError(
-                f"{self.name}: expected a checkpoint for image-text matching, such as blip2, got one whose Q-Former "
-                "reads no words (use_qformer_text_input of config.json is off)"
-            )
+            raise ModelError(f"{self.name}: expected a Q-Former that reads words, as blip2's, got another")
         self.size, self.patch = vision.image_size, vision.patch_size
         self.heads, self.max_tokens = queries.num_attention_heads, queries.max_position_embeddings
         self._crossing = range(0, queries.num_hidden_layers - 2, queries.cross_attention_frequency)
@@ -50,14 +47,16 @@ class Blip2(Matcher):
         The first is among queries and words, in this order; the second is the queries' to the image.
         """
         former, queries = self._model.qformer, self._model.query_tokens
-        count, dtype = queries.shape[1], former.layernorm.weight.dtype  # transformers may keep the Q-Former in float32
+        # Transformers may keep the Q-Former in float32.
+        count, dtype = queries.shape[1], former.layernorm.weight.dtype
         both = self._model.embeddings(input_ids=texts[0], query_embeds=queries.expand(len(mask), -1, -1))
         hidden, patches = former.layernorm(both.to(dtype)), images[0].to(dtype)
         padding = additive(torch.cat([mask.new_ones(len(mask), count), mask], dim=1), dtype)
         own, crossing = {}, {}
         for index, layer in enumerate(former.encoder.layer):
             if lowest is not None and index == self._crossing[lowest]:
-                hidden.requires_grad_()  # the graph starts here, so that nothing below costs a backward pass
+                # The graph starts here, so that nothing below costs a backward pass.
+                hidden.requires_grad_()
             attended, own[index] = self._block(layer.attention, hidden, hidden, padding)
             seeing, words = attended[:, :count], attended[:, count:]
             if layer.has_cross_attention:
@@ -77,17 +76,13 @@ class Blip2(Matcher):
         salience = _route(own * own_slope.relu(), crossing * crossing_slope.relu())
         return weights, salience / weights.clamp_min(torch.finfo(weights.dtype).tiny)
 
-    def _block(
-        self, block: Any, hidden: Hidden, context: Float[Tensor, "b m _"], padding: Padding
-    ) -> tuple[Hidden, Float[Tensor, "b head n m"]]:
+    def _block(self, block: Any, hidden: Hidden, context: Tensor, padding: Padding) -> tuple[Hidden, Tensor]:
         """Return ``hidden`` after a block's attention to the context, and that attention."""
         found, weights = kept_attention(*project(block.attention, hidden, context), self.heads, padding)
         return block.output(found, hidden), weights
 
 
-def _route(
-    own: Float[Tensor, "b head both both"], crossing: Float[Tensor, "b head query _"]
-) -> Float[Tensor, "b head token _"]:
+def _route(own: Tensor, crossing: Float[Tensor, "b head query _"]) -> Float[Tensor, "b head token _"]:
     """Return how words reach patches through the queries; the image's ``[CLS]`` is left out."""
     queries = crossing.shape[2]
     reading = own[:, :, queries:, :queries].mean(1)

@@ -71,5 +71,5 @@ def load_clip(name: str | Path, device: str = "auto", dtype: str = "auto", revis
     checkpoint = find(name, revision)
     kind = read_json(checkpoint.folder / "config.json", checkpoint.name).get("model_type")
     if kind != "clip":
-        raise ModelError(f"{name}: expected a CLIP checkpoint such as clip-base, got one of kind {str(kind)!r}")
+        raise ModelError(f"{name}: expected a CLIP checkpoint such as clip-base, got {kind!r}")
     return Clip(checkpoint, device, dtype)

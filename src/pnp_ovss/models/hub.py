@@ -105,7 +105,7 @@ def find(name: str | Path, revision: str | None = None) -> Checkpoint:
         expected = f"a folder, a hub id such as owner/model, or one of {', '.join(SHORT_NAMES)}"
         raise ModelError(f"no model {name!r}: expected {expected}")
     if folder is not None and revision is not None:
-        raise ModelError(f"{name} is a local folder and has no revision {revision!r}; leave it out, or give a hub id")
+        raise ModelError(f"{name} is a local folder and has no revision {revision!r}; leave it out")
     with reading(name, "the folder cannot be read"):
         if folder is None:
             folder = _fetch(str(source), name, revision)
@@ -130,14 +130,14 @@ def weight_files(folder: Path, name: str) -> list[Path]:
     """
     file = next((file for file in WEIGHTS if (folder / file).is_file()), None)
     if file is None:
-        raise ModelError(f"{name}: expected model.safetensors or pytorch_model.bin, got no weights; add them")
+        raise ModelError(f"{name}: expected model.safetensors or pytorch_model.bin, got neither")
     if not file.endswith(INDEX):
         return [folder / file]
     parts = read_json(folder / file, name).get("weight_map", {}).values()
     paths = [folder / Path(part).name for part in sorted(set(parts))]
     for path in paths:
         if not path.is_file():
-            raise ModelError(f"{name}: {file} lists {path.name}, which is not there; fetch the checkpoint again")
+            raise ModelError(f"{name}: {file} lists {path.name}, which is not there; fetch it")
     return paths
 
 
@@ -208,7 +208,8 @@ def _fetch(repository: str, name: str, revision: str | None) -> Path:
         with suppress(ModelError):
             if cached and weight_files(cached, name):
                 return cached
-        cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ else error
+        outer = isinstance(error, errors.LocalEntryNotFoundError)
+        cause = error.__cause__ if outer and error.__cause__ else error
         reason = f"fetching it failed ({one_line(cause)}); check connection, disk and HF_TOKEN, then try again"
         known = (text for kind, text in REASONS.items() if isinstance(cause, kind))
         raise ModelError(f"{name}: {next(known, reason)}") from error
@@ -226,7 +227,8 @@ def _download(repository: str, revision: str | None) -> Path:
     first = next((file for file in WEIGHTS if file in files), "")
     parts = first.removesuffix(INDEX).replace(".", "-*.") if first.endswith(INDEX) else first
     weights = [file for file in files if file == first or fnmatch(file, parts)]
-    if weights and "config.json" in files:  # else loading says what the checkpoint lacks
+    # Else loading says what the checkpoint lacks.
+    if weights and "config.json" in files:
         if not all(Path(small, file).is_file() for file in weights):
             snapshot_download(repository, revision=info.sha, allow_patterns=weights)
         if find_folder(repository, revision) != Path(small):

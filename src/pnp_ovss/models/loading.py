@@ -33,7 +33,7 @@ def resolve_device(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device {name!r} cannot be used here; give auto, cpu, or cuda if there is one") from error
+        raise ModelError(f"device {name!r} cannot be used here; give auto or cpu") from error
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -75,21 +75,22 @@ class Pretrained:
         known = self.known or ()
         for name in names:
             if known and name.casefold() not in known:
-                advice = f"it knows {', '.join(known)}. For photos and any other name {self.for_any_name}"
-                raise InputError(f"{self.name} cannot know {name!r}; {advice}")
+                advice = f"For photos and any other name {self.for_any_name}"
+                raise InputError(f"{self.name} cannot know {name!r}; it knows {', '.join(known)}. {advice}")
 
     def _normalise(self, image: RGB, size: int) -> Float[Tensor, "3 size size"]:
         """Return the photo squeezed to a square by bicubic interpolation, and normalised; float32."""
-        square = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
-        normalised = (square / 255 - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        square = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
+        mean, std = np.asarray([self.mean, self.std], dtype=np.float32)
+        normalised = (np.asarray(square, dtype=np.float32) / 255 - mean) / std
         return torch.from_numpy(normalised).permute(2, 0, 1).contiguous()
 
     def _read_normalisation(self, path: Path) -> None:
         stored = read_json(path, self.name) if path.exists() else {}
         self.mean, self.std = stored.get("image_mean") or self.mean, stored.get("image_std") or self.std
         if not len(self.mean) == len(self.std) == 3 or min(self.std) <= 0:
-            got = f"got {self.mean} and {self.std}; fetch the checkpoint again"
-            raise ModelError(f"{self.name}: expected three numbers for image_mean, and for image_std above 0, {got}")
+            expected = "three numbers for image_mean, and above 0 for image_std"
+            raise ModelError(f"{self.name}: expected {expected}, got {self.mean} and {self.std}")
 
 
 def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtype: torch.dtype) -> Any:
@@ -103,21 +104,15 @@ def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtyp
     with reading(name, f"config.json does not describe a {model_class.__name__}"), _without_bars():
         # The folder itself never reaches transformers, which would take adapters, other files or kernels that
         # config.json or a file beside it names.
-        model, report = any_class.from_pretrained(
-            None,
-            config=any_class.config_class.from_dict(settings),
-            state_dict=weights,
-            dtype=dtype,
-            attn_implementation="eager",
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
+        how = {"attn_implementation": "eager", "ignore_mismatched_sizes": True, "output_loading_info": True}
+        config = any_class.config_class.from_dict(settings)
+        model, report = any_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype, **how)
     lacking = [*report["missing_keys"]]
     lacking += [f"{key} of shape {tuple(asked)}" for key, _, asked in report["mismatched_keys"]]
     if lacking:
-        some = ", ".join(sorted(lacking)[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
-        whole = "a whole one with its image-text-matching head, such as blip-large-flickr"
-        raise ModelError(f"{name}: the checkpoint lacks {some}; take {whole}")
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        some = ", ".join(sorted(lacking)[:3]) + more
+        raise ModelError(f"{name}: the checkpoint lacks {some}; take a whole one, such as blip-large-flickr")
     return model.eval().requires_grad_(False)
 
 
@@ -131,7 +126,7 @@ def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
         with reading(name, f"{path.name} cannot be read"):
             stored = _read_tensors(path, name)
         if not isinstance(stored, dict) or not all(isinstance(tensor, Tensor) for tensor in stored.values()):
-            raise ModelError(f"{name}: expected tensors by name in {path.name}; take a checkpoint of transformers'")
+            raise ModelError(f"{name}: expected tensors by name in {path.name}, got something else")
         weights |= stored
     return weights
 
@@ -143,7 +138,7 @@ def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
     """
     if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt")):
         # transformers would make one that knows no word.
-        raise ModelError(f"{name}: expected a tokenizer.json, got no tokenizer; fetch the checkpoint again")
+        raise ModelError(f"{name}: expected a tokenizer.json, got none; fetch it")
     with reading(name, "the tokenizer cannot be read"):
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 

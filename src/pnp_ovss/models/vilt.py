@@ -55,7 +55,8 @@ class Vilt(Adapter):
         attention: dict[int, Kept] = {}
         for index, layer in enumerate(vilt.encoder.layer):
             if index == lowest:
-                hidden.requires_grad_()  # the graph starts here, so that nothing below costs a backward pass
+                # The graph starts here, so that nothing below costs a backward pass.
+                hidden.requires_grad_()
             normed = layer.layernorm_before(hidden)
             found, weights = kept_attention(*project(layer.attention.attention, normed, normed), self.heads, padding)
             attention[index] = (weights,)

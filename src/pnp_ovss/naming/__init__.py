@@ -83,7 +83,8 @@ def name_photos(
             return key, error
 
     silent = 0
-    with ThreadPool(calls) as pool:  # of daemons: those of concurrent.futures would keep the process alive
+    # Its threads are daemons; those of concurrent.futures would keep the process alive.
+    with ThreadPool(calls) as pool:
         side_by_side = ahead(lambda photo: pool.apply_async(name, (photo,)).get, photos, 2 * calls)
         for key, naming in side_by_side if calls > 1 else map(name, photos):
             silent = silent + 1 if isinstance(naming, NoReply) and not isinstance(naming, NotStored) else 0

@@ -22,22 +22,9 @@ from pnp_ovss.types import RGB, Vocabulary
 REFUSALS = {"refused": "the model refused: ", "filtered": "the server's content filter refused: "}
 
 
-@dataclass(frozen=True)
-class Question:
-    """All that decides the reply."""
-
-    photo: str
-    """Fingerprint of the pixels."""
-    vocabulary: str
-    """``digest`` of the names."""
-    model: str
-    prompt: str
-    """Digest of everything said beside the photo and the names."""
-
-    def place(self, folder: Path) -> Path:
-        """Return the file of its reply in the folder of a cache."""
-        name = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-        return folder / name[:2] / f"{name}.json"
+Question = dict[str, str]
+"""All that decides a reply: ``fingerprint`` of the "photo", ``digest`` of the "vocabulary", "model", and "prompt", the
+hash of everything said beside photo and names."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +98,7 @@ class Cached:
 
     @cached_property
     def _replies(self) -> dict[tuple[str, str], Reply]:
-        return {(question.photo, question.vocabulary): reply for question, reply in replies(self._place)}
+        return {(asked["photo"], asked["vocabulary"]): reply for asked, reply in replies(self._place)}
 
 
 def digest(candidates: Vocabulary | None) -> str:
@@ -121,22 +108,29 @@ def digest(candidates: Vocabulary | None) -> str:
     return hashlib.sha256(json.dumps(sorted(candidates.numbered().items())).encode()).hexdigest()
 
 
+def reply_file(cache: Path, question: Question) -> Path:
+    """Return the file of a question's reply in the folder of a cache."""
+    name = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
+    return cache / name[:2] / f"{name}.json"
+
+
 def load_reply(path: Path) -> tuple[Question, Reply] | None:
     """Return what a file of a cache holds, if it is there. A damaged one counts as absent."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return Question(**record["question"]), Reply(**record["reply"])
+        question = {part: record["question"][part] for part in ("photo", "vocabulary", "model", "prompt")}
+        return question, Reply(**record["reply"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def save_reply(cache: Path, question: Question, reply: Reply) -> None:
+def save_reply(path: Path, question: Question, reply: Reply) -> None:
     """Write the reply to a file of its own, which is whole or not there.
 
     Raises: InputError if that cannot be done.
     """
-    record = {"question": asdict(question), "reply": asdict(reply), "version": VERSION}
-    write_text(question.place(cache), json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    record = {"question": question, "reply": asdict(reply), "version": VERSION}
+    write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def replies(cache: Path) -> Iterator[tuple[Question, Reply]]:

@@ -12,7 +12,7 @@ from pnp_ovss.errors import ConfigError, ModelError, import_extra, one_line
 from pnp_ovss.images import fingerprint
 from pnp_ovss.naming import question
 from pnp_ovss.naming.base import Naming, NoReply, Options
-from pnp_ovss.naming.cached import Question, Reply, digest, load_reply, save_reply
+from pnp_ovss.naming.cached import Question, Reply, digest, load_reply, reply_file, save_reply
 from pnp_ovss.types import RGB, Vocabulary
 
 MODEL = "gpt-4o"
@@ -70,18 +70,20 @@ class OpenAI:
         Raises: NoReply if the server gives none for this photo; ModelError or ConfigError if it cannot for any.
         """
         asked = self._question(image, candidates)
-        if known := load_reply(asked.place(self.cache)):
+        path = reply_file(self.cache, asked)
+        if known := load_reply(path):
             return known[1].read(candidates)
         reply = self._ask(image, candidates, self._as_json)
-        save_reply(self.cache, asked, reply)
+        save_reply(path, asked, reply)
         return reply.read(candidates)
 
     def is_cached(self, image: RGB, candidates: Vocabulary | None) -> bool:
         """Return whether the reply is there already."""
-        return load_reply(self._question(image, candidates).place(self.cache)) is not None
+        return load_reply(reply_file(self.cache, self._question(image, candidates))) is not None
 
     def _question(self, image: RGB, candidates: Vocabulary | None) -> Question:
-        return Question(fingerprint(image), digest(candidates), self.model, question.digest())
+        asked = {"photo": fingerprint(image), "vocabulary": digest(candidates)}
+        return asked | {"model": self.model, "prompt": question.digest()}
 
     def _ask(self, image: RGB, candidates: Vocabulary | None, as_json: bool) -> Reply:
         """Return the reply; a refusal and a filter are replies too.
@@ -107,7 +109,8 @@ class OpenAI:
             if not as_json or status not in BAD_REQUEST:
                 raise NoReply(f"{self._host} gave no reply ({status}: {said})") from None
             reply = self._ask(image, candidates, as_json=False)
-            self._as_json = False  # it answers without a schema only: no further photo tries with one
+            # It answers without a schema only: no further photo tries with one.
+            self._as_json = False
         return Reply(self._redacted(reply.text), reply.status, reply.tokens_in, reply.tokens_out)
 
     @cached_property
@@ -128,7 +131,8 @@ class OpenAI:
         return urlsplit(self.base_url or SERVER).hostname or "the server"
 
     def _said(self, words: object) -> str:
-        return one_line(self._redacted(str(words)) or type(words).__name__)  # redacted before it is cut to length
+        # Redacted before it is cut to length.
+        return one_line(self._redacted(str(words)) or type(words).__name__)
 
     def _redacted(self, text: str) -> str:
         """Return words without the key, or a beginning of it, and without user and query of addresses."""

@@ -116,7 +116,8 @@ def _from_lists(text: str, candidates: Vocabulary | None, notes: list[str]) -> l
     if not groups:
         notes.append("the reply has neither JSON nor a list in brackets")
     names_have_commas = candidates is not None and any("," in name for name in candidates.classes)
-    comma = r",\s*(?=['\"]?[0-9]{1,6}\s*(?:[:%,]|$))" if names_have_commas else ","  # one before a number
+    # One before a number.
+    comma = r",\s*(?=['\"]?[0-9]{1,6}\s*(?:[:%,]|$))" if names_have_commas else ","
     claims: list[Claim] = []
     labelled: list[tuple[str, float]] = []
     for place, group in enumerate(groups):
