@@ -40,8 +40,6 @@ def parse_reply(text: str, candidates: Vocabulary | None) -> Naming:
     name and a number that disagree: the name counts. Never raises.
     """
     text = " ".join(text[:LONGEST_REPLY].split())
-    if not text:
-        return Naming((), ("the reply is empty",))
     notes: list[str] = []
     claims = _from_json(text) or _from_lists(text, candidates, notes)
     if not claims and not notes:
@@ -58,26 +56,25 @@ def named(
     claims: Iterable[Claim], notes: Iterable[str], candidates: Vocabulary | None, most: int | None = MOST
 ) -> Naming:
     """Return the classes that claims mean, each once, with the higher confidence, and without the background."""
-    found: dict[str, float] = {}
-    spelling: dict[str, str] = {}
+    found: dict[str, NamedClass] = {}
     remarks = list(notes)
     for claim in claims:
         name = find(claim.text, candidates) if candidates else claim.text
         if name is None or fold(name) == BACKGROUND:
             remarks.append(f"{claim.text[:40]!r} is not in the vocabulary")
             continue
-        name = spelling.setdefault(fold(name), name)  # "Dog" and "dog" are one class
+        earlier = found.get(fold(name), NamedClass(name, 0.0))  # "Dog" and "dog" are one class
+        name = earlier.name
         listed = candidates.numbered().get(claim.number) if candidates and claim.number is not None else name
         if listed != name:
             there = repr(listed) if listed else "not"
             remarks.append(f"number {claim.number} is {there} in the list; {name!r} counts")
         if claim.confidence is None:
             remarks.append(f"{name!r} has no confidence")
-        if name in found:
+        if fold(name) in found:
             remarks.append(f"{name!r} is named twice; the higher confidence counts")
-        found[name] = max(found.get(name, 0.0), claim.confidence or 0.0)
-    classes = tuple(NamedClass(name, share) for name, share in found.items())
-    return Naming(classes, tuple(dict.fromkeys(remarks)), most)
+        found[fold(name)] = NamedClass(name, max(earlier.confidence, claim.confidence or 0.0))
+    return Naming(tuple(found.values()), tuple(dict.fromkeys(remarks)), most)
 
 
 def find(text: str, candidates: Vocabulary) -> str | None:
@@ -170,9 +167,6 @@ def _with_shares(claims: list[Claim]) -> list[Claim]:
 
 
 def _number(value: Any) -> float | None:
-    """Return a number that is at least 0, the last one of a text; None where there is none."""
-    if isinstance(value, str):
-        numbers = re.findall(r"[0-9]+(?:\.[0-9]+)?", value)
-        return float(numbers[-1]) if numbers else None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
-    return float(min(max(value, 0), 100)) if is_number else None
+    """Return the last number of a text, or a number, without its sign; None where there is none."""
+    numbers = re.findall(r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?", str(value))
+    return float(numbers[-1]) if numbers else None
