@@ -362,7 +362,7 @@ def test_ctrl_c_stops_at_once(chat, tmp_path, calls):
 
     def interrupt():
         chat.holding.wait(20)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # as a terminal's, whatever the kernel picks
 
     threading.Thread(target=interrupt, daemon=True).start()
     started = time.monotonic()
