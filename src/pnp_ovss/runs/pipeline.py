@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from time import perf_counter
 
 import torch
@@ -68,8 +67,7 @@ def run(
     try:
         started = ahead(lambda item: reading.submit(_read, item).result, items, readers + batch)
         located = _located(segmenter, _named(started, name) if name else started, batch, strict)
-        refine = partial(finishing.submit, _refined, segmenter)
-        yield from ahead(lambda pair: refine(*pair).result, located, finishers + batch)
+        yield from ahead(lambda one: finishing.submit(_refined, segmenter, *one).result, located, finishers + batch)
     except torch.OutOfMemoryError as error:  # while naming, locating or refining
         raise ModelError("the GPU is full; use a smaller --batch-size, --dtype bfloat16 or --device cpu") from error
     finally:
