@@ -308,8 +308,8 @@ def test_an_unknown_revision(hub):
     ("lacking", "text"),
     [
         ("config.json", "config.json cannot be read (no such file or directory)"),
-        (SAFE, "expected model.safetensors or pytorch_model.bin, got no weights"),
-        ("tokenizer.json", "expected a tokenizer.json, got no tokenizer"),
+        (SAFE, "expected model.safetensors or pytorch_model.bin, got neither"),
+        ("tokenizer.json", "expected a tokenizer.json, got none"),
     ],
 )
 def test_missing_files(hub, repository, lacking, text):

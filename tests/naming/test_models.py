@@ -143,18 +143,18 @@ def test_itm_ranks_every_name_by_its_own_match(vlm):
 
 
 def test_without_a_calibration_the_confidence_is_the_heads_own(vlm):
-    naming = Itm.from_vlm(vlm)(PHOTO, PETS, "")
+    naming = Itm(vlm)(PHOTO, PETS, "")
     odds = vlm.match(vlm.prepare(PHOTO, 32)[None], [make_prompt([naming.classes[0].name])])
     assert naming.classes[0].confidence == pytest.approx(float(odds.sigmoid()), abs=1e-5)
 
 
 def test_itm_without_a_vocabulary_takes_what_the_model_knows_or_says_so(tmp_path, vlm):
     knows = load_vlm(tiny_blip(tmp_path, known=("dog", "traffic light")), device="cpu")
-    assert {named.name for named in Itm.from_vlm(knows)(PHOTO, None, "").classes} == {"dog", "traffic light"}
+    assert {named.name for named in Itm(knows)(PHOTO, None, "").classes} == {"dog", "traffic light"}
     with pytest.raises(InputError, match="^itm by .* needs a vocabulary to choose from; give one, such as coco-object"):
-        Itm.from_vlm(vlm)(PHOTO, None, "")
+        Itm(vlm)(PHOTO, None, "")
     with pytest.raises(InputError, match=r"cannot know 'cat'; it knows dog, traffic light. For photos and any other"):
-        Itm.from_vlm(knows)(PHOTO, PETS, "")
+        Itm(knows)(PHOTO, PETS, "")
 
 
 def test_a_model_that_cannot_match_is_told(vlm):
@@ -164,7 +164,7 @@ def test_a_model_that_cannot_match_is_told(vlm):
         prepare = attend = lambda *_: None
 
     with pytest.raises(ModelError, match="^other cannot match many names at once; name with --namer clip"):
-        Itm.from_vlm(Attender())(PHOTO, PETS, "")
+        Itm(Attender())(PHOTO, PETS, "")
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_model_that_cannot_match_is_told(vlm):
 )
 def test_odd_names_do_no_harm(vlm, clip, name):
     vocabulary = Vocabulary.of(["dog", name])
-    for namer in (Itm.from_vlm(vlm), ClipNamer(clip)):
+    for namer in (Itm(vlm), ClipNamer(clip)):
         naming = namer(PHOTO, vocabulary, "")
         assert {named.name for named in naming.classes} == set(vocabulary.classes)
         assert all(0 <= named.confidence <= 1 for named in naming.classes)
@@ -264,7 +264,7 @@ def test_clip_reads_the_published_vocabulary(tmp_path):
 @pytest.mark.parametrize("kind", ["blip", "nothing"])
 def test_what_is_no_clip_is_told(tmp_path, tiny_blip_folder, kind):
     if kind == "blip":
-        with pytest.raises(ModelError, match="expected a CLIP checkpoint such as clip-base, got one of kind 'blip'"):
+        with pytest.raises(ModelError, match="expected a CLIP checkpoint such as clip-base, got 'blip'"):
             load_clip(tiny_blip_folder, device="cpu")
     else:
         with pytest.raises(ModelError, match="^no model '.*nowhere'"):

@@ -61,7 +61,7 @@ def test_a_photo_that_cannot_be_read_is_told_and_the_others_are_named(desk, caps
         (["--keep", "70"], "pnp-ovss: "),
         (["--out", "photos"], "pnp-ovss: photos is a folder; name the .json file that is to be written"),
         (["--namer", "given", "--names", "a", "--dry-run"], "pnp-ovss: --dry-run is for --namer openai; the other"),
-        (["--namer", "clip", "--namer-model", "./none"], "pnp-ovss: no model './none': neither"),
+        (["--namer", "clip", "--namer-model", "./none"], "pnp-ovss: no model './none': expected a folder"),
         (["--namer", "cached"], "pnp-ovss: the cached namer needs a file or folder; give one with --names-from"),
     ],
 )

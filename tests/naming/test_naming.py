@@ -46,10 +46,10 @@ def test_given_names_are_certain_and_checked():
     [
         ("[12: dog], [80]", {"dog": 0.8}, 0),
         (["dog", "dragon"], {"dog": 1.0}, 1),
-        ({"names": {"dog": 0.8, "cat": 7, "table": 0.1}}, {"dog": 0.8, "diningtable": 0.1}, 1),
+        ({"names": {"dog": 0.8, "cat": 7, "table": 0.1}}, {"dog": 0.8, "cat": 0.0, "diningtable": 0.1}, 1),
         ({"names": {}, "notes": ["refused"]}, {}, 1),
         (None, {}, 1),
-        ([1, 2], {}, 1),
+        ([1, 2], {}, 2),
         ({"names": "dog"}, {}, 1),
         (3, {}, 1),
     ],
@@ -73,7 +73,7 @@ def test_a_file_of_names_is_looked_up_by_the_photos_name(tmp_path):
 def test_a_file_that_holds_no_names_is_told(tmp_path, content):
     path = tmp_path / "names.json"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="expected a JSON file with an entry per photo$"):
+    with pytest.raises(InputError, match="JSON.*; check the file$"):
         load_namer("cached", Options(source=path))
     with pytest.raises(InputError, match="^there is no .*nowhere; give a file of names or replies"):
         load_namer("cached", Options(source=tmp_path / "nowhere"))

@@ -4,16 +4,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from pnp_ovss.errors import ModelError
-from pnp_ovss.models.hub import find_folder, weight_files
-from pnp_ovss.models.registry import CLIPS, MODELS, UNSEEN, Model
+from pnp_ovss.models.hub import MODELS, Model, find_folder, weight_files
 
 EXAMPLE = "models"
 HEADINGS = ("name", "family", "parameters", "input", "weights", "licence", "preset", "checked")
-NOTES = f"""
+NOTES = """
 drawn scenes: everything, on those.
-{UNSEEN}: loading, and every layer and head against a plain computation, on random weights.
+arithmetic: loading, and every layer and head against a plain computation, on random weights.
 A hub id (owner/name) or a local folder in the Hugging Face layout of one of these families works as well.
-Dual encoders, for naming and for tuning: {", ".join(CLIPS)}, or any CLIP by hub id or folder."""
+Dual encoders, for naming and for tuning: mini-clip, clip-base, clip-large, or any CLIP by hub id or folder."""
 
 
 def command() -> None:
@@ -26,8 +25,8 @@ def command() -> None:
 
 
 def _row(name: str, model: Model) -> tuple[str, ...]:
-    family, numbers = model.family.split("For")[0], (f"{model.millions:.0f} M", f"{model.pixels} px")
-    return name, family, *numbers, _weights(model), model.licence, model.preset, model.checked
+    numbers = f"{model.millions:.0f} M", f"{model.pixels} px"
+    return name, model.family, *numbers, _weights(model), model.licence, model.preset, model.checked
 
 
 def _weights(model: Model) -> str:

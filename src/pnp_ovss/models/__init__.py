@@ -4,27 +4,17 @@ from pathlib import Path
 from typing import Any
 
 from pnp_ovss.errors import ModelError
-from pnp_ovss.models.adapter import Adapter
-from pnp_ovss.models.base import VLM
+from pnp_ovss.models.base import VLM, Adapter
 from pnp_ovss.models.blip import Blip
 from pnp_ovss.models.blip2 import Blip2
 from pnp_ovss.models.bridgetower import BridgeTower
-from pnp_ovss.models.hub import Checkpoint, find_folder, read_json, resolve
-from pnp_ovss.models.registry import MODELS, SHIPPED, UNSEEN, Model
+from pnp_ovss.models.hub import MODELS, find, find_folder, read_json
 from pnp_ovss.models.vilt import Vilt
 
-__all__ = ["FAMILIES", "MODELS", "UNSEEN", "VLM", "Model", "find", "load_vlm", "preset_of"]
+__all__ = ["FAMILIES", "MODELS", "VLM", "find", "load_vlm", "preset_of"]
 
-FAMILIES: dict[str, type[Adapter]] = {
-    "BlipForImageTextRetrieval": Blip,
-    "BridgeTowerForImageAndTextRetrieval": BridgeTower,
-    "ViltForImageAndTextRetrieval": Vilt,
-    "Blip2ForImageTextRetrieval": Blip2,
-}
-"""Adapter per architecture, as ``config.json`` names it."""
-
-MODEL_TYPES: dict[str, type[Adapter]] = {"bridgetower": BridgeTower, "vilt": Vilt}
-"""Adapter to try where ``config.json`` names another architecture of the kind, or none, as the hub's BridgeTower does.
+FAMILIES: dict[str, type[Adapter]] = {"blip": Blip, "bridgetower": BridgeTower, "vilt": Vilt, "blip-2": Blip2}
+"""Adapter by ``model_type``, as ``config.json`` names it.
 
 A checkpoint without a matching head is refused when its weights are read.
 """
@@ -43,14 +33,6 @@ def load_vlm(name: str | Path, device: str = "auto", dtype: str = "auto", revisi
     return family(checkpoint, device, dtype)
 
 
-def find(name: str | Path, revision: str | None = None) -> Checkpoint:
-    """Return where the checkpoint of a vision-language model lies on this machine, fetching it if need be.
-
-    Raises: ModelError if it cannot be found or fetched.
-    """
-    return resolve(name, revision, {short: model.source for short, model in MODELS.items()})
-
-
 def preset_of(name: str | Path, revision: str | None = None) -> str | None:
     """Return the name of a model's own preset, else of its family's; nothing is fetched.
 
@@ -66,16 +48,14 @@ def preset_of(name: str | Path, revision: str | None = None) -> str | None:
         return None
     settings = read_json(folder / "config.json", str(name))
     for short, model in MODELS.items():
-        if model.source == SHIPPED / short and settings == read_json(SHIPPED / short / "config.json", short):
+        if isinstance(model.source, Path) and settings == read_json(model.source / "config.json", short):
             return model.preset
     return _family(settings, str(name)).preset
 
 
 def _family(settings: dict[str, Any], name: str) -> type[Adapter]:
-    architectures = settings.get("architectures") or []
-    named = (FAMILIES[architecture] for architecture in architectures if architecture in FAMILIES)
-    family = next(named, MODEL_TYPES.get(str(settings.get("model_type"))))
-    if family is None:
-        expected = f"expected a checkpoint of {' or '.join(FAMILIES)}, such as blip-large-flickr"
-        raise ModelError(f"{name}: {expected}, got {' and '.join(architectures) or 'one that names no architecture'}")
-    return family
+    kind = str(settings.get("model_type"))
+    if kind not in FAMILIES:
+        expected = f"a checkpoint of {', '.join(FAMILIES)}, such as blip-large-flickr"
+        raise ModelError(f"{name}: expected {expected}, got one of kind {kind!r}")
+    return FAMILIES[kind]

@@ -3,18 +3,17 @@
 Li, Li, Xiong, Hoi: BLIP, ICML 2022. Any ``BlipForImageTextRetrieval`` checkpoint fits.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 from transformers import BlipForImageTextRetrieval
 
-from pnp_ovss.models.adapter import Fused, Kept, MatchingAdapter, Pixels, Tokens
+from pnp_ovss.models.base import Fused, Kept, Matcher, Pixels, States, Tokens
 from pnp_ovss.models.layers import additive, fused_attention, image_tower
 
 
-class Blip(MatchingAdapter):
+class Blip(Matcher):
     """A BLIP checkpoint behind the ``VLM`` protocol."""
 
     model_class = BlipForImageTextRetrieval
@@ -32,23 +31,25 @@ class Blip(MatchingAdapter):
     def _encode_texts(self, ids: Tokens, mask: Tokens) -> list[Tensor]:
         return [self._model.text_encoder.embeddings(input_ids=ids)]
 
-    def _fuse(self, images: Sequence[Tensor], texts: Sequence[Tensor], mask: Tokens, lowest: int | None) -> Fused:
+    def _fuse(self, images: States, texts: States, mask: Tokens, lowest: int | None) -> Fused:
         [patches], [hidden] = images, texts
         padding = additive(mask, hidden.dtype)
         attention: dict[int, Kept] = {}
         for index, layer in enumerate(self._model.text_encoder.encoder.layer):
             if index == lowest:
-                hidden.requires_grad_()  # the graph starts here, so that nothing below costs a backward pass
+                # The graph starts here, so that nothing below costs a backward pass.
+                hidden.requires_grad_()
             attended, _ = layer.attention(hidden, attention_mask=padding)
             crossed, weights = layer.crossattention(attended, encoder_hidden_states=patches)
             attention[index] = (weights,)
             hidden = layer.feed_forward_chunk(crossed)
         return self._model.itm_head(hidden[:, 0]), attention
 
-    def _log_odds(self, images: Sequence[Tensor], ids: Tokens, mask: Tokens) -> Float[Tensor, "image b"]:
+    def _log_odds(self, images: States, ids: Tokens, mask: Tokens) -> Float[Tensor, "image b"]:
         """Return the log odds of every image with every text; an image's keys and values serve all texts."""
         [patches], n = images, len(images[0])
-        hidden = self._encode_texts(ids, mask)[0].repeat(n, 1, 1)  # all texts of the first image, then of the second
+        # All texts of the first image, then those of the second, ...
+        hidden = self._encode_texts(ids, mask)[0].repeat(n, 1, 1)
         padding = additive(mask, hidden.dtype).repeat(n, 1, 1, 1)
         for layer in self._model.text_encoder.encoder.layer:
             attended, _ = layer.attention(hidden, attention_mask=padding)

@@ -3,7 +3,6 @@
 Li, Li, Savarese, Hoi: BLIP-2, ICML 2023. Any ``Blip2ForImageTextRetrieval`` checkpoint fits.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,11 +11,11 @@ from torch import Tensor
 from transformers import Blip2ForImageTextRetrieval
 
 from pnp_ovss.errors import ModelError
-from pnp_ovss.models.adapter import Fused, Kept, MatchingAdapter, Pixels, Tokens
+from pnp_ovss.models.base import Fused, Kept, Matcher, Pixels, States, Tokens
 from pnp_ovss.models.layers import Hidden, Padding, additive, image_tower, kept_attention, project
 
 
-class Blip2(MatchingAdapter):
+class Blip2(Matcher):
     """A BLIP-2 checkpoint behind the ``VLM`` protocol.
 
     No word attends to a patch, so attention is the product of two: of the words to the queries, and of the queries to
@@ -32,10 +31,7 @@ class Blip2(MatchingAdapter):
     def _configure(self, config: Any) -> None:
         vision, queries = config.vision_config, config.qformer_config
         if not queries.use_qformer_text_input:
-            raise ModelError(
-                f"{self.name}: expected a checkpoint for image-text matching, such as blip2, got one whose Q-Former "
-                "reads no words (use_qformer_text_input of config.json is off)"
-            )
+            raise ModelError(f"{self.name}: expected a Q-Former that reads words, as blip2's, got another")
         self.size, self.patch = vision.image_size, vision.patch_size
         self.heads, self.max_tokens = queries.num_attention_heads, queries.max_position_embeddings
         self._crossing = range(0, queries.num_hidden_layers - 2, queries.cross_attention_frequency)
@@ -45,20 +41,22 @@ class Blip2(MatchingAdapter):
     def _encode_images(self, pixels: Pixels) -> list[Tensor]:
         return [image_tower(self._model.vision_model, pixels)]
 
-    def _fuse(self, images: Sequence[Tensor], texts: Sequence[Tensor], mask: Tokens, lowest: int | None) -> Fused:
+    def _fuse(self, images: States, texts: States, mask: Tokens, lowest: int | None) -> Fused:
         """Return the logits, the mean over the queries, and per pair two attentions.
 
         The first is among queries and words, in this order; the second is the queries' to the image.
         """
         former, queries = self._model.qformer, self._model.query_tokens
-        count, dtype = queries.shape[1], former.layernorm.weight.dtype  # transformers may keep the Q-Former in float32
+        # Transformers may keep the Q-Former in float32.
+        count, dtype = queries.shape[1], former.layernorm.weight.dtype
         both = self._model.embeddings(input_ids=texts[0], query_embeds=queries.expand(len(mask), -1, -1))
         hidden, patches = former.layernorm(both.to(dtype)), images[0].to(dtype)
         padding = additive(torch.cat([mask.new_ones(len(mask), count), mask], dim=1), dtype)
         own, crossing = {}, {}
         for index, layer in enumerate(former.encoder.layer):
             if lowest is not None and index == self._crossing[lowest]:
-                hidden.requires_grad_()  # the graph starts here, so that nothing below costs a backward pass
+                # The graph starts here, so that nothing below costs a backward pass.
+                hidden.requires_grad_()
             attended, own[index] = self._block(layer.attention, hidden, hidden, padding)
             seeing, words = attended[:, :count], attended[:, count:]
             if layer.has_cross_attention:
@@ -78,17 +76,13 @@ class Blip2(MatchingAdapter):
         salience = _route(own * own_slope.relu(), crossing * crossing_slope.relu())
         return weights, salience / weights.clamp_min(torch.finfo(weights.dtype).tiny)
 
-    def _block(
-        self, block: Any, hidden: Hidden, context: Float[Tensor, "b m _"], padding: Padding
-    ) -> tuple[Hidden, Float[Tensor, "b head n m"]]:
+    def _block(self, block: Any, hidden: Hidden, context: Tensor, padding: Padding) -> tuple[Hidden, Tensor]:
         """Return ``hidden`` after a block's attention to the context, and that attention."""
         found, weights = kept_attention(*project(block.attention, hidden, context), self.heads, padding)
         return block.output(found, hidden), weights
 
 
-def _route(
-    own: Float[Tensor, "b head both both"], crossing: Float[Tensor, "b head query _"]
-) -> Float[Tensor, "b head token _"]:
+def _route(own: Tensor, crossing: Float[Tensor, "b head query _"]) -> Float[Tensor, "b head token _"]:
     """Return how words reach patches through the queries; the image's ``[CLS]`` is left out."""
     queries = crossing.shape[2]
     reading = own[:, :, queries:, :queries].mean(1)

@@ -4,19 +4,17 @@ Xu, Wu, Rosenman, Lal, Che, Duan: BridgeTower, AAAI 2023. Any BridgeTower checkp
 head fits, whatever architecture its ``config.json`` names.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import BridgeTowerForImageAndTextRetrieval
 
-from pnp_ovss.models.adapter import Fused, Kept, MatchingAdapter, Pixels, Tokens
+from pnp_ovss.models.base import Fused, Kept, Matcher, Pixels, States, Tokens
 from pnp_ovss.models.layers import Context, Hidden, Padding, additive, fused_attention, kept_attention, project
 
 
-class BridgeTower(MatchingAdapter):
+class BridgeTower(Matcher):
     """A BridgeTower checkpoint behind the ``VLM`` protocol.
 
     ``layers`` are the cross-modal ones. The towers below never see each other, so they run once and without gradients,
@@ -26,13 +24,15 @@ class BridgeTower(MatchingAdapter):
 
     model_class = BridgeTowerForImageAndTextRetrieval
     preset = "bridgetower"
-    prompts_at_once = 16  # the image branch reads the text, so each prompt has a pass over all patches
+    # The image branch reads the text, so each prompt has a pass over all patches.
+    prompts_at_once = 16
 
     def _configure(self, config: Any) -> None:
         self.size, self.patch = config.vision_config.image_size, config.vision_config.patch_size
         self.layers, self.heads = config.num_hidden_layers, config.text_config.num_attention_heads
         self._pad: int = config.text_config.pad_token_id
-        self.max_tokens = config.text_config.max_position_embeddings - self._pad - 1  # positions start behind it
+        # Positions start behind the padding's.
+        self.max_tokens = config.text_config.max_position_embeddings - self._pad - 1
 
     def _encode_images(self, pixels: Pixels) -> list[Tensor]:
         """Return what each cross-modal layer gets from the image tower, ``[CLS]`` first.
@@ -44,7 +44,8 @@ class BridgeTower(MatchingAdapter):
         visual = tower.vision_model.visual
         hidden = visual.ln_pre(visual.embeddings(pixels, interpolate_pos_encoding=True)).transpose(0, 1)
         states = []
-        for block in visual.transformer.resblocks[: len(tower.text_model.encoder.layer)]:  # the towers go up together
+        # The towers go up together.
+        for block in visual.transformer.resblocks[: len(tower.text_model.encoder.layer)]:
             hidden = block(hidden)
             states.append(hidden)
         upper = [visual.ln_post(state.transpose(0, 1)) for state in states[-self.layers :]]
@@ -64,16 +65,18 @@ class BridgeTower(MatchingAdapter):
         upper = states[-self.layers :]
         return _arriving(upper, tower.cross_modal_text_transform, kind, tower.cross_modal_text_layernorm)
 
-    def _fuse(self, images: Sequence[Tensor], texts: Sequence[Tensor], mask: Tokens, lowest: int | None) -> Fused:
+    def _fuse(self, images: States, texts: States, mask: Tokens, lowest: int | None) -> Fused:
         tower = self._model.bridgetower
         text, image, padding = texts[0], images[0], additive(mask, texts[0].dtype)
         attention: dict[int, Kept] = {}
         for index in range(self.layers):
-            if index > 0:  # the bridge: what came up the tower joins what crossed over below
+            # The bridge: what came up the tower joins what crossed over below.
+            if index > 0:
                 text = _of(tower.cross_modal_text_link_tower, index - 1)(texts[index], text, None)
                 image = _of(tower.cross_modal_image_link_tower, index - 1)(images[index], image, None)
             if index == lowest:
-                text.requires_grad_()  # the graph starts here, so that nothing below costs a backward pass
+                # The graph starts here, so that nothing below costs a backward pass.
+                text.requires_grad_()
             layer = tower.cross_modal_text_layers[index]
             attended = self._block(layer.attention, text, text, padding)
             found, weights = kept_attention(*project(layer.crossattention.self, attended, image), self.heads)
@@ -95,12 +98,11 @@ class BridgeTower(MatchingAdapter):
         return attended
 
     def _ids(self, ids: Tokens, mask: Tokens) -> Tokens:
-        return ids.masked_fill(mask == 0, self._pad)  # positions count the tokens that are not this one
+        # Positions count the tokens that are not padding.
+        return ids.masked_fill(mask == 0, self._pad)
 
 
-def _arriving(
-    states: Sequence[Float[Tensor, "b n _"]], transforms: nn.Module, kind: Float[Tensor, " width"], norm: nn.Module
-) -> list[Tensor]:
+def _arriving(states: States, transforms: nn.Module, kind: Tensor, norm: nn.Module) -> list[Tensor]:
     """Return a tower's states as the cross-modal layers take them; the first has no bridge, so it is normalised."""
     arriving = [_of(transforms, index)(state) + kind for index, state in enumerate(states)]
     return [norm(arriving[0]), *arriving[1:]]

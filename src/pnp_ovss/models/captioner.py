@@ -5,9 +5,8 @@ from pathlib import Path
 import torch
 from transformers import BlipForConditionalGeneration
 
-from pnp_ovss.models.hub import resolve
+from pnp_ovss.models.hub import find
 from pnp_ovss.models.loading import Pretrained
-from pnp_ovss.models.registry import CAPTIONERS
 from pnp_ovss.types import RGB
 
 CAPTIONS, TOKENS = 5, 30
@@ -15,12 +14,12 @@ CAPTIONS, TOKENS = 5, 30
 
 
 class Captioner(Pretrained):
-    """The captioner with this short name (see ``CAPTIONERS``), hub id or local folder."""
+    """The captioner with this short name (``blip-caption-base`` or ``-large``), hub id or local folder."""
 
     model_class = BlipForConditionalGeneration
 
     def __init__(self, name: str | Path, device: str = "auto", dtype: str = "auto") -> None:
-        super().__init__(resolve(name, None, CAPTIONERS), device, dtype)
+        super().__init__(find(name), device, dtype)
 
     @torch.no_grad()
     def captions(self, image: RGB) -> list[tuple[str, float]]:

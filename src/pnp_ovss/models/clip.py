@@ -14,9 +14,8 @@ from torch.nn.functional import normalize
 from transformers import CLIPModel
 
 from pnp_ovss.errors import ModelError
-from pnp_ovss.models.hub import Checkpoint, read_json, resolve
+from pnp_ovss.models.hub import Checkpoint, find, read_json
 from pnp_ovss.models.loading import Pretrained
-from pnp_ovss.models.registry import CLIPS
 from pnp_ovss.types import RGB
 
 TEXTS_AT_ONCE = 256
@@ -69,8 +68,8 @@ def load_clip(name: str | Path, device: str = "auto", dtype: str = "auto", revis
 
     Raises: ModelError if it cannot be found, fetched, read or used.
     """
-    checkpoint = resolve(name, revision, CLIPS)
+    checkpoint = find(name, revision)
     kind = read_json(checkpoint.folder / "config.json", checkpoint.name).get("model_type")
     if kind != "clip":
-        raise ModelError(f"{name}: expected a CLIP checkpoint such as clip-base, got one of kind {str(kind)[:40]!r}")
+        raise ModelError(f"{name}: expected a CLIP checkpoint such as clip-base, got {kind!r}")
     return Clip(checkpoint, device, dtype)

@@ -1,11 +1,15 @@
-"""From a model's name to a folder on this machine: a local folder as it is, a hub repository through its cache."""
+"""From a model's name to a folder on this machine: a local folder as it is, a hub repository through its cache.
 
+Short names are rows of ``registry.csv``.
+"""
+
+import csv
 import hashlib
 import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -19,17 +23,11 @@ from tqdm.auto import tqdm
 
 from pnp_ovss.errors import ModelError, one_line
 
-# Of whichever HTTP library the installed hub client uses: its name changed between versions 1 and 2.
-NETWORK_ERROR: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
-
 SMALL_FILES = ["config.json", "preprocessor_config.json", "tokenizer*.json", "special_tokens_map.json", "vocab.txt"]
-WEIGHTS = {
-    "model.safetensors": ["model.safetensors"],
-    "model.safetensors.index.json": ["model.safetensors.index.json", "model-*.safetensors"],
-    "pytorch_model.bin": ["pytorch_model.bin"],
-    "pytorch_model.bin.index.json": ["pytorch_model.bin.index.json", "pytorch_model-*.bin"],
-}
-"""What is fetched for the first of these files that a repository has. An index lists the parts of weights in parts."""
+INDEX = ".index.json"
+"""End of the file that lists the parts of weights in parts."""
+WEIGHTS = [name + end for name in ("model.safetensors", "pytorch_model.bin") for end in ("", INDEX)]
+"""Where weights may be, the best first."""
 
 REASONS = {
     errors.OfflineModeIsEnabled: "not all of it is in the cache, and HF_HUB_OFFLINE is set; fetch it once without it",
@@ -40,6 +38,40 @@ REASONS = {
 """What an error of the hub client means, and what to do."""
 
 LOCAL = "local-"
+SHIPPED = Path(__file__).parents[1] / "mini" / "checkpoints"
+"""Folder of the checkpoints in the package."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model with a short name. For dual encoders and captioners no more is listed than ``source`` and ``family``."""
+
+    source: str | Path
+    """Hub id, or the folder of a shipped checkpoint."""
+    family: str
+    """``model_type``, as ``config.json`` names it; or "captioner"."""
+    preset: str
+    millions: float
+    """Parameters, in millions."""
+    pixels: int
+    """Side of its own input."""
+    licence: str
+    checked: str
+    """What was seen to work with it; "arithmetic": the weights were not at hand, only random ones."""
+
+
+def _registry() -> dict[str, Model]:
+    models = {}
+    with Path(__file__).with_name("registry.csv").open(encoding="utf-8", newline="") as file:
+        for name, source, family, preset, millions, pixels, *about in list(csv.reader(file))[1:]:
+            place = SHIPPED / name if source == "shipped" else source
+            models[name] = Model(place, family, preset, float(millions or 0), int(pixels or 0), *about)
+    return models
+
+
+SHORT_NAMES = _registry()
+MODELS = {name: model for name, model in SHORT_NAMES.items() if model.preset}
+"""Vision-language models by short name."""
 
 
 @dataclass(frozen=True)
@@ -57,29 +89,27 @@ class Checkpoint:
         return self.revision.startswith(LOCAL)
 
 
-def resolve(name: str | Path, revision: str | None, sources: Mapping[str, str | Path]) -> Checkpoint:
-    """Return the checkpoint with this short name (a key of ``sources``), hub id or local folder.
+def find(name: str | Path, revision: str | None = None) -> Checkpoint:
+    """Return where the checkpoint with this short name, hub id or local folder is on this machine.
 
     A hub repository is downloaded on first use. Later the hub is asked whether the branch has moved on; where it does
     not answer, the cache has to do.
 
     Raises: ModelError if there is none, it cannot be fetched, or a local folder cannot be read.
     """
-    source, name = sources.get(str(name), name), str(name)
-    folder = _local(source)
+    source = SHORT_NAMES[str(name)].source if str(name) in SHORT_NAMES else name
+    folder, name = _local(source), str(name)
     if folder is None and not _is_hub_id(source):
-        expected = f"expected a folder, a hub id such as owner/model, or one of {', '.join(sources)}"
-        raise ModelError(f"no model {name!r}: {expected}")
-    if folder is None:
-        folder = _fetch(str(source), name, revision)
-        return Checkpoint(folder, name, folder.name)
-    if revision is not None:
-        raise ModelError(f"{name} is a local folder and has no revision {revision!r}; leave it out, or give a hub id")
-    try:
-        files = (folder / "config.json", *weight_files(folder, name))
-        return Checkpoint(folder, name, LOCAL + _digest(*((path, _state(path)) for path in files)))
-    except OSError as error:
-        raise ModelError(f"{name}: the folder cannot be read ({one_line(error)}); check its files") from error
+        expected = f"a folder, a hub id such as owner/model, or one of {', '.join(SHORT_NAMES)}"
+        raise ModelError(f"no model {name!r}: expected {expected}")
+    if folder is not None and revision is not None:
+        raise ModelError(f"{name} is a local folder and has no revision {revision!r}; leave it out")
+    with reading(name, "the folder cannot be read"):
+        if folder is None:
+            folder = _fetch(str(source), name, revision)
+            return Checkpoint(folder, name, folder.name)
+        files = [folder / "config.json", *weight_files(folder, name)]
+        return Checkpoint(folder, name, LOCAL + _digest(*map(_state, files)))
 
 
 def find_folder(source: str | Path, revision: str | None = None) -> Path | None:
@@ -98,14 +128,14 @@ def weight_files(folder: Path, name: str) -> list[Path]:
     """
     file = next((file for file in WEIGHTS if (folder / file).is_file()), None)
     if file is None:
-        raise ModelError(f"{name}: expected model.safetensors or pytorch_model.bin, got no weights; add them")
-    paths = [folder / file]
-    if file.endswith(".json"):
-        parts = set(read_json(folder / file, name).get("weight_map", {}).values())
-        paths = [folder / Path(part).name for part in sorted(parts)]
+        raise ModelError(f"{name}: expected model.safetensors or pytorch_model.bin, got neither")
+    if not file.endswith(INDEX):
+        return [folder / file]
+    parts = read_json(folder / file, name).get("weight_map", {}).values()
+    paths = [folder / Path(part).name for part in sorted(set(parts))]
     for path in paths:
         if not path.is_file():
-            raise ModelError(f"{name}: {file} lists {path.name}, which is not there; fetch the checkpoint again")
+            raise ModelError(f"{name}: {file} lists {path.name}, which is not there; fetch it")
     return paths
 
 
@@ -114,26 +144,30 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
 
     Raises: ModelError if it cannot be read as a JSON object.
     """
-    try:
-        stored: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, TypeError, ValueError) as error:
-        reason = f"{path.name} cannot be read ({one_line(error)})"
-        raise ModelError(f"{name}: {reason}; expected a checkpoint in the Hugging Face layout") from error
-    return stored
+    with reading(name, f"{path.name} cannot be read"):
+        return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the libraries' reports and warnings off the screen: what matters in them becomes a ModelError."""
-    levels = {library: logging.getLogger(library).level for library in ("huggingface_hub", "transformers")}
-    with warnings.catch_warnings(action="ignore"):
-        try:
-            for library in levels:
-                logging.getLogger(library).setLevel(logging.CRITICAL)
+def reading(name: str, fault: str) -> Iterator[None]:
+    """Turn whatever the libraries raise over a checkpoint into one line, and keep their reports off the screen.
+
+    Raises: ModelError.
+    """
+    loggers = [logging.getLogger(library) for library in ("huggingface_hub", "transformers")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings(action="ignore"):
             yield
-        finally:
-            for library, level in levels.items():
-                logging.getLogger(library).setLevel(level)
+    except ModelError:
+        raise
+    except Exception as error:  # damaged files make the readers raise anything
+        raise ModelError(f"{name}: {fault} ({one_line(error)}); fetch the checkpoint again") from error
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _local(source: str | Path) -> Path | None:
@@ -148,32 +182,32 @@ def _is_hub_id(source: str | Path) -> bool:
     return False
 
 
-def _state(path: Path) -> tuple[int, int]:
-    return path.stat().st_size, path.stat().st_mtime_ns
+def _state(path: Path) -> tuple[Path, int, int]:
+    return path, path.stat().st_size, path.stat().st_mtime_ns
 
 
 @cache
-def _digest(*files: tuple[Path, tuple[int, int]]) -> str:
+def _digest(*files: tuple[Path, int, int]) -> str:
     """Return the first digits of a SHA-256; gigabytes are read again only where a size or a time changed."""
-    (config, _), *weights = files
+    config, *weights = [path for path, *_ in files]
     digest = hashlib.sha256(config.read_bytes())
-    for path, _ in weights:
+    for path in weights:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]
 
 
-@quiet()
 def _fetch(repository: str, name: str, revision: str | None) -> Path:
     """Return the folder of a revision in the cache, as the hub has it now, or whole as it was there before."""
     try:
         return _download(repository, revision)
-    except (NETWORK_ERROR, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # of the hub's client, of its HTTP library, of the disk
         cached = find_folder(repository, revision)
         with suppress(ModelError):
             if cached and weight_files(cached, name):
                 return cached
-        cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ else error
+        outer = isinstance(error, errors.LocalEntryNotFoundError)
+        cause = error.__cause__ if outer and error.__cause__ else error
         reason = f"fetching it failed ({one_line(cause)}); check connection, disk and HF_TOKEN, then try again"
         known = (text for kind, text in REASONS.items() if isinstance(cause, kind))
         raise ModelError(f"{name}: {next(known, reason)}") from error
@@ -188,9 +222,11 @@ def _download(repository: str, revision: str | None) -> Path:
     info = HfApi().model_info(repository, revision=revision)
     files = {sibling.rfilename for sibling in info.siblings or []}
     small = snapshot_download(repository, revision=info.sha, allow_patterns=SMALL_FILES, tqdm_class=_NoBar)
-    patterns = next((patterns for file, patterns in WEIGHTS.items() if file in files), [])
-    weights = [file for file in files if any(fnmatch(file, pattern) for pattern in patterns)]
-    if weights and "config.json" in files:  # else loading says what the checkpoint lacks
+    first = next((file for file in WEIGHTS if file in files), "")
+    parts = first.removesuffix(INDEX).replace(".", "-*.") if first.endswith(INDEX) else first
+    weights = [file for file in files if file == first or fnmatch(file, parts)]
+    # Else loading says what the checkpoint lacks.
+    if weights and "config.json" in files:
         if not all(Path(small, file).is_file() for file in weights):
             snapshot_download(repository, revision=info.sha, allow_patterns=weights)
         if find_folder(repository, revision) != Path(small):

@@ -22,24 +22,22 @@ def project(attention: Any, hidden: Hidden, context: Float[Tensor, "b m _"]) -> 
     return attention.query(hidden), attention.key(context), attention.value(context)
 
 
-def fused_attention(query: Hidden, key: Context, value: Context, heads: int, padding: Padding = None) -> Hidden:
+def fused_attention(q: Hidden, k: Context, v: Context, heads: int, padding: Padding = None) -> Hidden:
     """Return attention by torch's fused kernel, each of ``heads`` on its part of the width.
 
     Where a gradient is taken it is computed plainly, but on a CPU: on CUDA the backward pass of the fused kernels adds
     up in no fixed order, and the same photo would not always get the same labels.
     """
-    differentiated = torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value))
-    if differentiated and query.device.type != "cpu":
-        return kept_attention(query, key, value, heads, padding)[0]
-    q, k, v = (_split(part, heads) for part in (query, key, value))
+    differentiated = torch.is_grad_enabled() and any(part.requires_grad for part in (q, k, v))
+    if differentiated and q.device.type != "cpu":
+        return kept_attention(q, k, v, heads, padding)[0]
+    q, k, v = (_split(part, heads) for part in (q, k, v))
     return _join(scaled_dot_product_attention(q, k, v, attn_mask=padding))
 
 
-def kept_attention(
-    query: Hidden, key: Context, value: Context, heads: int, padding: Padding = None
-) -> tuple[Hidden, Float[Tensor, "b head n m"]]:
+def kept_attention(q: Hidden, k: Context, v: Context, heads: int, padding: Padding = None) -> tuple[Hidden, Tensor]:
     """Return attention as ``fused_attention`` does, and the weights after softmax that it was computed from."""
-    q, k, v = (_split(part, heads) for part in (query, key, value))
+    q, k, v = (_split(part, heads) for part in (q, k, v))
     scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
     weights = (scores if padding is None else scores + padding).softmax(-1)
     return _join(weights @ v), weights

@@ -4,7 +4,6 @@ import pickle
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from pnp_ovss.errors import InputError, ModelError, one_line
-from pnp_ovss.models.hub import Checkpoint, quiet, read_json, weight_files
+from pnp_ovss.errors import InputError, ModelError
+from pnp_ovss.models.hub import Checkpoint, read_json, reading, weight_files
 from pnp_ovss.types import RGB
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -34,9 +33,7 @@ def resolve_device(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(
-            f"device {name!r} cannot be used here; use auto, cpu, or cuda:0 where there is a GPU"
-        ) from error
+        raise ModelError(f"device {name!r} cannot be used here; give auto or cpu") from error
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -51,40 +48,14 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-@dataclass(frozen=True)
-class Normalisation:
-    """Mean and standard deviation per RGB channel, of values in [0, 1], that a checkpoint was trained with."""
-
-    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, which BLIP took over
-    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
-
-    def of(self, folder: Path, name: str) -> "Normalisation":
-        """Return the numbers of the folder's ``preprocessor_config.json``; where it has none, these.
-
-        Raises: ModelError if they are not three each, or a deviation is not positive.
-        """
-        path = folder / "preprocessor_config.json"
-        stored = read_json(path, name) if path.exists() else {}
-        mean, std = stored.get("image_mean") or self.mean, stored.get("image_std") or self.std
-        if not len(mean) == len(std) == 3 or min(std) <= 0:
-            reason = f"expected three numbers for image_mean and three above 0 for image_std, got {mean} and {std}"
-            raise ModelError(f"{name}: {reason} in {path.name}; fetch the checkpoint again")
-        return Normalisation(tuple(map(float, mean)), tuple(map(float, std)))
-
-    def __call__(self, image: RGB, size: int) -> Float[Tensor, "3 size size"]:
-        """Return the photo squeezed to a square by bicubic interpolation, and normalised; float32."""
-        square = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
-        normalised = (square / 255 - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
-        return torch.from_numpy(normalised).permute(2, 0, 1).contiguous()
-
-
 class Pretrained:
     """A checkpoint in memory. ``dtype`` and ``device``: as ``resolve_dtype`` and ``resolve_device`` read them."""
 
     model_class: type[PreTrainedModel]
     """The class of transformers that holds all weights needed."""
-    normalisation = Normalisation()
-    """That of checkpoints that do not say theirs."""
+    mean: Sequence[float] = (0.48145466, 0.4578275, 0.40821073)
+    std: Sequence[float] = (0.26862954, 0.26130258, 0.27577711)
+    """Of each RGB channel in [0, 1], for checkpoints that do not say theirs: CLIP's, which BLIP took over."""
     for_any_name = "use --model blip-large-flickr"
     """Advice where a name is not ``known``."""
 
@@ -94,19 +65,32 @@ class Pretrained:
         model = load_model(self.model_class, folder, self.name, resolve_dtype(dtype, self.device))
         self._model: Any = model.to(self.device)
         self._tokenizer = load_tokenizer(folder, self.name)
-        self._normalise = self.normalisation.of(folder, self.name)
+        self._read_normalisation(folder / "preprocessor_config.json")
         known = getattr(self._model.config, "known_classes", None)
         self.known: tuple[str, ...] | None = tuple(known) if known else None
         """Names that the model can know, where these are few; None: any name."""
 
     def check_known(self, names: Sequence[str]) -> None:
         """Raise InputError for the first name that the model cannot know."""
+        known = self.known or ()
         for name in names:
-            if self.known is not None and name.casefold() not in self.known:
-                known = f"it knows {', '.join(self.known)}"
-                raise InputError(
-                    f"{self.name} cannot know {name!r}; {known}. For photos and any other name {self.for_any_name}"
-                )
+            if known and name.casefold() not in known:
+                advice = f"For photos and any other name {self.for_any_name}"
+                raise InputError(f"{self.name} cannot know {name!r}; it knows {', '.join(known)}. {advice}")
+
+    def _normalise(self, image: RGB, size: int) -> Float[Tensor, "3 size size"]:
+        """Return the photo squeezed to a square by bicubic interpolation, and normalised; float32."""
+        square = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
+        mean, std = np.asarray([self.mean, self.std], dtype=np.float32)
+        normalised = (np.asarray(square, dtype=np.float32) / 255 - mean) / std
+        return torch.from_numpy(normalised).permute(2, 0, 1).contiguous()
+
+    def _read_normalisation(self, path: Path) -> None:
+        stored = read_json(path, self.name) if path.exists() else {}
+        self.mean, self.std = stored.get("image_mean") or self.mean, stored.get("image_std") or self.std
+        if not len(self.mean) == len(self.std) == 3 or min(self.std) <= 0:
+            expected = "three numbers for image_mean, and above 0 for image_std"
+            raise ModelError(f"{self.name}: expected {expected}, got {self.mean} and {self.std}")
 
 
 def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtype: torch.dtype) -> Any:
@@ -115,27 +99,20 @@ def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtyp
     Raises: ModelError if a weight is missing (transformers would fill it with random numbers), has another shape than
     ``config.json`` asks for, or cannot be read.
     """
-    weights = read_weights(folder, name)
-    settings = read_json(folder / "config.json", name)
-    config_class: Any = model_class.config_class
-    try:
-        with quiet(), _without_bars():
-            # The folder itself never reaches transformers, which would take adapters, other files or kernels that
-            # config.json or a file beside it names.
-            loaded: Any = model_class.from_pretrained(
-                None,
-                config=config_class.from_dict(settings),
-                state_dict=weights,
-                dtype=dtype,
-                attn_implementation="eager",
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
-    except Exception as error:  # whatever a config.json with wrong values makes of transformers and torch
-        reason = f"config.json does not describe a {model_class.__name__} ({one_line(error)})"
-        raise ModelError(f"{name}: {reason}; fetch the checkpoint again") from error
-    model, report = loaded
-    _check_complete(report, name)
+    weights, settings = read_weights(folder, name), read_json(folder / "config.json", name)
+    any_class: Any = model_class
+    with reading(name, f"config.json does not describe a {model_class.__name__}"), _without_bars():
+        # The folder itself never reaches transformers, which would take adapters, other files or kernels that
+        # config.json or a file beside it names.
+        how = {"attn_implementation": "eager", "ignore_mismatched_sizes": True, "output_loading_info": True}
+        config = any_class.config_class.from_dict(settings)
+        model, report = any_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype, **how)
+    lacking = [*report["missing_keys"]]
+    lacking += [f"{key} of shape {tuple(asked)}" for key, _, asked in report["mismatched_keys"]]
+    if lacking:
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        some = ", ".join(sorted(lacking)[:3]) + more
+        raise ModelError(f"{name}: the checkpoint lacks {some}; take a whole one, such as blip-large-flickr")
     return model.eval().requires_grad_(False)
 
 
@@ -146,15 +123,10 @@ def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
     """
     weights: dict[str, Tensor] = {}
     for path in weight_files(folder, name):
-        try:
-            stored = _read_tensors(path)
-        except pickle.UnpicklingError as error:
-            reason = f"{path.name} holds more than weights and was not unpickled, for that can run code"
-            raise ModelError(f"{name}: {reason}; take a checkpoint with model.safetensors") from error
-        except Exception as error:  # the readers raise anything over damaged files
-            raise ModelError(f"{name}: {path.name} cannot be read ({one_line(error)}); fetch it again") from error
+        with reading(name, f"{path.name} cannot be read"):
+            stored = _read_tensors(path, name)
         if not isinstance(stored, dict) or not all(isinstance(tensor, Tensor) for tensor in stored.values()):
-            raise ModelError(f"{name}: expected tensors by name in {path.name}; take a checkpoint of transformers'")
+            raise ModelError(f"{name}: expected tensors by name in {path.name}, got something else")
         weights |= stored
     return weights
 
@@ -166,44 +138,28 @@ def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
     """
     if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt")):
         # transformers would make one that knows no word.
-        raise ModelError(f"{name}: expected a tokenizer.json, got no tokenizer; fetch the checkpoint again")
-    try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the reader of tokenizer.json raises bare Exceptions
-        raise ModelError(f"{name}: the tokenizer cannot be read ({one_line(error)}); fetch it again") from error
-    return tokenizer
+        raise ModelError(f"{name}: expected a tokenizer.json, got none; fetch it")
+    with reading(name, "the tokenizer cannot be read"):
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-@quiet()
-def _read_tensors(path: Path) -> Any:
+def _read_tensors(path: Path, name: str) -> Any:
     if path.suffix == ".safetensors":
         return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        reason = "holds more than weights, and unpickling it can run code"
+        raise ModelError(f"{name}: {path.name} {reason}; take one with model.safetensors") from error
 
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    enabled = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    bars: Any = transformers_logging
+    enabled = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
         yield
     finally:
         if enabled:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _check_complete(report: dict[str, Any], name: str) -> None:
-    missing = sorted(report["missing_keys"])
-    if missing:
-        example = "take a whole one with its image-text-matching head, such as blip-large-flickr"
-        raise ModelError(f"{name}: the checkpoint lacks {_some(missing)}; {example}")
-    other = [f"{key} ({tuple(got)}, not {tuple(asked)})" for key, got, asked in sorted(report["mismatched_keys"])]
-    if other:
-        reason = f"the weights have other shapes than config.json asks for: {_some(other)}"
-        raise ModelError(f"{name}: {reason}; fetch the checkpoint again, all files from one place")
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+            bars.enable_progress_bar()

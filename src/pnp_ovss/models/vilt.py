@@ -3,7 +3,6 @@
 Kim, Son, Kim: ViLT, ICML 2021. Any ``ViltForImageAndTextRetrieval`` checkpoint fits.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,9 +10,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import ViltForImageAndTextRetrieval
 
-from pnp_ovss.models.adapter import Adapter, Fused, Kept, Pixels, Tokens
+from pnp_ovss.models.base import Adapter, Fused, Kept, Pixels, States, Tokens
 from pnp_ovss.models.layers import additive, kept_attention, project
-from pnp_ovss.models.loading import Normalisation
 
 
 class Vilt(Adapter):
@@ -25,7 +23,7 @@ class Vilt(Adapter):
 
     model_class = ViltForImageAndTextRetrieval
     preset = "vilt"
-    normalisation = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    mean = std = (0.5, 0.5, 0.5)
 
     def _configure(self, config: Any) -> None:
         self.size, self.patch = config.image_size, config.patch_size
@@ -50,14 +48,15 @@ class Vilt(Adapter):
         embeddings = self._model.vilt.embeddings
         return [embeddings.text_embeddings(input_ids=ids) + embeddings.token_type_embeddings.weight[0]]
 
-    def _fuse(self, images: Sequence[Tensor], texts: Sequence[Tensor], mask: Tokens, lowest: int | None) -> Fused:
+    def _fuse(self, images: States, texts: States, mask: Tokens, lowest: int | None) -> Fused:
         vilt, hidden = self._model.vilt, torch.cat([*texts, *images], dim=1)
         patches = mask.new_ones(images[0].shape[:2])
         padding = additive(torch.cat([mask, patches], dim=1), hidden.dtype)
         attention: dict[int, Kept] = {}
         for index, layer in enumerate(vilt.encoder.layer):
             if index == lowest:
-                hidden.requires_grad_()  # the graph starts here, so that nothing below costs a backward pass
+                # The graph starts here, so that nothing below costs a backward pass.
+                hidden.requires_grad_()
             normed = layer.layernorm_before(hidden)
             found, weights = kept_attention(*project(layer.attention.attention, normed, normed), self.heads, padding)
             attention[index] = (weights,)

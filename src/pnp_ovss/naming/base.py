@@ -1,9 +1,10 @@
 """What a namer is, and what it returns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import log
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,30 @@ EVEN = log(KEEP / (1 - KEEP))
 """Log odds of ``KEEP``."""
 MOST = 25
 """Names of a photo: a prompt of more is no longer read well, or not at all. Source: the authors' question to GPT-4o."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The settings of namers; each takes what it needs."""
+
+    names: tuple[str, ...] = ()
+    """given: the names."""
+    source: Path | None = None
+    """cached: a file of names or replies, or the folder of a cache."""
+    vlm: Callable[[], Any] | None = None
+    """itm: gives the ``VLM`` that matches."""
+    model: str | None = None
+    """openai: a chat model; clip, caption: a short name, hub id or folder."""
+    base_url: str | None = None
+    """openai: another server than OpenAI's."""
+    cache: Path | None = None
+    """openai: folder of the replies."""
+    timeout: float = 60.0
+    """openai: seconds until a call has failed."""
+    retries: int = 5
+    """openai: further calls after one that failed."""
+    device: str = "auto"
+    dtype: str = "auto"
 
 
 class NoReply(ModelError):
@@ -80,6 +105,13 @@ class Calibration:
     def __call__(self, scores: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return the confidences, in [0, 1]."""
         return torch.sigmoid(self.slope * (scores - self.cut) + EVEN)
+
+
+CALIBRATIONS: dict[str, Calibration] = {
+    "mini-blip": Calibration(slope=1.163, cut=6.25),
+    "mini-clip": Calibration(slope=2.913, cut=1.193),
+}
+"""Per model, chosen by ``python -m benchmarks.naming`` on 200 tuning scenes, whose names are known."""
 
 
 def names_to_score(candidates: Vocabulary | None, known: Sequence[str] | None, source: str) -> tuple[str, ...]:

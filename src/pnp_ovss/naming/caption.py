@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from pnp_ovss.models.captioner import Captioner
-from pnp_ovss.naming.base import NamedClass, Naming
+from pnp_ovss.naming.base import NamedClass, Naming, Options
 from pnp_ovss.types import RGB, Vocabulary, fold
 
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
@@ -22,6 +22,8 @@ STOPS, ADJECTIVES, THINGS_IN_ING = (
 """Words that end a noun phrase; words in one that are no part of the name; nouns in -ing, where others are verbs."""
 SINGULARS: dict[str, str] = _PHRASES["singulars"]
 """Singulars that no rule gives, and the person that a man or a child is."""
+ENDINGS: dict[str, str] = _PHRASES["plural endings"]
+"""What stands for a plural's ending, a regular expression; the first that fits counts."""
 
 
 class CaptionNamer:
@@ -31,6 +33,11 @@ class CaptionNamer:
         self.source = f"caption by {captioner.name}"
         self._captioner = captioner
 
+    @classmethod
+    def load(cls, options: Options) -> "CaptionNamer":
+        """Return the namer with the model of the options."""
+        return cls(Captioner(options.model or "blip-caption-base", options.device, options.dtype))
+
     def __call__(self, image: RGB, candidates: Vocabulary | None, key: str) -> Naming:
         """Return what the captions name; the confidence is the share of the captions that name it, by probability."""
         captions = self._captioner.captions(image)
@@ -38,8 +45,8 @@ class CaptionNamer:
         for caption, share in captions:
             for name in nouns(caption, candidates):
                 shares[name] = min(1.0, shares.get(name, 0.0) + share)
-        order = sorted(shares, key=lambda name: -shares[name])
-        return Naming(tuple(NamedClass(name, shares[name]) for name in order), (f"caption: {captions[0][0]}",))
+        classes = sorted(map(NamedClass, shares, shares.values()), key=lambda named: -named.confidence)
+        return Naming(tuple(classes), (f"caption: {captions[0][0]}",))
 
 
 def nouns(caption: str, candidates: Vocabulary | None) -> tuple[str, ...]:
@@ -58,28 +65,23 @@ def singular(word: str) -> str:
     """Return a word's singular, as far as simple rules know it."""
     if word in SINGULARS:
         return SINGULARS[word]
-    if len(word) > 4 and word.endswith("ies"):
-        return word[:-3] + "y"
-    if len(word) > 4 and word.endswith(("ches", "shes", "sses", "xes", "zes")):
-        return word[:-2]
-    plural = len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is"))
-    return word[:-1] if plural else word
+    for plural, end in ENDINGS.items():
+        if re.search(plural, word):
+            return re.sub(plural, end, word)
+    return word
 
 
 def _known(words: list[str], candidates: Vocabulary) -> tuple[str, ...]:
     longest = max(len(WORD.findall(name)) for name in (*candidates.classes, *candidates.flat))
-    found, place = [], 0
-    while place < len(words):
-        for count in range(longest, 0, -1):
-            phrase = words[place : place + count]
-            forms = (" ".join(phrase), " ".join([*phrase[:-1], singular(phrase[-1])]))
-            name = next((name for form in forms if (name := candidates.find(form))), None)
-            if name is not None:
+    found = []
+    while words:
+        for count in range(min(longest, len(words)), 0, -1):
+            *first, last = words[:count]
+            name = candidates.find(" ".join([*first, last])) or candidates.find(" ".join([*first, singular(last)]))
+            if name:
                 found.append(name)
-                place += len(phrase)
                 break
-        else:
-            place += 1
+        words = words[count:]
     return tuple(dict.fromkeys(found))
 
 

@@ -8,16 +8,12 @@ from torch import Tensor
 
 from pnp_ovss.data.vocabulary import class_names
 from pnp_ovss.methods.pnp.prompt import PREFIX
-from pnp_ovss.models.clip import Clip, similarity
-from pnp_ovss.naming.base import Calibration, Naming, names_to_score, ranked
+from pnp_ovss.models.clip import Clip, load_clip, similarity
+from pnp_ovss.naming.base import CALIBRATIONS, Calibration, Naming, Options, names_to_score, ranked
 from pnp_ovss.types import RGB, Vocabulary, fold
 
 STANDING_OUT = Calibration(slope=2.0, cut=2.0)
 """For a model nobody has calibrated: a name counts two standard deviations above the mean of the crowd."""
-CALIBRATIONS: dict[str, Calibration] = {
-    "mini-clip": Calibration(slope=2.913, cut=1.193),  # python -m benchmarks.naming, 200 tuning scenes
-}
-"""Per model, of its similarities times its scale, chosen on photos or scenes whose names are known."""
 CROWD = 50
 """Names that a similarity is compared with; a smaller vocabulary is filled up with common nouns."""
 
@@ -35,6 +31,11 @@ class ClipNamer:
         self._clip = clip
         self._calibration = calibration or CALIBRATIONS.get(clip.name)
         self._texts: tuple[tuple[str, ...], Tensor] = ((), torch.empty(0))
+
+    @classmethod
+    def load(cls, options: Options) -> "ClipNamer":
+        """Return the namer with the model of the options."""
+        return cls(load_clip(options.model or "clip-base", options.device, options.dtype))
 
     def __call__(self, image: RGB, candidates: Vocabulary | None, key: str) -> Naming:
         """Return every name of the vocabulary, the surest first. Without one: the names the model can know."""

@@ -1,51 +1,45 @@
 """Names by the model that segments: its matching head says of every name whether the photo shows it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor
 
-from pnp_ovss.errors import ModelError
+from pnp_ovss.errors import ConfigError, ModelError
 from pnp_ovss.methods.pnp.prompt import make_prompt
 from pnp_ovss.models import VLM
 from pnp_ovss.models.base import Matcher
-from pnp_ovss.naming.base import Calibration, Naming, names_to_score, ranked
+from pnp_ovss.naming.base import CALIBRATIONS, Calibration, Naming, Options, names_to_score, ranked
 from pnp_ovss.types import RGB, Vocabulary
 
-CALIBRATIONS: dict[str, Calibration] = {
-    "mini-blip": Calibration(slope=1.163, cut=6.25),  # python -m benchmarks.naming, 200 tuning scenes
-}
-"""Per model, chosen on photos or scenes whose names are known. Others: the softmax of the head's two logits."""
 
-
-@dataclass(frozen=True)
 class Itm:
-    """Matches ``"A picture of NAME"`` for every name with the photo, which is encoded once."""
+    """Matches ``"A picture of NAME"`` for every name with the photo, which is encoded once.
 
-    vlm: VLM
-    calibration: Calibration = field(default_factory=Calibration)
+    Without a ``calibration``, that of the model, or else the softmax of the matching head's two logits.
+    """
+
+    def __init__(self, vlm: VLM, calibration: Calibration | None = None) -> None:
+        self.source = f"itm by {vlm.name}"
+        self._vlm = vlm
+        self._calibration = calibration or CALIBRATIONS.get(vlm.name, Calibration())
 
     @classmethod
-    def from_vlm(cls, vlm: VLM) -> "Itm":
-        """Return the namer with the calibration of its model."""
-        return cls(vlm, CALIBRATIONS.get(vlm.name, Calibration()))
-
-    @property
-    def source(self) -> str:
-        """What names the classes, in words."""
-        return f"itm by {self.vlm.name}"
+    def load(cls, options: Options) -> "Itm":
+        """Return the namer with the model of the options."""
+        if options.vlm is None:
+            raise ConfigError("the itm namer needs a model; give one with --model, such as blip-large-flickr")
+        return cls(options.vlm())
 
     def __call__(self, image: RGB, candidates: Vocabulary | None, key: str) -> Naming:
         """Return every name of the vocabulary, the surest first. Without one: the names the model can know."""
-        names = names_to_score(candidates, self.vlm.known, self.source)
-        return ranked(names, self.calibration(self.scores(image, names)))
+        names = names_to_score(candidates, self._vlm.known, self.source)
+        return ranked(names, self._calibration(self.scores(image, names)))
 
     def scores(self, image: RGB, names: Sequence[str]) -> Float[Tensor, " name"]:
         """Return the log odds that the photo shows each name, as the matching head sees it."""
-        if not isinstance(self.vlm, Matcher):
-            raise ModelError(
-                f"{self.vlm.name} cannot match many names at once; name with --namer clip, or another model"
-            )
-        pixels = self.vlm.prepare(image, self.vlm.size)[None]
-        return self.vlm.match(pixels, [make_prompt([name]) for name in names])[0].cpu()
+        vlm = self._vlm
+        if not isinstance(vlm, Matcher):
+            raise ModelError(f"{vlm.name} cannot match many names at once; name with --namer clip, or another model")
+        pixels = vlm.prepare(image, vlm.size)[None]
+        return vlm.match(pixels, [make_prompt([name]) for name in names])[0].cpu()

@@ -1,5 +1,6 @@
 """Names by a chat model that sees: GPT-4o, or any other behind an OpenAI-compatible server."""
 
+import os
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -7,24 +8,24 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pnp_ovss.errors import ConfigError, ModelError, one_line
+from pnp_ovss.errors import ConfigError, ModelError, import_extra, one_line
 from pnp_ovss.images import fingerprint
 from pnp_ovss.naming import question
-from pnp_ovss.naming.base import Naming, NoReply
-from pnp_ovss.naming.cached import Question, Reply, Status, digest, load_reply, read_reply, save_reply
+from pnp_ovss.naming.base import Naming, NoReply, Options
+from pnp_ovss.naming.cached import Question, Reply, digest, load_reply, reply_file, save_reply
 from pnp_ovss.types import RGB, Vocabulary
 
 MODEL = "gpt-4o"
 KEY = "OPENAI_API_KEY"
 SERVER = "https://api.openai.com/v1"
 FILTERS = ("content_filter", "content_policy_violation")
-STATUSES: dict[str, Status] = {"content_filter": "filtered", "length": "cut"}
+STATUSES = {"content_filter": "filtered", "length": "cut"}
 """By the reason for which a reply ended."""
-REMEDIES: dict[str | int | None, str] = {
+REMEDIES = {
     "insufficient_quota": f"the quota of the key in {KEY} is used up: see to the account",
-    401: f"check the key in {KEY}",
-    403: f"check the key in {KEY}",
-    404: "check --namer-model and --base-url",
+    "401": f"check the key in {KEY}",
+    "403": f"check the key in {KEY}",
+    "404": "check --namer-model and --base-url",
 }
 """By code or status of an error that all photos would meet."""
 BAD_REQUEST = (400, 422)
@@ -50,6 +51,14 @@ class OpenAI:
     """Further calls after one that failed, with growing waits or as long as the server asks."""
     _as_json: bool = field(default=True, init=False, repr=False)
 
+    @classmethod
+    def load(cls, options: Options) -> "OpenAI":
+        """Return the namer with the key of the environment: it is no option, so that no record of options holds it."""
+        if options.cache is None:
+            raise ConfigError("the openai namer needs a folder for the replies; give one with --cache")
+        key, model = os.environ.get(KEY), options.model or MODEL
+        return cls(options.cache, model, options.base_url, key, options.timeout, options.retries)
+
     @property
     def source(self) -> str:
         """What names the classes, in words."""
@@ -61,18 +70,20 @@ class OpenAI:
         Raises: NoReply if the server gives none for this photo; ModelError or ConfigError if it cannot for any.
         """
         asked = self._question(image, candidates)
-        reply = load_reply(self.cache, asked)
-        if reply is None:
-            reply = self._ask(image, candidates, self._as_json)
-            save_reply(self.cache, asked, reply)
-        return read_reply(reply, candidates)
+        path = reply_file(self.cache, asked)
+        if known := load_reply(path):
+            return known[1].read(candidates)
+        reply = self._ask(image, candidates, self._as_json)
+        save_reply(path, asked, reply)
+        return reply.read(candidates)
 
     def is_cached(self, image: RGB, candidates: Vocabulary | None) -> bool:
         """Return whether the reply is there already."""
-        return load_reply(self.cache, self._question(image, candidates)) is not None
+        return load_reply(reply_file(self.cache, self._question(image, candidates))) is not None
 
     def _question(self, image: RGB, candidates: Vocabulary | None) -> Question:
-        return Question(fingerprint(image), digest(candidates), self.model, question.digest())
+        asked = {"photo": fingerprint(image), "vocabulary": digest(candidates)}
+        return asked | {"model": self.model, "prompt": question.digest()}
 
     def _ask(self, image: RGB, candidates: Vocabulary | None, as_json: bool) -> Reply:
         """Return the reply; a refusal and a filter are replies too.
@@ -93,33 +104,26 @@ class OpenAI:
             status, said = error.status_code, self._said(body.get("message") or "no message")
             if error.code in FILTERS:
                 return Reply(said, "filtered")
-            remedy = REMEDIES.get(error.code) or REMEDIES.get(status)
-            if remedy:
+            if remedy := REMEDIES.get(str(error.code)) or REMEDIES.get(str(status)):
                 raise ModelError(f"{self._host} refuses every request ({status}: {said}); {remedy}") from None
             if not as_json or status not in BAD_REQUEST:
                 raise NoReply(f"{self._host} gave no reply ({status}: {said})") from None
             reply = self._ask(image, candidates, as_json=False)
-            self._as_json = False  # it answers without a schema only: no further photo tries with one
+            # It answers without a schema only: no further photo tries with one.
+            self._as_json = False
         return Reply(self._redacted(reply.text), reply.status, reply.tokens_in, reply.tokens_out)
 
     @cached_property
     def _client(self) -> Any:
         key = (self.key or "").strip()
         if not key and self.base_url is None:
-            raise ConfigError(
-                f"the openai namer needs a key; set {KEY}, or give the --base-url of a server without one"
-            )
+            raise ConfigError(f"the openai namer needs a key; set {KEY}, or give the --base-url of a server without")
         if not re.fullmatch(r"[!-~]*", key):
             raise ConfigError(f"{KEY} holds characters that no key has; copy the key alone into it")
         address = self.base_url or SERVER
         if urlsplit(address).scheme not in ("http", "https"):
             raise ConfigError(f"the base URL is no address such as {SERVER}; give one with --base-url")
-        try:
-            import openai
-        except ImportError as error:
-            raise ModelError(
-                "the openai namer needs OpenAI's library; install it with: pip install 'pnp-ovss[llm]'"
-            ) from error
+        openai = import_extra("openai", "llm", "the openai namer")
         return openai.OpenAI(api_key=key or "none", base_url=address, max_retries=self.retries, timeout=self.timeout)
 
     @property
@@ -127,7 +131,8 @@ class OpenAI:
         return urlsplit(self.base_url or SERVER).hostname or "the server"
 
     def _said(self, words: object) -> str:
-        return one_line(self._redacted(str(words)) or type(words).__name__)  # redacted before it is cut to length
+        # Redacted before it is cut to length.
+        return one_line(self._redacted(str(words)) or type(words).__name__)
 
     def _redacted(self, text: str) -> str:
         """Return words without the key, or a beginning of it, and without user and query of addresses."""

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ PRICES: dict[str, dict[str, float]] = _TEXTS["prices"]
 As OpenAI listed them in 2025. Prices change; other models and servers are counted like gpt-4o, without a price.
 """
 
+Sizes = Sequence[tuple[int, int]]
+"""Width and height of photos, in pixels."""
 LONGEST_SIDE, QUALITY = 1024, 88
 """Of the JPEG that is sent: no side is longer, in pixels."""
 MOST_ENUMERATED, ENUMERATED_CHARACTERS = 250, 15_000
@@ -58,13 +61,12 @@ def digest() -> str:
 
 def reply_format(candidates: Vocabulary | None) -> dict[str, Any]:
     """Return the JSON schema of the answer, for servers that keep to one."""
-    name: dict[str, Any] = {"type": "string"}
+    form: dict[str, Any] = deepcopy(_TEXTS["reply format"])
     names = candidates.classes if candidates else ()
     if 0 < len(names) <= MOST_ENUMERATED and sum(map(len, names)) <= ENUMERATED_CHARACTERS:
-        name["enum"] = list(names)
-    entry = _object({"name": name, "confidence": {"type": "integer", "description": "0 to 100"}})
-    schema = _object({"found": {"type": "array", "items": entry}})
-    return {"type": "json_schema", "json_schema": {"name": "categories", "strict": True, "schema": schema}}
+        found = form["json_schema"]["schema"]["properties"]["found"]
+        found["items"]["properties"]["name"]["enum"] = list(names)
+    return form
 
 
 def jpeg(photo: RGB) -> bytes:
@@ -82,16 +84,15 @@ def sent_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def estimate(
-    sizes: Sequence[tuple[int, int]], candidates: Vocabulary | None, model: str
-) -> tuple[int, int, float | None]:
+def estimate(sizes: Sizes, candidates: Vocabulary | None, model: str) -> tuple[int, int, float | None]:
     """Return about how many tokens go in and out, and what they cost in dollars, where a price is known.
 
-    ``sizes`` are width and height of the photos; there is one call for each, if none has to be repeated.
+    There is one call for each, if none has to be repeated.
     """
     price = PRICES.get(model, PRICES["gpt-4o"])
     characters = len(question(candidates)) + len(AS_JSON)
-    characters += sum(len(name) + 4 for name in (candidates.classes if candidates else ()))  # again, in the schema
+    # Again, in the schema.
+    characters += sum(len(name) + 4 for name in (candidates.classes if candidates else ()))
     each = ceil(characters / CHARACTERS_PER_TOKEN) + SCHEMA_TOKENS + int(price["base"])
     tokens_in = sum(each + int(price["tile"]) * tiles(*sent_size(*size)) for size in sizes)
     tokens_out = REPLY_TOKENS * len(sizes)
@@ -103,7 +104,3 @@ def tiles(width: int, height: int) -> int:
     """Return the tiles of a photo in high detail, which the servers scale to a short side of 768 pixels at most."""
     scale = min(1.0, SHORT_SIDE / min(width, height))
     return ceil(width * scale / TILE) * ceil(height * scale / TILE)
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}

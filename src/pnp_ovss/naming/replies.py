@@ -8,6 +8,7 @@ confidences on a line of their own or labelled with the names, remarks in bracke
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,20 +40,15 @@ def parse_reply(text: str, candidates: Vocabulary | None) -> Naming:
     name and a number that disagree: the name counts. Never raises.
     """
     text = " ".join(text[:LONGEST_REPLY].split())
-    if not text:
-        return Naming((), ("the reply is empty",))
     notes: list[str] = []
-    claims = _from_json(text)
-    if claims is None:
-        claims = _from_lists(text, candidates, notes)
+    claims = _from_json(text) or _from_lists(text, candidates, notes)
     if not claims and not notes:
         notes.append("the reply names nothing")
     claims = _with_shares(claims)
     if candidates is None:
         claims = [replace(claim, text=tidy(REMARK.sub("", claim.text))) for claim in claims]
-        odd = [claim.text for claim in claims if not _is_name(claim.text)]
-        notes += [f"{text[:40]!r} is no name" for text in odd]
-        claims = [claim for claim in claims if claim.text not in odd]
+        notes += [f"{claim.text[:40]!r} is no name" for claim in claims if not _is_name(claim.text)]
+        claims = [claim for claim in claims if _is_name(claim.text)]
     return named(claims, notes, candidates)
 
 
@@ -60,26 +56,25 @@ def named(
     claims: Iterable[Claim], notes: Iterable[str], candidates: Vocabulary | None, most: int | None = MOST
 ) -> Naming:
     """Return the classes that claims mean, each once, with the higher confidence, and without the background."""
-    found: dict[str, float] = {}
-    spelling: dict[str, str] = {}
+    found: dict[str, NamedClass] = {}
     remarks = list(notes)
     for claim in claims:
         name = find(claim.text, candidates) if candidates else claim.text
         if name is None or fold(name) == BACKGROUND:
             remarks.append(f"{claim.text[:40]!r} is not in the vocabulary")
             continue
-        name = spelling.setdefault(fold(name), name)  # "Dog" and "dog" are one class
+        earlier = found.get(fold(name), NamedClass(name, 0.0))  # "Dog" and "dog" are one class
+        name = earlier.name
         listed = candidates.numbered().get(claim.number) if candidates and claim.number is not None else name
         if listed != name:
             there = repr(listed) if listed else "not"
             remarks.append(f"number {claim.number} is {there} in the list; {name!r} counts")
         if claim.confidence is None:
             remarks.append(f"{name!r} has no confidence")
-        if name in found:
+        if fold(name) in found:
             remarks.append(f"{name!r} is named twice; the higher confidence counts")
-        found[name] = max(found.get(name, 0.0), claim.confidence or 0.0)
-    classes = tuple(NamedClass(name, share) for name, share in found.items())
-    return Naming(classes, tuple(dict.fromkeys(remarks)), most)
+        found[fold(name)] = NamedClass(name, max(earlier.confidence, claim.confidence or 0.0))
+    return Naming(tuple(found.values()), tuple(dict.fromkeys(remarks)), most)
 
 
 def find(text: str, candidates: Vocabulary) -> str | None:
@@ -95,36 +90,21 @@ def _is_name(text: str) -> bool:
     return len(text) <= LONGEST_OPEN and any(map(str.isalpha, text)) and text.casefold() not in NOTHING
 
 
-def _from_json(text: str) -> list[Claim] | None:
-    """Return what a JSON reply says, alone or among other words; None if there is no such thing in it."""
-    spans = [text[text.find(first) : text.rfind(last) + 1] for first, last in ("{}", "[]")]
-    for span in (text, *spans):
-        try:
-            claims = _claims(json.loads(span))
-        except (ValueError, RecursionError):
-            continue
-        if claims is not None:
-            return claims
-    return None
+def _from_json(text: str) -> list[Claim]:
+    """Return what the objects of a JSON reply say, alone or among other words."""
+    claims: list[Claim] = []
+    for span in re.findall(r"\{[^{}]*\}", text):  # the innermost ones
+        with suppress(ValueError, RecursionError):
+            claims += _claims(json.loads(span))
+    return claims
 
 
-def _claims(content: Any) -> list[Claim] | None:
-    """Return the claims of JSON: objects or names in a list, such a list in an object, or confidences by name."""
-    if isinstance(content, dict) and not _first(content, NAME_KEYS):
-        lists = [value for value in content.values() if isinstance(value, list)]
-        by_name = [{"name": name, "confidence": value} for name, value in content.items()]
-        content = lists[0] if lists else by_name
-    items = content if isinstance(content, list) else [content]
-    if not all(isinstance(item, dict | str) for item in items):
-        return None
-    objects = [{"name": item} if isinstance(item, str) else item for item in items]
-    return [
-        Claim(str(_first(item, NAME_KEYS) or ""), confidence=_number(_first(item, CONFIDENCE_KEYS))) for item in objects
-    ]
-
-
-def _first(item: dict[str, Any], keys: Iterable[str]) -> Any:
-    return next((item[key] for key in keys if key in item), None)
+def _claims(item: dict[str, Any]) -> list[Claim]:
+    """Return what an object says: a name and its confidence, or confidences by name."""
+    name = next((item[key] for key in NAME_KEYS if key in item), None)
+    if name is not None:
+        item = {str(name): next((item[key] for key in CONFIDENCE_KEYS if key in item), None)}
+    return [Claim(name, confidence=_number(value)) for name, value in item.items() if not isinstance(value, list)]
 
 
 def _from_lists(text: str, candidates: Vocabulary | None, notes: list[str]) -> list[Claim]:
@@ -133,7 +113,8 @@ def _from_lists(text: str, candidates: Vocabulary | None, notes: list[str]) -> l
     if not groups:
         notes.append("the reply has neither JSON nor a list in brackets")
     names_have_commas = candidates is not None and any("," in name for name in candidates.classes)
-    comma = r",\s*(?=['\"]?[0-9]{1,6}\s*(?:[:%,]|$))" if names_have_commas else ","  # one before a number
+    # One before a number.
+    comma = r",\s*(?=['\"]?[0-9]{1,6}\s*(?:[:%,]|$))" if names_have_commas else ","
     claims: list[Claim] = []
     labelled: list[tuple[str, float]] = []
     for place, group in enumerate(groups):
@@ -186,9 +167,6 @@ def _with_shares(claims: list[Claim]) -> list[Claim]:
 
 
 def _number(value: Any) -> float | None:
-    """Return a number that is at least 0, the last one of a text; None where there is none."""
-    if isinstance(value, str):
-        numbers = re.findall(r"[0-9]+(?:\.[0-9]+)?", value)
-        return float(numbers[-1]) if numbers else None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
-    return float(min(max(value, 0), 100)) if is_number else None
+    """Return the last number of a text, or a number, without its sign; None where there is none."""
+    numbers = re.findall(r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?", str(value))
+    return float(numbers[-1]) if numbers else None

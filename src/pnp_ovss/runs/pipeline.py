@@ -5,15 +5,13 @@ Photos are read, and the last ones refined, in threads while the model works on 
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import islice
 from time import perf_counter
-from typing import TypeVar
 
 import torch
 
+from pnp_ovss.concurrent import ahead
 from pnp_ovss.errors import InputError, ModelError, PnpError
 from pnp_ovss.naming import NamePhotos
 from pnp_ovss.pictures import check_count
@@ -23,9 +21,6 @@ from pnp_ovss.types import RGB, Vocabulary
 
 READERS, FINISHERS = 2, 1
 """Threads. A photo is refined on all cores, so one at a time is enough."""
-
-Given = TypeVar("Given")
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -70,31 +65,16 @@ def run(
 
     Raises: PnpError if no photo can be done: the model cannot be loaded, or nobody names the photos any more.
     """
-    with ThreadPoolExecutor(readers) as reading, ThreadPoolExecutor(finishers) as finishing:
-        started = ahead(_read, items, reading, readers + batch)
-        named = _named(started, name) if name else started
-        located = _located(segmenter, named, batch, strict)
-        try:
-            yield from ahead(partial(_refined, segmenter), located, finishing, finishers + batch)
-        except torch.OutOfMemoryError as error:  # while naming, locating or refining
-            raise ModelError("the GPU is full; use a smaller --batch-size, --dtype bfloat16 or --device cpu") from error
-
-
-def ahead(task: Callable[[Given], Made], given: Iterable[Given], pool: Executor, most: int) -> Iterator[Made]:
-    """Yield the task's result for everything given, in order, with at most so many under way or waiting to be taken.
-
-    Closed early, it waits for those under way and starts no other.
-    """
-    rest = iter(given)
-    waiting: deque[Future[Made]] = deque()
+    reading, finishing = ThreadPoolExecutor(readers), ThreadPoolExecutor(finishers)
     try:
-        waiting.extend(pool.submit(task, one) for one in islice(rest, most))
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(pool.submit(task, one) for one in islice(rest, 1))
+        started = ahead(lambda item: reading.submit(_read, item).result, items, readers + batch)
+        located = _located(segmenter, _named(started, name) if name else started, batch, strict)
+        yield from ahead(lambda one: finishing.submit(_refined, segmenter, one).result, located, finishers + batch)
+    except torch.OutOfMemoryError as error:  # while naming, locating or refining
+        raise ModelError("the GPU is full; use a smaller --batch-size, --dtype bfloat16 or --device cpu") from error
     finally:
-        for future in waiting:
-            future.cancel()
+        for pool in (reading, finishing):  # what is under way is waited for, and nothing else is started
+            pool.shutdown(cancel_futures=True)
 
 
 def _read(item: Item) -> Outcome:
