@@ -1,9 +1,10 @@
 """A run over many photos: what is left to be done is done, written by key, and packed into Parquet files if wanted."""
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, partial
 from hashlib import sha256
 from typing import Any
 
@@ -22,6 +23,9 @@ from pnp_ovss.runs.photos import Places, fetch
 from pnp_ovss.runs.record import FAULTS, IMAGES, MANIFEST, Results, about_model, check_same, load_pyarrow
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import RGB, Vocabulary
+
+SURROGATES = re.compile("[\ud800-\udfff]")
+"""What no UTF-8 holds: bytes of a file name that is none."""
 
 FORMAT = 1
 """Of manifest and results; raised when older ones cannot be read any more."""
@@ -74,6 +78,11 @@ class Job:
     batch: int = 1
     """Photos the model sees at a time."""
 
+    def load(self) -> Segmenter:
+        """Return the segmenter; raises what ``Segmenter.from_pretrained`` does."""
+        where = (self.device, self.dtype, self.revision, self.method)
+        return Segmenter.from_pretrained(self.model, self.preset, *where, **self.settings)
+
 
 @dataclass(frozen=True)
 class Done:
@@ -91,45 +100,39 @@ class Worker:
     """Segments photos with one model, which is loaded when the first photo needs it."""
 
     def __init__(self, job: Job) -> None:
-        self._job = job
-        self._results = Results(Folder(job.out))
-
-    @cached_property
-    def _segmenter(self) -> Segmenter:
-        job = self._job
-        chosen = (job.model, job.preset, job.device, job.dtype, job.revision, job.method)
-        return Segmenter.from_pretrained(*chosen, **job.settings)
-
-    @cached_property
-    def _name_photos(self) -> NamePhotos | None:
-        return self._job.classes.name_photos(lambda: self._segmenter)
+        self.job = job
+        self.results = Results(Folder(job.out))
+        self._segmenter = cache(job.load)
+        self._name_photos = cache(partial(job.classes.name_photos, self._segmenter))
 
     def __call__(self, places: Places) -> Iterator[Done]:
-        """Yield every photo as soon as its result or its fault is written; few photos are held at a time.
+        """Yield every photo after its result or its fault was written; few photos are held at a time.
 
         Raises: PnpError if no photo can be done: the model cannot be loaded or does not know the classes that all
         photos share, nobody names them any more, or results cannot be written.
         """
-        classes = self._job.classes.classes
-        items = (pipeline.Item(key, partial(_read, place), classes) for key, place in places.items())
-        strict = classes is not None
-        for one in pipeline.run(lambda: self._segmenter, items, self._name_photos, self._job.batch, strict):
-            place, fault = places[one.key], f"{one.key}: {one.fault}" if one.fault else ""
-            if one.photo is None or fault:
-                self._results.write_fault(one.key, place, fault)
+        classes = self.job.classes.classes
+
+        def read(place: str) -> RGB:
+            return decode_image(fetch(place), "the file")  # the fault says whose
+
+        def write(one: pipeline.Outcome) -> None:
+            place, seconds = places[one.key], one.seconds
+            if one.photo is None or one.fault:
+                self.results.write_fault(one.key, place, f"{one.key}: {one.fault}")
             else:
-                seconds = one.seconds.get("segment", 0.0) + one.seconds.get("refine", 0.0)
-                self._results.write(one.key, place, one.photo, one.result, seconds)
-            yield Done(one.key, fault)
+                spent = seconds.get("segment", 0.0) + seconds.get("refine", 0.0)
+                self.results.write(one.key, place, one.photo, one.result, spent)
 
-
-def _read(place: str) -> RGB:
-    return decode_image(fetch(place), "the file")  # the fault says whose
+        items = (pipeline.Item(key, partial(read, place), classes) for key, place in places.items())
+        chosen = {"batch": self.job.batch, "strict": classes is not None, "finish": write}
+        for one in pipeline.run(self._segmenter, items, self._name_photos(), **chosen):
+            yield Done(one.key, f"{one.key}: {one.fault}" if one.fault else "")
 
 
 def work_here(job: Job, places: Places) -> Iterator[Done]:
-    """Do the photos in this process; yield each as soon as its result is written."""
-    yield from Worker(job)(places)
+    """Do the photos in this process; yield each when its result is written."""
+    return Worker(job)(places)
 
 
 @dataclass(frozen=True)
@@ -181,17 +184,19 @@ def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
     packs = format == "parquet"
     if packs:
         load_pyarrow()
-    results, chosen = Results(Folder(job.out)), (job.model, job.preset, job.revision, job.method)
-    resolve_config(*chosen, **job.settings)  # before the model, which may have to be fetched
+        _check_text([*places.values(), *names])
+    results = Results(Folder(job.out))
+    resolve = partial(resolve_config, job.model, job.preset, job.revision, job.method, **job.settings)
+    resolve()  # before the model, which may have to be fetched
     checkpoint = find(job.model, job.revision)
-    config = resolve_config(*chosen, **job.settings)  # the model's family is known by now
+    config = resolve()  # the model's family is known by now
     # Every worker takes what the manifest says, whatever a branch or a preset's file holds by then.
     pinned = None if checkpoint.is_local else checkpoint.revision
     job = replace(job, preset="auto", settings=asdict(config), revision=pinned)
     settings = about_model(checkpoint.name, checkpoint.revision, job.device, job.dtype, config)
     settings |= {"method": job.method, "names": _about(job.classes), "format": format}
     before, done = _manifest(results.folder), results.keys_in(IMAGES)
-    if before is not None and (done or results.shards()):
+    if before and (done or results.shards()):
         check_same(results.folder.place, {"method": DEFAULT_METHOD} | before["settings"], settings)
         shards = before["shards"]
         done |= results.packed() if packs else set()
@@ -208,10 +213,17 @@ def shard_of(key: str, shards: int) -> int:
     return int.from_bytes(sha256(key.encode("utf-8", "surrogateescape")).digest()[:8], "big") % shards
 
 
-def _manifest(folder: Folder) -> dict[str, Any] | None:
+def _check_text(texts: Iterable[str]) -> None:
+    for text in texts:
+        if SURROGATES.search(text):
+            raise InputError(f"{text!a} is no UTF-8, which Parquet needs; rename it, or take --format files")
+
+
+def _manifest(folder: Folder) -> dict[str, Any]:
+    """Return what the folder holds of a run's manifest, or nothing."""
     content = folder.read(MANIFEST)
-    manifest = None if content is None else parse_json(content, f"{folder.place}/{MANIFEST}")
-    if manifest is not None and manifest.get("manifest") != FORMAT:
+    manifest = {} if content is None else parse_json(content, f"{folder.place}/{MANIFEST}")
+    if content is not None and manifest.get("manifest") != FORMAT:
         raise InputError(f"{folder.place} holds no run of batch that can be read; give another --out")
     return manifest
 
@@ -220,11 +232,12 @@ def _about(found: ClassSource) -> dict[str, Any]:
     if found.classes is not None:
         words = {name: list(words) for name, words in found.classes.words.items() if words != (name,)}
         return {"classes": list(found.classes.classes)} | ({"words": words} if words else {})
+    options = found.options
     return {
         "namer": found.namer,
-        "model": found.options.model,
-        "source": found.options.source.name if found.options.source else None,
-        "given": list(found.options.names),
+        "model": options.model,
+        "source": options.source.name if options.source else None,
+        "given": list(options.names),
         "vocabulary": digest(found.candidates) if found.candidates else None,
         "keep": found.keep,
     }

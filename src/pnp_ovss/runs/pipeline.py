@@ -45,6 +45,8 @@ class Outcome:
     key: str
     photo: RGB | None = None
     classes: Vocabulary | None = None
+    located: Located | None = None
+    """On its way only: between the model and the refinement."""
     result: Segmentation | None = None
     fault: PnpError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -59,22 +61,40 @@ def run(
     strict: bool = False,
     readers: int = READERS,
     finishers: int = FINISHERS,
+    finish: Callable[[Outcome], None] | None = None,
 ) -> Iterator[Outcome]:
     """Yield the outcome of every item, in order; few photos are held at a time.
 
     ``segmenter`` loads the model when the first photo needs it. Where the class names of a batch cannot be used, its
-    photos are tried one by one; ``strict``: that error is raised, since all photos share their classes.
+    photos are tried one by one; ``strict``: that error is raised, since all photos share their classes. ``finish``
+    takes each outcome, such as to write it, in a thread while the model works. What stops the run is raised when the
+    photos that the model is done with are finished, and yielded.
 
     Raises: PnpError if no photo can be done: the model cannot be loaded, or nobody names the photos any more.
     """
-    with ThreadPoolExecutor(readers) as reading, ThreadPoolExecutor(finishers) as finishing:
-        started = ahead(_read, items, reading, readers + batch)
-        named = _named(started, name) if name else started
-        located = _located(segmenter, named, batch, strict)
+    stop: list[BaseException] = []
+
+    def located(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
         try:
-            yield from ahead(lambda pair: _refined(segmenter, *pair), located, finishing, finishers + batch)
-        except torch.OutOfMemoryError as error:  # while naming, locating or refining
-            raise ModelError("the GPU is full; use a smaller --batch-size, --dtype bfloat16 or --device cpu") from error
+            yield from _located(segmenter, outcomes, batch, strict)
+        except (Exception, KeyboardInterrupt) as error:
+            stop.append(error)
+
+    def end(outcome: Outcome) -> Outcome:
+        _refine(segmenter, outcome)
+        if finish:
+            finish(outcome)
+        return outcome
+
+    try:
+        with ThreadPoolExecutor(readers) as reading, ThreadPoolExecutor(finishers) as finishing:
+            started = ahead(_read, items, reading, readers + batch)
+            named = _named(started, name) if name else started
+            yield from ahead(end, located(named), finishing, finishers + batch)
+            if stop:
+                raise stop[0]
+    except torch.OutOfMemoryError as error:  # while naming, locating or refining
+        raise ModelError("the GPU is full; use a smaller --batch-size, --dtype bfloat16 or --device cpu") from error
 
 
 def ahead(task: Callable[[Given], Made], given: Iterable[Given], pool: Executor, most: int) -> Iterator[Made]:
@@ -128,53 +148,47 @@ def _named(outcomes: Iterator[Outcome], name: NamePhotos) -> Iterator[Outcome]:
 
 def _located(
     segmenter: Callable[[], Segmenter], outcomes: Iterator[Outcome], batch: int, strict: bool
-) -> Iterator[tuple[Outcome, Located | None]]:
-    """Yield the outcomes in order, with the class maps of those that have classes, ``batch`` of which go together."""
+) -> Iterator[Outcome]:
+    """Yield the outcomes in order, located where they have classes; ``batch`` of those go together."""
     held: list[Outcome] = []
+    group: list[Outcome] = []
     for outcome in outcomes:
         held.append(outcome)
-        if sum(map(_needs_model, held)) == batch:
-            yield from _as_batch(segmenter, held, strict)
-            held = []
-    yield from _as_batch(segmenter, held, strict)
+        if not outcome.fault and outcome.classes and outcome.classes.words:
+            group.append(outcome)
+        if len(group) == batch:
+            _locate(segmenter(), group, strict)
+            yield from held
+            held, group = [], []
+    if group:
+        _locate(segmenter(), group, strict)
+    yield from held
 
 
-def _needs_model(outcome: Outcome) -> bool:
-    return not outcome.fault and outcome.classes is not None and bool(outcome.classes.words)
-
-
-def _as_batch(
-    segmenter: Callable[[], Segmenter], held: Sequence[Outcome], strict: bool
-) -> Iterator[tuple[Outcome, Located | None]]:
-    group = [outcome for outcome in held if _needs_model(outcome)]
-    found = iter(_locate(segmenter, group, strict) if group else ())
-    for outcome in held:
-        yield outcome, next(found) if outcome in group else None
-
-
-def _locate(segmenter: Callable[[], Segmenter], group: Sequence[Outcome], strict: bool) -> list[Located | None]:
-    model, begin = segmenter(), perf_counter()
+def _locate(model: Segmenter, group: Sequence[Outcome], strict: bool) -> None:
+    begin = perf_counter()
     photos = [outcome.photo for outcome in group if outcome.photo is not None]
-    vocabularies = [outcome.classes for outcome in group if outcome.classes is not None]
+    vocabularies = [outcome.classes for outcome in group if outcome.classes]
     try:
         for vocabulary in vocabularies:
             check_count(vocabulary.classes)
-        located: list[Located | None] = [*model.locate(photos, vocabularies)]
+        found = model.locate(photos, vocabularies)
     except InputError as error:
         if strict:
             raise
-        if len(group) > 1:
-            return [one for outcome in group for one in _locate(segmenter, [outcome], strict)]
-        group[0].fault = error
-        return [None]
-    for outcome in group:
+        if len(group) == 1:
+            group[0].fault = error
+        else:
+            for outcome in group:
+                _locate(model, [outcome], strict)
+        return
+    for outcome, located in zip(group, found, strict=True):
+        outcome.located = located
         outcome.seconds["segment"] = (perf_counter() - begin) / len(group)
-    return located
 
 
-def _refined(segmenter: Callable[[], Segmenter], outcome: Outcome, located: Located | None) -> Outcome:
-    if located is not None:
+def _refine(segmenter: Callable[[], Segmenter], outcome: Outcome) -> None:
+    if outcome.located is not None:
         begin = perf_counter()
-        outcome.result = segmenter().refine(located)
+        outcome.result, outcome.located = segmenter().refine(outcome.located), None
         outcome.seconds["refine"] = perf_counter() - begin
-    return outcome
