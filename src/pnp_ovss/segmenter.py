@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from pnp_ovss._version import VERSION
@@ -16,7 +15,7 @@ from pnp_ovss.images import Photo, read_image
 from pnp_ovss.methods import DEFAULT_METHOD, Method, load_method
 from pnp_ovss.refine import refine_scores
 from pnp_ovss.segmentation import Segmentation
-from pnp_ovss.types import BACKGROUND, RGB, Classes, ClassMaps, OnStep, Vocabulary, ignore
+from pnp_ovss.types import BACKGROUND, RGB, Classes, ClassMaps, OnStep, Photos, Vocabulary, ignore
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,7 @@ class Segmenter:
         located = self.locate(photos, [Vocabulary.of(one) for one in classes], on_step)
         return [self.refine(one, on_step) for one in located]
 
-    def locate(
-        self,
-        photos: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-        vocabularies: Sequence[Vocabulary],
-        on_step: OnStep = ignore,
-    ) -> list[Located]:
+    def locate(self, photos: Photos, vocabularies: Sequence[Vocabulary], on_step: OnStep = ignore) -> list[Located]:
         """Return the class maps of a batch of photos: all that needs the model.
 
         Raises: InputError if a class name cannot be used.

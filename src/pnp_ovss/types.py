@@ -55,6 +55,9 @@ class Attention:
     layers: tuple[int, ...]
 
 
+Photos = Sequence[UInt8[np.ndarray, "_ _ 3"]]
+"""Photos, which may differ in size."""
+
 OnStep = Callable[[str, int, int], None]
 """Called before each step of long work with its name, the steps done and their total; it may raise to cancel."""
 

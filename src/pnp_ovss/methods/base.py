@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from pnp_ovss.settings import Settings
-from pnp_ovss.types import ClassMaps, OnStep, Vocabulary, ignore
+from pnp_ovss.types import ClassMaps, OnStep, Photos, Vocabulary, ignore
 
 
 @runtime_checkable
@@ -26,10 +25,7 @@ class Method(Protocol):
     """Its settings, with those of the refiners: a child of ``RefinementSettings``."""
 
     def class_maps(
-        self,
-        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-        vocabularies: Sequence[Vocabulary],
-        on_step: OnStep = ignore,
+        self, images: Photos, vocabularies: Sequence[Vocabulary], on_step: OnStep = ignore
     ) -> list[ClassMaps]:
         """Return a map per word of each photo's vocabulary, on the method's own grid.
 

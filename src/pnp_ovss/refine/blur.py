@@ -28,7 +28,7 @@ class Blur(Refiner):
         return gaussian_blur(scores, sigma=self.blur)
 
 
-def gaussian_blur(scores: Float[Tensor, "b ch h w"], *, sigma: float) -> Float[Tensor, "b ch h w"]:
+def gaussian_blur(scores: Scores, *, sigma: float) -> Scores:
     """Return ``scores`` blurred, then stretched to [0, 1] per channel; ``sigma`` is a share of the longer side.
 
     The same as ``scipy.ndimage.gaussian_filter`` with its default border (mirrored, the edge pixel repeated).

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from pnp_ovss.refine.base import Images, Refiner, Scores
@@ -43,8 +43,8 @@ class DenseCRF(Refiner):
 
 @torch.no_grad()
 def dense_crf(
-    scores: Float[Tensor, "b ch h w"],
-    image: UInt8[Tensor, "b h w 3"],
+    scores: Scores,
+    image: Images,
     *,
     iterations: int = 10,
     gaussian_sxy: float = 3.0,
@@ -54,7 +54,7 @@ def dense_crf(
     bilateral_weight: float = 10.0,
     tolerance: float = 0.0,
     on_step: OnStep = ignore,
-) -> Float[Tensor, "b ch h w"]:
+) -> Scores:
     """Return the probability of each channel per pixel after mean-field inference; they sum to 1.
 
     ``log_unary = log(softmax(scores))``, and each iteration is

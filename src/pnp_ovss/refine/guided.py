@@ -29,9 +29,7 @@ class GuidedFilter(Refiner):
 
 
 @torch.no_grad()
-def guided_filter(
-    scores: Float[Tensor, "b ch h w"], image: UInt8[Tensor, "b h w 3"], *, radius: float, epsilon: float
-) -> Float[Tensor, "b ch h w"]:
+def guided_filter(scores: Scores, image: Images, *, radius: float, epsilon: float) -> Scores:
     """Return the ``slope . colour + offset`` that fits each channel best, averaged over the windows of a pixel.
 
     Values stay within each channel's range, which the fit alone may leave.
@@ -52,12 +50,12 @@ def guided_filter(
 def guided_upsample(
     scores: Float[Tensor, "b ch sh sw"],
     small: UInt8[Tensor, "b sh sw 3"],
-    image: UInt8[Tensor, "b h w 3"],
+    image: Images,
     *,
     radius: int = 2,
     epsilon: float = 1e-4,
     on_step: OnStep = ignore,
-) -> Float[Tensor, "b ch h w"]:
+) -> Scores:
     """Return ``scores`` at the size of ``image``, their edges on the photo's; ``small`` is the photo at their own size.
 
     The fit of ``guided_filter`` is made at the small size (``radius`` in its pixels) and enlarged; the colour is taken

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -12,7 +12,8 @@ from pnp_ovss.refine.base import Images, Refiner, Scores
 from pnp_ovss.settings import setting
 from pnp_ovss.types import OnStep, ignore
 
-DILATIONS = (1, 2, 4, 8, 12, 24)
+Dilations = tuple[int, ...]
+DILATIONS: Dilations = (1, 2, 4, 8, 12, 24)
 RING = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 SHARPNESS = 0.1
 LEAST = 1e-8
@@ -31,13 +32,8 @@ class PAMR(Refiner):
 
 @torch.no_grad()
 def pamr(
-    scores: Float[Tensor, "b ch h w"],
-    image: UInt8[Tensor, "b h w 3"],
-    *,
-    iterations: int = 10,
-    dilations: tuple[int, ...] = DILATIONS,
-    on_step: OnStep = ignore,
-) -> Float[Tensor, "b ch h w"]:
+    scores: Scores, image: Images, *, iterations: int = 10, dilations: Dilations = DILATIONS, on_step: OnStep = ignore
+) -> Scores:
     """Return ``scores`` after so many steps of ``scores <- sum over neighbours n of affinity[n] * scores[n]``.
 
     The neighbours of a pixel are the 8 around it at each distance of ``dilations`` (pixels; the photo's edge is
@@ -58,7 +54,7 @@ def pamr(
     return scores
 
 
-def _affinity(colour: Float[Tensor, "b 3 h w"], dilations: tuple[int, ...]) -> Float[Tensor, "b n h w"]:
+def _affinity(colour: Float[Tensor, "b 3 h w"], dilations: Dilations) -> Float[Tensor, "b n h w"]:
     mean = sum(_neighbours(colour, dilations), len(dilations) * colour) / (9 * len(dilations))
     squares = len(dilations) * (colour - mean) ** 2
     for neighbour in _neighbours(colour, dilations):
@@ -68,7 +64,7 @@ def _affinity(colour: Float[Tensor, "b 3 h w"], dilations: tuple[int, ...]) -> F
     return torch.stack(distance, 1).neg_().softmax(1)
 
 
-def _neighbours(values: Float[Tensor, "b ch h w"], dilations: tuple[int, ...]) -> Iterator[Float[Tensor, "b ch h w"]]:
+def _neighbours(values: Float[Tensor, "b ch h w"], dilations: Dilations) -> Iterator[Float[Tensor, "b ch h w"]]:
     """Yield ``values`` as seen from each pixel's neighbours, in a fixed order."""
     h, w = values.shape[2:]
     far = max(dilations)

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pnp_ovss.errors import ConfigError, InputError
@@ -17,7 +16,7 @@ from pnp_ovss.methods.pnp.saliency import class_maps, patch_salience
 from pnp_ovss.models import VLM, load_vlm, preset_of
 from pnp_ovss.models.base import check_images
 from pnp_ovss.refine.upsample import threshold_and_upsample
-from pnp_ovss.types import BACKGROUND, ClassMaps, OnStep, Pass, Prompt, Vocabulary, ignore
+from pnp_ovss.types import BACKGROUND, ClassMaps, OnStep, Pass, Photos, Prompt, Vocabulary, ignore
 
 
 class PnP:
@@ -58,10 +57,7 @@ class PnP:
         return Config.from_preset(preset, **settings)
 
     def class_maps(
-        self,
-        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-        vocabularies: Sequence[Vocabulary],
-        on_step: OnStep = ignore,
+        self, images: Photos, vocabularies: Sequence[Vocabulary], on_step: OnStep = ignore
     ) -> list[ClassMaps]:
         """Return the class maps of each photo, all photos as one batch, on the model's device; values are >= 0.
 
