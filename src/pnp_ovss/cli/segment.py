@@ -84,9 +84,15 @@ def _segment(
     items = [pipeline.Item(path.stem, partial(read_image, path), source.classes) for path in paths]
     alone, done, bad = len(paths) == 1, 0, 0
     strict = alone or source.classes is not None
+    places, found = {path.stem: path for path in paths}, dict[str, str]()
+
+    def finish(outcome: pipeline.Outcome) -> None:
+        if not outcome.fault:
+            found[outcome.key] = write(places[outcome.key], outcome)
+
     try:
         with Progress(len(paths), "photo", hidden=alone) as progress:
-            outcomes = pipeline.run(load, items, source.name_photos(load), batch_size, strict)
+            outcomes = pipeline.run(load, items, source.name_photos(load), batch_size, strict, finish=finish)
             for path, outcome in zip(paths, outcomes, strict=True):
                 if outcome.fault and alone:
                     raise outcome.fault
@@ -94,7 +100,7 @@ def _segment(
                     bad += 1
                     progress.complain(str(outcome.fault) if outcome.photo is None else f"{path}: {outcome.fault}")
                 else:
-                    progress.say(f"{path}: {write(path, outcome)}")
+                    progress.say(f"{path}: {found.pop(outcome.key)}")
                     done += outcome.result is not None
                 progress.advance()
     except KeyboardInterrupt:

@@ -125,8 +125,8 @@ class Worker:
                 self.results.write(one.key, place, one.photo, one.result, spent)
 
         items = (pipeline.Item(key, partial(read, place), classes) for key, place in places.items())
-        chosen = {"batch": self.job.batch, "strict": classes is not None, "finish": write}
-        for one in pipeline.run(self._segmenter, items, self._name_photos(), **chosen):
+        how = (self.job.batch, classes is not None)
+        for one in pipeline.run(self._segmenter, items, self._name_photos(), *how, finish=write):
             yield Done(one.key, f"{one.key}: {one.fault}" if one.fault else "")
 
 
@@ -184,7 +184,8 @@ def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
     packs = format == "parquet"
     if packs:
         load_pyarrow()
-        _check_text([*places.values(), *names])
+        named = job.classes.classes or job.classes.candidates
+        _check_text([*places.values(), *(named.flat if named else ())])
     results = Results(Folder(job.out))
     resolve = partial(resolve_config, job.model, job.preset, job.revision, job.method, **job.settings)
     resolve()  # before the model, which may have to be fetched

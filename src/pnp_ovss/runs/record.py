@@ -27,7 +27,7 @@ from pnp_ovss.files import Folder, as_json, as_png, parse_json, read_json, remov
 from pnp_ovss.images import readable
 from pnp_ovss.pictures import class_colours, label_png, overlay
 from pnp_ovss.segmentation import Segmentation
-from pnp_ovss.types import BACKGROUND, RGB, LabelMap
+from pnp_ovss.types import RGB, LabelMap
 
 BOTH = "{} and {} would both be written {}; rename one, or give each its own --out"
 """Said of two photos whose results have one name."""
