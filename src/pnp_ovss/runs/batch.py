@@ -1,8 +1,7 @@
 """A run over many photos: what is left to be done is done, written by key, and packed into Parquet files if wanted."""
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from hashlib import sha256
@@ -20,12 +19,9 @@ from pnp_ovss.naming.base import KEEP
 from pnp_ovss.naming.cached import digest
 from pnp_ovss.runs import pipeline
 from pnp_ovss.runs.photos import Places, fetch
-from pnp_ovss.runs.record import FAULTS, IMAGES, MANIFEST, Results, about_model, check_same, load_pyarrow
+from pnp_ovss.runs.record import MANIFEST, Results, about_model, check_same, load_pyarrow
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import RGB, Vocabulary
-
-SURROGATES = re.compile("[\ud800-\udfff]")
-"""What no UTF-8 holds: bytes of a file name that is none."""
 
 FORMAT = 1
 """Of manifest and results; raised when older ones cannot be read any more."""
@@ -125,8 +121,8 @@ class Worker:
                 self.results.write(one.key, place, one.photo, one.result, spent)
 
         items = (pipeline.Item(key, partial(read, place), classes) for key, place in places.items())
-        how = (self.job.batch, classes is not None)
-        for one in pipeline.run(self._segmenter, items, self._name_photos(), *how, finish=write):
+        how = (self._name_photos(), self.job.batch, classes is not None)
+        for one in pipeline.run(self._segmenter, items, *how, finish=write):
             yield Done(one.key, f"{one.key}: {one.fault}" if one.fault else "")
 
 
@@ -152,10 +148,8 @@ class Run:
 
     def __call__(self, engine: Engine) -> Iterator[Done]:
         """Do what is to be done and yield every photo; a shard is packed when its last photo is there."""
-        for key in self.results.keys_in(FAULTS).intersection(self.todo):
-            self.results.forget_fault(key)
         left = Counter(self._shard(key) for key in self.todo)
-        self._pack({self._shard(key) for key in self.results.keys_in(IMAGES)}.difference(left))
+        self._pack({self._shard(key) for key in self.results.loose()}.difference(left))
         for done in engine(self.job, self.todo) if self.todo else ():
             shard = self._shard(done.key)
             left[shard] -= 1
@@ -167,10 +161,11 @@ class Run:
         return shard_of(key, self.shards)
 
     def _pack(self, shards: set[int]) -> None:
-        if self.packs and shards:
-            loose = self.results.keys_in(IMAGES)
-            for shard in shards:
-                self.results.pack(shard, [key for key in loose if self._shard(key) == shard])
+        loose = self.results.loose() if self.packs and shards else ()
+        for shard in shards:
+            keys = [key for key in loose if self._shard(key) == shard]
+            if keys:
+                self.results.pack(shard, keys)
 
 
 def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
@@ -184,8 +179,7 @@ def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
     packs = format == "parquet"
     if packs:
         load_pyarrow()
-        named = job.classes.classes or job.classes.candidates
-        _check_text([*places.values(), *(named.flat if named else ())])
+        _check_text(job.classes, places)
     results = Results(Folder(job.out))
     resolve = partial(resolve_config, job.model, job.preset, job.revision, job.method, **job.settings)
     resolve()  # before the model, which may have to be fetched
@@ -196,7 +190,7 @@ def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
     job = replace(job, preset="auto", settings=asdict(config), revision=pinned)
     settings = about_model(checkpoint.name, checkpoint.revision, job.device, job.dtype, config)
     settings |= {"method": job.method, "names": _about(job.classes), "format": format}
-    before, done = _manifest(results.folder), results.keys_in(IMAGES)
+    before, done = _manifest(results.folder), results.loose()
     if before and (done or results.shards()):
         check_same(results.folder.place, {"method": DEFAULT_METHOD} | before["settings"], settings)
         shards = before["shards"]
@@ -214,9 +208,10 @@ def shard_of(key: str, shards: int) -> int:
     return int.from_bytes(sha256(key.encode("utf-8", "surrogateescape")).digest()[:8], "big") % shards
 
 
-def _check_text(texts: Iterable[str]) -> None:
-    for text in texts:
-        if SURROGATES.search(text):
+def _check_text(source: ClassSource, places: Places) -> None:
+    named = source.classes or source.candidates
+    for text in (*places.values(), *(named.flat if named else ())):
+        if text.encode(errors="ignore").decode() != text:
             raise InputError(f"{text!a} is no UTF-8, which Parquet needs; rename it, or take --format files")
 
 

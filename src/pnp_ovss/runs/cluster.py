@@ -120,27 +120,24 @@ class _Actor:
     def _one_by_one(self, places: Places) -> Iterator[Done]:
         """Do photos one of which may have killed the worker; one that kills it alone is not tried again."""
         results = self._worker.results
+        there = results.loose()
         for key, place in places.items():
             deadly = f"{key}: its worker died while it was done (run {self._run}); see Ray's log, or leave it out"
-            if results.has(key):
+            if key in there:
                 yield Done(key)
             elif results.fault(key) == deadly:
                 yield Done(key, deadly)
             else:
                 results.write_fault(key, place, deadly)  # it stands if that is what happens
-                (done,) = self._worker({key: place})
-                if not done.fault:
-                    results.forget_fault(key)
-                yield done
+                yield from self._worker({key: place})
 
 
 def _given_up(job: Job, places: Places) -> Iterator[Done]:
     """Yield the photos of blocks that Ray gave up, for worker after worker died: some are done all the same."""
     results = Results(Folder(job.out))
+    there = results.loose() if places else set()
     for key, place in places.items():
-        if results.has(key):
-            yield Done(key)
-        else:
-            fault = f"{key}: {RETRIES + 1} workers died over it or its neighbours"
+        fault = "" if key in there else f"{key}: {RETRIES + 1} workers died over it or its neighbours"
+        if fault:
             results.write_fault(key, place, fault)
-            yield Done(key, fault)
+        yield Done(key, fault)

@@ -7,9 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from time import perf_counter
-from typing import TypeVar
+from typing import Any
 
 import torch
 
@@ -19,12 +18,6 @@ from pnp_ovss.pictures import check_count
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.segmenter import Located, Segmenter
 from pnp_ovss.types import RGB, Vocabulary
-
-READERS, FINISHERS = 2, 1
-"""Threads. A photo is refined on all cores, so one at a time is enough."""
-
-Given = TypeVar("Given")
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -59,8 +52,8 @@ def run(
     name: NamePhotos | None = None,
     batch: int = 1,
     strict: bool = False,
-    readers: int = READERS,
-    finishers: int = FINISHERS,
+    readers: int = 2,
+    finishers: int = 1,
     finish: Callable[[Outcome], None] | None = None,
 ) -> Iterator[Outcome]:
     """Yield the outcome of every item, in order; few photos are held at a time.
@@ -72,16 +65,20 @@ def run(
 
     Raises: PnpError if no photo can be done: the model cannot be loaded, or nobody names the photos any more.
     """
-    stop: list[BaseException] = []
 
-    def located(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    def located(outcomes: Iterator[Outcome]) -> Iterator[Outcome | BaseException]:
         try:
             yield from _located(segmenter, outcomes, batch, strict)
         except (Exception, KeyboardInterrupt) as error:
-            stop.append(error)
+            yield error
 
-    def end(outcome: Outcome) -> Outcome:
-        _refine(segmenter, outcome)
+    def end(outcome: Outcome | BaseException) -> Outcome:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        if outcome.located is not None:
+            begin = perf_counter()
+            outcome.result, outcome.located = segmenter().refine(outcome.located), None
+            outcome.seconds["refine"] = perf_counter() - begin
         if finish:
             finish(outcome)
         return outcome
@@ -91,24 +88,23 @@ def run(
             started = ahead(_read, items, reading, readers + batch)
             named = _named(started, name) if name else started
             yield from ahead(end, located(named), finishing, finishers + batch)
-            if stop:
-                raise stop[0]
     except torch.OutOfMemoryError as error:  # while naming, locating or refining
         raise ModelError("the GPU is full; use a smaller --batch-size, --dtype bfloat16 or --device cpu") from error
 
 
-def ahead(task: Callable[[Given], Made], given: Iterable[Given], pool: Executor, most: int) -> Iterator[Made]:
+def ahead(task: Callable[[Any], Outcome], given: Iterable[Any], pool: Executor, most: int) -> Iterator[Outcome]:
     """Yield the task's result for everything given, in order, with at most so many under way or waiting to be taken.
 
     Closed early, it waits for those under way and starts no other.
     """
-    rest = iter(given)
-    waiting: deque[Future[Made]] = deque()
+    waiting: deque[Future[Outcome]] = deque()
     try:
-        waiting.extend(pool.submit(task, one) for one in islice(rest, most))
+        for one in given:
+            waiting.append(pool.submit(task, one))
+            if len(waiting) == most:
+                yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-            waiting.extend(pool.submit(task, one) for one in islice(rest, 1))
     finally:
         for future in waiting:
             future.cancel()
@@ -185,10 +181,3 @@ def _locate(model: Segmenter, group: Sequence[Outcome], strict: bool) -> None:
     for outcome, located in zip(group, found, strict=True):
         outcome.located = located
         outcome.seconds["segment"] = (perf_counter() - begin) / len(group)
-
-
-def _refine(segmenter: Callable[[], Segmenter], outcome: Outcome) -> None:
-    if outcome.located is not None:
-        begin = perf_counter()
-        outcome.result, outcome.located = segmenter().refine(outcome.located), None
-        outcome.seconds["refine"] = perf_counter() - begin

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Integer
 from PIL import Image
 
 from pnp_ovss.data import rle
@@ -37,9 +36,6 @@ MANIFEST, IMAGES, FAULTS, SHARDS = "manifest.json", "images", "faults", "shards"
 
 ABOUT = ("method", "model", "revision", "version")
 """What a record says of what segmented the photo."""
-
-Labels = Integer[np.ndarray, "..."]
-"""What a label map's file holds; whether it fits the record shows later."""
 
 
 def make_record(key: str, place: str, photo: RGB, result: Segmentation | None, seconds: float) -> dict[str, Any]:
@@ -118,11 +114,12 @@ class Results:
         self.folder = folder
 
     def write(self, key: str, place: str, photo: RGB, result: Segmentation | None, seconds: float) -> None:
-        """Write a photo's label map and record; ``None`` where nothing was named."""
+        """Write a photo's label map and record; ``None`` where nothing was named. A fault of before is forgotten."""
         if result is not None:
             self.folder.write(f"{IMAGES}/{key}.png", as_png(_coloured(result)))
         record = make_record(key, place, photo, result, seconds)
         self.folder.write(f"{IMAGES}/{key}.json", as_json(record))
+        self.folder.remove(f"{FAULTS}/{key}.json")
 
     def write_fault(self, key: str, place: str, fault: str) -> None:
         """Write down why a photo has no result."""
@@ -135,17 +132,9 @@ class Results:
         content = self.folder.read(place)
         return str(parse_json(content, place)["fault"]) if content else ""
 
-    def forget_fault(self, key: str) -> None:
-        """Remove what is written down of why a photo has no result."""
-        self.folder.remove(f"{FAULTS}/{key}.json")
-
-    def has(self, key: str) -> bool:
-        """Return whether the photo's own record is there, as it is until it is packed."""
-        return self.folder.read(f"{IMAGES}/{key}.json") is not None
-
-    def keys_in(self, below: str) -> set[str]:
-        """Return the keys of the results in ``images`` (those that are not packed) or of the faults."""
-        names = self.folder.names(below)
+    def loose(self) -> set[str]:
+        """Return the keys of the results that are not packed."""
+        names = self.folder.names(IMAGES)
         return {name.removesuffix(".json") for name in names if name.endswith(".json")}
 
     def packed(self) -> set[str]:
@@ -159,8 +148,6 @@ class Results:
 
     def pack(self, shard: int, keys: Sequence[str]) -> None:
         """Move the results of these keys into the shard's Parquet file, where they take the place of older ones."""
-        if not keys:
-            return
         pyarrow, parquet = load_pyarrow()
         name = f"{SHARDS}/{shard:05}.parquet"
         before = read_shard(self.folder, name) if name in self.shards() else []
@@ -187,11 +174,11 @@ class Results:
 
 def _schema(pyarrow: Any) -> Any:
     text, whole, number = pyarrow.string(), pyarrow.int32(), pyarrow.float64()
-    segment = pyarrow.struct({"class": text, "label": whole, "area": pyarrow.int64(), "counts": text})
+    segment = {"class": text, "label": whole, "area": pyarrow.int64(), "counts": text}
     columns = {"key": text, "photo": text, "width": whole, "height": whole}
     columns |= {"classes": pyarrow.list_(text), "areas": pyarrow.list_(number), "match": number}
-    columns |= {"labels": pyarrow.binary(), "segments": pyarrow.list_(segment)}
-    columns |= {"method": text, "model": text, "revision": text, "version": text, "seconds": number, "config": text}
+    columns |= {"labels": pyarrow.binary(), "segments": pyarrow.list_(pyarrow.struct(segment))}
+    columns |= dict.fromkeys(ABOUT, text) | {"seconds": number, "config": text}
     return pyarrow.schema(columns)
 
 
@@ -201,8 +188,8 @@ def read_shard(folder: Folder, name: str, columns: list[str] | None = None) -> l
     Raises: ConfigError if pyarrow is not installed; InputError if it is no whole Parquet file.
     """
     _, parquet = load_pyarrow()
+    path = f"{folder.root}/{name}"
     try:
-        path = f"{folder.root}/{name}"
         table = parquet.read_table(path, columns=columns, filesystem=folder.files, partitioning=None)
         rows: list[dict[str, Any]] = table.select(columns or table.column_names).to_pylist()
     except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are children of these
@@ -250,7 +237,7 @@ def _packed(folder: Path) -> Iterator[LabelMap]:
             yield _label_map(row, key, place, partial(_decode, row["labels"], place))
 
 
-def _label_map(record: dict[str, Any], key: str, place: object, read: Callable[[], Labels]) -> LabelMap:
+def _label_map(record: dict[str, Any], key: str, place: object, read: Callable[[], np.ndarray]) -> LabelMap:
     try:
         path = PurePosixPath(key)
         if path.is_absolute() or ".." in path.parts:
@@ -264,11 +251,11 @@ def _label_map(record: dict[str, Any], key: str, place: object, read: Callable[[
     return LabelMap(key, file_name, height, width, classes, read, model=model, photo=photo)
 
 
-def _decode(file: Path | bytes, place: object) -> Labels:
+def _decode(file: Path | bytes, place: object) -> np.ndarray:
     """Return the values of a palette picture."""
     source = io.BytesIO(file) if isinstance(file, bytes) else file
     with readable(f"the label map {place}"), Image.open(source, formats=("PNG",)) as picture:
-        labels: Labels = np.asarray(picture)
+        labels = np.asarray(picture)
     return labels
 
 
