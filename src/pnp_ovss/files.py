@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
 from pnp_ovss.errors import InputError, one_line
+
+ACCESS = "check the path and its access"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -45,6 +47,11 @@ def as_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def as_text(lines: Iterable[str]) -> bytes:
+    """Return a text file of these lines in UTF-8."""
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def save_png(path: Path, image: Image.Image) -> None:
@@ -138,9 +145,7 @@ class Folder:
 
 
 @contextmanager
-def reachable(
-    place: object, fault: str = "cannot be reached", advice: str = "check the path and its access"
-) -> Iterator[None]:
+def reachable(place: object, fault: str = "cannot be reached", advice: str = ACCESS) -> Iterator[None]:
     """Turn whatever a disk or a store raises into one line: object stores have errors of their own.
 
     Raises: InputError.

@@ -190,15 +190,19 @@ def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
     job = replace(job, preset="auto", settings=asdict(config), revision=pinned)
     settings = about_model(checkpoint.name, checkpoint.revision, job.device, job.dtype, config)
     settings |= {"method": job.method, "names": _about(job.classes), "format": format}
-    before, done = _manifest(results.folder), results.loose()
-    if before and (done or results.shards()):
-        check_same(results.folder.place, {"method": DEFAULT_METHOD} | before["settings"], settings)
+    folder, done = results.folder, results.loose()
+    content = folder.read(MANIFEST)
+    before = parse_json(content, f"{folder.place}/{MANIFEST}") if content else {"manifest": FORMAT}
+    if before.get("manifest") != FORMAT:
+        raise InputError(f"{folder.place} holds no run of batch that can be read; give another --out")
+    if content and (done or results.shards()):
+        check_same(folder.place, {"method": DEFAULT_METHOD} | before["settings"], settings)
         shards = before["shards"]
         done |= results.packed() if packs else set()
     else:  # nothing was made yet with the settings of a manifest: a mistyped command binds nobody
         shards, done = max(1, round(len(places) / rows)), set()
         manifest = {"manifest": FORMAT, "version": VERSION, "shards": shards, "settings": settings}
-        results.folder.write(MANIFEST, as_json(manifest, indent=1))
+        folder.write(MANIFEST, as_json(manifest, indent=1))
     todo = sorted(places.keys() - done, key=lambda key: (shard_of(key, shards), key))
     return Run(job, results, len(places), {key: places[key] for key in todo}, shards, packs)
 
@@ -215,25 +219,11 @@ def _check_text(source: ClassSource, places: Places) -> None:
             raise InputError(f"{text!a} is no UTF-8, which Parquet needs; rename it, or take --format files")
 
 
-def _manifest(folder: Folder) -> dict[str, Any]:
-    """Return what the folder holds of a run's manifest, or nothing."""
-    content = folder.read(MANIFEST)
-    manifest = {} if content is None else parse_json(content, f"{folder.place}/{MANIFEST}")
-    if content is not None and manifest.get("manifest") != FORMAT:
-        raise InputError(f"{folder.place} holds no run of batch that can be read; give another --out")
-    return manifest
-
-
 def _about(found: ClassSource) -> dict[str, Any]:
     if found.classes is not None:
         words = {name: list(words) for name, words in found.classes.words.items() if words != (name,)}
         return {"classes": list(found.classes.classes)} | ({"words": words} if words else {})
-    options = found.options
-    return {
-        "namer": found.namer,
-        "model": options.model,
-        "source": options.source.name if options.source else None,
-        "given": list(options.names),
-        "vocabulary": digest(found.candidates) if found.candidates else None,
-        "keep": found.keep,
-    }
+    named, options = found.candidates, found.options
+    about = {"namer": found.namer, "model": options.model, "given": list(options.names), "keep": found.keep}
+    about["source"] = options.source.name if options.source else None
+    return about | {"vocabulary": digest(named) if named else None}

@@ -255,7 +255,7 @@ def _decode(file: Path | bytes, place: object) -> np.ndarray:
     """Return the values of a palette picture."""
     source = io.BytesIO(file) if isinstance(file, bytes) else file
     with readable(f"the label map {place}"), Image.open(source, formats=("PNG",)) as picture:
-        labels = np.asarray(picture)
+        labels: np.ndarray = np.asarray(picture)
     return labels
 
 
