@@ -500,6 +500,19 @@ def test_what_is_not_installed_is_told(batch, arguments, module, message, monkey
     assert not os.path.exists("results/manifest.json")
 
 
+def test_names_that_parquet_cannot_hold_are_told_before_anything_is_done(batch, capsys):
+    pytest.importorskip("pyarrow")
+    assert batch("--format", "parquet", classes=("--classes", "caf\udce9")) == 2
+    fault = "is no UTF-8, which Parquet needs; rename it, or take --format files"
+    assert told(capsys) == [f"pnp-ovss: 'caf\\udce9' {fault}"]
+    os.rename("photos/a.jpg", "photos/a\udce9.jpg")
+    assert batch("--format", "parquet") == 2
+    assert told(capsys) == [f"pnp-ovss: '{os.getcwd()}/photos/a\\udce9.jpg' {fault}"]
+    assert not Path("results/manifest.json").exists()
+    assert batch() == 1
+    assert "a\udce9" in records()
+
+
 def test_a_damaged_manifest_is_told(batch, capsys):
     Path("results").mkdir()
     Path("results/manifest.json").write_text('{"format": 1}')

@@ -51,7 +51,7 @@ def prediction(label_map: LabelMap, names: Sequence[str], from_name: str = FROM,
     found: list[dict[str, Any]] = []
     size = {"original_width": label_map.width, "original_height": label_map.height}
     for region in label_map.regions(names):
-        part = {"id": f"{region.category}", "from_name": from_name, "to_name": to_name}
+        part: dict[str, Any] = {"id": f"{region.category}", "from_name": from_name, "to_name": to_name}
         part |= {"type": "brushlabels", **size, "image_rotation": 0}
         part["value"] = {"format": "rle", "rle": brush(region.mask), "brushlabels": [region.name]}
         found.append(part if region.score is None else part | {"score": region.score})

@@ -148,22 +148,19 @@ class Run:
 
     def __call__(self, engine: Engine) -> Iterator[Done]:
         """Do what is to be done and yield every photo; a shard is packed when its last photo is there."""
-        left = Counter(self._shard(key) for key in self.todo)
-        self._pack({self._shard(key) for key in self.results.loose()}.difference(left))
+        left = Counter(shard_of(key, self.shards) for key in self.todo)
+        self._pack({shard_of(key, self.shards) for key in self.results.loose()}.difference(left))
         for done in engine(self.job, self.todo) if self.todo else ():
-            shard = self._shard(done.key)
+            shard = shard_of(done.key, self.shards)
             left[shard] -= 1
             if not left[shard]:
                 self._pack({shard})
             yield done
 
-    def _shard(self, key: str) -> int:
-        return shard_of(key, self.shards)
-
     def _pack(self, shards: set[int]) -> None:
         loose = self.results.loose() if self.packs and shards else ()
         for shard in shards:
-            keys = [key for key in loose if self._shard(key) == shard]
+            keys = [key for key in loose if shard_of(key, self.shards) == shard]
             if keys:
                 self.results.pack(shard, keys)
 

@@ -56,15 +56,11 @@ def make_record(key: str, place: str, photo: RGB, result: Segmentation | None, s
     record["match"] = None if result.match is None else round(result.match, 6)
     record |= {name: getattr(result, name) for name in ABOUT}
     record |= {"seconds": round(seconds, 3), "config": asdict(result.config)}
-    record["segments"] = [
-        {
-            "class": region.name,
-            "label": result.classes.index(region.name),
-            "area": region.area,
-            "segmentation": rle.encode(region.mask),
-        }
-        for region in found.regions(found.names)
-    ]
+    record["segments"] = parts = []
+    for region in found.regions(found.names):
+        label = result.classes.index(region.name)
+        part = {"class": region.name, "label": label, "area": region.area}
+        parts.append(part | {"segmentation": rle.encode(region.mask)})
     return record
 
 
@@ -243,12 +239,12 @@ def _label_map(record: dict[str, Any], key: str, place: object, read: Callable[[
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(key)
         photo, model = str(record["photo"]), record.get("model") or ""
-        height, width = int(record["height"]), int(record["width"])
+        size = int(record["height"]), int(record["width"])
         classes = tuple(map(str, record["classes"]))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{place} is no record of a result; give a folder that segment or batch wrote") from error
     file_name = key + (Path(photo).suffix or ".jpg")
-    return LabelMap(key, file_name, height, width, classes, read, model=model, photo=photo)
+    return LabelMap(key, file_name, *size, classes, read, model=model, photo=photo)
 
 
 def _decode(file: Path | bytes, place: object) -> np.ndarray:
@@ -261,15 +257,9 @@ def _decode(file: Path | bytes, place: object) -> np.ndarray:
 
 def about_model(name: str, revision: str, device: str, dtype: str, config: Any) -> dict[str, Any]:
     """Return what every run writes down of its model and settings."""
-    return {
-        "model": name,
-        "revision": revision,
-        "device": device,
-        "dtype": dtype,
-        "torch": torch.__version__,
-        "transformers": version("transformers"),
-        "config": asdict(config),
-    }
+    about = {"model": name, "revision": revision, "device": device, "dtype": dtype}
+    about |= {"torch": torch.__version__, "transformers": version("transformers")}
+    return about | {"config": asdict(config)}
 
 
 def check_same(folder: str, before: dict[str, Any], now: dict[str, Any]) -> None:
