@@ -189,8 +189,8 @@ def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
     settings |= {"method": job.method, "names": _about(job.classes), "format": format}
     folder, done = results.folder, results.loose()
     content = folder.read(MANIFEST)
-    before = parse_json(content, f"{folder.place}/{MANIFEST}") if content else {"manifest": FORMAT}
-    if before.get("manifest") != FORMAT:
+    before = parse_json(content, f"{folder.place}/{MANIFEST}") if content else {}
+    if content and before.get("manifest") != FORMAT:
         raise InputError(f"{folder.place} holds no run of batch that can be read; give another --out")
     if content and (done or results.shards()):
         check_same(folder.place, {"method": DEFAULT_METHOD} | before["settings"], settings)
