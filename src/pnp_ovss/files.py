@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from PIL import Image
 
 from pnp_ovss.errors import InputError, one_line
 
+ACCESS = "check the path and its access"
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Put ``content`` into the file, with the folders above it; a failed or interrupted write leaves nothing behind.
@@ -23,7 +25,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises: InputError if the place cannot be written.
     """
     beside = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
+    with reachable(path, "cannot be written", "choose another place or make room"):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(beside, "xb") as file:
@@ -33,8 +35,6 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.replace(beside, path)
         finally:
             beside.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be written ({one_line(error)}); choose another place or make room") from error
 
 
 def write_text(path: Path, content: str) -> None:
@@ -47,6 +47,11 @@ def as_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def as_text(lines: Iterable[str]) -> bytes:
+    """Return a text file of these lines in UTF-8."""
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def save_png(path: Path, image: Image.Image) -> None:
@@ -65,10 +70,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises: InputError if the file cannot be read or holds something else.
     """
-    try:
+    with reachable(path, "cannot be read", "check the path"):
         content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({one_line(error)}); check the path") from error
     return parse_json(content, str(path))
 
 
@@ -77,10 +80,8 @@ def parse_json(content: bytes, name: str) -> dict[str, Any]:
 
     Raises: InputError if it holds something else.
     """
-    try:
+    with reachable(name, "is no JSON", "check the file"):
         found = json.loads(content.decode("utf-8-sig"))  # Windows may begin it with a byte order mark
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{name} is no JSON ({one_line(error)}); check the file") from error
     if not isinstance(found, dict):
         raise InputError(f"expected a JSON object in {name}, got {type(found).__name__}; check the file")
     return found
@@ -91,22 +92,15 @@ def remove(path: Path) -> None:
 
     Raises: InputError if it cannot be removed.
     """
-    try:
+    with reachable(path, "cannot be replaced", "choose another place"):
         path.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path} cannot be replaced ({one_line(error)}); choose another place") from error
 
 
 def check_folder(folder: Path) -> None:
     """Raise InputError if no file could be written into ``folder``, which need not exist and is not made."""
-    nearest = next((place for place in (folder, *folder.absolute().parents) if os.path.lexists(place)), folder)
-    try:
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"the folder {folder} cannot be written ({one_line(error)}); give another one with --out"
-        ) from error
+    nearest = next(filter(os.path.lexists, (folder, *folder.absolute().parents)), folder)
+    with reachable(f"the folder {folder}", "cannot be written", "give another one with --out"):
+        tempfile.TemporaryFile(dir=nearest).close()
 
 
 class Folder:
@@ -151,8 +145,8 @@ class Folder:
 
 
 @contextmanager
-def reachable(place: str) -> Iterator[None]:
-    """Turn whatever a store raises into a line of ours: object stores have errors of their own.
+def reachable(place: object, fault: str = "cannot be reached", advice: str = ACCESS) -> Iterator[None]:
+    """Turn whatever a disk or a store raises into one line: object stores have errors of their own.
 
     Raises: InputError.
     """
@@ -161,4 +155,4 @@ def reachable(place: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{place} cannot be reached ({one_line(error)}); check the path and its access") from error
+        raise InputError(f"{place} {fault} ({one_line(error)}); {advice}") from error

@@ -6,7 +6,7 @@ import io
 import os
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +29,9 @@ MAX_PIXELS = 150_000_000
 """Larger photos are refused by their header, before anything is decoded."""
 
 
+TOO_LARGE = "{} has more than {} million pixels; make it smaller first"
+
+
 def read_image(photo: Photo, upright: bool = True) -> RGB:
     """Return the photo in 8-bit RGB, as an array of its own; ``upright``: turned as its EXIF orientation says.
 
@@ -44,10 +47,8 @@ def read_image(photo: Photo, upright: bool = True) -> RGB:
         with readable("the PIL image"):
             return _decode(photo, "the PIL image", MAX_PIXELS, upright)
     if not isinstance(photo, str | Path):
-        raise InputError(
-            "expected a photo as a path, a PIL image or an RGB uint8 array (height, width, 3), got "
-            f"{type(photo).__name__}"
-        )
+        form = "a path, a PIL image or an RGB uint8 array (height, width, 3)"
+        raise InputError(f"expected a photo as {form}, got {type(photo).__name__}")
     path = os.path.expanduser(photo)
     if not os.path.isfile(path):
         raise InputError(f"there is no photo {path}; check the path")
@@ -70,10 +71,10 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
 
     Raises: InputError if a folder or a glob holds no picture.
     """
-    found: dict[Path, Path] = {}
+    found: dict[str, Path] = {}
     for pattern in patterns:
         for path in _expand(Path(os.path.expanduser(pattern))):
-            found.setdefault(Path(os.path.abspath(path)), path)
+            found.setdefault(os.path.abspath(path), path)
     if not found:
         raise InputError("expected at least one photo, got none; name files, folders or globs such as 'photos/*.jpg'")
     return list(found.values())
@@ -81,9 +82,8 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
 
 def fingerprint(photo: RGB) -> str:
     """Return the SHA-256 of the photo's pixels and size, whatever file they came from."""
-    digest = hashlib.sha256(f"{photo.shape[0]} x {photo.shape[1]}:".encode())
-    digest.update(photo.tobytes())
-    return digest.hexdigest()
+    size = f"{photo.shape[0]} x {photo.shape[1]}:"
+    return hashlib.sha256(size.encode() + photo.tobytes()).hexdigest()
 
 
 def _expand(path: Path) -> list[Path]:
@@ -92,28 +92,23 @@ def _expand(path: Path) -> list[Path]:
             names = sorted(os.listdir(path))
         except OSError as error:
             raise InputError(f"the folder {path} cannot be read ({one_line(error)}); check its permissions") from error
-        inside = [path / name for name in names if not name.startswith(".") and _is_picture(path / name)]
-        if not inside:
-            raise InputError(f"the folder {path} holds no picture; folders within it are named one by one")
-        return inside
-    if os.path.exists(path) or not glob.has_magic(str(path)):
+        found = [path / name for name in names if not name.startswith(".")]
+        fault = f"the folder {path} holds no picture; folders within it are named one by one"
+    elif os.path.exists(path) or not glob.has_magic(str(path)):
         return [path]
-    matches = [entry for match in glob.glob(str(path), recursive=True) if _is_picture(entry := Path(match))]
-    if not matches:
-        raise InputError(f"no picture matches {path}; check the pattern and the folder")
-    return sorted(matches)
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and os.path.isfile(path)
+    else:
+        found = sorted(map(Path, glob.glob(str(path), recursive=True)))
+        fault = f"no picture matches {path}; check the pattern and the folder"
+    pictures = [path for path in found if path.suffix.lower() in SUFFIXES and os.path.isfile(path)]
+    if not pictures:
+        raise InputError(fault)
+    return pictures
 
 
 def _from_array(array: np.ndarray) -> RGB:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
-        raise InputError(
-            "expected a photo as uint8 array of shape (height, width, 3), RGB from 0 to 255, got "
-            f"{array.dtype} of shape {array.shape}"
-        )
+        expected = "expected a photo as uint8 array of shape (height, width, 3), RGB from 0 to 255"
+        raise InputError(f"{expected}, got {array.dtype} of shape {array.shape}")
     return np.array(array, order="C")
 
 
@@ -136,7 +131,7 @@ def _open(file: str | io.BytesIO, name: str, most_pixels: int, upright: bool = T
         try:
             opened = Image.open(file, formats=_formats())
         except Image.DecompressionBombError as error:
-            raise _too_large(name, most_pixels) from error
+            raise InputError(TOO_LARGE.format(name, most_pixels // 1_000_000)) from error
         with opened as image:
             return _decode(image, name, most_pixels, upright)
 
@@ -148,23 +143,16 @@ def _formats() -> tuple[str, ...]:
 
 
 def _decode(image: Image.Image, name: str, most_pixels: int, upright: bool) -> RGB:
-    if image.width * image.height > most_pixels:
-        raise _too_large(name, most_pixels)
-    if not image.width * image.height:
+    pixels = image.width * image.height
+    if pixels > most_pixels:
+        raise InputError(TOO_LARGE.format(name, most_pixels // 1_000_000))
+    if not pixels:
         raise InputError(f"expected at least one pixel in {name}, got {image.width} x {image.height}")
     image.load()
-    return np.array(_to_rgb(_turned(image) if upright else image))
-
-
-def _too_large(name: str, most_pixels: int) -> InputError:
-    return InputError(f"{name} has more than {most_pixels // 1_000_000} million pixels; make it smaller first")
-
-
-def _turned(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF says nothing about the pixels; Pillow raises all kinds of errors over it
-        return image
+    if upright:
+        with suppress(Exception):  # damaged EXIF says nothing about the pixels; Pillow raises all kinds of errors
+            image = ImageOps.exif_transpose(image)
+    return np.array(_to_rgb(image))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -178,10 +166,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _to_eight_bits(values: np.ndarray) -> np.ndarray:
     """Return grey values in 0-255: integers count as 16-bit; of floats those in 0-1 are stretched, 0-255 kept."""
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65535:
+    most = values.max()
+    if not np.isfinite(values).all() or values.min() < 0 or most > 65535:
         raise ValueError("grey values outside 0 to 65535")
-    if np.issubdtype(values.dtype, np.integer) or values.max() > 255:
+    scale = 255.0 if most <= 1 else 1.0
+    if np.issubdtype(values.dtype, np.integer) or most > 255:
         scale = 255 / 65535
-    else:
-        scale = 255.0 if values.max() <= 1 else 1.0
     return np.rint(values * scale).astype(np.uint8)

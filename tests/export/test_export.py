@@ -471,7 +471,7 @@ def test_names_of_any_script_are_taken(tmp_path):
 
 def test_without_classes_yolo_names_none():
     yaml = pytest.importorskip("yaml")
-    assert yaml.safe_load(data_yaml(())) == {"train": "images", "val": "images", "names": {}}
+    assert yaml.safe_load("\n".join(data_yaml(()))) == {"train": "images", "val": "images", "names": {}}
 
 
 def test_vocs_list_of_names_has_each_once():

@@ -126,3 +126,32 @@ def test_few_photos_are_read_ahead(method):
     next(outcomes)
     assert len(read) <= 12
     outcomes.close()
+
+
+@pytest.mark.parametrize("stop", [RuntimeError("power cut"), KeyboardInterrupt()])
+def test_what_the_model_is_done_with_is_finished_before_a_run_stops(method, stop):
+    finished, yielded, usual = [], [], method.class_maps
+
+    def class_maps(images, vocabularies, on_step=None):
+        if len(method.batches) == 4:
+            raise stop
+        return usual(images, vocabularies, on_step)
+
+    method.class_maps = class_maps
+
+    def finish(outcome) -> None:
+        finished.append((outcome.key, outcome.result.classes))
+
+    outcomes = run(lambda: Segmenter(method), map(item, range(9)), finish=finish)
+    with pytest.raises(type(stop)):
+        yielded.extend(outcome.key for outcome in outcomes)
+    assert yielded == list("0123")
+    assert finished == [(key, ("background", "cat", "dog")) for key in "0123"]
+
+
+def test_what_cannot_be_finished_stops_the_run(method):
+    def finish(outcome) -> None:
+        raise InputError("the disk is full")
+
+    with pytest.raises(InputError, match="the disk is full"):
+        list(run(lambda: Segmenter(method), map(item, range(9)), finish=finish))

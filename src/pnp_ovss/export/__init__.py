@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pnp_ovss.errors import InputError, one_line
+from pnp_ovss.errors import InputError
 from pnp_ovss.export.ade import ade
 from pnp_ovss.export.coco import coco
 from pnp_ovss.export.cvat import cvat
@@ -20,7 +20,7 @@ from pnp_ovss.export.label_studio import PHOTOS, label_studio
 from pnp_ovss.export.supervision import supervision
 from pnp_ovss.export.voc import voc
 from pnp_ovss.export.yolo import yolo
-from pnp_ovss.files import check_folder, write_bytes
+from pnp_ovss.files import check_folder, reachable, write_bytes
 from pnp_ovss.types import LabelMap
 
 __all__ = ["FORMATS", "Format", "all_names", "export"]
@@ -84,9 +84,8 @@ def export(
         if fetch:
             for label_map in label_maps:
                 write_bytes(beside / chosen.photos / label_map.file_name, fetch(label_map.photo))
-        os.rename(beside, out)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written ({one_line(error)}); choose another place") from error
+        with reachable(out, "cannot be written", "choose another place"):
+            os.rename(beside, out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return written
@@ -98,16 +97,13 @@ def all_names(label_maps: Sequence[LabelMap], order: Sequence[str] = ()) -> tupl
     Raises: InputError if a label map has a class that ``order`` lacks.
     """
     found = dict.fromkeys(name for label_map in label_maps for name in label_map.names)
-    strange = [name for name in found if name not in order]
-    if order and strange:
+    strange = [name for name in found if order and name not in order]
+    if strange:
         raise InputError(f"the results have the class {strange[0]!r}, which the list of classes lacks; add it there")
     return tuple(order) or tuple(found)
 
 
 def _check_text(format_name: str, texts: Iterable[str]) -> None:
-    for text in texts:
-        if NO_TEXT.search(text):
-            raise InputError(
-                f"{text!r} has a character that {format_name} cannot hold; rename the class or photo and segment "
-                "again, or take coco"
-            )
+    for text in filter(NO_TEXT.search, texts):
+        fault = f"{text!r} has a character that {format_name} cannot hold"
+        raise InputError(f"{fault}; rename the class or photo and segment again, or take coco")

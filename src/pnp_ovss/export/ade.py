@@ -8,6 +8,7 @@ Source: Zhou et al., the layout of the scene parsing benchmark.
 from collections.abc import Iterator, Sequence
 
 from pnp_ovss.export.voc import check_count, value_png
+from pnp_ovss.files import as_text
 from pnp_ovss.types import LabelMap
 
 
@@ -20,4 +21,4 @@ def ade(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[
     for label_map in label_maps:
         yield f"annotations/{label_map.key}.png", value_png(label_map, names)
     lines = ["Idx\tName", *(f"{value}\t{name}" for value, name in enumerate(names, start=1))]
-    yield "objectInfo.txt", ("\n".join(lines) + "\n").encode()
+    yield "objectInfo.txt", as_text(lines)

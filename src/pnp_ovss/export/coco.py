@@ -19,17 +19,16 @@ def coco(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple
 
 def dataset(label_maps: Sequence[LabelMap], names: Sequence[str]) -> dict[str, Any]:
     """Return a COCO data set; the n-th photo and the n-th name have id n."""
-    annotations: list[dict[str, Any]] = []
-    for image, label_map in enumerate(label_maps, start=1):
+    images, annotations = [], list[dict[str, Any]]()
+    for number, label_map in enumerate(label_maps, start=1):
+        size = {"width": label_map.width, "height": label_map.height}
+        images.append({"id": number, "file_name": label_map.file_name} | size)
         for region in label_map.regions(names):
-            annotations.append({"id": len(annotations) + 1, "image_id": image} | _annotation(region))
+            annotations.append({"id": len(annotations) + 1, "image_id": number} | _annotation(region))
     return {
         "info": {"description": "masks by pnp-ovss"},
         "licenses": [],
-        "images": [
-            {"id": number, "file_name": label_map.file_name, "width": label_map.width, "height": label_map.height}
-            for number, label_map in enumerate(label_maps, start=1)
-        ],
+        "images": images,
         "annotations": annotations,
         "categories": [{"id": number, "name": name, "supercategory": ""} for number, name in enumerate(names, 1)],
     }

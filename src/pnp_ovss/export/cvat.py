@@ -26,11 +26,14 @@ def cvat(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple
         lines.append("  </image>")
     text = "\n".join([*lines, "</annotations>"]) + "\n"
     yield "annotations.xml", text.encode("utf-8", errors="xmlcharrefreplace")
-    labels = [
-        {"name": name, "type": "mask", "color": f"#{bytes(colour).hex()}", "attributes": []}
-        for name, colour in zip(names, class_colours(names), strict=True)
-    ]
+    colours = hex_colours(names).items()
+    labels = [{"name": name, "type": "mask", "color": colour, "attributes": []} for name, colour in colours]
     yield "labels.json", as_json(labels)
+
+
+def hex_colours(names: Sequence[str]) -> dict[str, str]:
+    """Return each name's colour in our own pictures, such as ``#ff8000``."""
+    return {name: f"#{bytes(colour).hex()}" for name, colour in zip(names, class_colours(names), strict=True)}
 
 
 def runs(mask: Bool[np.ndarray, "h w"]) -> list[int]:

@@ -12,9 +12,8 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from jaxtyping import Bool
 
-from pnp_ovss.export.cvat import runs
+from pnp_ovss.export.cvat import hex_colours, runs
 from pnp_ovss.files import as_json
-from pnp_ovss.pictures import class_colours
 from pnp_ovss.types import LabelMap
 
 FROM, TO, DATA = "label", "image", "image"
@@ -30,46 +29,34 @@ SIZES = (4, 8, 12, 16)
 
 def label_studio(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Yield ``tasks.json``, to be imported, and ``interface.xml``, to be put into the project's settings first."""
-    tasks = [
-        {
-            "data": {DATA: LOCAL_FILES + quote(f"{PHOTOS}/{label_map.file_name}")},
-            "predictions": [prediction(label_map, names)],
-        }
-        for label_map in label_maps
-    ]
+    tasks = []
+    for label_map in label_maps:
+        photo = LOCAL_FILES + quote(f"{PHOTOS}/{label_map.file_name}")
+        tasks.append({"data": {DATA: photo}, "predictions": [prediction(label_map, names)]})
     yield "tasks.json", as_json(tasks)
     yield "interface.xml", interface(names).encode()
 
 
 def interface(names: Sequence[str]) -> str:
     """Return the labelling interface with a brush for each name, in the colours of our own pictures."""
-    brushes = "".join(
-        f'    <Label value={quoteattr(name)} background="#{bytes(colour).hex()}"/>\n'
-        for name, colour in zip(names, class_colours(names), strict=True)
-    )
-    picture = f'  <Image name="{TO}" value="${DATA}" zoom="true"/>\n'
-    return f'<View>\n{picture}  <BrushLabels name="{FROM}" toName="{TO}">\n{brushes}  </BrushLabels>\n</View>\n'
+    lines = ["<View>", f'  <Image name="{TO}" value="${DATA}" zoom="true"/>']
+    lines.append(f'  <BrushLabels name="{FROM}" toName="{TO}">')
+    for name, colour in hex_colours(names).items():
+        lines.append(f'    <Label value={quoteattr(name)} background="{colour}"/>')
+    return "\n".join([*lines, "  </BrushLabels>", "</View>", ""])
 
 
 def prediction(label_map: LabelMap, names: Sequence[str], from_name: str = FROM, to_name: str = TO) -> dict[str, Any]:
     """Return a prediction: a brush mask for each class that is there; its score is the mean of theirs, if known."""
-    regions = list(label_map.regions(names))
-    found = [
-        {
-            "id": f"{region.category}",
-            "from_name": from_name,
-            "to_name": to_name,
-            "type": "brushlabels",
-            "original_width": label_map.width,
-            "original_height": label_map.height,
-            "image_rotation": 0,
-            "value": {"format": "rle", "rle": brush(region.mask), "brushlabels": [region.name]},
-            **({} if region.score is None else {"score": region.score}),
-        }
-        for region in regions
-    ]
-    scores = [region.score for region in regions if region.score is not None]
+    found: list[dict[str, Any]] = []
+    size = {"original_width": label_map.width, "original_height": label_map.height}
+    for region in label_map.regions(names):
+        part: dict[str, Any] = {"id": f"{region.category}", "from_name": from_name, "to_name": to_name}
+        part |= {"type": "brushlabels", **size, "image_rotation": 0}
+        part["value"] = {"format": "rle", "rle": brush(region.mask), "brushlabels": [region.name]}
+        found.append(part if region.score is None else part | {"score": region.score})
     whole = {"model_version": label_map.model or "pnp-ovss", "result": found}
+    scores = [part["score"] for part in found if "score" in part]
     return whole | {"score": sum(scores) / len(scores)} if scores else whole
 
 

@@ -19,6 +19,12 @@ Point = tuple[float, float]
 Corner = tuple[int, int]
 """x and y of where four pixels meet."""
 
+Sides = dict[Corner, int]
+"""By the lower end of a unit of border that runs up: where its side starts."""
+
+Hole = tuple[Corner, int, int]
+"""Its top left corner, and where the walk around it starts and ends."""
+
 
 def outlines(mask: Bool[np.ndarray, "h w"]) -> list[list[Point]]:
     """Return a closed polygon for each part of the mask; pixels that touch at a corner are apart.
@@ -28,12 +34,12 @@ def outlines(mask: Bool[np.ndarray, "h w"]) -> list[list[Point]]:
     """
     points: list[Point] = []
     after: list[int] = []  # the point that comes next; -1: none
-    sides: dict[Corner, int] = {}  # by the lower end of a unit of border that runs up: where its side starts
+    sides: Sides = {}
     outer: list[int] = []  # where polygons start
-    holes: list[tuple[Corner, int, int]] = []  # top left corner, and where the walk around it starts and ends
+    holes: list[Hole] = []
     for ring in _rings(mask):
         first, line = len(points), _inset(ring)
-        if _area(ring) > 0:
+        if ring[0][1] == ring[1][1]:  # from its leftmost corner to the right; around holes the walk goes down
             outer.append(first)
         else:
             line.append(line[0])
@@ -84,11 +90,6 @@ def _rings(mask: Bool[np.ndarray, "h w"]) -> Iterator[list[Corner]]:
         yield ring
 
 
-def _area(ring: list[Corner]) -> float:
-    """Return the area, below 0 where the walk is counterclockwise: around a hole."""
-    return sum(x * after_y - after_x * y for (x, y), (after_x, after_y) in pairwise([*ring, ring[0]])) / 2
-
-
 def _inset(ring: list[Corner]) -> list[Point]:
     """Return the ring moved into the mask, which is to the right of the walk."""
     moved = []
@@ -100,13 +101,7 @@ def _inset(ring: list[Corner]) -> list[Point]:
     return moved
 
 
-def _join(
-    points: list[Point],
-    after: list[int],
-    sides: dict[Corner, int],
-    holes: list[tuple[Corner, int, int]],
-    mask: Bool[np.ndarray, "h w"],
-) -> None:
+def _join(points: list[Point], after: list[int], sides: Sides, holes: list[Hole], mask: np.ndarray) -> None:
     """Put the holes into their polygons, each by a seam from its top left corner to the next border on the left.
 
     That border is the polygon's own, or that of another hole, which begins further left.

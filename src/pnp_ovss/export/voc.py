@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.files import as_png
+from pnp_ovss.files import as_png, as_text
 from pnp_ovss.types import BACKGROUND, LabelMap
 
 MOST_NAMES = 254
@@ -23,12 +23,12 @@ def voc(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[
     Raises: InputError if there are more classes than the values from 1 to 254, or ``labelmap.txt`` cannot name one.
     """
     check_count(names, "VOC")
-    palette = colours()
+    palette, keys = colours(), [label_map.key for label_map in label_maps]
     lines = name_lines(names, palette)
-    for label_map in label_maps:
-        yield f"SegmentationClass/{label_map.key}.png", value_png(label_map, names, palette)
-    yield "ImageSets/Segmentation/default.txt", "".join(f"{label_map.key}\n" for label_map in label_maps).encode()
-    yield "labelmap.txt", ("\n".join(lines) + "\n").encode()
+    for key, label_map in zip(keys, label_maps, strict=True):
+        yield f"SegmentationClass/{key}.png", value_png(label_map, names, palette)
+    yield "ImageSets/Segmentation/default.txt", as_text(keys)
+    yield "labelmap.txt", as_text(lines)
 
 
 def name_lines(names: Sequence[str], palette: UInt8[np.ndarray, "256 3"]) -> list[str]:
@@ -40,10 +40,8 @@ def name_lines(names: Sequence[str], palette: UInt8[np.ndarray, "256 3"]) -> lis
     for name, colour in zip((BACKGROUND, *names), palette.tolist(), strict=False):
         text = name.replace(":", " ").strip()
         if text in lines or text.startswith("#") or not text:
-            raise InputError(
-                f"the class {name!r} would be a comment or another class's name in VOC's labelmap.txt; rename it and "
-                "segment again, or take another format"
-            )
+            fault = f"the class {name!r} would be a comment or another class's name in VOC's labelmap.txt"
+            raise InputError(f"{fault}; rename it and segment again, or take another format")
         lines[text] = f"{text}:{','.join(map(str, colour))}::"
     return ["# label:color_rgb:parts:actions", *lines.values()]
 
@@ -67,7 +65,5 @@ def value_png(label_map: LabelMap, names: Sequence[str], palette: UInt8[np.ndarr
 def check_count(names: Sequence[str], format_name: str) -> None:
     """Raise InputError if the classes do not fit the values from 1 to 254."""
     if len(names) > MOST_NAMES:
-        raise InputError(
-            f"the results have {len(names)} classes; {format_name} pictures hold {MOST_NAMES}: take another format, "
-            "or export fewer results at a time"
-        )
+        fault = f"expected at most {MOST_NAMES} classes in {format_name} pictures, got {len(names)}"
+        raise InputError(f"{fault}; take another format, or export fewer results at a time")

@@ -9,14 +9,15 @@ import json
 from collections.abc import Iterator, Sequence
 
 from pnp_ovss.export.outlines import outlines
+from pnp_ovss.files import as_text
 from pnp_ovss.types import LabelMap
 
 
 def yolo(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Yield ``labels/<key>.txt`` for each photo, empty where nothing is, and ``data.yaml``."""
     for label_map in label_maps:
-        yield f"labels/{label_map.key}.txt", "".join(f"{line}\n" for line in lines(label_map, names)).encode()
-    yield "data.yaml", settings(names).encode()
+        yield f"labels/{label_map.key}.txt", as_text(lines(label_map, names))
+    yield "data.yaml", as_text(settings(names))
 
 
 def lines(label_map: LabelMap, names: Sequence[str]) -> Iterator[str]:
@@ -27,9 +28,9 @@ def lines(label_map: LabelMap, names: Sequence[str]) -> Iterator[str]:
             yield " ".join([str(region.category - 1), *(f"{share:.9g}" for share in shares)])
 
 
-def settings(names: Sequence[str]) -> str:
-    """Return ``data.yaml``: where the photos are to be, beside the file itself, and the name of each class."""
+def settings(names: Sequence[str]) -> list[str]:
+    """Return the lines of ``data.yaml``: where the photos are to be, beside the file, and the name of each class."""
     head = ["train: images", "val: images", "names:" if names else "names: {}"]
     # JSON's text is YAML's too, but not its escapes of what needs two of them.
     quoted = [f"  {number}: {json.dumps(name, ensure_ascii=False)}" for number, name in enumerate(names)]
-    return "\n".join([*head, *quoted]) + "\n"
+    return [*head, *quoted]

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, partial
 from hashlib import sha256
 from typing import Any
 
@@ -19,7 +19,7 @@ from pnp_ovss.naming.base import KEEP
 from pnp_ovss.naming.cached import digest
 from pnp_ovss.runs import pipeline
 from pnp_ovss.runs.photos import Places, fetch
-from pnp_ovss.runs.record import FAULTS, IMAGES, MANIFEST, Results, about_model, check_same, load_pyarrow
+from pnp_ovss.runs.record import MANIFEST, Results, about_model, check_same, load_pyarrow
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import RGB, Vocabulary
 
@@ -74,6 +74,11 @@ class Job:
     batch: int = 1
     """Photos the model sees at a time."""
 
+    def load(self) -> Segmenter:
+        """Return the segmenter; raises what ``Segmenter.from_pretrained`` does."""
+        where = (self.device, self.dtype, self.revision, self.method)
+        return Segmenter.from_pretrained(self.model, self.preset, *where, **self.settings)
+
 
 @dataclass(frozen=True)
 class Done:
@@ -91,45 +96,39 @@ class Worker:
     """Segments photos with one model, which is loaded when the first photo needs it."""
 
     def __init__(self, job: Job) -> None:
-        self._job = job
-        self._results = Results(Folder(job.out))
-
-    @cached_property
-    def _segmenter(self) -> Segmenter:
-        job = self._job
-        chosen = (job.model, job.preset, job.device, job.dtype, job.revision, job.method)
-        return Segmenter.from_pretrained(*chosen, **job.settings)
-
-    @cached_property
-    def _name_photos(self) -> NamePhotos | None:
-        return self._job.classes.name_photos(lambda: self._segmenter)
+        self.job = job
+        self.results = Results(Folder(job.out))
+        self._segmenter = cache(job.load)
+        self._name_photos = cache(partial(job.classes.name_photos, self._segmenter))
 
     def __call__(self, places: Places) -> Iterator[Done]:
-        """Yield every photo as soon as its result or its fault is written; few photos are held at a time.
+        """Yield every photo after its result or its fault was written; few photos are held at a time.
 
         Raises: PnpError if no photo can be done: the model cannot be loaded or does not know the classes that all
         photos share, nobody names them any more, or results cannot be written.
         """
-        classes = self._job.classes.classes
-        items = (pipeline.Item(key, partial(_read, place), classes) for key, place in places.items())
-        strict = classes is not None
-        for one in pipeline.run(lambda: self._segmenter, items, self._name_photos, self._job.batch, strict):
-            place, fault = places[one.key], f"{one.key}: {one.fault}" if one.fault else ""
-            if one.photo is None or fault:
-                self._results.write_fault(one.key, place, fault)
+        classes = self.job.classes.classes
+
+        def read(place: str) -> RGB:
+            return decode_image(fetch(place), "the file")  # the fault says whose
+
+        def write(one: pipeline.Outcome) -> None:
+            place, seconds = places[one.key], one.seconds
+            if one.photo is None or one.fault:
+                self.results.write_fault(one.key, place, f"{one.key}: {one.fault}")
             else:
-                seconds = one.seconds.get("segment", 0.0) + one.seconds.get("refine", 0.0)
-                self._results.write(one.key, place, one.photo, one.result, seconds)
-            yield Done(one.key, fault)
+                spent = seconds.get("segment", 0.0) + seconds.get("refine", 0.0)
+                self.results.write(one.key, place, one.photo, one.result, spent)
 
-
-def _read(place: str) -> RGB:
-    return decode_image(fetch(place), "the file")  # the fault says whose
+        items = (pipeline.Item(key, partial(read, place), classes) for key, place in places.items())
+        how = (self._name_photos(), self.job.batch, classes is not None)
+        for one in pipeline.run(self._segmenter, items, *how, finish=write):
+            yield Done(one.key, f"{one.key}: {one.fault}" if one.fault else "")
 
 
 def work_here(job: Job, places: Places) -> Iterator[Done]:
-    """Do the photos in this process; yield each as soon as its result is written."""
-    yield from Worker(job)(places)
+    """Do the photos in this process; yield each when its result is written."""
+    return Worker(job)(places)
 
 
 @dataclass(frozen=True)
@@ -149,25 +148,21 @@ class Run:
 
     def __call__(self, engine: Engine) -> Iterator[Done]:
         """Do what is to be done and yield every photo; a shard is packed when its last photo is there."""
-        for key in self.results.keys_in(FAULTS).intersection(self.todo):
-            self.results.forget_fault(key)
-        left = Counter(self._shard(key) for key in self.todo)
-        self._pack({self._shard(key) for key in self.results.keys_in(IMAGES)}.difference(left))
+        left = Counter(shard_of(key, self.shards) for key in self.todo)
+        self._pack({shard_of(key, self.shards) for key in self.results.loose()}.difference(left))
         for done in engine(self.job, self.todo) if self.todo else ():
-            shard = self._shard(done.key)
+            shard = shard_of(done.key, self.shards)
             left[shard] -= 1
             if not left[shard]:
                 self._pack({shard})
             yield done
 
-    def _shard(self, key: str) -> int:
-        return shard_of(key, self.shards)
-
     def _pack(self, shards: set[int]) -> None:
-        if self.packs and shards:
-            loose = self.results.keys_in(IMAGES)
-            for shard in shards:
-                self.results.pack(shard, [key for key in loose if self._shard(key) == shard])
+        loose = self.results.loose() if self.packs and shards else ()
+        for shard in shards:
+            keys = [key for key in loose if shard_of(key, self.shards) == shard]
+            if keys:
+                self.results.pack(shard, keys)
 
 
 def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
@@ -181,24 +176,30 @@ def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
     packs = format == "parquet"
     if packs:
         load_pyarrow()
-    results, chosen = Results(Folder(job.out)), (job.model, job.preset, job.revision, job.method)
-    resolve_config(*chosen, **job.settings)  # before the model, which may have to be fetched
+        _check_text(job.classes, places)
+    results = Results(Folder(job.out))
+    resolve = partial(resolve_config, job.model, job.preset, job.revision, job.method, **job.settings)
+    resolve()  # before the model, which may have to be fetched
     checkpoint = find(job.model, job.revision)
-    config = resolve_config(*chosen, **job.settings)  # the model's family is known by now
+    config = resolve()  # the model's family is known by now
     # Every worker takes what the manifest says, whatever a branch or a preset's file holds by then.
     pinned = None if checkpoint.is_local else checkpoint.revision
     job = replace(job, preset="auto", settings=asdict(config), revision=pinned)
     settings = about_model(checkpoint.name, checkpoint.revision, job.device, job.dtype, config)
     settings |= {"method": job.method, "names": _about(job.classes), "format": format}
-    before, done = _manifest(results.folder), results.keys_in(IMAGES)
-    if before is not None and (done or results.shards()):
-        check_same(results.folder.place, {"method": DEFAULT_METHOD} | before["settings"], settings)
+    folder, done = results.folder, results.loose()
+    content = folder.read(MANIFEST)
+    before = parse_json(content, f"{folder.place}/{MANIFEST}") if content else {}
+    if content and before.get("manifest") != FORMAT:
+        raise InputError(f"{folder.place} holds no run of batch that can be read; give another --out")
+    if content and (done or results.shards()):
+        check_same(folder.place, {"method": DEFAULT_METHOD} | before["settings"], settings)
         shards = before["shards"]
         done |= results.packed() if packs else set()
     else:  # nothing was made yet with the settings of a manifest: a mistyped command binds nobody
         shards, done = max(1, round(len(places) / rows)), set()
         manifest = {"manifest": FORMAT, "version": VERSION, "shards": shards, "settings": settings}
-        results.folder.write(MANIFEST, as_json(manifest, indent=1))
+        folder.write(MANIFEST, as_json(manifest, indent=1))
     todo = sorted(places.keys() - done, key=lambda key: (shard_of(key, shards), key))
     return Run(job, results, len(places), {key: places[key] for key in todo}, shards, packs)
 
@@ -208,23 +209,18 @@ def shard_of(key: str, shards: int) -> int:
     return int.from_bytes(sha256(key.encode("utf-8", "surrogateescape")).digest()[:8], "big") % shards
 
 
-def _manifest(folder: Folder) -> dict[str, Any] | None:
-    content = folder.read(MANIFEST)
-    manifest = None if content is None else parse_json(content, f"{folder.place}/{MANIFEST}")
-    if manifest is not None and manifest.get("manifest") != FORMAT:
-        raise InputError(f"{folder.place} holds no run of batch that can be read; give another --out")
-    return manifest
+def _check_text(source: ClassSource, places: Places) -> None:
+    named = source.classes or source.candidates
+    for text in (*places.values(), *(named.flat if named else ())):
+        if text.encode(errors="ignore").decode() != text:
+            raise InputError(f"{text!a} is no UTF-8, which Parquet needs; rename it, or take --format files")
 
 
 def _about(found: ClassSource) -> dict[str, Any]:
     if found.classes is not None:
         words = {name: list(words) for name, words in found.classes.words.items() if words != (name,)}
         return {"classes": list(found.classes.classes)} | ({"words": words} if words else {})
-    return {
-        "namer": found.namer,
-        "model": found.options.model,
-        "source": found.options.source.name if found.options.source else None,
-        "given": list(found.options.names),
-        "vocabulary": digest(found.candidates) if found.candidates else None,
-        "keep": found.keep,
-    }
+    named, options = found.candidates, found.options
+    about = {"namer": found.namer, "model": options.model, "given": list(options.names), "keep": found.keep}
+    about["source"] = options.source.name if options.source else None
+    return about | {"vocabulary": digest(named) if named else None}

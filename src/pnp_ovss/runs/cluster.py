@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from pnp_ovss.errors import ConfigError, PnpError, import_extra, one_line
-from pnp_ovss.files import Folder
+from pnp_ovss.errors import PnpError, import_extra
+from pnp_ovss.files import Folder, reachable
 from pnp_ovss.runs.batch import Done, Job, Worker
 from pnp_ovss.runs.photos import Places
 from pnp_ovss.runs.record import Results
@@ -35,7 +35,7 @@ def work_on_ray(
     ``ray.init`` takes it; "local" starts a cluster of this machine, which ends with the run. Photos and results must be
     within reach of every machine, by the same path or URL.
 
-    Raises: ConfigError if Ray is missing or cannot be reached; PnpError as ``Worker`` does.
+    Raises: ConfigError if Ray is missing; InputError if it cannot be reached; PnpError as ``Worker`` does.
     """
     ray = load_ray()
     folder = Folder(job.out)
@@ -43,15 +43,10 @@ def work_on_ray(
     # A cluster of this machine's own has a place for each worker that was asked for, however few cores there are.
     cores = max(os.cpu_count() or 1, (workers or 1) * cpus) if address == "local" else None
     quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
+    left = dict(places)
     try:
-        ray.init(address=address, num_cpus=cores, **quiet)
-    except Exception as error:  # Ray raises plain ones too, for what takes too long
-        ray.shutdown()
-        raise ConfigError(
-            f"the Ray cluster {address or 'here'} cannot be reached ({one_line(error)}); check --cluster"
-        ) from error
-    try:
-        left = dict(places)
+        with reachable(f"the Ray cluster {address or 'here'}", advice="check --cluster"):
+            ray.init(address=address, num_cpus=cores, **quiet)
         for row in _blocks(ray, job, places, workers, cpus).iter_rows():
             if row["stop"]:
                 raise pickle.loads(row["stop"])
@@ -69,9 +64,9 @@ def load_ray() -> Any:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reads it on import
     ray = import_extra("ray", "batch", "--engine ray")
-    import_extra("ray.data", "batch", "--engine ray")
+    data = import_extra("ray.data", "batch", "--engine ray")
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context = ray.data.DataContext.get_current()
+    context = data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     context.max_errored_blocks = -1  # however many: the run goes on, and reports in the end what was left
     return ray
@@ -81,7 +76,7 @@ def _blocks(ray: Any, job: Job, places: Places, workers: int | None, cpus: int) 
     """Return the data set of photos that are done, which is made while it is read."""
     has = ray.cluster_resources()
     gpus = 0 if job.device == "cpu" else int(has.get("GPU", 0))
-    count = workers or gpus or max(1, int(has.get("CPU", 1)) // cpus)
+    workers = workers or gpus or max(1, int(has.get("CPU", 1)) // cpus)
     blocks = max(1, -(-len(places) // (BATCHES * job.batch)))
     rows = [{"key": key, "place": place} for key, place in places.items()]
     return ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
@@ -89,7 +84,7 @@ def _blocks(ray: Any, job: Job, places: Places, workers: int | None, cpus: int) 
         fn_constructor_args=(job, os.getcwd(), None if gpus else cpus, secrets.token_hex(4)),
         batch_size=None,  # a block as it comes
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=count),
+        compute=ray.data.ActorPoolStrategy(size=workers),
         max_task_retries=RETRIES,
         **({"num_gpus": 1} if gpus else {"num_cpus": cpus}),
     )
@@ -107,7 +102,6 @@ class _Actor:
         if cores is not None:
             torch.set_num_threads(cores)
         self._worker = Worker(job)
-        self._results = Results(Folder(job.out))
         self._run = run  # a fault of an earlier run is no reason to leave a photo alone
         self._died = ray.get_runtime_context().was_current_actor_reconstructed
 
@@ -115,7 +109,7 @@ class _Actor:
         """Do the photos of a block that are not done yet; return key, fault and what stops the run, pickled."""
         places = {row["key"]: row["place"] for row in block.to_pylist()}
         try:
-            done = [*self._one_by_one(places)] if self._died else [*self._worker(places)]
+            done = [*(self._one_by_one if self._died else self._worker)(places)]
         except Exception as error:  # Ray would drop the block without a word
             stop = error if isinstance(error, PnpError) else RuntimeError(traceback.format_exc())
             return {"key": [""], "fault": [""], "stop": [pickle.dumps(stop)]}
@@ -125,25 +119,25 @@ class _Actor:
 
     def _one_by_one(self, places: Places) -> Iterator[Done]:
         """Do photos one of which may have killed the worker; one that kills it alone is not tried again."""
+        results = self._worker.results
+        there = results.loose()
         for key, place in places.items():
             deadly = f"{key}: its worker died while it was done (run {self._run}); see Ray's log, or leave it out"
-            if self._results.has(key):
+            if key in there:
                 yield Done(key)
-            elif self._results.fault(key) == deadly:
+            elif results.fault(key) == deadly:
                 yield Done(key, deadly)
             else:
-                self._results.write_fault(key, place, deadly)  # it stands if that is what happens
-                done = [*self._worker({key: place})]
-                if not done[0].fault:
-                    self._results.forget_fault(key)
-                yield from done
+                results.write_fault(key, place, deadly)  # it stands if that is what happens
+                yield from self._worker({key: place})
 
 
 def _given_up(job: Job, places: Places) -> Iterator[Done]:
     """Yield the photos of blocks that Ray gave up, for worker after worker died: some are done all the same."""
     results = Results(Folder(job.out))
+    there = results.loose() if places else set()
     for key, place in places.items():
-        fault = "" if results.has(key) else f"{key}: {RETRIES + 1} workers died over it or its neighbours"
+        fault = "" if key in there else f"{key}: {RETRIES + 1} workers died over it or its neighbours"
         if fault:
             results.write_fault(key, place, fault)
         yield Done(key, fault)

@@ -57,11 +57,13 @@ def run(
     strict: bool = False,
     readers: int = READERS,
     finishers: int = FINISHERS,
+    finish: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Iterator[Outcome]:
     """Yield the outcome of every item, in order; few photos are held at a time.
 
     ``segmenter`` loads the model when the first photo needs it. Where the class names of a batch cannot be used, its
-    photos are tried one by one; ``strict``: that error is raised, since all photos share their classes.
+    photos are tried one by one; ``strict``: that error is raised, since all photos share their classes. ``finish``
+    takes each outcome, such as to write it, in the thread that refines.
 
     Raises: PnpError if no photo can be done: the model cannot be loaded, or nobody names the photos any more.
     """
@@ -69,7 +71,9 @@ def run(
     try:
         started = ahead(lambda item: reading.submit(_read, item).result, items, readers + batch)
         located = _located(segmenter, _named(started, name) if name else started, batch, strict)
-        yield from ahead(lambda one: finishing.submit(_refined, segmenter, one).result, located, finishers + batch)
+        yield from ahead(
+            lambda one: finishing.submit(_refined, segmenter, finish, one).result, located, finishers + batch
+        )
     except torch.OutOfMemoryError as error:  # while naming, locating or refining
         raise ModelError("the GPU is full; use a smaller --batch-size, --dtype bfloat16 or --device cpu") from error
     finally:
@@ -151,9 +155,10 @@ def _locate(segmenter: Callable[[], Segmenter], group: Sequence[Outcome], strict
         outcome.seconds["segment"] = (perf_counter() - begin) / len(group)
 
 
-def _refined(segmenter: Callable[[], Segmenter], outcome: Outcome) -> Outcome:
+def _refined(segmenter: Callable[[], Segmenter], finish: Callable[[Outcome], None], outcome: Outcome) -> Outcome:
     if outcome.located is not None:
         begin = perf_counter()
         outcome.result, outcome.located = segmenter().refine(outcome.located), None
         outcome.seconds["refine"] = perf_counter() - begin
+    finish(outcome)
     return outcome

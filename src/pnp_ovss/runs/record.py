@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Integer
 from PIL import Image
 
 from pnp_ovss.data import rle
@@ -27,13 +26,16 @@ from pnp_ovss.files import Folder, as_json, as_png, parse_json, read_json, remov
 from pnp_ovss.images import readable
 from pnp_ovss.pictures import class_colours, label_png, overlay
 from pnp_ovss.segmentation import Segmentation
-from pnp_ovss.types import BACKGROUND, RGB, LabelMap
+from pnp_ovss.types import RGB, LabelMap
+
+BOTH = "{} and {} would both be written {}; rename one, or give each its own --out"
+"""Said of two photos whose results have one name."""
 
 MANIFEST, IMAGES, FAULTS, SHARDS = "manifest.json", "images", "faults", "shards"
 """What ``batch`` writes into its folder."""
 
-Labels = Integer[np.ndarray, "..."]
-"""What a label map's file holds; whether it fits the record shows later."""
+ABOUT = ("method", "model", "revision", "version")
+"""What a record says of what segmented the photo."""
 
 
 def make_record(key: str, place: str, photo: RGB, result: Segmentation | None, seconds: float) -> dict[str, Any]:
@@ -45,30 +47,21 @@ def make_record(key: str, place: str, photo: RGB, result: Segmentation | None, s
     record = {"key": key, "photo": place, "width": photo.shape[1], "height": photo.shape[0]}
     if result is None:
         return record | {"classes": [], "areas": {}, "segments": []}
-    record |= {"classes": list(result.classes), "areas": {name: round(area, 6) for name, area in result.areas.items()}}
+    record["classes"] = list(result.classes)
+    record["areas"] = {name: round(area, 6) for name, area in result.areas.items()}
+    found = result.label_map()
     if result.quality is not None:
-        named = result.classes[len(result.classes) - len(result.quality) :]
-        record["quality"] = {name: round(float(q), 6) for name, q in zip(named, result.quality, strict=True)}
-    return record | {
-        "match": None if result.match is None else round(result.match, 6),
-        "method": result.method,
-        "model": result.model,
-        "revision": result.revision,
-        "version": result.version,
-        "seconds": round(seconds, 3),
-        "config": asdict(result.config),
-        "segments": _segments(result),
-    }
-
-
-def _segments(result: Segmentation) -> list[dict[str, Any]]:
-    found = []
-    for label, name in enumerate(result.classes):
-        mask = result.labels == label
-        if (label, name) != (0, BACKGROUND) and mask.any():
-            region = rle.encode(mask)
-            found.append({"class": name, "label": label, "area": int(mask.sum()), "segmentation": region})
-    return found
+        quality = zip(found.names, result.quality.tolist(), strict=True)
+        record["quality"] = {name: round(share, 6) for name, share in quality}
+    record["match"] = None if result.match is None else round(result.match, 6)
+    record |= {name: getattr(result, name) for name in ABOUT}
+    record |= {"seconds": round(seconds, 3), "config": asdict(result.config)}
+    record["segments"] = parts = []
+    for region in found.regions(found.names):
+        label = result.classes.index(region.name)
+        part = {"class": region.name, "label": label, "area": region.area}
+        parts.append(part | {"segmentation": rle.encode(region.mask)})
+    return record
 
 
 def write_result(folder: Path, path: Path, photo: RGB, result: Segmentation, seconds: float) -> None:
@@ -78,17 +71,23 @@ def write_result(folder: Path, path: Path, photo: RGB, result: Segmentation, sec
 
     Raises: InputError if a file cannot be written.
     """
-    labels, picture, record = _places(folder, path)
-    remove(record)  # one of an earlier run, whose classes may be others
-    save_png(labels, label_png(result.labels, class_colours(result.classes)))
+    labels, picture, place = _places(folder, path)
+    remove(place)  # one of an earlier run, whose classes may be others
+    save_png(labels, _coloured(result))
     save_png(picture, overlay(photo, result.labels, result.classes))
-    files = {"labels": labels.name, "overlay": picture.name}
-    write_bytes(record, as_json(files | make_record(path.stem, str(path), photo, result, seconds), indent=2))
+    record = {"labels": labels.name, "overlay": picture.name}
+    record |= make_record(path.stem, str(path), photo, result, seconds)
+    write_bytes(place, as_json(record, indent=2))
+
+
+def _coloured(result: Segmentation) -> Image.Image:
+    return label_png(result.labels, class_colours(result.classes))
 
 
 def _places(folder: Path, photo: Path) -> tuple[Path, Path, Path]:
     """Return where ``segment`` writes a photo's label map, overlay and record."""
-    return folder / f"{photo.stem}.png", folder / f"{photo.stem}.overlay.png", folder / f"{photo.stem}.json"
+    stem = folder / photo.stem
+    return Path(f"{stem}.png"), Path(f"{stem}.overlay.png"), Path(f"{stem}.json")
 
 
 def check_places(folder: Path, photos: Sequence[Path]) -> None:
@@ -101,9 +100,7 @@ def check_places(folder: Path, photos: Sequence[Path]) -> None:
                 raise InputError(f"{place} is a photo and would be overwritten; give another --out")
             holder = taken.setdefault(os.path.realpath(place), photo)
             if holder is not photo:
-                raise InputError(
-                    f"{holder} and {photo} would both be written to {place}; rename one, or give each its own --out"
-                )
+                raise InputError(BOTH.format(holder, photo, f"to {place}"))
 
 
 class Results:
@@ -113,36 +110,33 @@ class Results:
         self.folder = folder
 
     def write(self, key: str, place: str, photo: RGB, result: Segmentation | None, seconds: float) -> None:
-        """Write a photo's label map and record; ``None`` where nothing was named."""
+        """Write a photo's label map and record; ``None`` where nothing was named. A fault of before is forgotten."""
         if result is not None:
-            picture = label_png(result.labels, class_colours(result.classes))
-            self.folder.write(f"{IMAGES}/{key}.png", as_png(picture))
-        self.folder.write(f"{IMAGES}/{key}.json", as_json(make_record(key, place, photo, result, seconds)))
+            self.folder.write(f"{IMAGES}/{key}.png", as_png(_coloured(result)))
+        record = make_record(key, place, photo, result, seconds)
+        self.folder.write(f"{IMAGES}/{key}.json", as_json(record))
+        self.folder.remove(f"{FAULTS}/{key}.json")
 
     def write_fault(self, key: str, place: str, fault: str) -> None:
         """Write down why a photo has no result."""
-        self.folder.write(f"{FAULTS}/{key}.json", as_json({"key": key, "photo": place, "fault": fault}))
+        content = {"key": key, "photo": place, "fault": fault}
+        self.folder.write(f"{FAULTS}/{key}.json", as_json(content))
 
     def fault(self, key: str) -> str:
         """Return why a photo has no result, as far as that is written down, or nothing."""
-        content = self.folder.read(f"{FAULTS}/{key}.json")
-        return str(parse_json(content, f"{FAULTS}/{key}.json")["fault"]) if content else ""
+        place = f"{FAULTS}/{key}.json"
+        content = self.folder.read(place)
+        return str(parse_json(content, place)["fault"]) if content else ""
 
-    def forget_fault(self, key: str) -> None:
-        """Remove what is written down of why a photo has no result."""
-        self.folder.remove(f"{FAULTS}/{key}.json")
-
-    def has(self, key: str) -> bool:
-        """Return whether the photo's own record is there, as it is until it is packed."""
-        return self.folder.read(f"{IMAGES}/{key}.json") is not None
-
-    def keys_in(self, below: str) -> set[str]:
-        """Return the keys of the results in ``images`` (those that are not packed) or of the faults."""
-        return {name.removesuffix(".json") for name in self.folder.names(below) if name.endswith(".json")}
+    def loose(self) -> set[str]:
+        """Return the keys of the results that are not packed."""
+        names = self.folder.names(IMAGES)
+        return {name.removesuffix(".json") for name in names if name.endswith(".json")}
 
     def packed(self) -> set[str]:
         """Return the keys of the results in Parquet files."""
-        return {row["key"] for name in self.shards() for row in read_shard(self.folder, name, ["key"])}
+        shards = (read_shard(self.folder, name, ["key"]) for name in self.shards())
+        return {row["key"] for rows in shards for row in rows}
 
     def shards(self) -> list[str]:
         """Return the names of the Parquet files."""
@@ -150,12 +144,10 @@ class Results:
 
     def pack(self, shard: int, keys: Sequence[str]) -> None:
         """Move the results of these keys into the shard's Parquet file, where they take the place of older ones."""
-        if not keys:
-            return
         pyarrow, parquet = load_pyarrow()
         name = f"{SHARDS}/{shard:05}.parquet"
-        rows = {row["key"]: row for row in read_shard(self.folder, name)} if name in self.shards() else {}
-        rows |= {key: self._row(key) for key in keys}
+        before = read_shard(self.folder, name) if name in self.shards() else []
+        rows = {row["key"]: row for row in before} | {key: self._row(key) for key in keys}
         table = pyarrow.Table.from_pylist([rows[key] for key in sorted(rows)], schema=_schema(pyarrow))
         buffer = io.BytesIO()
         parquet.write_table(table, buffer, compression="zstd")
@@ -165,22 +157,24 @@ class Results:
             self.folder.remove(f"{IMAGES}/{key}.png")
 
     def _row(self, key: str) -> dict[str, Any]:
-        record = parse_json(self.folder.read(f"{IMAGES}/{key}.json") or b"", f"{IMAGES}/{key}.json")
-        return record | {
-            "labels": self.folder.read(f"{IMAGES}/{key}.png") if record["classes"] else None,
-            "segments": [part | {"counts": part["segmentation"]["counts"]} for part in record["segments"]],
-            "config": json.dumps(record["config"]) if "config" in record else None,
-            "areas": [record["areas"][name] for name in record["classes"]],
-        }
+        place = f"{IMAGES}/{key}"
+        record = parse_json(self.folder.read(f"{place}.json") or b"", place)
+        for part in record["segments"]:
+            part["counts"] = part["segmentation"]["counts"]
+        record["areas"] = [record["areas"][name] for name in record["classes"]]
+        if record["classes"]:
+            record["labels"] = self.folder.read(f"{place}.png")
+            record["config"] = json.dumps(record["config"])
+        return record
 
 
 def _schema(pyarrow: Any) -> Any:
     text, whole, number = pyarrow.string(), pyarrow.int32(), pyarrow.float64()
-    segment = pyarrow.struct({"class": text, "label": whole, "area": pyarrow.int64(), "counts": text})
+    segment = {"class": text, "label": whole, "area": pyarrow.int64(), "counts": text}
     columns = {"key": text, "photo": text, "width": whole, "height": whole}
     columns |= {"classes": pyarrow.list_(text), "areas": pyarrow.list_(number), "match": number}
-    columns |= {"labels": pyarrow.binary(), "segments": pyarrow.list_(segment)}
-    columns |= {"method": text, "model": text, "revision": text, "version": text, "seconds": number, "config": text}
+    columns |= {"labels": pyarrow.binary(), "segments": pyarrow.list_(pyarrow.struct(segment))}
+    columns |= dict.fromkeys(ABOUT, text) | {"seconds": number, "config": text}
     return pyarrow.schema(columns)
 
 
@@ -190,13 +184,13 @@ def read_shard(folder: Folder, name: str, columns: list[str] | None = None) -> l
     Raises: ConfigError if pyarrow is not installed; InputError if it is no whole Parquet file.
     """
     _, parquet = load_pyarrow()
+    path = f"{folder.root}/{name}"
     try:
-        table = parquet.read_table(f"{folder.root}/{name}", columns=columns, filesystem=folder.files, partitioning=None)
+        table = parquet.read_table(path, columns=columns, filesystem=folder.files, partitioning=None)
         rows: list[dict[str, Any]] = table.select(columns or table.column_names).to_pylist()
     except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are children of these
-        raise InputError(
-            f"{folder.place}/{name} is no whole Parquet file of a run; remove it, and its photos are done again"
-        ) from error
+        fault = "is no whole Parquet file of a run; remove it, and its photos are done again"
+        raise InputError(f"{folder.place}/{name} {fault}") from error
     return rows
 
 
@@ -213,12 +207,11 @@ def load_results(folder: Path) -> list[LabelMap]:
 
     Raises: InputError if there is no such folder, it holds no result, or a record in it cannot be read.
     """
-    if not os.path.isdir(folder):
-        raise InputError(f"there is no folder {folder}; give the one that segment or batch wrote")
     # What is not packed is newer where a key has both.
     results = {result.key: result for result in (*_packed(folder), *_loose(folder))}
     if not results:
-        raise InputError(f"the folder {folder} holds no result; give the one that segment or batch wrote")
+        fault = f"{folder} holds no result" if os.path.isdir(folder) else f"there is no folder {folder}"
+        raise InputError(f"{fault}; give the one that segment or batch wrote")
     return [results[key] for key in sorted(results)]
 
 
@@ -229,72 +222,54 @@ def _loose(folder: Path) -> Iterator[LabelMap]:
             if path == folder / MANIFEST and not labels.is_file():
                 continue  # that of a run, not the record of a photo of this name
             key = path.relative_to(base).with_suffix("").as_posix()
-            yield _label_map(read_json(path), key, str(path), partial(_decode, labels, str(labels)))
+            yield _label_map(read_json(path), key, path, partial(_decode, labels, labels))
 
 
 def _packed(folder: Path) -> Iterator[LabelMap]:
     columns = ["key", "photo", "width", "height", "classes", "model", "labels"]
     for path in sorted((folder / SHARDS).glob("*.parquet")):
         for row in read_shard(Folder(folder), f"{SHARDS}/{path.name}", columns):
-            place = f"{path}, {row['key']}"
-            yield _label_map(row, row["key"], place, partial(_unpack, row["labels"], place))
+            key, place = row["key"], f"{path}, {row['key']}"
+            yield _label_map(row, key, place, partial(_decode, row["labels"], place))
 
 
-def _label_map(record: dict[str, Any], key: str, place: str, read: Callable[[], Labels]) -> LabelMap:
+def _label_map(record: dict[str, Any], key: str, place: object, read: Callable[[], np.ndarray]) -> LabelMap:
     try:
-        photo, classes = str(record["photo"]), tuple(map(str, record["classes"]))
-        height, width = int(record["height"]), int(record["width"])
-        if PurePosixPath(key).is_absolute() or ".." in PurePosixPath(key).parts:
+        path = PurePosixPath(key)
+        if path.is_absolute() or ".." in path.parts:
             raise ValueError(key)
+        photo, model = str(record["photo"]), record.get("model") or ""
+        size = int(record["height"]), int(record["width"])
+        classes = tuple(map(str, record["classes"]))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{place} is no record of a result; give a folder that segment or batch wrote") from error
     file_name = key + (Path(photo).suffix or ".jpg")
-    return LabelMap(key, file_name, height, width, classes, read, model=record.get("model") or "", photo=photo)
+    return LabelMap(key, file_name, *size, classes, read, model=model, photo=photo)
 
 
-def _unpack(content: bytes, place: str) -> Labels:
-    return _decode(io.BytesIO(content), place)
-
-
-def _decode(file: Path | io.BytesIO, place: str) -> Labels:
+def _decode(file: Path | bytes, place: object) -> np.ndarray:
     """Return the values of a palette picture."""
-    with readable(f"the label map {place}"), Image.open(file, formats=("PNG",)) as picture:
-        labels: Labels = np.asarray(picture)
+    source = io.BytesIO(file) if isinstance(file, bytes) else file
+    with readable(f"the label map {place}"), Image.open(source, formats=("PNG",)) as picture:
+        labels: np.ndarray = np.asarray(picture)
     return labels
 
 
 def about_model(name: str, revision: str, device: str, dtype: str, config: Any) -> dict[str, Any]:
     """Return what every run writes down of its model and settings."""
-    return {
-        "model": name,
-        "revision": revision,
-        "device": device,
-        "dtype": dtype,
-        "torch": torch.__version__,
-        "transformers": version("transformers"),
-        "config": asdict(config),
-    }
+    about = {"model": name, "revision": revision, "device": device, "dtype": dtype}
+    about |= {"torch": torch.__version__, "transformers": version("transformers")}
+    return about | {"config": asdict(config)}
 
 
 def check_same(folder: str, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise ConfigError naming the first setting in which a run that is to go on differs from what is in ``folder``."""
-    old, new = dict(_leaves(before)), dict(_leaves(json.loads(json.dumps(now))))
-    for name in (*new, *old):
-        if old.get(name) != new.get(name):
-            raise ConfigError(
-                f"{folder} holds a run with {name[-1]} {_brief(old.get(name))}, and {_brief(new.get(name))} is asked "
-                "for; give another --out, or the settings of that run"
-            )
-
-
-def _leaves(settings: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, (*above, name))
-        else:
-            yield (*above, name), value
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
+    now = json.loads(json.dumps(now))
+    for name in (*now, *before):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            check_same(folder, old, new)
+        elif old != new:
+            old, new = (f"{json.dumps(value, ensure_ascii=False):.60}" for value in (old, new))
+            advice = "give another --out, or the settings of that run"
+            raise ConfigError(f"{folder} holds a run with {name} {old}, and {new} is asked for; {advice}")
