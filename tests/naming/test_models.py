@@ -14,7 +14,7 @@ from pnp_ovss import InputError, ModelError, load_vlm, make_prompt
 from pnp_ovss.data.vocabulary import load_vocabulary
 from pnp_ovss.mini import HELD_OUT_SEED, draw
 from pnp_ovss.models.base import Matcher
-from pnp_ovss.models.captioner import Captioner
+from pnp_ovss.models.blip import Captioner
 from pnp_ovss.models.clip import Clip, load_clip, similarity
 from pnp_ovss.naming import Options, load_namer, name_photo
 from pnp_ovss.naming.base import EVEN, Calibration
@@ -369,7 +369,7 @@ def test_what_captions_agree_on_counts(monkeypatch, tmp_path):
 
 
 def test_a_captioner_says_the_same_twice_and_its_shares_sum_to_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("pnp_ovss.models.captioner.TOKENS", 4)
+    monkeypatch.setattr("pnp_ovss.models.blip.TOKENS", 4)
     captioner = Captioner(tiny_captioner(tmp_path), device="cpu")
     captions = captioner.captions(PHOTO)
     assert captions == captioner.captions(PHOTO)

@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from pnp_ovss.models.captioner import Captioner
+from pnp_ovss.models.blip import Captioner
 from pnp_ovss.naming.base import NamedClass, Naming, Options
 from pnp_ovss.types import RGB, Vocabulary, fold
 
