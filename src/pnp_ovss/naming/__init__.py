@@ -6,7 +6,7 @@ from multiprocessing.pool import ThreadPool
 
 from pnp_ovss.concurrent import ahead
 from pnp_ovss.errors import ConfigError, ModelError, PnpError
-from pnp_ovss.naming.base import KEEP, Namer, Naming, NoReply, NotStored, Options
+from pnp_ovss.naming import KEEP, Namer, Naming, NoReply, NotStored, Options
 from pnp_ovss.types import RGB, Classes, Vocabulary
 
 __all__ = ["NAMERS", "NamePhotos", "Options", "load_namer", "name_photo", "name_photos", "photo_namer"]
@@ -14,8 +14,8 @@ __all__ = ["NAMERS", "NamePhotos", "Options", "load_namer", "name_photo", "name_
 NAMERS = {
     "given": "cached.Given",
     "openai": "openai.OpenAI",
-    "clip": "clip.ClipNamer",
-    "itm": "itm.Itm",
+    "clip": "scores.ClipNamer",
+    "itm": "scores.Itm",
     "caption": "caption.CaptionNamer",
     "cached": "cached.Cached",
 }

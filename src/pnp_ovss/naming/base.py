@@ -1,22 +1,15 @@
 """What a namer is, and what it returns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import log
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from pnp_ovss.errors import InputError, ModelError
+from pnp_ovss.errors import ModelError
 from pnp_ovss.types import RGB, Vocabulary
 
 KEEP = 0.7
 """Names above this confidence count. Source: PnP-OVSS, which keeps what GPT-4o is more than 70 % sure of."""
-EVEN = log(KEEP / (1 - KEEP))
-"""Log odds of ``KEEP``."""
 MOST = 25
 """Names of a photo: a prompt of more is no longer read well, or not at all. Source: the authors' question to GPT-4o."""
 
@@ -92,39 +85,3 @@ class Namer(Protocol):
 
         Raises: NoReply if this photo cannot be named, while others may; another PnpError if none can.
         """
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """``confidence = sigmoid(slope * (score - cut) + EVEN)``: ``KEEP`` where the score is ``cut``."""
-
-    slope: float = 1.0
-    cut: float = EVEN
-    """By default, scores are log odds and the confidence is their sigmoid."""
-
-    def __call__(self, scores: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return the confidences, in [0, 1]."""
-        return torch.sigmoid(self.slope * (scores - self.cut) + EVEN)
-
-
-CALIBRATIONS: dict[str, Calibration] = {
-    "mini-blip": Calibration(slope=1.163, cut=6.25),
-    "mini-clip": Calibration(slope=2.913, cut=1.193),
-}
-"""Per model, chosen by ``python -m benchmarks.naming`` on 200 tuning scenes, whose names are known."""
-
-
-def names_to_score(candidates: Vocabulary | None, known: Sequence[str] | None, source: str) -> tuple[str, ...]:
-    """Return the names that a model compares with a photo: the candidates, or else what the model can know.
-
-    Raises: InputError if there is neither.
-    """
-    if candidates is None and not known:
-        raise InputError(f"{source} needs a vocabulary to choose from; give one, such as coco-object, or a file")
-    return candidates.classes if candidates else tuple(known or ())
-
-
-def ranked(names: Sequence[str], confidences: Float[Tensor, " name"]) -> Naming:
-    """Return names with confidences, the surest first; equals stay in order."""
-    order = torch.argsort(confidences, descending=True, stable=True).tolist()
-    return Naming(tuple(NamedClass(names[index], float(confidences[index])) for index in order))

@@ -1,6 +1,6 @@
 """A chat model's reply becomes classes with confidences. It is data from outside: nothing in it can do harm.
 
-Two forms are understood: JSON, as ``naming.question`` asks for it, and the free form of PnP-OVSS's authors,
+Two forms are understood: JSON, as ``naming.openai`` asks for it, and the free form of PnP-OVSS's authors,
 ``[15: person, 5: 'bottle'], [95%, 60]``, with all that GPT-4o makes of it: quotes or none, ``%`` or none, the
 confidences on a line of their own or labelled with the names, remarks in brackets, lists of unequal length.
 """
@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pnp_ovss.naming.base import MOST, NamedClass, Naming
+from pnp_ovss.naming import MOST, NamedClass, Naming
 from pnp_ovss.types import BACKGROUND, Vocabulary, fold, tidy
 
 LONGEST_REPLY = 20_000
