@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, errors, hf_hub_download, snapshot_download, try_to_load_from_cache
-from huggingface_hub.utils import validate_repo_id
 from tqdm.auto import tqdm
 
 from pnp_ovss.errors import ModelError, one_line
@@ -152,10 +152,10 @@ def reading(name: str, fault: str) -> Iterator[None]:
 
     Raises: ModelError.
     """
-    loggers = [logging.getLogger(library) for library in ("huggingface_hub", "transformers")]
-    levels = [logger.level for logger in loggers]
+    loggers = map(logging.getLogger, ("huggingface_hub", "transformers"))
+    levels = {logger: logger.level for logger in loggers}
     try:
-        for logger in loggers:
+        for logger in levels:
             logger.setLevel(logging.CRITICAL)
         with warnings.catch_warnings(action="ignore"):
             yield
@@ -164,7 +164,7 @@ def reading(name: str, fault: str) -> Iterator[None]:
     except Exception as error:  # damaged files make the readers raise anything
         raise ModelError(f"{name}: {fault} ({one_line(error)}); fetch the checkpoint again") from error
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        for logger, level in levels.items():
             logger.setLevel(level)
 
 
@@ -174,10 +174,7 @@ def _local(source: str | Path) -> Path | None:
 
 
 def _is_hub_id(source: str | Path) -> bool:
-    with suppress(errors.HFValidationError):
-        validate_repo_id(str(source))
-        return isinstance(source, str) and "/" in source
-    return False
+    return isinstance(source, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) is not None
 
 
 @cache

@@ -122,7 +122,7 @@ class OpenAI:
 
         Raises: NoReply if none comes in the end; ModelError if no request can succeed.
         """
-        client, request = self._client, request(image, candidates, self.model, as_json)
+        client, request = self._client, chat_request(image, candidates, self.model, as_json)
         from openai import APIConnectionError, APIStatusError
 
         try:
@@ -186,7 +186,7 @@ def _reply(completion: Any) -> Reply:
     return Reply(str(text), status, *tokens)
 
 
-def request(photo: RGB, candidates: Vocabulary | None, model: str, as_json: bool) -> dict[str, Any]:
+def chat_request(photo: RGB, candidates: Vocabulary | None, model: str, as_json: bool) -> dict[str, Any]:
     """Return a chat request: the question and the photo, and where wanted the JSON schema of the answer."""
     text = f"{question(candidates)}\n\n{AS_JSON if as_json else AS_LISTS}"
     url = f"data:image/jpeg;base64,{base64.b64encode(jpeg(photo)).decode('ascii')}"

@@ -1,4 +1,4 @@
-"""Names by a score: ``itm``, the model that segments, and ``clip``, a dual encoder, compare every name with the photo."""
+"""Names by a score: ``itm``, the model that segments, or ``clip``, a dual encoder, compares each name with the photo."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,9 +61,8 @@ class Scorer:
         """
         names = candidates.classes if candidates else self._model.known
         if not names:
-            raise InputError(
-                f"{self.source} needs a vocabulary to choose from; give one, such as coco-object, or a file"
-            )
+            advice = "give one, such as coco-object, or a file"
+            raise InputError(f"{self.source} needs a vocabulary to choose from; {advice}")
         confidences = self.confidences(image, names)
         # Equals stay in order.
         order = torch.argsort(confidences, descending=True, stable=True).tolist()
@@ -129,11 +128,13 @@ class ClipNamer(Scorer):
     def scores(self, image: RGB, names: Sequence[str]) -> Scores:
         """Return the similarity of the photo with each name, times the model's own scale."""
         clip: Clip = self._model
-        if self._texts[0] != tuple(names):
+        held, vectors = self._texts
+        if held != tuple(names):
             clip.check_known(names)
-            self._texts = tuple(names), clip.encode_texts([PREFIX + name for name in names])
-        vector = clip.encode_images(clip.prepare(image)[None])
-        return (clip.scale * similarity(vector, self._texts[1])[0]).cpu()
+            vectors = clip.encode_texts([PREFIX + name for name in names])
+            self._texts = tuple(names), vectors
+        photo = clip.encode_images(clip.prepare(image)[None])
+        return (clip.scale * similarity(photo, vectors)[0]).cpu()
 
 
 def fillers(clip: Clip, names: Sequence[str]) -> tuple[str, ...]:
