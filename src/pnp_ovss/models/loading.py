@@ -108,18 +108,18 @@ def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtyp
     weights, settings = read_weights(folder, name), read_json(folder / "config.json", name)
     any_class: Any = model_class
     bars: Any = transformers_logging
-    bars_are_on = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        with reading(name, f"config.json does not describe a {model_class.__name__}"):
-            # The folder itself never reaches transformers, which would take adapters, other files or kernels that
-            # config.json or a file beside it names.
-            config = any_class.config_class.from_dict(settings)
-            how = {"attn_implementation": "eager", "ignore_mismatched_sizes": True, "output_loading_info": True}
+    how = {"attn_implementation": "eager", "ignore_mismatched_sizes": True, "output_loading_info": True}
+    with reading(name, f"config.json does not describe a {model_class.__name__}"):
+        # The folder itself never reaches transformers, which would take adapters, other files or kernels that
+        # config.json or a file beside it names.
+        config = any_class.config_class.from_dict(settings)
+        enabled = bars.is_progress_bar_enabled()
+        bars.disable_progress_bar()
+        try:
             model, report = any_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype, **how)
-    finally:
-        if bars_are_on:
-            bars.enable_progress_bar()
+        finally:
+            if enabled:
+                bars.enable_progress_bar()
     lacking = [*report["missing_keys"]]
     lacking += [f"{key} of shape {tuple(asked)}" for key, _, asked in report["mismatched_keys"]]
     if lacking:

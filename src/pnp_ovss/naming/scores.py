@@ -1,4 +1,4 @@
-"""Names by a score: ``itm``, the model that segments, or ``clip``, a dual encoder, compares each name with the photo."""
+"""Names by a score: ``itm``, the model that segments, or ``clip``, a dual encoder, compares names with the photo."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
