@@ -81,15 +81,9 @@ class Captioner(Pretrained):
     @torch.no_grad()
     def captions(self, image: RGB) -> list[tuple[str, float]]:
         """Return the best captions by beam search with their shares of the probability, which sum to 1."""
-        out = self._model.generate(
-            pixel_values=self.prepare(image)[None].to(self.device, self._model.dtype),
-            num_beams=CAPTIONS,
-            num_return_sequences=CAPTIONS,
-            max_new_tokens=TOKENS,
-            do_sample=False,
-            return_dict_in_generate=True,
-            output_scores=True,
-        )
+        pixels = self.prepare(image)[None].to(self.device, self._model.dtype)
+        beams = {"num_beams": CAPTIONS, "num_return_sequences": CAPTIONS, "max_new_tokens": TOKENS, "do_sample": False}
+        out = self._model.generate(pixel_values=pixels, **beams, return_dict_in_generate=True, output_scores=True)
         texts = self._tokenizer.batch_decode(out.sequences, skip_special_tokens=True)
         shares = out.sequences_scores.float().softmax(0).tolist()
         return [(" ".join(text.split()), share) for text, share in zip(texts, shares, strict=True)]

@@ -14,7 +14,7 @@ from pnp_ovss._version import VERSION
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.files import read_json, write_text
 from pnp_ovss.images import fingerprint
-from pnp_ovss.naming import MOST, Naming, NotStored, Options
+from pnp_ovss.naming import Naming, NotStored, Options
 from pnp_ovss.naming.replies import Claim, named, parse_reply
 from pnp_ovss.types import RGB, Vocabulary
 
@@ -141,10 +141,11 @@ def read_entry(entry: Any, candidates: Vocabulary | None) -> Naming:
     if isinstance(entry, str):
         return parse_reply(entry, candidates)
     if isinstance(entry, list):
-        return named([Claim(str(name), confidence=1.0) for name in entry], [], candidates, most=None)
+        certain = [Claim(str(name), confidence=1.0) for name in entry]
+        return replace(named(certain, [], candidates), most=None)
     names = entry.get("names") if isinstance(entry, dict) else None
     if not isinstance(names, dict):
         return Naming((), ("the entry holds no names",))
     shares = {name: share for name, share in names.items() if isinstance(share, int | float) and 0 <= share <= 1}
     claims = [Claim(name, confidence=shares.get(name)) for name in names]
-    return named(claims, map(str, entry.get("notes") or ()), candidates, MOST)
+    return named(claims, [*map(str, entry.get("notes") or ())], candidates)

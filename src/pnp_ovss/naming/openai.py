@@ -9,7 +9,6 @@ import io
 import json
 import os
 import re
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,7 +28,6 @@ from pnp_ovss.types import RGB, Vocabulary
 MODEL = "gpt-4o"
 KEY = "OPENAI_API_KEY"
 SERVER = "https://api.openai.com/v1"
-FILTERS = ("content_filter", "content_policy_violation")
 STATUSES = {"content_filter": "filtered", "length": "cut"}
 """By the reason for which a reply ended."""
 REMEDIES = {
@@ -39,7 +37,6 @@ REMEDIES = {
     "404": "check --namer-model and --base-url",
 }
 """By code or status of an error that all photos would meet."""
-BAD_REQUEST = (400, 422)
 SHORTEST_SECRET = 8
 """Characters of a key that give it away."""
 
@@ -54,8 +51,6 @@ PRICES: dict[str, dict[str, float]] = _TEXTS["prices"]
 As OpenAI listed them in 2025. Prices change; other models and servers are counted like gpt-4o, without a price.
 """
 
-Sizes = Sequence[tuple[int, int]]
-"""Width and height of photos, in pixels."""
 LONGEST_SIDE, QUALITY = 1024, 88
 """Of the JPEG that is sent: no side is longer, in pixels."""
 MOST_ENUMERATED, ENUMERATED_CHARACTERS = 250, 15_000
@@ -134,11 +129,11 @@ class OpenAI:
         except APIStatusError as error:
             body = error.body if isinstance(error.body, dict) else {}
             status, said = error.status_code, self._said(body.get("message") or "no message")
-            if error.code in FILTERS:
+            if error.code in ("content_filter", "content_policy_violation"):
                 return Reply(said, "filtered")
             if remedy := REMEDIES.get(str(error.code)) or REMEDIES.get(str(status)):
                 raise ModelError(f"{self._host} refuses every request ({status}: {said}); {remedy}") from None
-            if not as_json or status not in BAD_REQUEST:
+            if not as_json or status not in (400, 422):
                 raise NoReply(f"{self._host} gave no reply ({status}: {said})") from None
             reply = self._ask(image, candidates, as_json=False)
             # It answers without a schema only: no further photo tries with one.
@@ -234,10 +229,10 @@ def sent_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def estimate(sizes: Sizes, candidates: Vocabulary | None, model: str) -> tuple[int, int, float | None]:
+def estimate(sizes: list[tuple[int, int]], candidates: Vocabulary | None, model: str) -> tuple[int, int, float | None]:
     """Return about how many tokens go in and out, and what they cost in dollars, where a price is known.
 
-    There is one call for each, if none has to be repeated.
+    ``sizes`` are width and height of photos. There is one call for each, if none has to be repeated.
     """
     price = PRICES.get(model, PRICES["gpt-4o"])
     characters = len(question(candidates)) + len(AS_JSON)
