@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, errors, hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub.utils import validate_repo_id
 from tqdm.auto import tqdm
 
 from pnp_ovss.errors import ModelError, one_line
@@ -174,7 +174,10 @@ def _local(source: str | Path) -> Path | None:
 
 
 def _is_hub_id(source: str | Path) -> bool:
-    return isinstance(source, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) is not None
+    with suppress(errors.HFValidationError):
+        validate_repo_id(str(source))
+        return isinstance(source, str) and "/" in source
+    return False
 
 
 @cache
