@@ -17,8 +17,7 @@ from pnp_ovss.cli.name import photos_by_name, readable
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.files import check_folder, write_text
 from pnp_ovss.images import find_images, read_image
-from pnp_ovss.naming import load_namer, name_photos
-from pnp_ovss.naming.base import Naming
+from pnp_ovss.naming import Naming, load_namer, name_photos
 from pnp_ovss.tuning import search
 from pnp_ovss.tuning.objective import Example, MapCache, Objective, search_space
 from pnp_ovss.tuning.report import report
