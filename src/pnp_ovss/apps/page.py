@@ -20,8 +20,7 @@ from pnp_ovss.errors import ConfigError, PnpError, one_line
 from pnp_ovss.methods.pnp import PRESETS
 from pnp_ovss.mini import HELD_OUT_SEED, draw
 from pnp_ovss.pictures import class_colours
-from pnp_ovss.pictures.figures import data_url, heat, paint, resized
-from pnp_ovss.pictures.text import share
+from pnp_ovss.pictures.figures import data_url, heat, paint, resized, share
 from pnp_ovss.refine import REFINERS
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.types import RGB, OnStep, Pass

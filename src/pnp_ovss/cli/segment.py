@@ -10,7 +10,7 @@ from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Photos, Share
 from pnp_ovss.files import check_folder
 from pnp_ovss.images import find_images, read_image
 from pnp_ovss.models.clip import Clip
-from pnp_ovss.pictures.text import share
+from pnp_ovss.pictures.figures import share
 from pnp_ovss.runs.pipeline import Item, Outcome, run
 from pnp_ovss.runs.record import check_places, write_result
 from pnp_ovss.tuning.reward import drop_below, rate
