@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from pnp_ovss.cli import PARTLY, complain, go_through
-from pnp_ovss.cli.classes import ClassFlags
-from pnp_ovss.cli.flags import Count, ModelFlags, value
+from pnp_ovss.cli.flags import ClassFlags, Count, ModelFlags, value
 from pnp_ovss.files import Folder, check_folder
 from pnp_ovss.runs.batch import Engine, Job, open_run, work_here
 from pnp_ovss.runs.photos import find_photos

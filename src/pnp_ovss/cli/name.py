@@ -6,8 +6,7 @@ from typing import Any
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.cli import complain, conclude, go_through, say
-from pnp_ovss.cli.classes import NamerFlags
-from pnp_ovss.cli.flags import File, ModelFlags, Name, Photos
+from pnp_ovss.cli.flags import File, ModelFlags, Name, NamerFlags, Photos
 from pnp_ovss.errors import ConfigError, InputError, PnpError
 from pnp_ovss.files import as_json, check_folder, remove, write_bytes
 from pnp_ovss.images import find_images, read_image

@@ -5,8 +5,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from pnp_ovss.cli import conclude, go_through, say
-from pnp_ovss.cli.classes import ClassFlags
-from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Photos, Share
+from pnp_ovss.cli.flags import ClassFlags, Count, Dir, ModelFlags, Name, Photos, Share
 from pnp_ovss.files import check_folder
 from pnp_ovss.images import find_images, read_image
 from pnp_ovss.models.clip import Clip

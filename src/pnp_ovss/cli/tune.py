@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pnp_ovss.cli import STOPPED, complain, follow
-from pnp_ovss.cli.classes import NamerFlags
-from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Seed, Share, number, value
+from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, NamerFlags, Seed, Share, number, value
 from pnp_ovss.cli.name import photos_by_name, readable
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.files import check_folder, write_text
