@@ -77,17 +77,7 @@ def conclude(failed: int, total: int, what: str) -> int:
     return PARTLY if failed else 0
 
 
-def _print_version(wanted: bool) -> bool:
-    if wanted:
-        print(f"{PROG} {VERSION}")
-        raise typer.Exit
-    return wanted
-
-
-version_flag = typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
-
-
-def _program(version: Annotated[bool, version_flag] = False) -> None:
+def _program(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
     """Segment photos into the classes you name, with an off-the-shelf vision-language model."""
 
 
@@ -114,6 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # what the terminal's encoding lacks is escaped
             stream.reconfigure(errors="backslashreplace")
     args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if args[0] == "--version":
+        print(f"{PROG} {VERSION}")
+        return 0
     try:
         code = _parser(args[0]).main(args, prog_name=PROG, standalone_mode=False)
         sys.stdout.flush()

@@ -10,12 +10,12 @@ def command(photos: Photos, model: ModelFlags, batch_size: Count = 1) -> int:
 A parameter that is a dataclass is a group of flags that several commands share: each of its fields is a flag.
 """
 
-import inspect
 import os
 import re
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from inspect import Parameter, Signature, getdoc, signature
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -190,23 +190,22 @@ class ClassFlags:
 
 def expand(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return the command as typer takes it: with a parameter for each flag, its help in the annotation."""
-    flags = _flags(command)
 
     def expanded(**given: Any) -> Any:
         return _call(command, given)
 
-    expanded.__signature__ = inspect.Signature(flags)  # type: ignore[attr-defined]
-    expanded.__annotations__ = {flag.name: flag.annotation for flag in flags}
-    expanded.__doc__ = (inspect.getdoc(command) or "").partition("\nArgs:\n")[0]
+    expanded.__signature__ = Signature(_flags(command))  # type: ignore[attr-defined]
+    expanded.__doc__ = (getdoc(command) or "").partition("\nArgs:\n")[0]
     return expanded
 
 
-def _flags(target: Any, defaults: Any = None) -> list[inspect.Parameter]:
+def _flags(target: Any, defaults: Any = None) -> list[Parameter]:
     """Return the flags of a function or a group, those of groups in it last; ``defaults``: a group with other ones."""
     kinds, annotations = get_type_hints(target), get_type_hints(target, include_extras=True)
-    helps = _helps(inspect.getdoc(target) or "")
-    own, shared = list[inspect.Parameter](), list[inspect.Parameter]()
-    for name, parameter in inspect.signature(target).parameters.items():
+    entries = (getdoc(target) or "").partition("\nArgs:\n")[2]
+    helps = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", entries, re.MULTILINE))
+    own, shared = list[Parameter](), list[Parameter]()
+    for name, parameter in signature(target).parameters.items():
         default = getattr(defaults, name, parameter.default)
         if is_dataclass(kinds[name]):
             shared += _flags(kinds[name], default)
@@ -214,16 +213,9 @@ def _flags(target: Any, defaults: Any = None) -> list[inspect.Parameter]:
             shared += _setting_flags()
         else:
             option = _option(name, annotations[name])
-            option.help = helps.get(name)
+            option.help = " ".join(helps.get(name, "").split())
             own.append(_flag(name, kinds[name], option, default))
     return own + shared
-
-
-def _helps(docstring: str) -> dict[str, str]:
-    """Return what a docstring says of each parameter."""
-    listed = docstring.partition("\nArgs:\n")[2]
-    entries = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", listed, re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in entries}
 
 
 def _option(name: str, annotation: Any) -> Any:
@@ -233,16 +225,15 @@ def _option(name: str, annotation: Any) -> Any:
     return copy(parts[0].__metadata__[0]) if parts else typer.Option()
 
 
-def _flag(name: str, kind: Any, option: Any, default: Any = None) -> inspect.Parameter:
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, keyword, default=default, annotation=Annotated[kind, option])
+def _flag(name: str, kind: Any, option: Any, default: Any = None) -> Parameter:
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
 
 
 def _call(target: Any, given: dict[str, Any]) -> Any:
     """Call a function, or make a group, with what was given on the command line."""
     kinds = get_type_hints(target)
     values = {}
-    for name in inspect.signature(target).parameters:
+    for name in signature(target).parameters:
         if is_dataclass(kinds[name]):
             values[name] = _call(kinds[name], given)
         elif name == "settings":
@@ -253,9 +244,9 @@ def _call(target: Any, given: dict[str, Any]) -> Any:
     return target(**values)
 
 
-def _setting_flags() -> list[inspect.Parameter]:
+def _setting_flags() -> list[Parameter]:
     """Return a flag for each setting of any method, its own before those of refinement."""
-    flags: dict[str, inspect.Parameter] = {}
+    flags: dict[str, Parameter] = {}
     shared = {entry.name for entry in fields(RefinementSettings)}
     for info in METHODS.values():
         for entry in sorted(fields(info.config), key=lambda entry: entry.name in shared):
@@ -263,7 +254,7 @@ def _setting_flags() -> list[inspect.Parameter]:
     return list(flags.values())
 
 
-def _setting_flag(entry: Any) -> inspect.Parameter:
+def _setting_flag(entry: Any) -> Parameter:
     name, kind, more = RENAMED.get(entry.name, entry.name).replace("_", "-"), entry.type, dict[str, Any]()
     if get_origin(kind) is tuple:
         kind, more = str, {"parser": _names, "metavar": "NAME,..."}
