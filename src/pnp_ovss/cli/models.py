@@ -17,16 +17,14 @@ Dual encoders, for naming and for tuning: mini-clip, clip-base, clip-large, or a
 
 def command() -> None:
     """List the models with a short name: what they are, how large, under which licence, and where they are."""
-    rows = [HEADINGS, *(_row(name, model) for name, model in MODELS.items())]
+    rows: list[tuple[str, ...]] = [HEADINGS]
+    for name, model in MODELS.items():
+        numbers = f"{model.millions:.0f} M", f"{model.pixels} px"
+        rows.append((name, model.family, *numbers, _weights(model), model.licence, model.preset, model.checked))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print(NOTES)
-
-
-def _row(name: str, model: Model) -> tuple[str, ...]:
-    numbers = f"{model.millions:.0f} M", f"{model.pixels} px"
-    return name, model.family, *numbers, _weights(model), model.licence, model.preset, model.checked
 
 
 def _weights(model: Model) -> str:

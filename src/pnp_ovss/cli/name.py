@@ -66,9 +66,8 @@ def photos_by_name(photos: Sequence[Path]) -> dict[str, Path]:
     """Return photos by their name without suffix. Raises: InputError if two have the same."""
     keys: dict[str, Path] = {}
     for path in photos:
-        if path.stem in keys:
+        if keys.setdefault(path.stem, path) is not path:
             raise InputError(f"{keys[path.stem]} and {path} have one name; name them one after the other")
-        keys[path.stem] = path
     return keys
 
 
@@ -76,11 +75,9 @@ def readable(keys: dict[str, Path]) -> Iterator[tuple[str, RGB]]:
     """Yield key and pixels of the photos that can be read; say which cannot."""
     for key, path in keys.items():
         try:
-            image = read_image(path)
+            yield key, read_image(path)
         except InputError as error:
             complain(str(error))
-        else:
-            yield key, image
 
 
 def _name(namer: Namer, keys: dict[str, Path], flags: NamerFlags, out: Path | None) -> int:
