@@ -54,5 +54,4 @@ def create(classes: str, model: str | None = None, preset: str = "auto", device:
 
     Raises: PnpError if the model or a class cannot be used.
     """
-    vocabulary = parse_classes(classes)
-    return Function(Segmenter.from_pretrained(model, preset, device), vocabulary)
+    return Function(Segmenter.from_pretrained(model, preset, device), parse_classes(classes))

@@ -137,8 +137,7 @@ class _Job:
 class WaitingLine:
     """One thread for the models and the line before it. To be used from one event loop."""
 
-    def __init__(self, most_waiting: int = MOST_WAITING) -> None:
-        self._most_waiting = most_waiting
+    def __init__(self) -> None:
         self._jobs: list[_Job] = []  # the first one is worked on
         self._thread = ThreadPoolExecutor(1, "model")
 
@@ -150,8 +149,8 @@ class WaitingLine:
         """
         if sum(job.visitor == visitor for job in self._jobs) >= MOST_OF_ONE:
             raise InputError(f"{MOST_OF_ONE} of your requests are not done yet; wait for them, or cancel them")
-        if len(self._jobs) > self._most_waiting:
-            raise InputError(f"too many at once: {self._most_waiting} are waiting already; try again in a minute")
+        if len(self._jobs) > MOST_WAITING:
+            raise InputError(f"too many at once: {MOST_WAITING} are waiting already; try again in a minute")
         job, status = _Job(visitor), ""
         self._jobs.append(job)
         future = self._thread.submit(work, job.on_step)
@@ -162,8 +161,8 @@ class WaitingLine:
                 before = self._jobs.index(job)
                 now = f"waiting, {before} before you" if before else job.status
                 if now != status:
-                    status = now
-                    yield status
+                    yield now
+                status = now
                 await asyncio.sleep(POLL)
             yield future.result()
         finally:

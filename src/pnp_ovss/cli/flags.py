@@ -192,7 +192,9 @@ def expand(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return the command as typer takes it: with a parameter for each flag, its help in the annotation."""
 
     def expanded(**given: Any) -> Any:
-        return _call(command, given)
+        chosen = {flag.name: given.get(flag.name) for flag in _setting_flags()}
+        settings = {name: None if got == NONE else got for name, got in chosen.items() if got is not None}
+        return _call(command, given | {"settings": settings})
 
     expanded.__signature__ = Signature(_flags(command))  # type: ignore[attr-defined]
     expanded.__doc__ = (getdoc(command) or "").partition("\nArgs:\n")[0]
@@ -232,16 +234,8 @@ def _flag(name: str, kind: Any, option: Any, default: Any = None) -> Parameter:
 def _call(target: Any, given: dict[str, Any]) -> Any:
     """Call a function, or make a group, with what was given on the command line."""
     kinds = get_type_hints(target)
-    values = {}
-    for name in signature(target).parameters:
-        if is_dataclass(kinds[name]):
-            values[name] = _call(kinds[name], given)
-        elif name == "settings":
-            chosen = {flag.name: given[flag.name] for flag in _setting_flags()}
-            values[name] = {key: None if got == NONE else got for key, got in chosen.items() if got is not None}
-        else:
-            values[name] = given[name]
-    return target(**values)
+    groups = {name: _call(kind, given) for name, kind in kinds.items() if is_dataclass(kind)}
+    return target(**{name: (given | groups)[name] for name in signature(target).parameters})
 
 
 def _setting_flags() -> list[Parameter]:

@@ -11,8 +11,8 @@ from pnp_ovss.errors import ConfigError, InputError, PnpError
 from pnp_ovss.files import as_json, check_folder, remove, write_bytes
 from pnp_ovss.images import find_images, read_image
 from pnp_ovss.models import load_vlm
-from pnp_ovss.naming import load_namer, name_photos
-from pnp_ovss.naming.base import Namer, Naming
+from pnp_ovss.naming import Naming, load_namer, name_photos
+from pnp_ovss.naming.base import Namer
 from pnp_ovss.naming.openai import OpenAI
 from pnp_ovss.naming.question import estimate
 from pnp_ovss.types import RGB, Vocabulary

@@ -9,7 +9,17 @@ from pnp_ovss.errors import ConfigError, ModelError, PnpError
 from pnp_ovss.naming.base import KEEP, Namer, Naming, NoReply, NotStored, Options
 from pnp_ovss.types import RGB, Classes, Vocabulary
 
-__all__ = ["NAMERS", "NamePhotos", "Options", "load_namer", "name_photo", "name_photos", "photo_namer"]
+__all__ = [
+    "NAMERS",
+    "NamePhotos",
+    "Namer",
+    "Naming",
+    "Options",
+    "load_namer",
+    "name_photo",
+    "name_photos",
+    "photo_namer",
+]
 
 NAMERS = {
     "given": "cached.Given",
