@@ -54,4 +54,5 @@ def create(classes: str, model: str | None = None, preset: str = "auto", device:
 
     Raises: PnpError if the model or a class cannot be used.
     """
-    return Function(Segmenter.from_pretrained(model, preset, device), parse_classes(classes))
+    vocabulary = parse_classes(classes)
+    return Function(Segmenter.from_pretrained(model, preset, device), vocabulary)

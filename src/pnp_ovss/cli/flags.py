@@ -35,8 +35,6 @@ from pnp_ovss.types import Vocabulary
 
 NONE = "none"
 """The setting's value None: the flag's own None says that it was not given."""
-RENAMED = {"refiners": "refine"}
-"""Flags that are not called like their setting."""
 
 
 def value(metavar: str, **more: Any) -> Any:
@@ -249,7 +247,8 @@ def _setting_flags() -> list[Parameter]:
 
 
 def _setting_flag(entry: Any) -> Parameter:
-    name, kind, more = RENAMED.get(entry.name, entry.name).replace("_", "-"), entry.type, dict[str, Any]()
+    name = entry.name.replace("refiners", "refine").replace("_", "-")
+    kind, more = entry.type, dict[str, Any]()
     if get_origin(kind) is tuple:
         kind, more = str, {"parser": _names, "metavar": "NAME,..."}
     elif isinstance(kind, UnionType):
