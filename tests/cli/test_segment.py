@@ -208,7 +208,10 @@ def test_classes_have_to_be_given_once(desk, no_model, capsys, flags):
     [
         (["--layer", "7"], "expected "),
         (["--dtype", "int8"], "expected dtype auto, float32, "),
-        (["--device", "quantum"], "device 'quantum' cannot be used here; "),
+        (
+            ["--device", "quantum"],
+            "device 'quantum' cannot be used here; give auto or cpu",
+        ),
     ],
 )
 def test_what_the_model_cannot_do_is_told(segment, capsys, tiny_blip_folder, flags, line):
