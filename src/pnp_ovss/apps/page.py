@@ -31,7 +31,6 @@ OPACITY = 0.6
 """Of the labels over the photo, at first; at 1 there is nothing but labels."""
 HIDDEN = np.uint8(110)
 """Grey of the patches that a pass did not have."""
-SAMPLES = (0, 3, 7, 9)
 TITLE = "# pnp-ovss\nName what is in a photo, and get a mask of each. "
 MINI = "The small models know drawn scenes and **nothing about photos**; take `--model blip-large-flickr` for those."
 LABELS = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"), autoescape=True)
@@ -127,7 +126,7 @@ def _left(models: PageModels) -> tuple[list[Any], gr.Button, gr.Button, gr.Butto
         preset = gr.Dropdown(["auto", *PRESETS], value="auto", label="Preset", info="auto: the model's own")
         refiners = gr.Dropdown(list(REFINERS), value=["blur", "crf"], multiselect=True, label="Refinement, in order")
     with tempfile.TemporaryDirectory(prefix="pnp-ovss-") as place:  # Gradio keeps copies
-        scenes = [draw(HELD_OUT_SEED, index, 448) for index in SAMPLES]
+        scenes = [draw(HELD_OUT_SEED, index, 448) for index in (0, 3, 7, 9)]
         samples = [[_save(Path(place), scene.caption, scene.image), ", ".join(scene.things)] for scene in scenes]
         gr.Examples(samples, [photo, names], label="Drawn samples", elem_id="samples")
     return [photo, names, model, preset, refiners], suggest, run, cancel

@@ -27,8 +27,6 @@ from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import RGB, OnStep, Pass, Vocabulary
 
-MOST_PIXELS = 50_000_000
-"""Larger photos are refused by their header, before anything is decoded."""
 MOST_NAMES = 60
 MOST_VALUES = 200_000_000
 """Pixels times classes, the background among them; each takes about 20 bytes of memory while it is refined."""
@@ -45,9 +43,12 @@ SWEEP, POLL = 30, 0.02
 
 
 class PageModels:
-    """The models that a page offers, each loaded once."""
+    """The models that a page offers, each loaded once.
 
-    def __init__(self, models: Sequence[str], device: str = "auto", most_pixels: int = MOST_PIXELS) -> None:
+    Photos of more than ``most_pixels`` are refused by their header, before anything is decoded.
+    """
+
+    def __init__(self, models: Sequence[str], device: str = "auto", most_pixels: int = 50_000_000) -> None:
         self.models = tuple(models)
         self.most_pixels = most_pixels
         self.vlm: Callable[[str], VLM] = cache(partial(load_vlm, device=device))

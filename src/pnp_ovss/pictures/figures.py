@@ -17,7 +17,6 @@ from pnp_ovss.pictures import Colours, class_colours
 from pnp_ovss.types import BACKGROUND, RGB
 
 Labels = Int[np.ndarray, "h w"]
-Colour = tuple[int, int, int]
 ClassMap = Float[np.ndarray, "gh gw"]
 
 SMALLEST, THINNEST, LARGEST = 360, 24, 6_000_000
@@ -32,8 +31,6 @@ TITLE, PLAIN, SMALL = 30, 16, 14
 """Heights of its letters, in pixels."""
 CAPTION = 54
 """Letters in a line of a caption."""
-LINE = (226, 224, 218)
-
 PAPER = (251, 250, 247)
 INK = (43, 46, 54)
 FAINT = (128, 132, 142)
@@ -136,7 +133,7 @@ def contact_sheet(rows: Sequence[SheetRow], classes: Sequence[str], title: str, 
     head = beside([left, beside([text("salience", PLAIN, INK, TILE), *scale], 8)], GROUP)
     titles = below([text(title, TITLE), text(subtitle, PLAIN, FAINT, width)], 0)
     key = legend([(classes[label], "", colours[label].tolist()) for label in order], PLAIN, width)
-    parts = [titles, below([head, *drawn], 14), Image.new("RGB", (width, 1), LINE), key]
+    parts = [titles, below([head, *drawn], 14), Image.new("RGB", (width, 1), (226, 224, 218)), key]
     return ImageOps.expand(below(parts, 20), MARGIN, PAPER)
 
 
@@ -207,7 +204,7 @@ def length(line: str, size: int) -> int:
     return math.ceil(font(size).getlength(line))
 
 
-def text(line: str, size: int, colour: Colour = INK, width: int = 0, right: bool = False) -> Image.Image:
+def text(line: str, size: int, colour: tuple[int, int, int] = INK, width: int = 0, right: bool = False) -> Image.Image:
     """Return a line in letters of ``size`` pixels; it is cut with an ellipsis where it is wider than ``width``.
 
     ``width`` 0: as wide as the line; ``right``: it ends at the right.
