@@ -158,7 +158,7 @@ def _prepare(
         model = replace(model, settings={"background": own} | model.settings)
     segmenter = model.load()
     settings |= about_model(segmenter, model.dtype, names, words)
-    sizes = {"batch": flags.batch_size, "workers": flags.workers}
+    sizes: dict[str, Any] = {"batch": flags.batch_size, "workers": flags.workers}
     predict = partial(segment, segmenter=segmenter, dataset=dataset, words=words, **sizes)
     return Run(dataset, choose, predict, folder), settings
 
