@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pnp_ovss.cli import STOPPED, complain, follow
-from pnp_ovss.cli.classes import NamerFlags
-from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Seed, Share, number, value
+from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, NamerFlags, Seed, Share, number, value
 from pnp_ovss.cli.name import photos_by_name, readable
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.files import check_folder, write_text
@@ -29,10 +28,7 @@ TUNED = ("layer", "head", "threshold", "blur")
 
 
 def _numbers(text: str) -> list[int | float]:
-    try:
-        return [number(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"expected numbers with commas between them, got {text!r}") from None
+    return [number(part) for part in text.split(",")]
 
 
 Numbers = Annotated[Any, value("X,...", parser=_numbers)]
@@ -167,13 +163,13 @@ def _about(objective: Objective) -> dict[str, Any]:
     """Return what the rewards are rewards of: a study goes on only with the same."""
     vlm, reward = objective.maps.vlm, objective.reward
     named = [(example.key, example.classes) for example in objective.examples]
-    settings = {name: value for name, value in asdict(objective.config).items() if name not in TUNED}
+    settings = json.loads(objective.config.to_json())
     return {
         "model": f"{vlm.name} {vlm.revision}",
         "CLIP": f"{reward.clip.name} {reward.clip.revision}",
         "reward": reward.form,
         "names": hashlib.sha256(json.dumps([named, reward.names]).encode()).hexdigest(),
-        "settings": json.loads(json.dumps(settings)),
+        "settings": {name: value for name, value in settings.items() if name not in TUNED},
     }
 
 
@@ -181,8 +177,8 @@ def _search(study: search.Study, objective: Objective, flags: TuneFlags) -> None
     """Run the model on the photos and work on the study, under progress bars."""
     for example in follow(objective.examples, len(objective.examples), desc="class maps"):
         objective.maps(example.read(), example.classes)
-    with follow((), flags.trials, "trial", desc="tuning") as bar:
-        bar.update(min(flags.trials, len(search.finished_trials(study))))
+    before = min(flags.trials, len(search.finished_trials(study)))
+    with follow((), flags.trials, "trial", desc="tuning", initial=before) as bar:
         for _ in search.run_trials(study, objective, flags.trials, prune=not flags.no_prune):
             best = search.best_trial(study)
             bar.set_postfix_str(_described(best) if best else "", refresh=False)
