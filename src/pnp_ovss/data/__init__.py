@@ -7,10 +7,9 @@ list in ``classes/``.
 from pathlib import Path
 
 from pnp_ovss.data.benchmarks import ABOUT, FIND
-from pnp_ovss.data.dataset import IGNORE, Dataset, table
-from pnp_ovss.data.files import pairs
+from pnp_ovss.data.dataset import IGNORE, Dataset, pairs, table
 from pnp_ovss.data.vocabulary import benchmark_vocabulary, class_names, load_vocabulary, read_lines, vocabularies
-from pnp_ovss.errors import InputError
+from pnp_ovss.errors import InputError, one_line
 from pnp_ovss.types import BACKGROUND
 
 __all__ = ["DATASETS", "IGNORE", "Dataset", "benchmark_vocabulary", "load_dataset", "load_vocabulary", "vocabularies"]
@@ -31,8 +30,11 @@ def load_dataset(name: str, root: str | Path, split: str | None = None) -> Datas
         raise InputError(f"there is no folder {root}; give the one that holds the data set")
     try:
         return folder(root, split) if name == "folder" else _benchmark(name, root, split)
-    except InputError as error:
-        raise InputError(f"{error}; {ABOUT[DATASETS[name][0]]['source']}") from error
+    except (InputError, KeyError, TypeError) as error:  # the latter from annotations that lack something
+        fault = (
+            error if isinstance(error, InputError) else f"annotations in {root} are damaged: {one_line(repr(error))}"
+        )
+        raise InputError(f"{fault}; {ABOUT[DATASETS[name][0]]['source']}") from error
 
 
 def folder(root: Path, split: str | None) -> Dataset:
@@ -72,8 +74,6 @@ def _names_by_id(path: Path) -> dict[int, str]:
     names: dict[int, str] = {}
     for number, line in enumerate(read_lines(path)):
         before, colon, after = line.partition(":")
-        if colon and before.strip().isdecimal():
-            names[int(before)] = after.strip()
-        else:
-            names[number] = line
+        numbered = colon and before.strip().isdecimal()
+        names[int(before) if numbered else number] = after.strip() if numbered else line
     return names

@@ -14,18 +14,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Integer
 
-from pnp_ovss.data.dataset import Mask, Samples, table, translate
-from pnp_ovss.data.files import annotations, collect, first_folder, from_masks, from_split, open_mask, whole_number
-from pnp_ovss.data.rle import paint
+from pnp_ovss.data import dataset
+from pnp_ovss.data.dataset import Mask, Samples, first_folder, from_masks, from_split
+from pnp_ovss.data.rle import paint, whole_number
 from pnp_ovss.errors import InputError
+from pnp_ovss.files import read_json
 
 ABOUT: dict[str, Any] = json.loads(Path(__file__).with_name("benchmarks.json").read_text(encoding="utf-8"))
 """By class list: ``data sets`` of it, and whether all beyond the classes is a background that is scored; ``title``;
 ``split``, the usual one; ``source``, where to get it; ``ids`` of the classes in its mask files if not 1, 2, ...;
 ``others`` there that are background; ``merged``, the ids of Context's classes among its 459."""
-
-Paint = Callable[[Any, list[Any]], Integer[np.ndarray, "h w"]]
-"""Returns the truth of an image from its entry and its regions."""
 
 
 def voc(root: Path, split: str) -> Samples:
@@ -43,10 +41,9 @@ def context(root: Path, split: str) -> Samples:
         keys = base / f"ImageSets/SegmentationContext/{split}.txt"
         return from_split(keys, photos, masks, f"SegmentationClassContext, {split}")
     merged = base / "trainval_merged.json"
-    with annotations(merged) as content:
-        images = {image["image_id"]: image for image in content["images"] if image["phase"] == split}
-        layout = f"{merged.name}, {split}"
-        return _instances(images, content["annos_segmentation"], photos, layout, merged.name, _merged)
+    content, layout = read_json(merged), f"{merged.name}, {split}"
+    images = {image["image_id"]: image for image in content["images"] if image["phase"] == split}
+    return _instances(images, content["annos_segmentation"], photos, layout, merged.name, _merged)
 
 
 def ade(root: Path, split: str) -> Samples:
@@ -64,10 +61,9 @@ def objects(root: Path, split: str) -> Samples:
     if masks and not path.is_file():
         samples = from_masks(masks, _photos(root, split), f"instanceTrainIds PNG, {split}", ending)
         return replace(samples, ids=range(1, 81))
-    with annotations(path) as content:
-        images = {image["id"]: image for image in content["images"]}
-        layout = f"{path.name}, painted in file order"
-        return _instances(images, content["annotations"], _photos(root, split), layout, path.name)
+    content, layout = read_json(path), f"{path.name}, painted in file order"
+    images = {image["id"]: image for image in content["images"]}
+    return _instances(images, content["annotations"], _photos(root, split), layout, path.name)
 
 
 def stuff(root: Path, split: str) -> Samples:
@@ -83,8 +79,8 @@ def stuff(root: Path, split: str) -> Samples:
 def panoptic(root: Path, split: str) -> Samples:
     """Return the samples of COCO panoptic: the official coloured PNG and their JSON."""
     path = root / f"annotations/panoptic_{split}.json"
-    with annotations(path) as content:
-        listed = {Path(entry["file_name"]).stem: entry["segments_info"] for entry in content["annotations"]}
+    entries = read_json(path)["annotations"]
+    listed = {Path(entry["file_name"]).stem: entry["segments_info"] for entry in entries}
     photos, name = _photos(root, split), f"panoptic_{split}"
     masks = first_folder(root, f"annotations/{name}", name)
 
@@ -92,7 +88,7 @@ def panoptic(root: Path, split: str) -> Samples:
         return partial(_segments, masks / f"{key}.png", listed[key])
 
     found = [photos / f"{key}.jpg" for key in sorted(listed)]
-    return collect(found, mask, f"{path.name} and PNG", path.name)
+    return dataset.collect(found, mask, f"{path.name} and PNG", path.name)
 
 
 FIND: dict[str, Callable[[Path, str], Samples]] = {
@@ -107,7 +103,7 @@ FIND: dict[str, Callable[[Path, str], Samples]] = {
 
 
 def _instances(
-    images: dict[Any, Any], regions: list[Any], photos: Path, layout: str, where: str, painter: Paint = paint
+    images: dict[Any, Any], regions: list[Any], photos: Path, layout: str, where: str, painter: Any = paint
 ) -> Samples:
     """Return samples whose truth ``painter`` paints from regions; ``images``: what the annotation file says, by id."""
     by_image: dict[Any, list[Any]] = defaultdict(list)
@@ -119,19 +115,19 @@ def _instances(
     def mask(key: str) -> Mask:
         return partial(painter, images[ids[key]], by_image[ids[key]])
 
-    return collect(sorted(found, key=lambda path: path.stem), mask, layout, where)
+    return dataset.collect(sorted(found, key=lambda path: path.stem), mask, layout, where)
 
 
 def _merged(image: Any, regions: list[Any]) -> Integer[np.ndarray, "h w"]:
     """Return labels from regions of the 459 classes of Context; 0 for those that are none of the 59."""
-    labels = table(ABOUT["context"]["merged"], dict.fromkeys(range(460), 0), size=460)
-    return translate(paint(image, regions), labels, "the truth")
+    labels = dataset.table(ABOUT["context"]["merged"], dict.fromkeys(range(460), 0), size=460)
+    return dataset.translate(paint(image, regions), labels, "the truth")
 
 
 def _segments(path: Path, segments: list[Any]) -> Int[np.ndarray, "h w"]:
     """Return category ids; a segment's number is R + 256 G + 65536 B, 0 where there is none."""
     category = {whole_number(one, "id"): whole_number(one, "category_id") for one in segments}
-    colours = np.asarray(open_mask(path).convert("RGB"))
+    colours = np.asarray(dataset.open_mask(path).convert("RGB"))
     coded = colours.astype(np.int64) @ np.array([1, 256, 65536])
     numbers, index = np.unique(coded, return_inverse=True)
     strange = [number for number in numbers.tolist() if number and number not in category]

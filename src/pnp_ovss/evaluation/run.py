@@ -15,8 +15,7 @@ from time import perf_counter
 import numpy as np
 from jaxtyping import Float
 
-from pnp_ovss.data.dataset import IGNORE, Dataset, Sample, table, translate
-from pnp_ovss.data.files import read_values
+from pnp_ovss.data.dataset import IGNORE, Dataset, Sample, read_values, table, translate
 from pnp_ovss.errors import InputError, PnpError
 from pnp_ovss.evaluation.inputs import ChooseClasses, present
 from pnp_ovss.evaluation.metrics import Labels, count

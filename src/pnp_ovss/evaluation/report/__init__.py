@@ -13,8 +13,7 @@ from jaxtyping import UInt8
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from PIL import Image, ImageOps
 
-from pnp_ovss.data.dataset import IGNORE, Dataset, Sample
-from pnp_ovss.data.files import read_values
+from pnp_ovss.data.dataset import IGNORE, Dataset, Sample, read_values
 from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.metrics import Labels
 from pnp_ovss.evaluation.record import Record
@@ -22,8 +21,7 @@ from pnp_ovss.evaluation.result import Result, best_and_worst, report
 from pnp_ovss.evaluation.run import read_prediction
 from pnp_ovss.files import as_json, write_bytes, write_text
 from pnp_ovss.pictures import class_colours
-from pnp_ovss.pictures.overlay import paint
-from pnp_ovss.pictures.sheet import heat
+from pnp_ovss.pictures.figures import heat, paint
 from pnp_ovss.types import BACKGROUND, RGB
 
 FOLDER = Path(__file__).parent
