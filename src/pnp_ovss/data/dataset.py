@@ -176,9 +176,8 @@ def pairs(root: Path) -> Samples | None:
 
 def from_masks(masks: Path, photos: Path, layout: str, ending: str = ".png") -> Samples:
     """Return a sample for each mask in a folder; ``ending`` is what follows the key in its name."""
-    names = sorted(path.name for path in masks.glob(f"*{ending}"))
-    if ending == ".png":
-        names = [name for name in names if "TrainIds" not in name]
+    listed = (path.name for path in masks.glob(f"*{ending}"))
+    names = sorted(name for name in listed if ("TrainIds" in name) == ("TrainIds" in ending))
     found = [photos / f"{name.removesuffix(ending)}.jpg" for name in names]
     return collect(found, mask_in(masks, ending), layout, str(masks))
 

@@ -118,8 +118,6 @@ def _for_readers(content: dict[str, Any]) -> dict[str, Any]:
     words, config = settings.pop("words", {}), settings.pop("config", {})
     names = (BACKGROUND, *settings.pop("classes"))
     settings["words"] = [f"{cls}: {', '.join(listed)}" for cls, listed in words.items()]
-    return {
-        "colours": dict(zip(names, map(_hex, class_colours(names)), strict=True)),
-        "ranked": sorted(content["classes"], key=lambda one: 1 if one["iou"] is None else -one["iou"]),
-        "all_settings": settings | config,
-    }
+    colours = dict(zip(names, map(_hex, class_colours(names)), strict=True))
+    ranked = sorted(content["classes"], key=lambda one: 1 if one["iou"] is None else -one["iou"])
+    return {"colours": colours, "ranked": ranked, "all_settings": settings | config}
