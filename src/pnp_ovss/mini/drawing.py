@@ -106,16 +106,13 @@ def _path(points: Sequence[Any], mirror: bool = False) -> Points:
     """Return the points, those of arcs among them; with their mirror images behind them if ``mirror``."""
     path: Points = []
     for point in points:
-        if "arc" in point:
-            path += _arc(point["arc"], point["from"], point["to"], int(point["points"]))
-        else:
-            path.append(tuple(point))
+        path += _arc(**point) if "arc" in point else [tuple(point)]
     return path + [(1 - x, y) for x, y in reversed(path)] if mirror else path
 
 
-def _arc(ellipse: Sequence[float], start: float, end: float, count: int) -> Points:
-    x, y, rx, ry = ellipse
-    angles = [radians(start + (end - start) * k / (count - 1)) for k in range(count)]
+def _arc(arc: Sequence[float], start: float, end: float, points: float) -> Points:
+    x, y, rx, ry = arc
+    angles = [radians(start + (end - start) * k / (points - 1)) for k in range(int(points))]
     return [(x + rx * cos(angle), y + ry * sin(angle)) for angle in angles]
 
 
@@ -130,7 +127,7 @@ def _box(corners: Sequence[float], r: float) -> Points:
     if r == 0:
         return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
     centres = ((x1 - r, y1 - r), (x0 + r, y1 - r), (x0 + r, y0 + r), (x1 - r, y0 + r))
-    return [point for k, (x, y) in enumerate(centres) for point in _arc((x, y, r, r), 90.0 * k, 90.0 * k + 90, 5)]
+    return [point for k, (x, y) in enumerate(centres) for point in _arc((x, y, r, r), 90.0 * k, 90.0 * k + 90, 5.0)]
 
 
 def _rounded(points: Points) -> Points:
