@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int, Integer
 
 from pnp_ovss.data import dataset
-from pnp_ovss.data.dataset import IGNORE, Dataset, Mask, Samples, first_folder, from_masks, from_split, pairs, table
+from pnp_ovss.data.dataset import IGNORE, Dataset, Samples, first_folder, from_masks, from_split, pairs, table
 from pnp_ovss.data.rle import paint, whole_number
 from pnp_ovss.data.vocabulary import class_names, read_lines
 from pnp_ovss.errors import InputError, one_line
@@ -26,7 +26,6 @@ ABOUT: dict[str, Any] = json.loads(Path(__file__).with_name("benchmarks.json").r
 """By class list: ``data sets`` of it, and whether all beyond the classes is a background that is scored; ``title``;
 ``split``, the usual one; ``source``, where to get it; ``ids`` of the classes in its mask files if not 1, 2, ...;
 ``others`` there that are background; ``merged``, the ids of Context's classes among its 459."""
-
 
 DATASETS = {name: (words, scored) for words, about in ABOUT.items() for name, scored in about["data sets"].items()}
 """The class list of each data set, and whether all beyond its classes is a background that is scored, or no class."""
@@ -128,12 +127,9 @@ def panoptic(root: Path, split: str) -> Samples:
     listed = {Path(entry["file_name"]).stem: entry["segments_info"] for entry in entries}
     photos, name = _photos(root, split), f"panoptic_{split}"
     masks = first_folder(root, f"annotations/{name}", name)
-
-    def mask(key: str) -> Mask:
-        return partial(_segments, masks / f"{key}.png", listed[key])
-
     found = [photos / f"{key}.jpg" for key in sorted(listed)]
-    return dataset.collect(found, mask, f"{path.name} and PNG", path.name)
+    truths = {key: partial(_segments, masks / f"{key}.png", segments) for key, segments in listed.items()}
+    return dataset.collect(found, lambda key: truths[key], f"{path.name} and PNG", path.name)
 
 
 FIND: dict[str, Callable[[Path, str], Samples]] = {
@@ -154,13 +150,9 @@ def _instances(
     by_image: dict[Any, list[Any]] = defaultdict(list)
     for region in regions:
         by_image[region["image_id"]].append(region)
-    ids = {Path(image["file_name"]).stem: number for number, image in images.items()}
-    found = [photos / image["file_name"] for image in images.values()]
-
-    def mask(key: str) -> Mask:
-        return partial(painter, images[ids[key]], by_image[ids[key]])
-
-    return dataset.collect(sorted(found, key=lambda path: path.stem), mask, layout, where)
+    truths = {Path(image["file_name"]).stem: partial(painter, image, by_image[n]) for n, image in images.items()}
+    found = sorted((photos / image["file_name"] for image in images.values()), key=lambda path: path.stem)
+    return dataset.collect(found, lambda key: truths[key], layout, where)
 
 
 def _merged(image: Any, regions: list[Any]) -> Integer[np.ndarray, "h w"]:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int, Integer
-from torch.nn.functional import max_pool2d
 
 IGNORE = 255
 """Truth pixels of this value count nowhere."""
@@ -155,10 +153,20 @@ def near_edge(labels: Labels, reach: int) -> Bool[np.ndarray, "h w"]:
     """Return where another label, or the picture's border, is within ``reach`` pixels, along both axes."""
     near, width = np.ones(labels.shape, dtype=bool), 2 * reach + 1
     if min(labels.shape) >= width:
-        both = torch.from_numpy(np.stack([labels, 255.0 - labels])).float()
-        largest = max_pool2d(max_pool2d(both, (width, 1), 1), (1, width), 1).sum(0)
-        near[reach:-reach, reach:-reach] = largest.numpy() != 255  # the largest and 255 less the smallest label
+        least, most = (_running(extreme, labels, width) for extreme in (np.minimum, np.maximum))
+        near[reach:-reach, reach:-reach] = least != most
     return near
+
+
+def _running(extreme: np.ufunc, values: np.ndarray, width: int) -> np.ndarray:
+    """Return the extreme of every square window, by windows of 1, 2, 4, ... pixels along one axis after the other."""
+    for _ in ("down", "across"):
+        covered = 1
+        while covered < width:
+            step = min(covered, width - covered)
+            values, covered = extreme(values[:-step], values[step:]), covered + step
+        values = values.T
+    return values
 
 
 def _pairs(truth: Labels, prediction: Integer[np.ndarray, "hp wp"], labels: int) -> Counts:

@@ -96,11 +96,11 @@ def report(result: Result) -> dict[str, Any]:
         "losses": losses(result),
         "images": {record.key: result.image_miou(record) for record in records},
     }
-    found = json.loads(json.dumps(found), parse_float=_rounded, parse_constant=lambda nan: None)
+    strict: dict[str, Any] = json.loads(json.dumps(found), parse_float=_rounded, parse_constant=lambda nan: None)
     failed = [{"image": key, "fault": fault} for key, fault in result.faults]
     seconds = {stage: round(sum(r.seconds.get(stage, 0.0) for r in records), 3) for stage in stages}
     made = {"settings": result.settings, "python": platform.python_version(), "seconds": seconds}
-    return found | {"failed": failed} | made
+    return strict | {"failed": failed} | made
 
 
 def confusions(result: Result) -> list[dict[str, Any]]:

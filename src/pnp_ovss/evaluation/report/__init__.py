@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from PIL import Image
 
@@ -43,8 +42,7 @@ def write_report(out: Path, result: Result, folders: Sequence[Path], dataset: Da
     loader = FileSystemLoader(FOLDER)
     pages = Environment(loader=loader, autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True)
     pages.filters["percent"] = percent
-    values = content | _for_readers(content)
-    values["panels"] = panels(result, folders, dataset) if dataset is not None else {}
+    values = content | _for_readers(content) | {"panels": panels(result, folders, dataset) if dataset else {}}
     for name in ("report.md", "report.html"):
         write_text(out / name, pages.get_template(name).render(values))
 
@@ -96,7 +94,7 @@ def _panel(result: Result, record: Record, sample: Sample, folders: Sequence[Pat
     if record.salience is not None:
         pictures["salience"] = heat(small, record.salience)
     urls = {name: data_url(Image.fromarray(picture)) for name, picture in pictures.items()}
-    legend = [(dataset.labels[label], _hex(colours[label])) for label in largest]
+    legend = [(dataset.labels[label], f"#{bytes(colours[label]).hex()}") for label in largest]
     return {"key": record.key, "score": result.image_miou(record), "pictures": urls, "legend": legend}
 
 
@@ -108,16 +106,12 @@ def _labels(settings: dict[str, Any], key: str, folders: Sequence[Path], dataset
     return read_values((there or places)[0]).astype(np.uint8)
 
 
-def _hex(colour: UInt8[np.ndarray, " 3"]) -> str:
-    return f"#{bytes(colour).hex()}"
-
-
 def _for_readers(content: dict[str, Any]) -> dict[str, Any]:
     """Return what the templates need beside the report: an order, colours, and the settings in one mapping."""
     settings = content["settings"] | {"python": content["python"]}
     words, config = settings.pop("words", {}), settings.pop("config", {})
     names = (BACKGROUND, *settings.pop("classes"))
     settings["words"] = [f"{cls}: {', '.join(listed)}" for cls, listed in words.items()]
-    colours = dict(zip(names, map(_hex, class_colours(names)), strict=True))
+    colours = {name: f"#{bytes(one).hex()}" for name, one in zip(names, class_colours(names), strict=True)}
     ranked = sorted(content["classes"], key=lambda one: 1 if one["iou"] is None else -one["iou"])
     return {"colours": colours, "ranked": ranked, "all_settings": settings | config}
