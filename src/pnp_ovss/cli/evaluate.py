@@ -15,12 +15,11 @@ from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Seed, value
 from pnp_ovss.data import DATASETS, Dataset, benchmark_vocabulary, load_dataset
 from pnp_ovss.data.dataset import Sample
 from pnp_ovss.errors import InputError
-from pnp_ovss.evaluation.inputs import load_choice, scenes
 from pnp_ovss.evaluation.metrics import PROTOCOLS, no_counts
 from pnp_ovss.evaluation.record import Record, about_data, about_model, check_run, read_manifest, write_manifest
 from pnp_ovss.evaluation.report import write_report
 from pnp_ovss.evaluation.result import load_results, losses
-from pnp_ovss.evaluation.run import Run, evaluate, read_predictions, segment
+from pnp_ovss.evaluation.run import Run, evaluate, load_choice, read_predictions, scenes, segment
 from pnp_ovss.files import check_folder
 from pnp_ovss.types import Vocabulary
 

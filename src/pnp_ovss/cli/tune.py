@@ -19,7 +19,6 @@ from pnp_ovss.images import find_images, read_image
 from pnp_ovss.naming import Naming, load_namer, name_photos
 from pnp_ovss.tuning import search
 from pnp_ovss.tuning.objective import Example, MapCache, Objective, search_space
-from pnp_ovss.tuning.report import report
 from pnp_ovss.tuning.reward import ClipReward
 
 EXAMPLE = "tune --images demo/scene-00?.png --names itm --model mini-blip --trials 4  (after pnp-ovss demo)"
@@ -190,7 +189,7 @@ def _write(study: search.Study, objective: Objective, out: Path) -> int:
     if best is None:
         raise InputError("no candidate was evaluated on all photos; run it again, or with --no-prune")
     write_text(out / "preset.json", replace(objective.config, **best.params).to_json() + "\n")
-    write_text(out / "report.html", report(study, objective))
+    write_text(out / "report.html", search.report(study, objective))
     print(f"best: {_described(best)}")
     photos = len(objective.examples)
     print(f"{maps.vlm.name} ran {maps.passes} times for {photos} photos; all trials used its class maps")
