@@ -10,8 +10,7 @@ from jaxtyping import Float, Int
 from PIL.Image import Image
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.export.coco import dataset
-from pnp_ovss.export.supervision import detections
+from pnp_ovss.export.coco import dataset, detections
 from pnp_ovss.pictures import mask_picture, overlay, panels
 from pnp_ovss.types import RGB, LabelMap
 

@@ -21,9 +21,8 @@ from pnp_ovss.data import load_dataset, rle
 from pnp_ovss.export import FORMATS, all_names, export
 from pnp_ovss.export.cvat import runs
 from pnp_ovss.export.label_studio import brush
-from pnp_ovss.export.outlines import outlines
 from pnp_ovss.export.voc import name_lines
-from pnp_ovss.export.yolo import lines
+from pnp_ovss.export.yolo import lines, outlines
 from pnp_ovss.export.yolo import settings as data_yaml
 from pnp_ovss.files import Folder
 from pnp_ovss.pictures import class_colours

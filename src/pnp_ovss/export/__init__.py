@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.export.ade import ade
-from pnp_ovss.export.coco import coco
+from pnp_ovss.export.coco import coco, supervision
 from pnp_ovss.export.cvat import cvat
 from pnp_ovss.export.label_studio import PHOTOS, label_studio
-from pnp_ovss.export.supervision import supervision
-from pnp_ovss.export.voc import voc
+from pnp_ovss.export.voc import ade, voc
 from pnp_ovss.export.yolo import yolo
 from pnp_ovss.files import check_folder, reachable, write_bytes
 from pnp_ovss.types import LabelMap

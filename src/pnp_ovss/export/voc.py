@@ -1,7 +1,10 @@
-"""Pascal VOC: palette pictures whose values are the classes, 0 the background; 255, void, never occurs.
+"""Pascal VOC and ADE20K: pictures whose values are the classes from 1; 0 is everything else, and 255 never occurs.
 
-``labelmap.txt`` names the classes with their colours, as CVAT and Datumaro read it.
-Source: Everingham et al., VOC2012 development kit (the palette interleaves the bits of the value).
+VOC's have a palette, and ``labelmap.txt`` names the classes with their colours, as CVAT and Datumaro read it.
+ADE20K's are grey. Readers with ``reduce_zero_label`` count their classes from 0 and ignore the rest. Values of the
+benchmark itself, 1 to 150, come from exporting in the order of its class list.
+Sources: Everingham et al., VOC2012 development kit (the palette interleaves the bits of the value); Zhou et al., the
+layout of the scene parsing benchmark.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,12 +26,23 @@ def voc(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[
     Raises: InputError if there are more classes than the values from 1 to 254, or ``labelmap.txt`` cannot name one.
     """
     check_count(names, "VOC")
-    palette, keys = colours(), [label_map.key for label_map in label_maps]
+    palette = colours()
     lines = name_lines(names, palette)
-    for key, label_map in zip(keys, label_maps, strict=True):
-        yield f"SegmentationClass/{key}.png", value_png(label_map, names, palette)
-    yield "ImageSets/Segmentation/default.txt", as_text(keys)
+    for label_map in label_maps:
+        yield f"SegmentationClass/{label_map.key}.png", value_png(label_map, names, palette)
+    yield "ImageSets/Segmentation/default.txt", as_text(label_map.key for label_map in label_maps)
     yield "labelmap.txt", as_text(lines)
+
+
+def ade(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield ``annotations/<key>.png`` for each photo, and ``objectInfo.txt``: value, tab, name.
+
+    Raises: InputError if there are more classes than the values from 1 to 254.
+    """
+    check_count(names, "ADE")
+    for label_map in label_maps:
+        yield f"annotations/{label_map.key}.png", value_png(label_map, names)
+    yield "objectInfo.txt", as_text(["Idx\tName", *(f"{value}\t{name}" for value, name in enumerate(names, 1))])
 
 
 def name_lines(names: Sequence[str], palette: UInt8[np.ndarray, "256 3"]) -> list[str]:
@@ -40,8 +54,8 @@ def name_lines(names: Sequence[str], palette: UInt8[np.ndarray, "256 3"]) -> lis
     for name, colour in zip((BACKGROUND, *names), palette.tolist(), strict=False):
         text = name.replace(":", " ").strip()
         if text in lines or text.startswith("#") or not text:
-            fault = f"the class {name!r} would be a comment or another class's name in VOC's labelmap.txt"
-            raise InputError(f"{fault}; rename it and segment again, or take another format")
+            fault = "would be a comment or another class's name in VOC's labelmap.txt"
+            raise InputError(f"the class {name!r} {fault}; rename it, or take another format")
         lines[text] = f"{text}:{','.join(map(str, colour))}::"
     return ["# label:color_rgb:parts:actions", *lines.values()]
 
