@@ -67,20 +67,15 @@ def _expand(pattern: str, out: Folder) -> Iterator[tuple[str, str]]:
 
 def _matches(files: Any, path: str) -> tuple[list[str], str]:
     """Return the pictures that a path means, and the folder that their keys start below."""
+    found, base = [path], os.path.dirname(path)
     if files.isdir(path):
         found, base = files.find(path), path
-    elif has_magic(path) and not files.exists(path):
-        parents = map(str, PurePosixPath(path).parents)
-        base = next(parent for parent in parents if not has_magic(parent)).rstrip("/")
+    elif files.exists(path):
+        return found, base
+    elif has_magic(path):
+        base = next(str(parent) for parent in PurePosixPath(path).parents if not has_magic(str(parent))).rstrip("/")
         entries = files.glob(path, detail=True)
         found = [name for name in entries if entries[name]["type"] != "directory"]
-    elif files.exists(path):
-        return [path], os.path.dirname(path)
-    else:  # a photo that is gone is a fault of its own
-        found, base = [path], os.path.dirname(path)
-    return [name for name in found if _is_picture(name[len(base) :])], base
-
-
-def _is_picture(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
+    # A photo that is gone is a fault of its own.
+    shown = (name for name in found if not any(part.startswith(".") for part in name[len(base) :].split("/")))
+    return [name for name in shown if os.path.splitext(name)[1].lower() in SUFFIXES], base
