@@ -17,8 +17,8 @@ from pnp_ovss.models import VLM, find
 from pnp_ovss.naming import NamePhotos, Options, load_namer, photo_namer
 from pnp_ovss.naming.base import KEEP
 from pnp_ovss.naming.cached import digest
-from pnp_ovss.runs import pipeline
 from pnp_ovss.runs.photos import Places, fetch
+from pnp_ovss.runs.pipeline import Item, Outcome, run
 from pnp_ovss.runs.record import MANIFEST, Results, about_model, check_same, load_pyarrow
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import RGB, Vocabulary
@@ -112,17 +112,16 @@ class Worker:
         def read(place: str) -> RGB:
             return decode_image(fetch(place), "the file")  # the fault says whose
 
-        def write(one: pipeline.Outcome) -> None:
-            place, seconds = places[one.key], one.seconds
+        def write(one: Outcome) -> None:
             if one.photo is None or one.fault:
-                self.results.write_fault(one.key, place, f"{one.key}: {one.fault}")
+                self.results.write_fault(one.key, places[one.key], f"{one.key}: {one.fault}")
             else:
-                spent = seconds.get("segment", 0.0) + seconds.get("refine", 0.0)
-                self.results.write(one.key, place, one.photo, one.result, spent)
+                spent = one.seconds.get("segment", 0.0) + one.seconds.get("refine", 0.0)
+                self.results.write(one.key, places[one.key], one.photo, one.result, spent)
 
-        items = (pipeline.Item(key, partial(read, place), classes) for key, place in places.items())
+        items = (Item(key, partial(read, place), classes) for key, place in places.items())
         how = (self._name_photos(), self.job.batch, classes is not None)
-        for one in pipeline.run(self._segmenter, items, *how, finish=write):
+        for one in run(self._segmenter, items, *how, finish=write):
             yield Done(one.key, f"{one.key}: {one.fault}" if one.fault else "")
 
 
@@ -149,20 +148,19 @@ class Run:
     def __call__(self, engine: Engine) -> Iterator[Done]:
         """Do what is to be done and yield every photo; a shard is packed when its last photo is there."""
         left = Counter(shard_of(key, self.shards) for key in self.todo)
-        self._pack({shard_of(key, self.shards) for key in self.results.loose()}.difference(left))
+        self._pack(left)
         for done in engine(self.job, self.todo) if self.todo else ():
             shard = shard_of(done.key, self.shards)
             left[shard] -= 1
             if not left[shard]:
-                self._pack({shard})
+                self._pack(left)
             yield done
 
-    def _pack(self, shards: set[int]) -> None:
-        loose = self.results.loose() if self.packs and shards else ()
-        for shard in shards:
-            keys = [key for key in loose if shard_of(key, self.shards) == shard]
-            if keys:
-                self.results.pack(shard, keys)
+    def _pack(self, left: Counter[int]) -> None:
+        """Pack the results of the shards that have no photo left to do."""
+        loose = {key: shard_of(key, self.shards) for key in self.results.loose()} if self.packs else {}
+        for shard in {shard for shard in loose.values() if not left[shard]}:
+            self.results.pack(shard, [key for key in loose if loose[key] == shard])
 
 
 def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
@@ -176,7 +174,10 @@ def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
     packs = format == "parquet"
     if packs:
         load_pyarrow()
-        _check_text(job.classes, places)
+        named = job.classes.classes or job.classes.candidates
+        for text in (*places.values(), *(named.flat if named else ())):
+            if text.encode(errors="ignore").decode() != text:
+                raise InputError(f"{text!a} is no UTF-8, which Parquet needs; rename it, or take --format files")
     results = Results(Folder(job.out))
     resolve = partial(resolve_config, job.model, job.preset, job.revision, job.method, **job.settings)
     resolve()  # before the model, which may have to be fetched
@@ -207,13 +208,6 @@ def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
 def shard_of(key: str, shards: int) -> int:
     """Return the shard that a key falls to, evenly and always the same."""
     return int.from_bytes(sha256(key.encode("utf-8", "surrogateescape")).digest()[:8], "big") % shards
-
-
-def _check_text(source: ClassSource, places: Places) -> None:
-    named = source.classes or source.candidates
-    for text in (*places.values(), *(named.flat if named else ())):
-        if text.encode(errors="ignore").decode() != text:
-            raise InputError(f"{text!a} is no UTF-8, which Parquet needs; rename it, or take --format files")
 
 
 def _about(found: ClassSource) -> dict[str, Any]:

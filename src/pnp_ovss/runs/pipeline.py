@@ -122,19 +122,19 @@ def _located(segmenter: Load, outcomes: Iterator[Outcome], batch: int, strict: b
         if not outcome.fault and outcome.classes is not None and outcome.classes.words:
             group.append(outcome)
         if len(group) == batch:
-            _locate(segmenter, group, strict)
+            _locate(segmenter(), group, strict)
             yield from held
             held, group = [], []
     if group:
-        _locate(segmenter, group, strict)
+        _locate(segmenter(), group, strict)
     yield from held
 
 
-def _locate(segmenter: Load, group: Sequence[Outcome], strict: bool) -> None:
+def _locate(model: Segmenter, group: Sequence[Outcome], strict: bool) -> None:
     """Give each outcome its class maps, or the fault of its class names."""
-    model, begin = segmenter(), perf_counter()
+    begin = perf_counter()
     photos = [outcome.photo for outcome in group if outcome.photo is not None]
-    vocabularies = [outcome.classes for outcome in group if outcome.classes is not None]
+    vocabularies = [outcome.classes for outcome in group if outcome.classes]
     try:
         for vocabulary in vocabularies:
             check_count(vocabulary.classes)
@@ -145,7 +145,7 @@ def _locate(segmenter: Load, group: Sequence[Outcome], strict: bool) -> None:
         if len(group) == 1:
             group[0].fault = error
         for outcome in group if len(group) > 1 else ():
-            _locate(segmenter, [outcome], strict)
+            _locate(model, [outcome], strict)
         return
     for outcome, found in zip(group, located, strict=True):
         outcome.located = found
