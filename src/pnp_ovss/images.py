@@ -40,7 +40,10 @@ def read_image(photo: Photo, upright: bool = True) -> RGB:
     array is not uint8 of shape (height, width, 3).
     """
     if isinstance(photo, np.ndarray):
-        return _from_array(photo)
+        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or photo.size == 0:
+            expected = "expected a photo as uint8 array of shape (height, width, 3), RGB from 0 to 255"
+            raise InputError(f"{expected}, got {photo.dtype} of shape {photo.shape}")
+        return np.array(photo, order="C")
     if isinstance(photo, Image.Image):
         with readable("the PIL image"):
             return _decode(photo, "the PIL image", MAX_PIXELS, upright)
@@ -99,13 +102,6 @@ def _expand(path: Path) -> list[Path]:
     if not pictures:
         raise InputError(fault)
     return pictures
-
-
-def _from_array(array: np.ndarray) -> RGB:
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
-        expected = "expected a photo as uint8 array of shape (height, width, 3), RGB from 0 to 255"
-        raise InputError(f"{expected}, got {array.dtype} of shape {array.shape}")
-    return np.array(array, order="C")
 
 
 @contextmanager

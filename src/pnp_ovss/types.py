@@ -116,11 +116,6 @@ class Vocabulary:
         """All words, class by class."""
         return tuple(word for words in self.words.values() for word in words)
 
-    @property
-    def owners(self) -> tuple[int, ...]:
-        """The index of the class that each word of ``flat`` stands for."""
-        return tuple(index for index, words in enumerate(self.words.values()) for _ in words)
-
     def numbered(self) -> dict[int, str]:
         """Return the classes by number."""
         return dict(zip(self.numbers or range(1, len(self.words) + 1), self.words, strict=True))

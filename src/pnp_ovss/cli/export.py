@@ -9,7 +9,7 @@ from pnp_ovss.cli.flags import Dir, value
 from pnp_ovss.data.vocabulary import BENCHMARKS, class_names, read_classes
 from pnp_ovss.errors import InputError
 from pnp_ovss.export import FORMATS, export
-from pnp_ovss.runs.photos import fetch
+from pnp_ovss.files import fetch
 from pnp_ovss.runs.record import load_results
 
 EXAMPLE = "export results --to coco  (after pnp-ovss segment)"

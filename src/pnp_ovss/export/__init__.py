@@ -21,8 +21,6 @@ from pnp_ovss.export.yolo import yolo
 from pnp_ovss.files import check_folder, reachable, write_bytes
 from pnp_ovss.types import LabelMap
 
-__all__ = ["FORMATS", "Format", "all_names", "export"]
-
 NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 """What lines of text, XML and YAML cannot hold: control characters, ends of lines, and what is no Unicode."""
 

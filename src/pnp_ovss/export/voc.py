@@ -25,11 +25,9 @@ def voc(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[
 
     Raises: InputError if there are more classes than the values from 1 to 254, or ``labelmap.txt`` cannot name one.
     """
-    check_count(names, "VOC")
     palette = colours()
     lines = name_lines(names, palette)
-    for label_map in label_maps:
-        yield f"SegmentationClass/{label_map.key}.png", value_png(label_map, names, palette)
+    yield from _pictures(label_maps, names, "SegmentationClass", palette.tobytes())
     yield "ImageSets/Segmentation/default.txt", as_text(label_map.key for label_map in label_maps)
     yield "labelmap.txt", as_text(lines)
 
@@ -39,9 +37,7 @@ def ade(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[
 
     Raises: InputError if there are more classes than the values from 1 to 254.
     """
-    check_count(names, "ADE")
-    for label_map in label_maps:
-        yield f"annotations/{label_map.key}.png", value_png(label_map, names)
+    yield from _pictures(label_maps, names, "annotations")
     yield "objectInfo.txt", as_text(["Idx\tName", *(f"{value}\t{name}" for value, name in enumerate(names, 1))])
 
 
@@ -68,16 +64,15 @@ def colours() -> UInt8[np.ndarray, "256 3"]:
     return palette
 
 
-def value_png(label_map: LabelMap, names: Sequence[str], palette: UInt8[np.ndarray, "256 3"] | None = None) -> bytes:
-    """Return the number of each pixel's class as PNG of one byte per pixel, with a palette if one is given."""
-    picture = Image.fromarray(label_map.values(names).astype(np.uint8))
-    if palette is not None:
-        picture.putpalette(palette.tobytes())
-    return as_png(picture)
-
-
-def check_count(names: Sequence[str], format_name: str) -> None:
-    """Raise InputError if the classes do not fit the values from 1 to 254."""
+def _pictures(
+    label_maps: Sequence[LabelMap], names: Sequence[str], folder: str, palette: bytes = b""
+) -> Iterator[tuple[str, bytes]]:
+    """Yield ``<folder>/<key>.png`` for each photo: the number of each pixel's class, one byte per pixel."""
     if len(names) > MOST_NAMES:
-        fault = f"expected at most {MOST_NAMES} classes in {format_name} pictures, got {len(names)}"
+        fault = f"expected at most {MOST_NAMES} classes in pictures of one byte per pixel, got {len(names)}"
         raise InputError(f"{fault}; take another format, or export fewer results at a time")
+    for label_map in label_maps:
+        picture = Image.fromarray(label_map.values(names).astype(np.uint8))
+        if palette:
+            picture.putpalette(palette)
+        yield f"{folder}/{label_map.key}.png", as_png(picture)

@@ -1,30 +1,40 @@
-"""A run over many photos: what is left to be done is done, written by key, and packed into Parquet files if wanted."""
+"""A run over many photos: which there are, what is left to be done, and each result written by key.
 
+Results are packed into Parquet files if wanted.
+"""
+
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
+from glob import has_magic
 from hashlib import sha256
+from pathlib import PurePosixPath
 from typing import Any
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import ConfigError, InputError
-from pnp_ovss.files import Folder, as_json, parse_json
-from pnp_ovss.images import decode_image
+from pnp_ovss.files import Folder, as_json, fetch, parse_json, reachable
+from pnp_ovss.images import SUFFIXES, decode_image
 from pnp_ovss.methods import DEFAULT_METHOD, resolve_config
 from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.models import VLM, find
 from pnp_ovss.naming import NamePhotos, Options, load_namer, photo_namer
 from pnp_ovss.naming.base import KEEP
 from pnp_ovss.naming.cached import digest
-from pnp_ovss.runs.photos import Places, fetch
 from pnp_ovss.runs.pipeline import Item, Outcome, run
-from pnp_ovss.runs.record import MANIFEST, Results, about_model, check_same, load_pyarrow
+from pnp_ovss.runs.record import BOTH, IMAGES, MANIFEST, Results, about_model, check_same, load_pyarrow
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import RGB, Vocabulary
 
 FORMAT = 1
 """Of manifest and results; raised when older ones cannot be read any more."""
+
+
+Places = dict[str, str]
+"""Path or URL of each photo, such as ``s3://bucket/2024/05/dog.jpg``, by its key, which names its result: the path
+below the folder it was found in, without suffix, such as ``2024/05/dog``."""
 
 
 @dataclass(frozen=True)
@@ -218,3 +228,53 @@ def _about(found: ClassSource) -> dict[str, Any]:
     about = {"namer": found.namer, "model": options.model, "given": list(options.names), "keep": found.keep}
     about["source"] = options.source.name if options.source else None
     return about | {"vocabulary": digest(named) if named else None}
+
+
+def find_photos(patterns: Iterable[str], out: Folder) -> Places:
+    """Return the photos that files, folders and globs mean, sorted by key; ``out`` is where results are to go.
+
+    A folder stands for all pictures in it and in the folders below, by suffix, without hidden ones; a glob for the
+    pictures among its matches, with keys below its first part without wildcards; a file is taken as it is.
+
+    Raises: InputError if there is none, two photos have one key, or results would lie among the photos.
+    """
+    found: Places = {}
+    for pattern in patterns:
+        for key, place in _expand(os.path.expanduser(pattern), out):
+            if found.setdefault(key, place) != place:
+                raise InputError(BOTH.format(found[key], place, f"as {key}"))
+    return dict(sorted(found.items()))
+
+
+def _expand(pattern: str, out: Folder) -> Iterator[tuple[str, str]]:
+    folder = Folder(pattern)
+    files, root = folder.files, folder.root
+    with reachable(pattern):
+        matches, base = _matches(files, root)
+        goes_down = "**" in root or files.isdir(root)
+    # The next run would take the results for photos, or they would take the place of photos.
+    images = f"{out.root}/{IMAGES}/"
+    below = goes_down and images.startswith(f"{base}/")
+    if below or any(match.startswith(images) for match in matches):
+        raise InputError(f"the results in {out.place} would lie among the photos of {pattern}; give another --out")
+    if not matches:
+        raise InputError(f"there is no photo in {pattern}; give a file, a folder or a glob such as 'photos/*.jpg'")
+    for match in matches:
+        place = match if folder.is_local else files.unstrip_protocol(match)
+        yield str(PurePosixPath(match[len(base) :].lstrip("/")).with_suffix("")), place
+
+
+def _matches(files: Any, path: str) -> tuple[list[str], str]:
+    """Return the pictures that a path means, and the folder that their keys start below."""
+    found, base = [path], os.path.dirname(path)
+    if files.isdir(path):
+        found, base = files.find(path), path
+    elif files.exists(path):
+        return found, base
+    elif has_magic(path):
+        base = next(str(parent) for parent in PurePosixPath(path).parents if not has_magic(str(parent))).rstrip("/")
+        entries = files.glob(path, detail=True)
+        found = [name for name in entries if entries[name]["type"] != "directory"]
+    # A photo that is gone is a fault of its own.
+    shown = (name for name in found if not any(part.startswith(".") for part in name[len(base) :].split("/")))
+    return [name for name in shown if os.path.splitext(name)[1].lower() in SUFFIXES], base

@@ -15,8 +15,7 @@ from typing import Any
 
 from pnp_ovss.errors import PnpError, import_extra
 from pnp_ovss.files import Folder, reachable
-from pnp_ovss.runs.batch import Done, Job, Worker
-from pnp_ovss.runs.photos import Places
+from pnp_ovss.runs.batch import Done, Job, Places, Worker
 from pnp_ovss.runs.record import Results
 
 BATCHES = 8

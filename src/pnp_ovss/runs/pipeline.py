@@ -73,8 +73,8 @@ def run(
     try:
         started = ahead(lambda item: reading.submit(_read, item).result, items, readers + batch)
         located = _located(segmenter, _named(started, name) if name else started, batch, strict)
-        refine = partial(finishing.submit, _refined, segmenter, finish)
-        yield from ahead(lambda outcome: refine(outcome).result, located, finishers + batch)
+        end = partial(_refined, segmenter, finish)
+        yield from ahead(lambda outcome: finishing.submit(end, outcome).result, located, finishers + batch)
     except torch.OutOfMemoryError as error:  # while naming, locating or refining
         raise ModelError("the GPU is full; use a smaller --batch-size, --dtype bfloat16 or --device cpu") from error
     finally:
