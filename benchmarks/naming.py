@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks import vlm_of
 from benchmarks.calibration import calibrate
 from pnp_ovss import Segmenter, load_vlm
 from pnp_ovss.evaluation.metrics import Confusion
@@ -63,7 +64,7 @@ def main() -> None:
         print(cost(args.model))
         return
     segmenter = Segmenter.from_pretrained(args.model, args.preset)
-    namers: dict[str, Scores] = {f"itm by {args.model}": Itm(segmenter.method.vlm).scores}
+    namers: dict[str, Scores] = {f"itm by {args.model}": Itm(vlm_of(segmenter)).scores}
     if args.clip:
         namers[f"clip by {args.clip}"] = ClipNamer(load_clip(args.clip)).scores
     print("| vocabulary | namer | precision | recall | F1 |" + ("" if args.no_masks else " mIoU | with true names |"))
@@ -119,7 +120,7 @@ class Masks:
     """Segments a scene with some names, once: most namers agree on most scenes."""
 
     def __init__(self, segmenter: Segmenter, size: int) -> None:
-        vlm, config, self._size = segmenter.method.vlm, segmenter.config, size
+        vlm, config, self._size = vlm_of(segmenter), segmenter.config, size
         self._segmenters = [Segmenter(PnP(vlm, replace(config, background=kind))) for kind in ("always", "never")]
         self._known: dict[tuple[str, int, tuple[str, ...]], Confusion] = {}
 

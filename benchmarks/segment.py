@@ -27,7 +27,7 @@ from torch import Tensor
 from transformers import BridgeTowerConfig, BridgeTowerForImageAndTextRetrieval
 
 import pnp_ovss
-from benchmarks import authors
+from benchmarks import authors, vlm_of
 from benchmarks.random_blip import random_blip
 from pnp_ovss import Config, Segmenter, make_prompt
 from pnp_ovss.methods.pnp import PnP
@@ -123,11 +123,11 @@ def speed(args: argparse.Namespace, model: str | Path) -> str:
 def growth(args: argparse.Namespace, model: str | Path) -> str:
     """Return the table of how seconds grow with photos, passes and classes, each alone."""
     segmenter = load(model, args, args.dtypes.split(",")[0])
-    known = len(segmenter.method.vlm.known or ()) or 25
+    known = len(vlm_of(segmenter).known or ()) or 25
     points: list[tuple[str, int, Case]] = []
     points += [("photos", count, drawn_case(segmenter, count, 3)) for count in (1, 2, 4, 8)]
     for passes in (1, 2, 4, 8):
-        other = Segmenter(PnP(segmenter.method.vlm, replace(segmenter.config, passes=passes)))
+        other = Segmenter(PnP(vlm_of(segmenter), replace(segmenter.config, passes=passes)))
         points.append(("passes", passes, drawn_case(other, 1, 3)))
     points += [
         ("classes", count, drawn_case(segmenter, 1, count)) for count in (1, 5, 10, 15, 20, 25) if count <= known
@@ -198,7 +198,7 @@ def load(model: str | Path, args: argparse.Namespace, dtype: str) -> Segmenter:
 
 def drawn_case(segmenter: Segmenter, photos: int, classes: int) -> Case:
     """Return drawn photos, each with so many names that the model reads as a token or two."""
-    known = segmenter.method.vlm.known or (*NAMES, *MORE)
+    known = vlm_of(segmenter).known or (*NAMES, *MORE)
     names = [known[:classes]] * photos
     return Case(segmenter, [draw(HELD_OUT_SEED, index, PHOTO).image for index in range(photos)], list(names))
 
@@ -215,14 +215,14 @@ def runs_of(case: Case, pixels: Tensor) -> dict[str, Callable[[], Any]]:
 
 def prepare(case: Case) -> Tensor:
     """Return the photos as the model takes them."""
-    vlm, config = case.segmenter.method.vlm, case.segmenter.config
+    vlm, config = vlm_of(case.segmenter), case.segmenter.config
     return torch.stack([vlm.prepare(photo, config.size or vlm.size) for photo in case.photos]).to(vlm.device)
 
 
 @torch.no_grad()
 def floor(case: Case, pixels: Tensor) -> None:
     """Run the bare image tower as often as there are passes."""
-    vlm: Any = case.segmenter.method.vlm
+    vlm: Any = vlm_of(case.segmenter)
     for _ in range(case.segmenter.config.passes):
         vlm._encode_images(pixels)
 
@@ -230,12 +230,12 @@ def floor(case: Case, pixels: Tensor) -> None:
 def salience(case: Case, pixels: Tensor) -> list[Tensor]:
     """Return our class maps, steps 3 to 6."""
     prompts = [make_prompt(names) for names in case.names]
-    return pnp_ovss.salience(case.segmenter.method.vlm, pixels, prompts, case.segmenter.config)
+    return pnp_ovss.salience(vlm_of(case.segmenter), pixels, prompts, case.segmenter.config)
 
 
 def run_authors(case: Case, pixels: Tensor) -> np.ndarray:
     """Return the class maps of the first photo by the authors' procedure, on the weights of our own model."""
-    vlm: Any = case.segmenter.method.vlm
+    vlm: Any = vlm_of(case.segmenter)
     prompt = make_prompt(case.names[0])
     ids, mask, _ = vlm._tokens([prompt])
     membership = vlm.attend(pixels[:1], [prompt], layers=(vlm.layers - 1,)).membership[0].cpu().numpy()

@@ -22,8 +22,7 @@ from pnp_ovss.evaluation.result import Result, best_and_worst, report
 from pnp_ovss.evaluation.run import read_prediction
 from pnp_ovss.files import as_json, write_bytes, write_text
 from pnp_ovss.pictures import class_colours
-from pnp_ovss.pictures.overlay import paint
-from pnp_ovss.pictures.sheet import heat
+from pnp_ovss.pictures.figures import heat, paint
 from pnp_ovss.types import BACKGROUND, RGB
 
 FOLDER = Path(__file__).parent
