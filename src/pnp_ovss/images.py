@@ -130,10 +130,9 @@ def _formats() -> tuple[str, ...]:
 
 
 def _decode(image: Image.Image, name: str, most_pixels: int, upright: bool) -> RGB:
-    pixels = image.width * image.height
-    if pixels > most_pixels:
+    if image.width * image.height > most_pixels:
         raise Image.DecompressionBombError
-    if not pixels:
+    if 0 in image.size:
         raise InputError(f"expected at least one pixel in {name}, got {image.width} x {image.height}")
     image.load()
     if upright:

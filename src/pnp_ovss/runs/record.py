@@ -184,11 +184,10 @@ def read_shard(folder: Folder, name: str, columns: list[str] | None = None) -> l
     path = f"{folder.root}/{name}"
     try:
         table = parquet.read_table(path, columns=columns, filesystem=folder.files, partitioning=None)
-        rows: list[dict[str, Any]] = table.select(columns or table.column_names).to_pylist()
+        return list(table.select(columns or table.column_names).to_pylist())
     except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are children of these
         fault = "is no whole Parquet file of a run; remove it, and its photos are done again"
         raise InputError(f"{folder.place}/{name} {fault}") from error
-    return rows
 
 
 def load_pyarrow() -> tuple[Any, Any]:
