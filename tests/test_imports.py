@@ -19,7 +19,7 @@ LEVELS = (
 )
 """Folders and modules, the lowest first."""
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
-SAME_LEVEL = {("images", "types"), ("files", "types")}
+SAME_LEVEL = {("images", "types"), ("images", "files")}
 FACE = ("__init__", "__main__")
 """What stands above all: the public names, and the command's entry."""
 

@@ -10,7 +10,6 @@ from pnp_ovss import InputError, Vocabulary
 def test_a_list_names_each_class_by_its_own_word():
     vocabulary = Vocabulary.of(["dog", " traffic  light "])
     assert vocabulary.classes == vocabulary.flat == ("dog", "traffic light")
-    assert vocabulary.owners == (0, 1)
     assert vocabulary.numbered() == {1: "dog", 2: "traffic light"}
 
 
@@ -18,7 +17,6 @@ def test_a_mapping_gives_each_class_its_words_in_order():
     vocabulary = Vocabulary.of({"person": ["person", "child"], "dog": ["dog"], "sky": []})
     assert vocabulary.words == {"person": ("person", "child"), "dog": ("dog",), "sky": ("sky",)}
     assert vocabulary.flat == ("person", "child", "dog", "sky")
-    assert vocabulary.owners == (0, 0, 1, 2)
 
 
 def test_a_vocabulary_stays_what_it_is():

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import TypeVar
 
 Given = TypeVar("Given")
@@ -12,13 +11,22 @@ Made = TypeVar("Made")
 def ahead(begin: Callable[[Given], Callable[[], Made]], given: Iterable[Given], most: int) -> Iterator[Made]:
     """Yield the results for everything given, in order, with at most so many begun and not yet taken.
 
-    ``begin`` starts a task and returns what waits for its result.
+    ``begin`` starts a task and returns what waits for its result. What ends ``given`` early is raised after the results
+    of all that was begun.
 
     >>> list(ahead(lambda n: lambda: n * n, range(4), most=2))
     [0, 1, 4, 9]
     """
-    rest = iter(given)
-    waiting = deque(map(begin, islice(rest, most)))
+    waiting = deque[Callable[[], Made]]()
+    stop: BaseException | None = None
+    try:
+        for one in given:
+            waiting.append(begin(one))
+            if len(waiting) == most:
+                yield waiting.popleft()()
+    except (Exception, KeyboardInterrupt) as error:
+        stop = error
     while waiting:
         yield waiting.popleft()()
-        waiting.extend(map(begin, islice(rest, 1)))
+    if stop:
+        raise stop

@@ -144,6 +144,18 @@ class Folder:
             return [path[len(start) + 1 :] for path in self.files.find(start)]
 
 
+def fetch(place: str) -> bytes:
+    """Return what the file of a photo at a path or URL holds.
+
+    Raises: InputError if it cannot be read.
+    """
+    with reachable(place, "cannot be read", "check the path and the file"):
+        files, path = fsspec.url_to_fs(place)
+        with suppress(FileNotFoundError):
+            return bytes(files.cat_file(path))
+    raise InputError(f"there is no photo {place}; check the path")
+
+
 @contextmanager
 def reachable(place: object, fault: str = "cannot be reached", advice: str = ACCESS) -> Iterator[None]:
     """Turn whatever a disk or a store raises into one line: object stores have errors of their own.

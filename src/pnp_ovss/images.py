@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pnp_ovss.errors import InputError, one_line
+from pnp_ovss.errors import InputError
+from pnp_ovss.files import reachable
 from pnp_ovss.types import RGB
 
 Photo = str | Path | Image.Image | np.ndarray
@@ -29,9 +30,6 @@ MAX_PIXELS = 150_000_000
 """Larger photos are refused by their header, before anything is decoded."""
 
 
-TOO_LARGE = "{} has more than {} million pixels; make it smaller first"
-
-
 def read_image(photo: Photo, upright: bool = True) -> RGB:
     """Return the photo in 8-bit RGB, as an array of its own; ``upright``: turned as its EXIF orientation says.
 
@@ -42,7 +40,10 @@ def read_image(photo: Photo, upright: bool = True) -> RGB:
     array is not uint8 of shape (height, width, 3).
     """
     if isinstance(photo, np.ndarray):
-        return _from_array(photo)
+        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or photo.size == 0:
+            expected = "expected a photo as uint8 array of shape (height, width, 3), RGB from 0 to 255"
+            raise InputError(f"{expected}, got {photo.dtype} of shape {photo.shape}")
+        return np.array(photo, order="C")
     if isinstance(photo, Image.Image):
         with readable("the PIL image"):
             return _decode(photo, "the PIL image", MAX_PIXELS, upright)
@@ -88,10 +89,8 @@ def fingerprint(photo: RGB) -> str:
 
 def _expand(path: Path) -> list[Path]:
     if os.path.isdir(path):
-        try:
+        with reachable(f"the folder {path}", "cannot be read", "check its permissions"):
             names = sorted(os.listdir(path))
-        except OSError as error:
-            raise InputError(f"the folder {path} cannot be read ({one_line(error)}); check its permissions") from error
         found = [path / name for name in names if not name.startswith(".")]
         fault = f"the folder {path} holds no picture; folders within it are named one by one"
     elif os.path.exists(path) or not glob.has_magic(str(path)):
@@ -105,35 +104,23 @@ def _expand(path: Path) -> list[Path]:
     return pictures
 
 
-def _from_array(array: np.ndarray) -> RGB:
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
-        expected = "expected a photo as uint8 array of shape (height, width, 3), RGB from 0 to 255"
-        raise InputError(f"{expected}, got {array.dtype} of shape {array.shape}")
-    return np.array(array, order="C")
-
-
 @contextmanager
-def readable(name: str) -> Iterator[None]:
+def readable(name: str, most_pixels: int = MAX_PIXELS) -> Iterator[None]:
     """Turn whatever Pillow raises into a line of ours: its decoders raise anything, MemoryError included."""
     warnings.filterwarnings("ignore", module="PIL")  # what matters in its warnings becomes an error of ours
-    try:
-        yield
-    except InputError:
-        raise
-    except UnidentifiedImageError as error:
-        raise InputError(f"{name} is no picture; expected a JPEG, PNG, WebP, TIFF, BMP or GIF file") from error
-    except Exception as error:
-        raise InputError(f"{name} cannot be read ({one_line(error)}); check the file, or save it again") from error
+    with reachable(name, "cannot be read", "check the file, or save it again"):
+        try:
+            yield
+        except UnidentifiedImageError as error:
+            raise InputError(f"{name} is no picture; expected a JPEG, PNG, WebP, TIFF, BMP or GIF file") from error
+        except Image.DecompressionBombError as error:
+            most = most_pixels // 1_000_000
+            raise InputError(f"{name} has more than {most} million pixels; make it smaller first") from error
 
 
 def _open(file: str | io.BytesIO, name: str, most_pixels: int, upright: bool = True) -> RGB:
-    with readable(name):
-        try:
-            opened = Image.open(file, formats=_formats())
-        except Image.DecompressionBombError as error:
-            raise InputError(TOO_LARGE.format(name, most_pixels // 1_000_000)) from error
-        with opened as image:
-            return _decode(image, name, most_pixels, upright)
+    with readable(name, most_pixels), Image.open(file, formats=_formats()) as image:
+        return _decode(image, name, most_pixels, upright)
 
 
 @cache
@@ -143,10 +130,9 @@ def _formats() -> tuple[str, ...]:
 
 
 def _decode(image: Image.Image, name: str, most_pixels: int, upright: bool) -> RGB:
-    pixels = image.width * image.height
-    if pixels > most_pixels:
-        raise InputError(TOO_LARGE.format(name, most_pixels // 1_000_000))
-    if not pixels:
+    if image.width * image.height > most_pixels:
+        raise Image.DecompressionBombError
+    if 0 in image.size:
         raise InputError(f"expected at least one pixel in {name}, got {image.width} x {image.height}")
     image.load()
     if upright:

@@ -1,6 +1,5 @@
 """The result of a segmentation: a label map and all that led to it, with what people do with it."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from jaxtyping import Float, Int
 from PIL.Image import Image
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.export.coco import dataset
-from pnp_ovss.export.supervision import detections
+from pnp_ovss.export.coco import dataset, detections
+from pnp_ovss.files import as_png
 from pnp_ovss.pictures import mask_picture
 from pnp_ovss.pictures.figures import overlay, panels
 from pnp_ovss.types import RGB, LabelMap
@@ -47,10 +46,8 @@ class Segmentation:
 
     def __post_init__(self) -> None:
         if self.scores.shape != (len(self.classes), *self.labels.shape):
-            raise ValueError(
-                f"scores have shape {self.scores.shape}; {len(self.classes)} classes and labels of shape "
-                f"{self.labels.shape} ask for {(len(self.classes), *self.labels.shape)}"
-            )
+            given = f"{self.scores.shape} for {len(self.classes)} classes and labels of shape {self.labels.shape}"
+            raise ValueError(f"expected scores of shape (classes, *labels), got {given}")
 
     @property
     def areas(self) -> dict[str, float]:
@@ -60,19 +57,11 @@ class Segmentation:
 
     def label_map(self, file_name: str = "photo.jpg") -> LabelMap:
         """Return what the export formats take. The score of a class is the mean of ``scores`` in its mask."""
-        masks = [self.labels == label for label in range(len(self.classes))]
-        means = [
-            float(scores[mask].mean()) if mask.any() else 0.0 for scores, mask in zip(self.scores, masks, strict=True)
-        ]
+        own = [scores[self.labels == label] for label, scores in enumerate(self.scores)]
+        means = tuple(float(scores.mean()) if scores.size else 0.0 for scores in own)
+        height, width = self.labels.shape
         return LabelMap(
-            key=Path(file_name).stem,
-            file_name=file_name,
-            height=self.labels.shape[0],
-            width=self.labels.shape[1],
-            classes=self.classes,
-            read=lambda: self.labels,
-            scores=tuple(means),
-            model=self.model,
+            Path(file_name).stem, file_name, height, width, self.classes, lambda: self.labels, means, self.model
         )
 
     def overlay(self, photo: RGB | None = None) -> Image:
@@ -109,18 +98,12 @@ class Segmentation:
         unbounded above where no refiner ran. There is one per class that is there, the background left out.
         """
         label_map = self.label_map()
-        return [
-            {"score": region.score, "label": region.name, "mask": mask_picture(region.mask)}
-            for region in label_map.regions(label_map.names)
-        ]
+        regions = label_map.regions(label_map.names)
+        return [{"score": one.score, "label": one.name, "mask": mask_picture(one.mask)} for one in regions]
 
     def _repr_png_(self) -> bytes | None:
         """Show the overlay in a notebook."""
-        if self.photo is None:
-            return None
-        buffer = io.BytesIO()
-        self.overlay().save(buffer, format="PNG")
-        return buffer.getvalue()
+        return None if self.photo is None else as_png(self.overlay())
 
     def _photo(self, photo: RGB | None) -> RGB:
         chosen = self.photo if photo is None else photo

@@ -92,15 +92,14 @@ class Vocabulary:
         """
         if isinstance(classes, Vocabulary):
             return classes
-        example = "expected a list of names such as ['dog', 'cat'], or {'person': ['person', 'child']}"
-        if isinstance(classes, str):
-            raise InputError(f"{example}; got one text, {classes!r}")
+        if isinstance(classes, str) or not isinstance(classes, Iterable):
+            example = "a list of names such as ['dog', 'cat'], or {'person': ['person', 'child']}"
+            given = f"one text, {classes!r}" if isinstance(classes, str) else type(classes).__name__
+            raise InputError(f"expected {example}; got {given}")
         if isinstance(classes, Mapping):
             listed = [(_folded(name), _words(name, words)) for name, words in classes.items()]
-        elif isinstance(classes, Iterable):
-            listed = [(name, (name,)) for name in map(_folded, classes)]  # a list may repeat a name, a dict cannot
         else:
-            raise InputError(f"{example}; got {type(classes).__name__}")
+            listed = [(name, (name,)) for name in map(_folded, classes)]  # a list may repeat a name, a dict cannot
         if not listed:
             raise InputError("expected at least one class name such as 'dog', got none")
         _check_once([name for name, _ in listed])
@@ -116,11 +115,6 @@ class Vocabulary:
     def flat(self) -> tuple[str, ...]:
         """All words, class by class."""
         return tuple(word for words in self.words.values() for word in words)
-
-    @property
-    def owners(self) -> tuple[int, ...]:
-        """The index of the class that each word of ``flat`` stands for."""
-        return tuple(index for index, words in enumerate(self.words.values()) for _ in words)
 
     def numbered(self) -> dict[int, str]:
         """Return the classes by number."""
@@ -153,10 +147,9 @@ def fold(name: str) -> str:
 
 def _folded(name: object) -> str:
     if not isinstance(name, str):
-        raise InputError(
-            f"expected class names as texts, such as ['dog', 'cat'] for one photo, or a list of such lists for a list "
-            f"of photos; got a {type(name).__name__}"
-        )
+        expected = "class names as texts, such as ['dog', 'cat'] for one photo"
+        many = "a list of such lists for a list of photos"
+        raise InputError(f"expected {expected}, or {many}; got a {type(name).__name__}")
     return " ".join(name.split())
 
 
@@ -167,7 +160,7 @@ def _words(name: object, words: object) -> tuple[str, ...]:
 
 
 def _check_once(names: Iterable[str]) -> None:
-    seen: set[str] = set()
+    seen = set[str]()
     for name in names:
         if not name:
             raise InputError("a class name is empty; leave it out or write the name")
@@ -247,8 +240,7 @@ class LabelMap:
     @property
     def names(self) -> tuple[str, ...]:
         """The classes without the background."""
-        has_background = self.classes[:1] == (BACKGROUND,)
-        return self.classes[int(has_background) :]
+        return self.classes[1:] if self.classes[:1] == (BACKGROUND,) else self.classes
 
     def values(self, names: Sequence[str]) -> Integer[np.ndarray, "h w"]:
         """Return the number of each pixel's class in ``names``, from 1, and 0 for the background.
@@ -259,10 +251,9 @@ class LabelMap:
             return np.zeros((self.height, self.width), dtype=np.uint8)
         labels = self.read()
         if labels.shape != (self.height, self.width) or labels.max(initial=0) >= len(self.classes):
-            raise InputError(
-                f"expected a label map of {self.key} of shape {(self.height, self.width)} with {len(self.classes)} "
-                f"classes, got {labels.shape} with labels up to {labels.max(initial=0)}; segment the photo again"
-            )
+            fault = f"got {labels.shape} with labels up to {labels.max(initial=0)}; segment the photo again"
+            expected = f"a label map of shape {(self.height, self.width)} with {len(self.classes)} classes"
+            raise InputError(f"expected {expected} of {self.key}, {fault}")
         background = [0] * (len(self.classes) - len(self.names))
         values: np.ndarray = np.array([*background, *(names.index(name) + 1 for name in self.names)])[labels]
         return values

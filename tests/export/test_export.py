@@ -21,13 +21,11 @@ from pnp_ovss.data import load_dataset, rle
 from pnp_ovss.export import FORMATS, all_names, export
 from pnp_ovss.export.cvat import runs
 from pnp_ovss.export.label_studio import brush
-from pnp_ovss.export.outlines import outlines
 from pnp_ovss.export.voc import name_lines
-from pnp_ovss.export.yolo import lines
+from pnp_ovss.export.yolo import lines, outlines
 from pnp_ovss.export.yolo import settings as data_yaml
-from pnp_ovss.files import Folder
+from pnp_ovss.files import Folder, fetch
 from pnp_ovss.pictures import class_colours
-from pnp_ovss.runs.photos import fetch
 from pnp_ovss.runs.record import load_results, write_result
 
 NAMES = ("dog", "traffic light", "a/b: <\"é'&")

@@ -14,12 +14,11 @@ from PIL import Image
 from pnp_ovss import Config, InputError
 from pnp_ovss.cli import main
 from pnp_ovss.data import rle
-from pnp_ovss.files import Folder
+from pnp_ovss.files import Folder, fetch
 from pnp_ovss.methods import resolve_config
 from pnp_ovss.models.hub import Checkpoint
 from pnp_ovss.runs import batch as runs
-from pnp_ovss.runs.batch import ClassSource, Job, open_run, shard_of
-from pnp_ovss.runs.photos import fetch, find_photos
+from pnp_ovss.runs.batch import ClassSource, Job, find_photos, open_run, shard_of
 from pnp_ovss.runs.record import Results
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import Vocabulary

@@ -10,7 +10,7 @@ from cvat_sdk.masks import encode_mask
 from PIL import Image
 
 from pnp_ovss.data.vocabulary import parse_classes
-from pnp_ovss.export.outlines import outlines
+from pnp_ovss.export.yolo import outlines
 from pnp_ovss.images import read_image
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import Classes, Vocabulary

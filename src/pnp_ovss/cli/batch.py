@@ -10,8 +10,7 @@ import typer
 from pnp_ovss.cli import PARTLY, complain, go_through
 from pnp_ovss.cli.flags import ClassFlags, Count, ModelFlags, value
 from pnp_ovss.files import Folder, check_folder
-from pnp_ovss.runs.batch import Engine, Job, open_run, work_here
-from pnp_ovss.runs.photos import find_photos
+from pnp_ovss.runs.batch import Engine, Job, find_photos, open_run, work_here
 
 EXAMPLE = 'batch demo --model mini-blip --classes "rocket, cactus"  (after pnp-ovss demo)'
 

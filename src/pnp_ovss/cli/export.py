@@ -8,7 +8,7 @@ import typer
 from pnp_ovss.cli.flags import Dir, value
 from pnp_ovss.data.vocabulary import BENCHMARKS, load_vocabulary
 from pnp_ovss.export import FORMATS, export
-from pnp_ovss.runs.photos import fetch
+from pnp_ovss.files import fetch
 from pnp_ovss.runs.record import load_results
 
 EXAMPLE = "export results --to coco  (after pnp-ovss segment)"

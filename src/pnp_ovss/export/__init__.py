@@ -8,25 +8,25 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.export.ade import ade
-from pnp_ovss.export.coco import coco
+from pnp_ovss.export.coco import coco, supervision
 from pnp_ovss.export.cvat import cvat
 from pnp_ovss.export.label_studio import PHOTOS, label_studio
-from pnp_ovss.export.supervision import supervision
-from pnp_ovss.export.voc import voc
+from pnp_ovss.export.voc import ade, voc
 from pnp_ovss.export.yolo import yolo
 from pnp_ovss.files import check_folder, reachable, write_bytes
 from pnp_ovss.types import LabelMap
 
-__all__ = ["FORMATS", "Format", "all_names", "export"]
-
 NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 """What lines of text, XML and YAML cannot hold: control characters, ends of lines, and what is no Unicode."""
+
+
+Fetch = Callable[[str], bytes]
+"""Returns the content of a photo by its path or URL."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,13 @@ FORMATS: dict[str, Format] = {
 
 
 def export(
-    label_maps: Sequence[LabelMap],
-    name: str,
-    out: Path,
-    order: Sequence[str] = (),
-    fetch: Callable[[str], bytes] | None = None,
+    label_maps: Sequence[LabelMap], name: str, out: Path, order: Sequence[str] = (), fetch: Fetch | None = None
 ) -> list[str]:
     """Write label maps in a format into the folder ``out``, which must not exist yet; return the names of the files.
 
     Either all files are there in the end or none. ``order`` are the names of the classes in the order that numbers
-    them; without it they come as they first appear. With ``fetch``, which returns the content of a photo by its path or
-    URL, the photos are copied to where the format's layout has them.
+    them; without it they come as they first appear. With ``fetch`` the photos are copied to where the format's layout
+    has them.
 
     Raises: InputError if there is no such format, it cannot hold a name, ``out`` is there already, a label map or photo
     cannot be read, or the files cannot be written.
@@ -73,8 +69,10 @@ def export(
         raise InputError(f"{out} is there already; remove it, or give another place with --out")
     check_folder(out.parent)
     chosen, names = FORMATS[name], all_names(label_maps, order)
-    if not chosen.escapes:
-        _check_text(name, [*names, *(label_map.file_name for label_map in label_maps)])
+    texts = [*names, *(label_map.file_name for label_map in label_maps)]
+    for text in filter(NO_TEXT.search, () if chosen.escapes else texts):
+        fault = f"{text!r} has a character that {name} cannot hold"
+        raise InputError(f"{fault}; rename the class or photo and segment again, or take coco")
     beside = out.with_name(f".{secrets.token_hex(8)}.part")
     written = []
     try:
@@ -101,9 +99,3 @@ def all_names(label_maps: Sequence[LabelMap], order: Sequence[str] = ()) -> tupl
     if strange:
         raise InputError(f"the results have the class {strange[0]!r}, which the list of classes lacks; add it there")
     return tuple(order) or tuple(found)
-
-
-def _check_text(format_name: str, texts: Iterable[str]) -> None:
-    for text in filter(NO_TEXT.search, texts):
-        fault = f"{text!r} has a character that {format_name} cannot hold"
-        raise InputError(f"{fault}; rename the class or photo and segment again, or take coco")

@@ -40,8 +40,7 @@ def runs(mask: Bool[np.ndarray, "h w"]) -> list[int]:
     """Return the lengths of the runs along the rows, the first one outside the mask, if only of length 0."""
     pixels = np.concatenate([[False], mask.ravel()])
     ends = np.flatnonzero(pixels[1:] != pixels[:-1])
-    lengths: list[int] = np.diff(np.concatenate([[0], ends, [mask.size]])).tolist()
-    return lengths
+    return list(map(int, np.diff([0, *ends, mask.size])))
 
 
 def _mask(region: Region) -> str:

@@ -76,5 +76,4 @@ def brush(mask: Bool[np.ndarray, "h w"]) -> list[int]:
                 index = next(index for index, size in enumerate(SIZES) if part <= 1 << size)
                 bits.append(f"1{index:02b}{part - 1:0{SIZES[index]}b}{value}")
     values = np.frombuffer("".join(bits).encode(), dtype=np.uint8) - ord("0")
-    packed: list[int] = np.packbits(values).tolist()
-    return packed
+    return list(np.packbits(values).tobytes())

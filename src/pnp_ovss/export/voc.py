@@ -1,7 +1,10 @@
-"""Pascal VOC: palette pictures whose values are the classes, 0 the background; 255, void, never occurs.
+"""Pascal VOC and ADE20K: pictures whose values are the classes from 1; 0 is everything else, and 255 never occurs.
 
-``labelmap.txt`` names the classes with their colours, as CVAT and Datumaro read it.
-Source: Everingham et al., VOC2012 development kit (the palette interleaves the bits of the value).
+VOC's have a palette, and ``labelmap.txt`` names the classes with their colours, as CVAT and Datumaro read it.
+ADE20K's are grey. Readers with ``reduce_zero_label`` count their classes from 0 and ignore the rest. Values of the
+benchmark itself, 1 to 150, come from exporting in the order of its class list.
+Sources: Everingham et al., VOC2012 development kit (the palette interleaves the bits of the value); Zhou et al., the
+layout of the scene parsing benchmark.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,13 +25,20 @@ def voc(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[
 
     Raises: InputError if there are more classes than the values from 1 to 254, or ``labelmap.txt`` cannot name one.
     """
-    check_count(names, "VOC")
-    palette, keys = colours(), [label_map.key for label_map in label_maps]
+    palette = colours()
     lines = name_lines(names, palette)
-    for key, label_map in zip(keys, label_maps, strict=True):
-        yield f"SegmentationClass/{key}.png", value_png(label_map, names, palette)
-    yield "ImageSets/Segmentation/default.txt", as_text(keys)
+    yield from _pictures(label_maps, names, "SegmentationClass", palette.tobytes())
+    yield "ImageSets/Segmentation/default.txt", as_text(label_map.key for label_map in label_maps)
     yield "labelmap.txt", as_text(lines)
+
+
+def ade(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield ``annotations/<key>.png`` for each photo, and ``objectInfo.txt``: value, tab, name.
+
+    Raises: InputError if there are more classes than the values from 1 to 254.
+    """
+    yield from _pictures(label_maps, names, "annotations")
+    yield "objectInfo.txt", as_text(["Idx\tName", *(f"{value}\t{name}" for value, name in enumerate(names, 1))])
 
 
 def name_lines(names: Sequence[str], palette: UInt8[np.ndarray, "256 3"]) -> list[str]:
@@ -40,8 +50,8 @@ def name_lines(names: Sequence[str], palette: UInt8[np.ndarray, "256 3"]) -> lis
     for name, colour in zip((BACKGROUND, *names), palette.tolist(), strict=False):
         text = name.replace(":", " ").strip()
         if text in lines or text.startswith("#") or not text:
-            fault = f"the class {name!r} would be a comment or another class's name in VOC's labelmap.txt"
-            raise InputError(f"{fault}; rename it and segment again, or take another format")
+            fault = "would be a comment or another class's name in VOC's labelmap.txt"
+            raise InputError(f"the class {name!r} {fault}; rename it, or take another format")
         lines[text] = f"{text}:{','.join(map(str, colour))}::"
     return ["# label:color_rgb:parts:actions", *lines.values()]
 
@@ -54,16 +64,15 @@ def colours() -> UInt8[np.ndarray, "256 3"]:
     return palette
 
 
-def value_png(label_map: LabelMap, names: Sequence[str], palette: UInt8[np.ndarray, "256 3"] | None = None) -> bytes:
-    """Return the number of each pixel's class as PNG of one byte per pixel, with a palette if one is given."""
-    picture = Image.fromarray(label_map.values(names).astype(np.uint8))
-    if palette is not None:
-        picture.putpalette(palette.tobytes())
-    return as_png(picture)
-
-
-def check_count(names: Sequence[str], format_name: str) -> None:
-    """Raise InputError if the classes do not fit the values from 1 to 254."""
+def _pictures(
+    label_maps: Sequence[LabelMap], names: Sequence[str], folder: str, palette: bytes = b""
+) -> Iterator[tuple[str, bytes]]:
+    """Yield ``<folder>/<key>.png`` for each photo: the number of each pixel's class, one byte per pixel."""
     if len(names) > MOST_NAMES:
-        fault = f"expected at most {MOST_NAMES} classes in {format_name} pictures, got {len(names)}"
+        fault = f"expected at most {MOST_NAMES} classes in pictures of one byte per pixel, got {len(names)}"
         raise InputError(f"{fault}; take another format, or export fewer results at a time")
+    for label_map in label_maps:
+        picture = Image.fromarray(label_map.values(names).astype(np.uint8))
+        if palette:
+            picture.putpalette(palette)
+        yield f"{folder}/{label_map.key}.png", as_png(picture)

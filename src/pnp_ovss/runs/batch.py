@@ -1,29 +1,39 @@
-"""A run over many photos: what is left to be done is done, written by key, and packed into Parquet files if wanted."""
+"""A run over many photos: which there are, what is left to be done, and each result written by key.
 
+Results are packed into Parquet files if wanted.
+"""
+
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
+from glob import has_magic
 from hashlib import sha256
+from pathlib import PurePosixPath
 from typing import Any
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import ConfigError, InputError
-from pnp_ovss.files import Folder, as_json, parse_json
-from pnp_ovss.images import decode_image
+from pnp_ovss.files import Folder, as_json, fetch, parse_json, reachable
+from pnp_ovss.images import SUFFIXES, decode_image
 from pnp_ovss.methods import DEFAULT_METHOD, resolve_config
 from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.models import VLM, find
 from pnp_ovss.naming import KEEP, NamePhotos, Options, load_namer, photo_namer
 from pnp_ovss.naming.cached import digest
-from pnp_ovss.runs import pipeline
-from pnp_ovss.runs.photos import Places, fetch
-from pnp_ovss.runs.record import MANIFEST, Results, about_model, check_same, load_pyarrow
+from pnp_ovss.runs.pipeline import Item, Outcome, run
+from pnp_ovss.runs.record import BOTH, IMAGES, MANIFEST, Results, about_model, check_same, load_pyarrow
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import RGB, Vocabulary
 
 FORMAT = 1
 """Of manifest and results; raised when older ones cannot be read any more."""
+
+
+Places = dict[str, str]
+"""Path or URL of each photo, such as ``s3://bucket/2024/05/dog.jpg``, by its key, which names its result: the path
+below the folder it was found in, without suffix, such as ``2024/05/dog``."""
 
 
 @dataclass(frozen=True)
@@ -111,17 +121,16 @@ class Worker:
         def read(place: str) -> RGB:
             return decode_image(fetch(place), "the file")  # the fault says whose
 
-        def write(one: pipeline.Outcome) -> None:
-            place, seconds = places[one.key], one.seconds
+        def write(one: Outcome) -> None:
             if one.photo is None or one.fault:
-                self.results.write_fault(one.key, place, f"{one.key}: {one.fault}")
+                self.results.write_fault(one.key, places[one.key], f"{one.key}: {one.fault}")
             else:
-                spent = seconds.get("segment", 0.0) + seconds.get("refine", 0.0)
-                self.results.write(one.key, place, one.photo, one.result, spent)
+                spent = one.seconds.get("segment", 0.0) + one.seconds.get("refine", 0.0)
+                self.results.write(one.key, places[one.key], one.photo, one.result, spent)
 
-        items = (pipeline.Item(key, partial(read, place), classes) for key, place in places.items())
+        items = (Item(key, partial(read, place), classes) for key, place in places.items())
         how = (self._name_photos(), self.job.batch, classes is not None)
-        for one in pipeline.run(self._segmenter, items, *how, finish=write):
+        for one in run(self._segmenter, items, *how, finish=write):
             yield Done(one.key, f"{one.key}: {one.fault}" if one.fault else "")
 
 
@@ -148,20 +157,19 @@ class Run:
     def __call__(self, engine: Engine) -> Iterator[Done]:
         """Do what is to be done and yield every photo; a shard is packed when its last photo is there."""
         left = Counter(shard_of(key, self.shards) for key in self.todo)
-        self._pack({shard_of(key, self.shards) for key in self.results.loose()}.difference(left))
+        self._pack(left)
         for done in engine(self.job, self.todo) if self.todo else ():
             shard = shard_of(done.key, self.shards)
             left[shard] -= 1
             if not left[shard]:
-                self._pack({shard})
+                self._pack(left)
             yield done
 
-    def _pack(self, shards: set[int]) -> None:
-        loose = self.results.loose() if self.packs and shards else ()
-        for shard in shards:
-            keys = [key for key in loose if shard_of(key, self.shards) == shard]
-            if keys:
-                self.results.pack(shard, keys)
+    def _pack(self, left: Counter[int]) -> None:
+        """Pack the results of the shards that have no photo left to do."""
+        loose = {key: shard_of(key, self.shards) for key in self.results.loose()} if self.packs else {}
+        for shard in {shard for shard in loose.values() if not left[shard]}:
+            self.results.pack(shard, [key for key in loose if loose[key] == shard])
 
 
 def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
@@ -175,7 +183,10 @@ def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
     packs = format == "parquet"
     if packs:
         load_pyarrow()
-        _check_text(job.classes, places)
+        named = job.classes.classes or job.classes.candidates
+        for text in (*places.values(), *(named.flat if named else ())):
+            if text.encode(errors="ignore").decode() != text:
+                raise InputError(f"{text!a} is no UTF-8, which Parquet needs; rename it, or take --format files")
     results = Results(Folder(job.out))
     resolve = partial(resolve_config, job.model, job.preset, job.revision, job.method, **job.settings)
     resolve()  # before the model, which may have to be fetched
@@ -208,13 +219,6 @@ def shard_of(key: str, shards: int) -> int:
     return int.from_bytes(sha256(key.encode("utf-8", "surrogateescape")).digest()[:8], "big") % shards
 
 
-def _check_text(source: ClassSource, places: Places) -> None:
-    named = source.classes or source.candidates
-    for text in (*places.values(), *(named.flat if named else ())):
-        if text.encode(errors="ignore").decode() != text:
-            raise InputError(f"{text!a} is no UTF-8, which Parquet needs; rename it, or take --format files")
-
-
 def _about(found: ClassSource) -> dict[str, Any]:
     if found.classes is not None:
         words = {name: list(words) for name, words in found.classes.words.items() if words != (name,)}
@@ -223,3 +227,53 @@ def _about(found: ClassSource) -> dict[str, Any]:
     about = {"namer": found.namer, "model": options.model, "given": list(options.names), "keep": found.keep}
     about["source"] = options.source.name if options.source else None
     return about | {"vocabulary": digest(named) if named else None}
+
+
+def find_photos(patterns: Iterable[str], out: Folder) -> Places:
+    """Return the photos that files, folders and globs mean, sorted by key; ``out`` is where results are to go.
+
+    A folder stands for all pictures in it and in the folders below, by suffix, without hidden ones; a glob for the
+    pictures among its matches, with keys below its first part without wildcards; a file is taken as it is.
+
+    Raises: InputError if there is none, two photos have one key, or results would lie among the photos.
+    """
+    found: Places = {}
+    for pattern in patterns:
+        for key, place in _expand(os.path.expanduser(pattern), out):
+            if found.setdefault(key, place) != place:
+                raise InputError(BOTH.format(found[key], place, f"as {key}"))
+    return dict(sorted(found.items()))
+
+
+def _expand(pattern: str, out: Folder) -> Iterator[tuple[str, str]]:
+    folder = Folder(pattern)
+    files, root = folder.files, folder.root
+    with reachable(pattern):
+        matches, base = _matches(files, root)
+        goes_down = "**" in root or files.isdir(root)
+    # The next run would take the results for photos, or they would take the place of photos.
+    images = f"{out.root}/{IMAGES}/"
+    below = goes_down and images.startswith(f"{base}/")
+    if below or any(match.startswith(images) for match in matches):
+        raise InputError(f"the results in {out.place} would lie among the photos of {pattern}; give another --out")
+    if not matches:
+        raise InputError(f"there is no photo in {pattern}; give a file, a folder or a glob such as 'photos/*.jpg'")
+    for match in matches:
+        place = match if folder.is_local else files.unstrip_protocol(match)
+        yield str(PurePosixPath(match[len(base) :].lstrip("/")).with_suffix("")), place
+
+
+def _matches(files: Any, path: str) -> tuple[list[str], str]:
+    """Return the pictures that a path means, and the folder that their keys start below."""
+    found, base = [path], os.path.dirname(path)
+    if files.isdir(path):
+        found, base = files.find(path), path
+    elif files.exists(path):
+        return found, base
+    elif has_magic(path):
+        base = next(str(parent) for parent in PurePosixPath(path).parents if not has_magic(str(parent))).rstrip("/")
+        entries = files.glob(path, detail=True)
+        found = [name for name in entries if entries[name]["type"] != "directory"]
+    # A photo that is gone is a fault of its own.
+    shown = (name for name in found if not any(part.startswith(".") for part in name[len(base) :].split("/")))
+    return [name for name in shown if os.path.splitext(name)[1].lower() in SUFFIXES], base

@@ -15,8 +15,7 @@ from typing import Any
 
 from pnp_ovss.errors import PnpError, import_extra
 from pnp_ovss.files import Folder, reachable
-from pnp_ovss.runs.batch import Done, Job, Worker
-from pnp_ovss.runs.photos import Places
+from pnp_ovss.runs.batch import Done, Job, Places, Worker
 from pnp_ovss.runs.record import Results
 
 BATCHES = 8
@@ -114,8 +113,7 @@ class _Actor:
             stop = error if isinstance(error, PnpError) else RuntimeError(traceback.format_exc())
             return {"key": [""], "fault": [""], "stop": [pickle.dumps(stop)]}
         self._died = False
-        keys, faults = [one.key for one in done], [one.fault for one in done]
-        return {"key": keys, "fault": faults, "stop": [b""] * len(done)}
+        return {"key": [one.key for one in done], "fault": [one.fault for one in done], "stop": [b""] * len(done)}
 
     def _one_by_one(self, places: Places) -> Iterator[Done]:
         """Do photos one of which may have killed the worker; one that kills it alone is not tried again."""

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 
 import torch
@@ -19,8 +20,8 @@ from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.segmenter import Located, Segmenter
 from pnp_ovss.types import RGB, Vocabulary
 
-READERS, FINISHERS = 2, 1
-"""Threads. A photo is refined on all cores, so one at a time is enough."""
+Load = Callable[[], Segmenter]
+"""Gives the segmenter, which is loaded at the first call."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +51,21 @@ class Outcome:
 
 
 def run(
-    segmenter: Callable[[], Segmenter],
+    segmenter: Load,
     items: Iterable[Item],
     name: NamePhotos | None = None,
     batch: int = 1,
     strict: bool = False,
-    readers: int = READERS,
-    finishers: int = FINISHERS,
+    readers: int = 2,
+    finishers: int = 1,
     finish: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Iterator[Outcome]:
     """Yield the outcome of every item, in order; few photos are held at a time.
 
     ``segmenter`` loads the model when the first photo needs it. Where the class names of a batch cannot be used, its
     photos are tried one by one; ``strict``: that error is raised, since all photos share their classes. ``finish``
-    takes each outcome, such as to write it, in the thread that refines.
+    takes each outcome, such as to write it, in the thread that refines; a photo is refined on all cores, so one at a
+    time is enough.
 
     Raises: PnpError if no photo can be done: the model cannot be loaded, or nobody names the photos any more.
     """
@@ -71,9 +73,8 @@ def run(
     try:
         started = ahead(lambda item: reading.submit(_read, item).result, items, readers + batch)
         located = _located(segmenter, _named(started, name) if name else started, batch, strict)
-        yield from ahead(
-            lambda one: finishing.submit(_refined, segmenter, finish, one).result, located, finishers + batch
-        )
+        end = partial(_refined, segmenter, finish)
+        yield from ahead(lambda outcome: finishing.submit(end, outcome).result, located, finishers + batch)
     except torch.OutOfMemoryError as error:  # while naming, locating or refining
         raise ModelError("the GPU is full; use a smaller --batch-size, --dtype bfloat16 or --device cpu") from error
     finally:
@@ -113,31 +114,27 @@ def _named(outcomes: Iterator[Outcome], name: NamePhotos) -> Iterator[Outcome]:
     yield from waiting
 
 
-def _located(
-    segmenter: Callable[[], Segmenter], outcomes: Iterator[Outcome], batch: int, strict: bool
-) -> Iterator[Outcome]:
+def _located(segmenter: Load, outcomes: Iterator[Outcome], batch: int, strict: bool) -> Iterator[Outcome]:
     """Yield the outcomes in order, with the class maps of those that have classes, ``batch`` of which go together."""
-    held: list[Outcome] = []
-    group: list[Outcome] = []
+    held, group = list[Outcome](), list[Outcome]()
     for outcome in outcomes:
         held.append(outcome)
         if not outcome.fault and outcome.classes is not None and outcome.classes.words:
             group.append(outcome)
         if len(group) == batch:
-            _locate(segmenter, group, strict)
+            _locate(segmenter(), group, strict)
             yield from held
             held, group = [], []
-    _locate(segmenter, group, strict)
+    if group:
+        _locate(segmenter(), group, strict)
     yield from held
 
 
-def _locate(segmenter: Callable[[], Segmenter], group: Sequence[Outcome], strict: bool) -> None:
+def _locate(model: Segmenter, group: Sequence[Outcome], strict: bool) -> None:
     """Give each outcome its class maps, or the fault of its class names."""
-    if not group:
-        return
-    model, begin = segmenter(), perf_counter()
+    begin = perf_counter()
     photos = [outcome.photo for outcome in group if outcome.photo is not None]
-    vocabularies = [outcome.classes for outcome in group if outcome.classes is not None]
+    vocabularies = [outcome.classes for outcome in group if outcome.classes]
     try:
         for vocabulary in vocabularies:
             check_count(vocabulary.classes)
@@ -148,14 +145,14 @@ def _locate(segmenter: Callable[[], Segmenter], group: Sequence[Outcome], strict
         if len(group) == 1:
             group[0].fault = error
         for outcome in group if len(group) > 1 else ():
-            _locate(segmenter, [outcome], strict)
+            _locate(model, [outcome], strict)
         return
     for outcome, found in zip(group, located, strict=True):
         outcome.located = found
         outcome.seconds["segment"] = (perf_counter() - begin) / len(group)
 
 
-def _refined(segmenter: Callable[[], Segmenter], finish: Callable[[Outcome], None], outcome: Outcome) -> Outcome:
+def _refined(segmenter: Load, finish: Callable[[Outcome], None], outcome: Outcome) -> Outcome:
     if outcome.located is not None:
         begin = perf_counter()
         outcome.result, outcome.located = segmenter().refine(outcome.located), None

@@ -76,9 +76,8 @@ def write_result(folder: Path, path: Path, photo: RGB, result: Segmentation, sec
     remove(place)  # one of an earlier run, whose classes may be others
     save_png(labels, _coloured(result))
     save_png(picture, overlay(photo, result.labels, result.classes))
-    record = {"labels": labels.name, "overlay": picture.name}
-    record |= make_record(path.stem, str(path), photo, result, seconds)
-    write_bytes(place, as_json(record, indent=2))
+    record = make_record(path.stem, str(path), photo, result, seconds)
+    write_bytes(place, as_json({"labels": labels.name, "overlay": picture.name} | record, indent=2))
 
 
 def _coloured(result: Segmentation) -> Image.Image:
@@ -120,8 +119,7 @@ class Results:
 
     def write_fault(self, key: str, place: str, fault: str) -> None:
         """Write down why a photo has no result."""
-        content = {"key": key, "photo": place, "fault": fault}
-        self.folder.write(f"{FAULTS}/{key}.json", as_json(content))
+        self.folder.write(f"{FAULTS}/{key}.json", as_json({"key": key, "photo": place, "fault": fault}))
 
     def fault(self, key: str) -> str:
         """Return why a photo has no result, as far as that is written down, or nothing."""
@@ -131,8 +129,7 @@ class Results:
 
     def loose(self) -> set[str]:
         """Return the keys of the results that are not packed."""
-        names = self.folder.names(IMAGES)
-        return {name.removesuffix(".json") for name in names if name.endswith(".json")}
+        return {name.removesuffix(".json") for name in self.folder.names(IMAGES) if name.endswith(".json")}
 
     def packed(self) -> set[str]:
         """Return the keys of the results in Parquet files."""
@@ -188,11 +185,10 @@ def read_shard(folder: Folder, name: str, columns: list[str] | None = None) -> l
     path = f"{folder.root}/{name}"
     try:
         table = parquet.read_table(path, columns=columns, filesystem=folder.files, partitioning=None)
-        rows: list[dict[str, Any]] = table.select(columns or table.column_names).to_pylist()
+        return list(table.select(columns or table.column_names).to_pylist())
     except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are children of these
         fault = "is no whole Parquet file of a run; remove it, and its photos are done again"
         raise InputError(f"{folder.place}/{name} {fault}") from error
-    return rows
 
 
 def load_pyarrow() -> tuple[Any, Any]:
@@ -231,13 +227,12 @@ def _packed(folder: Path) -> Iterator[LabelMap]:
     for path in sorted((folder / SHARDS).glob("*.parquet")):
         for row in read_shard(Folder(folder), f"{SHARDS}/{path.name}", columns):
             key, place = row["key"], f"{path}, {row['key']}"
-            yield _label_map(row, key, place, partial(_decode, row["labels"], place))
+            yield _label_map(row, key, place, partial(_decode, io.BytesIO(row["labels"]), place))
 
 
 def _label_map(record: dict[str, Any], key: str, place: object, read: Callable[[], np.ndarray]) -> LabelMap:
     try:
-        path = PurePosixPath(key)
-        if path.is_absolute() or ".." in path.parts:
+        if key.startswith("/") or ".." in PurePosixPath(key).parts:
             raise ValueError(key)
         photo, model = str(record["photo"]), record.get("model") or ""
         size = int(record["height"]), int(record["width"])
@@ -248,12 +243,10 @@ def _label_map(record: dict[str, Any], key: str, place: object, read: Callable[[
     return LabelMap(key, file_name, *size, classes, read, model=model, photo=photo)
 
 
-def _decode(file: Path | bytes, place: object) -> np.ndarray:
+def _decode(file: Path | io.BytesIO, place: object) -> np.ndarray:
     """Return the values of a palette picture."""
-    source = io.BytesIO(file) if isinstance(file, bytes) else file
-    with readable(f"the label map {place}"), Image.open(source, formats=("PNG",)) as picture:
-        labels: np.ndarray = np.asarray(picture)
-    return labels
+    with readable(f"the label map {place}"), Image.open(file, formats=("PNG",)) as picture:
+        return np.array(picture)
 
 
 def about_model(name: str, revision: str, device: str, dtype: str, config: Any) -> dict[str, Any]:
