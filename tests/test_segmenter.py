@@ -152,14 +152,14 @@ def test_every_photo_needs_its_own_classes(segmenter):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"layer": 2}, r"^expected layer from 0 to 1, which .* has, got 2; choose another --layer or --preset$"),
+        ({"layer": 2}, r"^expected layer from 0 to 1 for .*, got 2; choose another$"),
         (
             {"layer": 0, "head": 7},
-            r"^expected head from 0 to 1, which .* has, got 7; choose another --head or --preset$",
+            r"^expected head from 0 to 1 for .*, got 7; choose another$",
         ),
         (
             {"layer": 0, "head": 0, "size": 33},
-            r"^expected size to be a multiple of .*'s patch of 8 pixels, got 33; choose another --size or --preset$",
+            r"^expected size as a multiple of 8, .*'s patch, got 33; choose another$",
         ),
         ({"refiners": ("blurr",)}, r"^there is no refiner 'blurr'; the refiners are blur, crf"),
     ],

@@ -248,7 +248,7 @@ def test_the_space_of_the_poster_has_every_layer_and_head(vlm):
     assert space["head"] == list(range(vlm.heads))
     assert (space["threshold"], space["blur"]) == (list(THRESHOLDS), list(BLURS))
     assert search_space(vlm, head=[1, 0, 1])["head"] == [1, 0]
-    with pytest.raises(ConfigError, match=r"^expected layer from 0 to 1, which .* has, got 9"):
+    with pytest.raises(ConfigError, match=r"^expected layer from 0 to 1 for .*, got 9"):
         search_space(vlm, layer=[9])
     with pytest.raises(ConfigError, match=r"^expected threshold to be a number from 0 to 1, got 2"):
         search_space(vlm, threshold=[2.0])

@@ -76,7 +76,7 @@ def test_a_setting_that_is_given_is_not_tuned(tune, tmp_path):
         (["--names", "none.json"], "none of 3 photos has a class to tune on; give other --names"),
         (["--names", "one.json"], "expected two names or more to compare, got 1; give a --vocabulary"),
         (["--clip", "empty"], "empty"),
-        (["--layers", "7"], "expected layer from 0 to 1, which .* has, got 7"),
+        (["--layers", "7"], "expected layer from 0 to 1 for .*, got 7"),
         (["--storage", "study.db"], "expected a storage URL such as sqlite:///study.db"),
         (["--out", "names.json/x"], "cannot be written"),
     ],

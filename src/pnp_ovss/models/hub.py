@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, errors, hf_hub_download, snapshot_download, try_to_load_from_cache
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from tqdm.auto import tqdm
 
 from pnp_ovss.errors import ModelError, one_line
@@ -228,6 +228,6 @@ def _download(repository: str, revision: str | None) -> Path:
     return Path(small)
 
 
-class _NoBar(tqdm):
+class _NoBar(tqdm):  # type: ignore[misc]
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings | {"disable": True})

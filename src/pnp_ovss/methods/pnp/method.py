@@ -135,13 +135,9 @@ def dropout_passes(
 def _check(config: Config, vlm: VLM) -> None:
     for name, value, count in (("layer", config.layer, vlm.layers), ("head", config.head, vlm.heads)):
         if value >= count:
-            raise ConfigError(
-                f"expected {name} from 0 to {count - 1}, which {vlm.name} has, got {value}; choose another --{name} "
-                "or --preset"
-            )
+            raise ConfigError(f"expected {name} from 0 to {count - 1} for {vlm.name}, got {value}; choose another")
     size = config.size or vlm.size
     if size % vlm.patch:
         raise ConfigError(
-            f"expected size to be a multiple of {vlm.name}'s patch of {vlm.patch} pixels, got {size}; choose another "
-            "--size or --preset"
+            f"expected size to be a multiple of {vlm.patch}, {vlm.name}'s patch, got {size}; choose another"
         )
