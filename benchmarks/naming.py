@@ -26,9 +26,8 @@ from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, STUFF, THINGS, TUNE_SEED, Scene, draw
 from pnp_ovss.models.clip import load_clip
-from pnp_ovss.naming.base import KEEP, Calibration
-from pnp_ovss.naming.clip import ClipNamer
-from pnp_ovss.naming.itm import Itm
+from pnp_ovss.naming import KEEP
+from pnp_ovss.naming.scores import Calibration, ClipNamer, Itm
 from pnp_ovss.types import BACKGROUND, RGB, Vocabulary
 
 VOCABULARIES = {"things": THINGS, "things and stuff": THINGS + STUFF}

@@ -11,7 +11,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import BertTokenizer
 
-from pnp_ovss.mini.grounds import GROUNDS
+from pnp_ovss.mini.drawing import GROUNDS
 from training.captions import NAMES, SENTENCES
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

@@ -11,7 +11,8 @@ from PIL.Image import Image
 from pnp_ovss.errors import InputError
 from pnp_ovss.export.coco import dataset, detections
 from pnp_ovss.files import as_png
-from pnp_ovss.pictures import mask_picture, overlay, panels
+from pnp_ovss.pictures import mask_picture
+from pnp_ovss.pictures.figures import overlay, panels
 from pnp_ovss.types import RGB, LabelMap
 
 

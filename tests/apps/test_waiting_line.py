@@ -7,6 +7,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from pnp_ovss import InputError
+from pnp_ovss.apps import page_work
 from pnp_ovss.apps.page_work import WaitingLine
 
 
@@ -110,13 +111,15 @@ def test_cancelling_concerns_nobody_else_and_nothing_that_comes_later():
     assert asyncio.run(main()) == ("done", "done")
 
 
-def test_a_long_line_is_refused_and_an_error_lets_the_next_one_in():
+def test_a_long_line_is_refused_and_an_error_lets_the_next_one_in(monkeypatch):
+    monkeypatch.setattr(page_work, "MOST_WAITING", 1)
+
     def broken(on_step):
         raise InputError("no picture")
 
     async def main():
         gate = threading.Event()
-        line = WaitingLine(most_waiting=1)
+        line = WaitingLine()
         tasks = await start(line, {"a": Work(1, gate), "b": Work(1, gate)})
         with pytest.raises(InputError, match="^too many at once: 1 are waiting already; try again in a minute$"):
             await anext(line.run("c", Work()))

@@ -85,7 +85,7 @@ def test_annotations_that_belong_to_no_image_are_one_line(tmp_path, message, spo
     spoil(content)
     path.write_text(json.dumps(content))
     with pytest.raises(
-        InputError, match=f"instances_val2017.json are damaged: {message}.*; fetch .*annotations_trainval2017.zip"
+        InputError, match=f"annotations in .* are damaged: {message}.*; fetch .*annotations_trainval2017.zip"
     ):
         load_dataset("object81", tmp_path)
 
@@ -202,9 +202,9 @@ def test_an_image_listed_twice_is_there_once_and_told(tmp_path):
 
 @pytest.mark.parametrize(("spoil", "message"), [
     (lambda path: save(path, [[0, 21, 1]]), "holds the unknown label id 21"),
-    (lambda path: path.write_bytes(path.read_bytes()[:-30]), "is cut short or damaged"),
-    (lambda path: path.write_bytes(b"no picture"), "is cut short or damaged"),
-    (lambda path: path.unlink(), "there is no mask"),
+    (lambda path: path.write_bytes(path.read_bytes()[:-30]), "the mask .* (cannot be read|is no picture)"),
+    (lambda path: path.write_bytes(b"no picture"), "the mask .* (cannot be read|is no picture)"),
+    (lambda path: path.unlink(), "the mask .* cannot be read"),
     (lambda path: Image.new("RGB", (3, 2)).save(path), "expected one channel of label ids, got RGB"),
 ])  # fmt: skip
 def test_a_mask_that_cannot_be_used(tmp_path, spoil, message):

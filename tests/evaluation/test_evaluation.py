@@ -14,9 +14,8 @@ from pnp_ovss import PRESETS, Segmenter
 from pnp_ovss.cli import main
 from pnp_ovss.data import benchmark_vocabulary, load_dataset
 from pnp_ovss.errors import InputError
-from pnp_ovss.evaluation.inputs import load_choice
 from pnp_ovss.evaluation.record import read_record
-from pnp_ovss.evaluation.run import Task, segment
+from pnp_ovss.evaluation.run import Task, load_choice, segment
 from shared import shared
 from trees import coco, save
 
@@ -121,7 +120,7 @@ def test_what_is_wrong_with_an_image_is_one_line_and_the_others_are_scored(voc, 
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pnp-ovss: ")]
     assert len(lines) == 5
     assert f"{KEYS[5]} is listed twice in" in lines[0]
-    assert f"{KEYS[0]}.png is cut short or damaged; fetch it again" in lines[1]
+    assert f"{KEYS[0]}.png is no picture" in lines[1]
     assert f"{KEYS[1]}: expected a label map of the truth's size (16, 24), got (8, 24); scale label maps" in lines[2]
     assert "holds the unknown label id 77" in lines[3]
     assert f"there is no prediction {predictions / KEYS[3]}.png" in lines[4]

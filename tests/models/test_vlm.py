@@ -10,9 +10,8 @@ import torch
 
 import references
 from pnp_ovss import Config, ConfigError, InputError, load_vlm, make_prompt, salience
-from pnp_ovss.models import VLM, layers
-from pnp_ovss.models.base import Matcher, membership
-from pnp_ovss.models.layers import additive, fused_attention, kept_attention
+from pnp_ovss.models import VLM, base
+from pnp_ovss.models.base import Matcher, additive, fused_attention, kept_attention, membership
 from references import Reference
 from tiny import tiny_blip, tiny_blip2, tiny_bridgetower, tiny_vilt
 
@@ -160,7 +159,7 @@ def test_the_same_attention_twice_to_the_bit(folder, device):
 def test_no_fused_kernel_where_a_gradient_is_taken_but_on_a_cpu(monkeypatch):
     """On CUDA its backward pass adds up in no fixed order; the device ``meta`` stands in for any but the CPU."""
     calls = []
-    monkeypatch.setattr(layers, "scaled_dot_product_attention", lambda q, k, v, **_: calls.append(q.device.type) or q)
+    monkeypatch.setattr(base, "scaled_dot_product_attention", lambda q, k, v, **_: calls.append(q.device.type) or q)
     for device in ("cpu", "meta"):
         part = torch.zeros(1, 3, 8, device=device)
         fused_attention(part, part, part, 2)

@@ -14,13 +14,11 @@ from pnp_ovss import InputError, ModelError, load_vlm, make_prompt
 from pnp_ovss.data.vocabulary import load_vocabulary
 from pnp_ovss.mini import HELD_OUT_SEED, draw
 from pnp_ovss.models.base import Matcher
-from pnp_ovss.models.captioner import Captioner
+from pnp_ovss.models.blip import Captioner
 from pnp_ovss.models.clip import Clip, load_clip, similarity
 from pnp_ovss.naming import Options, load_namer, name_photo
-from pnp_ovss.naming.base import EVEN, Calibration
 from pnp_ovss.naming.caption import CaptionNamer, nouns, singular
-from pnp_ovss.naming.clip import STANDING_OUT, ClipNamer, fillers
-from pnp_ovss.naming.itm import Itm
+from pnp_ovss.naming.scores import EVEN, STANDING_OUT, Calibration, ClipNamer, Itm, fillers
 from pnp_ovss.types import Vocabulary
 from shared import shared
 from tiny import SPECIAL, WORDS, tiny_blip, tiny_clip, write_random, write_tokenizer
@@ -274,7 +272,7 @@ def test_what_is_no_clip_is_told(tmp_path, tiny_blip_folder, kind):
 def test_the_clip_namer_counts_what_stands_out_of_the_crowd(clip):
     namer = ClipNamer(clip)
     naming = namer(PHOTO, PETS, "")
-    crowd = (*PETS.classes, *fillers(namer._clip, PETS.classes))
+    crowd = (*PETS.classes, *fillers(namer._model, PETS.classes))
     assert len(crowd) == 50
     assert len(set(crowd)) == 50
     scores = namer.scores(PHOTO, crowd)
@@ -369,7 +367,7 @@ def test_what_captions_agree_on_counts(monkeypatch, tmp_path):
 
 
 def test_a_captioner_says_the_same_twice_and_its_shares_sum_to_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("pnp_ovss.models.captioner.TOKENS", 4)
+    monkeypatch.setattr("pnp_ovss.models.blip.TOKENS", 4)
     captioner = Captioner(tiny_captioner(tmp_path), device="cpu")
     captions = captioner.captions(PHOTO)
     assert captions == captioner.captions(PHOTO)

@@ -7,8 +7,17 @@ import pytest
 
 from pnp_ovss import ConfigError, InputError, ModelError
 from pnp_ovss.data.vocabulary import load_vocabulary
-from pnp_ovss.naming import Options, load_namer, name_photo, name_photos, photo_namer
-from pnp_ovss.naming.base import NamedClass, Namer, Naming, NoReply
+from pnp_ovss.naming import (
+    NamedClass,
+    Namer,
+    Naming,
+    NoReply,
+    Options,
+    load_namer,
+    name_photo,
+    name_photos,
+    photo_namer,
+)
 from pnp_ovss.naming.cached import read_entry
 from pnp_ovss.types import Vocabulary
 

@@ -18,8 +18,7 @@ from PIL import Image
 from chat_server import KEY, Chat, serve
 from pnp_ovss import ConfigError, ModelError
 from pnp_ovss.cli import main
-from pnp_ovss.naming import Options, load_namer, name_photos
-from pnp_ovss.naming.base import Naming, NoReply
+from pnp_ovss.naming import Naming, NoReply, Options, load_namer, name_photos
 from pnp_ovss.naming.cached import Cached, replies
 from pnp_ovss.naming.openai import OpenAI
 from pnp_ovss.types import Vocabulary
@@ -83,7 +82,7 @@ def test_another_question_is_asked(chat, namer, tmp_path, monkeypatch, change):
     namer(photo(), PETS, "a")
     other = OpenAI(tmp_path / "cache", "other" if change == "model" else "test-model", chat.url, KEY, **QUICK)
     if change == "prompt":
-        monkeypatch.setattr("pnp_ovss.naming.question.QUESTION", "What is here?")
+        monkeypatch.setattr("pnp_ovss.naming.openai.QUESTION", "What is here?")
     vocabulary = Vocabulary.of(["dog", "cat"]) if change == "vocabulary" else PETS
     other(photo(int(change == "photo")), vocabulary, "a")
     assert len(chat.calls) == 2

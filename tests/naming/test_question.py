@@ -9,7 +9,7 @@ from PIL import Image
 from pnp_ovss.data.vocabulary import load_vocabulary
 from pnp_ovss.images import fingerprint
 from pnp_ovss.naming.cached import digest
-from pnp_ovss.naming.question import estimate, jpeg, question, reply_format, sent_size, tiles
+from pnp_ovss.naming.openai import estimate, jpeg, question, reply_format, sent_size, tiles
 from pnp_ovss.types import Vocabulary
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pnp_ovss.data.vocabulary import load_vocabulary
-from pnp_ovss.naming import Options, load_namer
-from pnp_ovss.naming.base import KEEP, NamedClass, Naming
+from pnp_ovss.naming import KEEP, NamedClass, Naming, Options, load_namer
 from pnp_ovss.naming.replies import find, parse_reply
 from pnp_ovss.types import Vocabulary
 from shared import shared

@@ -8,10 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pnp_ovss.pictures import class_colours, label_png, overlay, panels
-from pnp_ovss.pictures.figures import SheetRow, contact_sheet, heat, paint
-from pnp_ovss.pictures.palette import DARK
-from pnp_ovss.pictures.text import PAPER, font, legend, share, text
+from pnp_ovss.pictures import DARK, class_colours, label_png
+from pnp_ovss.pictures.figures import (
+    PAPER,
+    SheetRow,
+    contact_sheet,
+    font,
+    heat,
+    legend,
+    overlay,
+    paint,
+    panels,
+    share,
+    text,
+)
 
 LONG = ("background", *(f"a very long name of many words, number {index}" for index in range(25)))
 

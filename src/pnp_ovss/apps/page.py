@@ -20,8 +20,7 @@ from pnp_ovss.errors import ConfigError, PnpError, one_line
 from pnp_ovss.methods.pnp import PRESETS
 from pnp_ovss.mini import HELD_OUT_SEED, draw
 from pnp_ovss.pictures import class_colours
-from pnp_ovss.pictures.figures import data_url, heat, paint, resized
-from pnp_ovss.pictures.text import share
+from pnp_ovss.pictures.figures import data_url, heat, paint, resized, share
 from pnp_ovss.refine import REFINERS
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.types import RGB, OnStep, Pass
@@ -32,8 +31,6 @@ OPACITY = 0.6
 """Of the labels over the photo, at first; at 1 there is nothing but labels."""
 HIDDEN = np.uint8(110)
 """Grey of the patches that a pass did not have."""
-SAMPLES = (0, 3, 7, 9)
-UPLOAD = "30mb"
 TITLE = "# pnp-ovss\nName what is in a photo, and get a mask of each. "
 MINI = "The small models know drawn scenes and **nothing about photos**; take `--model blip-large-flickr` for those."
 LABELS = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"), autoescape=True)
@@ -103,7 +100,7 @@ def serve(models: PageModels, host: str, port: int | None) -> Any:
         sweep_on(Path(os.environ["GRADIO_TEMP_DIR"]))
         # The fonts are those of the visitor's machine: nothing is fetched from elsewhere.
         theme = gr.themes.Soft(primary_hue="teal", font=["system-ui"], font_mono=["ui-monospace", "monospace"])
-        private: Any = {"share": False, "run_history": False, "enable_monitoring": False, "max_file_size": UPLOAD}
+        private: Any = {"share": False, "run_history": False, "enable_monitoring": False, "max_file_size": "30mb"}
         style: Any = {"theme": theme, "css_paths": Path(__file__).with_name("page.css"), "footer_links": ["api"]}
         name = f"[{host}]" if ":" in host else host
         page.launch(server_name=name, server_port=port, quiet=True, prevent_thread_lock=True, **private, **style)
@@ -129,7 +126,7 @@ def _left(models: PageModels) -> tuple[list[Any], gr.Button, gr.Button, gr.Butto
         preset = gr.Dropdown(["auto", *PRESETS], value="auto", label="Preset", info="auto: the model's own")
         refiners = gr.Dropdown(list(REFINERS), value=["blur", "crf"], multiselect=True, label="Refinement, in order")
     with tempfile.TemporaryDirectory(prefix="pnp-ovss-") as place:  # Gradio keeps copies
-        scenes = [draw(HELD_OUT_SEED, index, 448) for index in SAMPLES]
+        scenes = [draw(HELD_OUT_SEED, index, 448) for index in (0, 3, 7, 9)]
         samples = [[_save(Path(place), scene.caption, scene.image), ", ".join(scene.things)] for scene in scenes]
         gr.Examples(samples, [photo, names], label="Drawn samples", elem_id="samples")
     return [photo, names, model, preset, refiners], suggest, run, cancel
@@ -141,14 +138,13 @@ def _right() -> list[Any]:
     with gr.Tab("Labels"):
         picture = gr.HTML(elem_id="picture")
         with gr.Row():
-            labels = gr.DownloadButton("Label map, PNG", interactive=False, elem_id="labels")
-            coco = gr.DownloadButton("COCO JSON", interactive=False, elem_id="coco")
-            packed = gr.DownloadButton("All of it, ZIP", interactive=False, elem_id="zip")
+            files = {"labels": "Label map, PNG", "coco": "COCO JSON", "zip": "All of it, ZIP"}
+            downloads = [gr.DownloadButton(text, interactive=False, elem_id=key) for key, text in files.items()]
     with gr.Tab("Salience"):
         salience = gr.Gallery(label="Found before refinement", columns=2, height="auto", elem_id="salience")
     with gr.Tab("Passes"):
         passes = gr.Gallery(label="Seen and found in each pass", columns=2, height="auto", elem_id="passes")
-    return [status, picture, salience, passes, labels, coco, packed]
+    return [status, picture, salience, passes, *downloads]
 
 
 def _take_uploads_only(photo: gr.Image) -> None:

@@ -27,8 +27,6 @@ from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import RGB, OnStep, Pass, Vocabulary
 
-MOST_PIXELS = 50_000_000
-"""Larger photos are refused by their header, before anything is decoded."""
 MOST_NAMES = 60
 MOST_VALUES = 200_000_000
 """Pixels times classes, the background among them; each takes about 20 bytes of memory while it is refined."""
@@ -45,9 +43,12 @@ SWEEP, POLL = 30, 0.02
 
 
 class PageModels:
-    """The models that a page offers, each loaded once."""
+    """The models that a page offers, each loaded once.
 
-    def __init__(self, models: Sequence[str], device: str = "auto", most_pixels: int = MOST_PIXELS) -> None:
+    Photos of more than ``most_pixels`` are refused by their header, before anything is decoded.
+    """
+
+    def __init__(self, models: Sequence[str], device: str = "auto", most_pixels: int = 50_000_000) -> None:
         self.models = tuple(models)
         self.most_pixels = most_pixels
         self.vlm: Callable[[str], VLM] = cache(partial(load_vlm, device=device))
@@ -137,8 +138,7 @@ class _Job:
 class WaitingLine:
     """One thread for the models and the line before it. To be used from one event loop."""
 
-    def __init__(self, most_waiting: int = MOST_WAITING) -> None:
-        self._most_waiting = most_waiting
+    def __init__(self) -> None:
         self._jobs: list[_Job] = []  # the first one is worked on
         self._thread = ThreadPoolExecutor(1, "model")
 
@@ -150,8 +150,8 @@ class WaitingLine:
         """
         if sum(job.visitor == visitor for job in self._jobs) >= MOST_OF_ONE:
             raise InputError(f"{MOST_OF_ONE} of your requests are not done yet; wait for them, or cancel them")
-        if len(self._jobs) > self._most_waiting:
-            raise InputError(f"too many at once: {self._most_waiting} are waiting already; try again in a minute")
+        if len(self._jobs) > MOST_WAITING:
+            raise InputError(f"too many at once: {MOST_WAITING} are waiting already; try again in a minute")
         job, status = _Job(visitor), ""
         self._jobs.append(job)
         future = self._thread.submit(work, job.on_step)
@@ -162,8 +162,8 @@ class WaitingLine:
                 before = self._jobs.index(job)
                 now = f"waiting, {before} before you" if before else job.status
                 if now != status:
-                    status = now
-                    yield status
+                    yield now
+                status = now
                 await asyncio.sleep(POLL)
             yield future.result()
         finally:

@@ -1,14 +1,16 @@
-"""The command line: ``pnp-ovss COMMAND``. A new command is one file here and one line in ``COMMANDS``.
+"""The command line: ``pnp-ovss COMMAND``. A new command is one file here and one line in ``commands.json``.
 
 A command's file is imported when the command is asked for. It has ``command``, a function whose parameters are the
 flags and whose docstring is the help (see ``cli.flags``), and ``EXAMPLE``, a line that works as it stands. What all
 commands share is here: exit codes, lines on the terminal, and the progress bar.
 """
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,17 +21,7 @@ from pnp_ovss.errors import PnpError
 
 PROG = "pnp-ovss"
 PARTLY, FAILED, STOPPED = 1, 2, 130
-COMMANDS = {
-    "demo": "segment drawn scenes with the model in the box",
-    "segment": "segment photos into the classes you name",
-    "batch": "segment any number of photos; a stopped run goes on",
-    "name": "say which classes are in photos",
-    "evaluate": "score a model, or label maps from elsewhere, on a benchmark",
-    "tune": "choose settings on your own photos, without masks",
-    "serve": "a page in the browser: photo and names in, masks out",
-    "export": "turn results into the formats of annotation tools",
-    "models": "list the models with a short name",
-}
+COMMANDS: dict[str, str] = json.loads(Path(__file__).with_name("commands.json").read_text(encoding="ascii"))
 """Summary of each command, in the order of the help."""
 
 
@@ -77,17 +69,7 @@ def conclude(failed: int, total: int, what: str) -> int:
     return PARTLY if failed else 0
 
 
-def _print_version(wanted: bool) -> bool:
-    if wanted:
-        print(f"{PROG} {VERSION}")
-        raise typer.Exit
-    return wanted
-
-
-version_flag = typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
-
-
-def _program(version: Annotated[bool, version_flag] = False) -> None:
+def _program(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
     """Segment photos into the classes you name, with an off-the-shelf vision-language model."""
 
 
@@ -114,6 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # what the terminal's encoding lacks is escaped
             stream.reconfigure(errors="backslashreplace")
     args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if args[0] == "--version":
+        print(f"{PROG} {VERSION}")
+        return 0
     try:
         code = _parser(args[0]).main(args, prog_name=PROG, standalone_mode=False)
         sys.stdout.flush()

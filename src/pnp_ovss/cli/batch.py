@@ -1,6 +1,6 @@
 """``pnp-ovss batch``: as many photos as there are, on one machine or many; a stopped run goes on."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,50 +8,25 @@ from typing import Annotated, Literal
 import typer
 
 from pnp_ovss.cli import PARTLY, complain, go_through
-from pnp_ovss.cli.classes import ClassFlags
-from pnp_ovss.cli.flags import Count, ModelFlags, value
+from pnp_ovss.cli.flags import ClassFlags, Count, ModelFlags, value
 from pnp_ovss.files import Folder, check_folder
 from pnp_ovss.runs.batch import Engine, Job, find_photos, open_run, work_here
 
 EXAMPLE = 'batch demo --model mini-blip --classes "rocket, cactus"  (after pnp-ovss demo)'
 
 
-@dataclass(frozen=True)
-class EngineFlags:
-    """Where the work is done.
-
-    Args:
-        engine: local: this process; ray: many workers
-        workers: ray: models at a time (default: one per GPU, else per --cpus cores)
-        cpus: ray: cores of a worker, where there is no GPU
-        cluster: ray: the cluster; local: start one on this machine (default: RAY_ADDRESS, else the one running, else
-            local)
-    """
-
-    engine: Literal["local", "ray"] = "local"
-    workers: Count | None = None
-    cpus: Count = 1
-    cluster: Annotated[str, value("ADDRESS")] | None = None
-
-    def load(self) -> Engine:
-        """Return what does the photos. Raises: ConfigError if Ray is not installed."""
-        if self.engine == "local":
-            return work_here
-        from pnp_ovss.runs.cluster import load_ray, work_on_ray
-
-        load_ray()
-        return partial(work_on_ray, workers=self.workers, cpus=self.cpus, address=self.cluster)
-
-
 def command(
     photos: Annotated[list[str], typer.Argument(metavar="PHOTOS...")],
     classes: ClassFlags,
-    engine: EngineFlags,
     model: ModelFlags,
     out: Annotated[str, value("PLACE")] = "results",
     format: Literal["files", "parquet"] = "files",
     rows: Count = 256,
     batch_size: Count = 1,
+    engine: Literal["local", "ray"] = "local",
+    workers: Count | None = None,
+    cpus: Count = 1,
+    cluster: Annotated[str, value("ADDRESS")] | None = None,
 ) -> int:
     """Segment any number of photos into the classes you name, on one machine or many.
 
@@ -68,15 +43,26 @@ def command(
         format: files: a label map and a record per photo; parquet: the same packed
         rows: parquet: photos per file, about
         batch_size: photos the model sees at a time
+        engine: local: this process; ray: many workers
+        workers: ray: models at a time (default: one per GPU, else per --cpus cores)
+        cpus: ray: cores of a worker, where there is no GPU
+        cluster: ray: the cluster; local: start one on this machine (default: RAY_ADDRESS, else the one running, else
+            local)
     """
     # All that can be wrong without a model is found before one is loaded or even fetched.
-    source, chosen, folder = classes.source(model), engine.load(), Folder(out)
+    source, folder = classes.source(model), Folder(out)
+    work: Engine = work_here
+    if engine == "ray":
+        from pnp_ovss.runs.cluster import load_ray, work_on_ray
+
+        load_ray()
+        work = partial(work_on_ray, workers=workers, cpus=cpus, address=cluster)
     if folder.is_local:
         check_folder(Path(folder.root))
     places = find_photos(photos, folder)
     job = Job(out=out, classes=source, batch=batch_size, **asdict(replace(model, model=model.checkpoint)))
     run = open_run(job, format, rows, places)
-    faults, before = (one.fault for one in run(chosen)), run.total - len(run.todo)
+    faults, before = (one.fault for one in run(work)), run.total - len(run.todo)
     done, failed = go_through(faults, run.total, "; the same command goes on", before)
     print(f"{done} of {run.total} photos are done, in {out}")
     if failed:

@@ -15,12 +15,11 @@ from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Seed, value
 from pnp_ovss.data import DATASETS, Dataset, benchmark_vocabulary, load_dataset
 from pnp_ovss.data.dataset import Sample
 from pnp_ovss.errors import InputError
-from pnp_ovss.evaluation.inputs import load_choice, scenes
 from pnp_ovss.evaluation.metrics import PROTOCOLS, no_counts
 from pnp_ovss.evaluation.record import Record, about_data, about_model, check_run, read_manifest, write_manifest
 from pnp_ovss.evaluation.report import write_report
 from pnp_ovss.evaluation.result import load_results, losses
-from pnp_ovss.evaluation.run import Run, evaluate, read_predictions, segment
+from pnp_ovss.evaluation.run import Run, evaluate, load_choice, read_predictions, scenes, segment
 from pnp_ovss.files import check_folder
 from pnp_ovss.types import Vocabulary
 
@@ -78,7 +77,6 @@ class EvaluateFlags:
     scenes: Count = 100
     seed: Seed = 2
     scene_size: Count = 224
-    no_steps: Annotated[bool, typer.Option("--no-steps", hidden=True)] = False
 
 
 def command(
@@ -120,7 +118,8 @@ def command(
         _score(replace(run, choose=truly, folder=out / "oracle"), samples, flags.protocol, "true names")
     if flags.shard is None:
         return _finish([out], out, flags, dataset)
-    _complain_of([record.fault for record in failed])
+    for record in failed[:LINES]:
+        complain(record.fault)
     scored = f"{len(samples) - len(failed)} of {len(samples)} images are scored in {out}"
     print(f"part {index} of {parts}: {scored}\nwhen all parts are there: {PROG} evaluate {MERGE} {out}")
     return PARTLY if failed else 0
@@ -158,14 +157,14 @@ def _prepare(
         model = replace(model, settings={"background": own} | model.settings)
     segmenter = model.load()
     settings |= about_model(segmenter, model.dtype, names, words)
-    predict = partial(segment, segmenter=segmenter, dataset=dataset, words=words)
-    predict = partial(predict, batch=flags.batch_size, workers=flags.workers)
+    sizes: dict[str, Any] = {"batch": flags.batch_size, "workers": flags.workers}
+    predict = partial(segment, segmenter=segmenter, dataset=dataset, words=words, **sizes)
     return Run(dataset, choose, predict, folder), settings
 
 
 def _score(run: Run, samples: Sequence[Sample], protocol: str, title: str) -> list[Record]:
     """Score the samples under a progress bar that shows the score so far; return the records of those that failed."""
-    counts, failed = no_counts(len(run.dataset.labels)), []
+    counts, failed = no_counts(len(run.dataset.labels)), list[Record]()
     bar = follow(evaluate(run, samples), len(samples), "image", desc=title)
     for record in bar:
         if record.counts is None:
@@ -199,7 +198,8 @@ def _finish(folders: Sequence[Path], out: Path, flags: EvaluateFlags, dataset: D
     result = load_results(folders, flags.protocol, flags.oracle)
     if result.oracle is None and any((folder / "oracle").is_dir() for folder in folders):
         complain("results with the true names are not there for these images: left out; run with --oracle to have them")
-    _complain_of([fault for _, fault in result.faults])
+    for _, fault in result.faults[:LINES]:
+        complain(fault)
     if not result.records:
         raise InputError(f"none of {len(result.faults)} images could be scored: {result.faults[0][1]}")
     write_report(out, result, folders, dataset)
@@ -210,10 +210,3 @@ def _finish(folders: Sequence[Path], out: Path, flags: EvaluateFlags, dataset: D
         print(f"with the true names {best}: naming costs {names}, localisation {place}")
     print(f"report: {out / 'report.html'} (and .md, .json)")
     return PARTLY if result.faults else 0
-
-
-def _complain_of(faults: Sequence[str]) -> None:
-    for fault in faults[:LINES]:
-        complain(fault)
-    if len(faults) > LINES:
-        complain(f"and {len(faults) - LINES} more; the report lists them")

@@ -6,15 +6,12 @@ from typing import Annotated
 import typer
 
 from pnp_ovss.cli.flags import Dir, value
-from pnp_ovss.data.vocabulary import BENCHMARKS, class_names, read_classes
-from pnp_ovss.errors import InputError
+from pnp_ovss.data.vocabulary import BENCHMARKS, load_vocabulary
 from pnp_ovss.export import FORMATS, export
 from pnp_ovss.files import fetch
 from pnp_ovss.runs.record import load_results
 
 EXAMPLE = "export results --to coco  (after pnp-ovss segment)"
-FEW = 3
-"""Files that are listed by name."""
 
 
 def command(
@@ -38,17 +35,9 @@ def command(
         order: the classes in the order that numbers them; a file has one name a line (default: as they first appear)
         photos: copy the photos to where the format's layout has them
     """
-    names = _order(order) if order is not None else ()
+    names = load_vocabulary(order).classes if order else ()
     found, out = load_results(results), out or Path("export") / to
     written = export(found, to, out, names, fetch if photos else None)
-    listed = ", ".join(written) if len(written) <= FEW else f"{len(written)} files"
+    listed = ", ".join(written) if len(written) <= 3 else f"{len(written)} files"
     print(f"{len(found)} photo{'s' * (len(found) > 1)} in {out}: {listed}")
     return 0
-
-
-def _order(chosen: str) -> tuple[str, ...]:
-    if chosen in BENCHMARKS:
-        return class_names(chosen)
-    if not Path(chosen).is_file():
-        raise InputError(f"there is no list of classes {chosen!r}; give a file, or one of {', '.join(BENCHMARKS)}")
-    return read_classes(Path(chosen)).classes

@@ -10,26 +10,31 @@ def command(photos: Photos, model: ModelFlags, batch_size: Count = 1) -> int:
 A parameter that is a dataclass is a group of flags that several commands share: each of its fields is a flag.
 """
 
-import inspect
+import os
 import re
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from inspect import Parameter, Signature, getdoc, signature
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
+from pnp_ovss.data.vocabulary import BENCHMARKS, load_vocabulary, parse_classes, read_classes, read_lines
+from pnp_ovss.errors import InputError
 from pnp_ovss.methods import DEFAULT_METHOD, METHODS, resolve_config
 from pnp_ovss.models.clip import Clip, load_clip
+from pnp_ovss.naming import NAMERS, Options, load_namer
+from pnp_ovss.pictures import check_count
 from pnp_ovss.refine import RefinementSettings
+from pnp_ovss.runs.batch import ClassSource
 from pnp_ovss.segmenter import Segmenter
+from pnp_ovss.types import Vocabulary
 
 NONE = "none"
 """The setting's value None: the flag's own None says that it was not given."""
-RENAMED = {"refiners": "refine"}
-"""Flags that are not called like their setting."""
 
 
 def value(metavar: str, **more: Any) -> Any:
@@ -88,25 +93,119 @@ class ModelFlags:
         return load_clip(name or own, self.device, self.dtype)
 
 
+@dataclass(frozen=True)
+class NamerFlags:
+    """What names the classes, and what it needs.
+
+    Args:
+        namer: docs/naming.md compares them
+        vocabulary: what to choose from; a file has one class a line; without it anything, where the namer can do that
+        keep: names above this confidence count
+        namer_model: openai: a chat model; clip, caption: a checkpoint
+        names: given: the names, with commas
+        names_from: cached: names, replies, or a cache's folder; given: a file with one name a line
+        base_url: openai: another server
+        cache: openai: where replies are kept (default: in the user's cache)
+        calls: openai: photos asked about at a time
+        timeout: openai: seconds until a call has failed
+        tries: openai: tries of a call
+    """
+
+    namer: Annotated[str, value("|".join(NAMERS))] = "itm"
+    vocabulary: Annotated[str, value("|".join((*BENCHMARKS, "FILE")))] | None = None
+    keep: Share = 0.7
+    namer_model: Name | None = None
+    names: Annotated[str, value("NAMES")] | None = None
+    names_from: Annotated[Path, value("FILE|DIR")] | None = None
+    base_url: Annotated[str, value("URL", envvar="OPENAI_BASE_URL")] | None = None
+    cache: Dir | None = None
+    calls: Count = 4
+    timeout: Annotated[float, value("N", min=1)] = 60.0
+    tries: Count = 6
+
+    @property
+    def at_once(self) -> int:
+        """Photos that are named at a time."""
+        return self.calls if self.namer == "openai" else 1
+
+    def candidates(self) -> Vocabulary | None:
+        """Return the vocabulary to choose from, if any. Raises: InputError."""
+        return load_vocabulary(self.vocabulary) if self.vocabulary else None
+
+    def options(self, model: ModelFlags, vlm: Callable[[], Any] | None = None) -> Options:
+        """Return the settings of the namer; ``vlm`` gives the model of one that matches with it."""
+        names = parse_classes(self.names).classes if self.names else ()
+        if self.namer == "given" and self.names_from:
+            names = tuple(read_lines(self.names_from))
+        user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        cache = self.cache or user / "pnp-ovss" / "replies"
+        server = self.base_url, cache, self.timeout, self.tries - 1
+        return Options(names, self.names_from, vlm, self.namer_model, *server, model.device, model.dtype)
+
+    def check(self, model: ModelFlags) -> None:
+        """Raise what would stop the namer, as far as that shows before its model is loaded or even fetched."""
+        if self.namer not in NAMERS or self.namer in ("given", "cached"):
+            load_namer(self.namer, self.options(model))
+        name = model.checkpoint
+        knows_names = name.startswith("mini-") or Path(name).is_dir()
+        if self.candidates() is None and self.namer == "itm" and not knows_names:
+            what = f"itm by {name} needs a vocabulary to choose from"
+            raise InputError(f"{what}; give --vocabulary coco-object, another one, or a file")
+
+
+@dataclass(frozen=True)
+class ClassFlags:
+    """What to look for in all photos, or that a namer is asked photo by photo.
+
+    Args:
+        classes: what to look for, with commas: 'dog, traffic light', or with words for a class, 'person=man|child';
+            auto: a namer says it, photo by photo
+        classes_file: the same from a file, one class a line, # starts a comment; or a .json file with the names of each
+            photo by its key, for batch the path below PHOTOS without suffix: {"2024/dog": ["dog", "sofa"]}
+    """
+
+    classes: Annotated[str, value("NAMES")] | None = None
+    classes_file: File | None = None
+    namer: NamerFlags = NamerFlags()
+
+    def source(self, model: ModelFlags) -> ClassSource:
+        """Return where the classes of the photos come from.
+
+        Raises: PnpError for what can be found wrong before a model is loaded.
+        """
+        if (self.classes is None) == (self.classes_file is None):
+            raise InputError("expected classes: give either --classes 'dog, cat' or --classes-file FILE")
+        namer = self.namer
+        if self.classes_file and self.classes_file.suffix == ".json":
+            namer = replace(namer, namer="cached", names_from=self.classes_file)
+        elif self.classes != "auto":
+            vocabulary = read_classes(self.classes_file) if self.classes_file else parse_classes(str(self.classes))
+            check_count(vocabulary.classes)
+            return ClassSource(vocabulary)
+        namer.check(model)
+        return ClassSource(None, namer.namer, namer.options(model), namer.candidates(), namer.keep, namer.at_once)
+
+
 def expand(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return the command as typer takes it: with a parameter for each flag, its help in the annotation."""
-    flags = _flags(command)
 
     def expanded(**given: Any) -> Any:
-        return _call(command, given)
+        chosen = {flag.name: given.get(flag.name) for flag in _setting_flags()}
+        settings = {name: None if got == NONE else got for name, got in chosen.items() if got is not None}
+        return _call(command, given | {"settings": settings})
 
-    expanded.__signature__ = inspect.Signature(flags)  # type: ignore[attr-defined]
-    expanded.__annotations__ = {flag.name: flag.annotation for flag in flags}
-    expanded.__doc__ = (inspect.getdoc(command) or "").partition("\nArgs:\n")[0]
+    expanded.__signature__ = Signature(_flags(command))  # type: ignore[attr-defined]
+    expanded.__doc__ = (getdoc(command) or "").partition("\nArgs:\n")[0]
     return expanded
 
 
-def _flags(target: Any, defaults: Any = None) -> list[inspect.Parameter]:
+def _flags(target: Any, defaults: Any = None) -> list[Parameter]:
     """Return the flags of a function or a group, those of groups in it last; ``defaults``: a group with other ones."""
     kinds, annotations = get_type_hints(target), get_type_hints(target, include_extras=True)
-    helps = _helps(inspect.getdoc(target) or "")
-    own, shared = list[inspect.Parameter](), list[inspect.Parameter]()
-    for name, parameter in inspect.signature(target).parameters.items():
+    entries = (getdoc(target) or "").partition("\nArgs:\n")[2]
+    helps = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", entries, re.MULTILINE))
+    own, shared = list[Parameter](), list[Parameter]()
+    for name, parameter in signature(target).parameters.items():
         default = getattr(defaults, name, parameter.default)
         if is_dataclass(kinds[name]):
             shared += _flags(kinds[name], default)
@@ -114,16 +213,9 @@ def _flags(target: Any, defaults: Any = None) -> list[inspect.Parameter]:
             shared += _setting_flags()
         else:
             option = _option(name, annotations[name])
-            option.help = helps.get(name)
+            option.help = " ".join(helps.get(name, "").split())
             own.append(_flag(name, kinds[name], option, default))
     return own + shared
-
-
-def _helps(docstring: str) -> dict[str, str]:
-    """Return what a docstring says of each parameter."""
-    listed = docstring.partition("\nArgs:\n")[2]
-    entries = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", listed, re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in entries}
 
 
 def _option(name: str, annotation: Any) -> Any:
@@ -133,29 +225,20 @@ def _option(name: str, annotation: Any) -> Any:
     return copy(parts[0].__metadata__[0]) if parts else typer.Option()
 
 
-def _flag(name: str, kind: Any, option: Any, default: Any = None) -> inspect.Parameter:
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, keyword, default=default, annotation=Annotated[kind, option])
+def _flag(name: str, kind: Any, option: Any, default: Any = None) -> Parameter:
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
 
 
 def _call(target: Any, given: dict[str, Any]) -> Any:
     """Call a function, or make a group, with what was given on the command line."""
     kinds = get_type_hints(target)
-    values = {}
-    for name in inspect.signature(target).parameters:
-        if is_dataclass(kinds[name]):
-            values[name] = _call(kinds[name], given)
-        elif name == "settings":
-            chosen = {flag.name: given[flag.name] for flag in _setting_flags()}
-            values[name] = {key: None if got == NONE else got for key, got in chosen.items() if got is not None}
-        else:
-            values[name] = given[name]
-    return target(**values)
+    groups = {name: _call(kind, given) for name, kind in kinds.items() if is_dataclass(kind)}
+    return target(**{name: (given | groups)[name] for name in signature(target).parameters})
 
 
-def _setting_flags() -> list[inspect.Parameter]:
+def _setting_flags() -> list[Parameter]:
     """Return a flag for each setting of any method, its own before those of refinement."""
-    flags: dict[str, inspect.Parameter] = {}
+    flags: dict[str, Parameter] = {}
     shared = {entry.name for entry in fields(RefinementSettings)}
     for info in METHODS.values():
         for entry in sorted(fields(info.config), key=lambda entry: entry.name in shared):
@@ -163,8 +246,9 @@ def _setting_flags() -> list[inspect.Parameter]:
     return list(flags.values())
 
 
-def _setting_flag(entry: Any) -> inspect.Parameter:
-    name, kind, more = RENAMED.get(entry.name, entry.name).replace("_", "-"), entry.type, dict[str, Any]()
+def _setting_flag(entry: Any) -> Parameter:
+    name = entry.name.replace("refiners", "refine").replace("_", "-")
+    kind, more = entry.type, dict[str, Any]()
     if get_origin(kind) is tuple:
         kind, more = str, {"parser": _names, "metavar": "NAME,..."}
     elif isinstance(kind, UnionType):

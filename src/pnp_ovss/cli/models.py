@@ -8,25 +8,18 @@ from pnp_ovss.models.hub import MODELS, Model, find_folder, weight_files
 
 EXAMPLE = "models"
 HEADINGS = ("name", "family", "parameters", "input", "weights", "licence", "preset", "checked")
-NOTES = """
-drawn scenes: everything, on those.
-arithmetic: loading, and every layer and head against a plain computation, on random weights.
-A hub id (owner/name) or a local folder in the Hugging Face layout of one of these families works as well.
-Dual encoders, for naming and for tuning: mini-clip, clip-base, clip-large, or any CLIP by hub id or folder."""
 
 
 def command() -> None:
     """List the models with a short name: what they are, how large, under which licence, and where they are."""
-    rows = [HEADINGS, *(_row(name, model) for name, model in MODELS.items())]
+    rows: list[tuple[str, ...]] = [HEADINGS]
+    for name, model in MODELS.items():
+        numbers = f"{model.millions:.0f} M", f"{model.pixels} px"
+        rows.append((name, model.family, *numbers, _weights(model), model.licence, model.preset, model.checked))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(NOTES)
-
-
-def _row(name: str, model: Model) -> tuple[str, ...]:
-    numbers = f"{model.millions:.0f} M", f"{model.pixels} px"
-    return name, model.family, *numbers, _weights(model), model.licence, model.preset, model.checked
+    print("\n" + Path(__file__).with_name("models.txt").read_text(encoding="utf-8").rstrip())
 
 
 def _weights(model: Model) -> str:

@@ -6,16 +6,13 @@ from typing import Any
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.cli import complain, conclude, go_through, say
-from pnp_ovss.cli.classes import NamerFlags
-from pnp_ovss.cli.flags import File, ModelFlags, Name, Photos
+from pnp_ovss.cli.flags import File, ModelFlags, Name, NamerFlags, Photos
 from pnp_ovss.errors import ConfigError, InputError, PnpError
 from pnp_ovss.files import as_json, check_folder, remove, write_bytes
 from pnp_ovss.images import find_images, read_image
 from pnp_ovss.models import load_vlm
-from pnp_ovss.naming import load_namer, name_photos
-from pnp_ovss.naming.base import Namer, Naming
-from pnp_ovss.naming.openai import OpenAI
-from pnp_ovss.naming.question import estimate
+from pnp_ovss.naming import Namer, Naming, load_namer, name_photos
+from pnp_ovss.naming.openai import OpenAI, estimate
 from pnp_ovss.types import RGB, Vocabulary
 
 EXAMPLE = "name demo/scene-000.png --model mini-blip  (after pnp-ovss demo)"
@@ -67,9 +64,8 @@ def photos_by_name(photos: Sequence[Path]) -> dict[str, Path]:
     """Return photos by their name without suffix. Raises: InputError if two have the same."""
     keys: dict[str, Path] = {}
     for path in photos:
-        if path.stem in keys:
+        if keys.setdefault(path.stem, path) is not path:
             raise InputError(f"{keys[path.stem]} and {path} have one name; name them one after the other")
-        keys[path.stem] = path
     return keys
 
 
@@ -77,11 +73,9 @@ def readable(keys: dict[str, Path]) -> Iterator[tuple[str, RGB]]:
     """Yield key and pixels of the photos that can be read; say which cannot."""
     for key, path in keys.items():
         try:
-            image = read_image(path)
+            yield key, read_image(path)
         except InputError as error:
             complain(str(error))
-        else:
-            yield key, image
 
 
 def _name(namer: Namer, keys: dict[str, Path], flags: NamerFlags, out: Path | None) -> int:

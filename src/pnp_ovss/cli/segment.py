@@ -1,16 +1,15 @@
 """``pnp-ovss segment``: photos and class names become label maps."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
 
 from pnp_ovss.cli import conclude, go_through, say
-from pnp_ovss.cli.classes import ClassFlags
-from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Photos, Share
+from pnp_ovss.cli.flags import ClassFlags, Count, Dir, ModelFlags, Name, Photos, Share
 from pnp_ovss.files import check_folder
 from pnp_ovss.images import find_images, read_image
 from pnp_ovss.models.clip import Clip
-from pnp_ovss.pictures.text import share
+from pnp_ovss.pictures.figures import share
 from pnp_ovss.runs.pipeline import Item, Outcome, run
 from pnp_ovss.runs.record import check_places, write_result
 from pnp_ovss.tuning.reward import drop_below, rate
@@ -53,33 +52,28 @@ def command(
     load, shared, total = cache(model.load), source.classes is not None, len(paths)
     items = [Item(path.stem, partial(read_image, path), source.classes) for path in paths]
     outcomes = run(load, items, source.name_photos(load), batch_size, strict=shared or total == 1)
-    faults = _written(paths, outcomes, partial(_write, out, encoder, min_quality))
+    faults = _write(paths, outcomes, out, encoder, min_quality)
     done, failed = go_through(faults, total, f", their results are in {out}")
     if done:
         print(f"{done} photo{'s' * (done > 1)} in {out}: for each a label map .png, an .overlay.png and a .json record")
     return conclude(failed, total, "could not be read" if shared else "could not be read or named")
 
 
-def _written(paths: list[Path], outcomes: Iterator[Outcome], write: Callable[..., str]) -> Iterator[str | None]:
-    """Write the outcomes; yield the faults, as ``go_through`` takes them."""
+def _write(
+    paths: list[Path], outcomes: Iterator[Outcome], out: Path, clip: Clip | None, least: float | None
+) -> Iterator[str | None]:
+    """Write the results, rated by CLIP and without what is rated too low; yield faults as ``go_through`` takes them."""
     for path, outcome in zip(paths, outcomes, strict=True):
+        photo, result = outcome.photo, outcome.result
         if outcome.fault:
-            yield str(outcome.fault) if outcome.photo is None else f"{path}: {outcome.fault}"
+            yield str(outcome.fault) if photo is None else f"{path}: {outcome.fault}"
+        elif photo is None or result is None:
+            say(f"{path}: nothing was named, nothing is written")
+            yield None
         else:
-            say(f"{path}: {write(path, outcome)}")
-            yield None if outcome.result is None else ""
-
-
-def _write(out: Path, clip: Clip | None, least: float | None, path: Path, outcome: Outcome) -> str:
-    """Write the result of a photo, rated by CLIP and without what is rated too low; return what was found."""
-    photo, result = outcome.photo, outcome.result
-    if photo is None or result is None:
-        return "nothing was named, nothing is written"
-    if clip is not None:
-        result = rate(result, photo, clip)
-    if least is not None:
-        result = drop_below(result, least)
-    write_result(out, path, photo, result, outcome.seconds["segment"] + outcome.seconds["refine"])
-    areas = result.areas
-    order = sorted(areas, key=lambda name: (name == BACKGROUND, -areas[name]))
-    return ", ".join(f"{name} {share(areas[name])}" for name in order if areas[name] > 0)
+            result = rate(result, photo, clip) if clip else result
+            result = result if least is None else drop_below(result, least)
+            write_result(out, path, photo, result, outcome.seconds["segment"] + outcome.seconds["refine"])
+            areas = sorted(result.areas.items(), key=lambda entry: (entry[0] == BACKGROUND, -entry[1]))
+            say(f"{path}: {', '.join(f'{name} {share(area)}' for name, area in areas if area > 0)}")
+            yield ""

@@ -37,7 +37,11 @@ def command(
     models = model or [name for name in MODELS if name.startswith("mini-")]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends it, no visitor's photo is left behind
     with tempfile.TemporaryDirectory(prefix="pnp-ovss-page-", ignore_cleanup_errors=True) as folder:
-        _prepare_gradio(folder, host)
+        # Gradio reads these when it is imported.
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+        for name in ("NO_PROXY", "no_proxy"):  # it asks its own page whether it is there
+            os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost", host)))
         import_extra("gradio", "web", "the page")
         from pnp_ovss.apps.page import serve
 
@@ -53,11 +57,3 @@ def command(
         finally:
             page.close()
     return 0
-
-
-def _prepare_gradio(folder: str, host: str) -> None:
-    """Set what Gradio reads when it is imported."""
-    os.environ["GRADIO_TEMP_DIR"] = folder
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    for name in ("NO_PROXY", "no_proxy"):  # Gradio asks its own page whether it is there
-        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost", host)))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,17 +11,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pnp_ovss.cli import STOPPED, complain, follow
-from pnp_ovss.cli.classes import NamerFlags
-from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Seed, Share, number, value
+from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, NamerFlags, Seed, Share, number, value
 from pnp_ovss.cli.name import photos_by_name, readable
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.files import check_folder, write_text
 from pnp_ovss.images import find_images, read_image
-from pnp_ovss.naming import load_namer, name_photos
-from pnp_ovss.naming.base import Naming
+from pnp_ovss.naming import Naming, load_namer, name_photos
 from pnp_ovss.tuning import search
 from pnp_ovss.tuning.objective import Example, MapCache, Objective, search_space
-from pnp_ovss.tuning.report import report
 from pnp_ovss.tuning.reward import ClipReward
 
 EXAMPLE = "tune --images demo/scene-00?.png --names itm --model mini-blip --trials 4  (after pnp-ovss demo)"
@@ -30,10 +27,7 @@ TUNED = ("layer", "head", "threshold", "blur")
 
 
 def _numbers(text: str) -> list[int | float]:
-    try:
-        return [number(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"expected numbers with commas between them, got {text!r}") from None
+    return [number(part) for part in text.split(",")]
 
 
 Numbers = Annotated[Any, value("X,...", parser=_numbers)]
@@ -168,13 +162,13 @@ def _about(objective: Objective) -> dict[str, Any]:
     """Return what the rewards are rewards of: a study goes on only with the same."""
     vlm, reward = objective.maps.vlm, objective.reward
     named = [(example.key, example.classes) for example in objective.examples]
-    settings = {name: value for name, value in asdict(objective.config).items() if name not in TUNED}
+    settings = json.loads(objective.config.to_json())
     return {
         "model": f"{vlm.name} {vlm.revision}",
         "CLIP": f"{reward.clip.name} {reward.clip.revision}",
         "reward": reward.form,
         "names": hashlib.sha256(json.dumps([named, reward.names]).encode()).hexdigest(),
-        "settings": json.loads(json.dumps(settings)),
+        "settings": {name: value for name, value in settings.items() if name not in TUNED},
     }
 
 
@@ -182,8 +176,8 @@ def _search(study: search.Study, objective: Objective, flags: TuneFlags) -> None
     """Run the model on the photos and work on the study, under progress bars."""
     for example in follow(objective.examples, len(objective.examples), desc="class maps"):
         objective.maps(example.read(), example.classes)
-    with follow((), flags.trials, "trial", desc="tuning") as bar:
-        bar.update(min(flags.trials, len(search.finished_trials(study))))
+    before = min(flags.trials, len(search.finished_trials(study)))
+    with follow((), flags.trials, "trial", desc="tuning", initial=before) as bar:
         for _ in search.run_trials(study, objective, flags.trials, prune=not flags.no_prune):
             best = search.best_trial(study)
             bar.set_postfix_str(_described(best) if best else "", refresh=False)
@@ -195,7 +189,7 @@ def _write(study: search.Study, objective: Objective, out: Path) -> int:
     if best is None:
         raise InputError("no candidate was evaluated on all photos; run it again, or with --no-prune")
     write_text(out / "preset.json", replace(objective.config, **best.params).to_json() + "\n")
-    write_text(out / "report.html", report(study, objective))
+    write_text(out / "report.html", search.report(study, objective))
     print(f"best: {_described(best)}")
     photos = len(objective.examples)
     print(f"{maps.vlm.name} ran {maps.passes} times for {photos} photos; all trials used its class maps")

@@ -1,4 +1,4 @@
-"""Where each benchmark keeps photos and truth: a function per class list, which finds the samples below a root folder.
+"""Data sets by name, and where each keeps photos and truth: a function per class list finds samples below a folder.
 
 Titles, usual splits and the numbers in the mask files are in ``benchmarks.json``.
 """
@@ -14,18 +14,60 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Integer
 
-from pnp_ovss.data.dataset import Mask, Samples, table, translate
-from pnp_ovss.data.files import annotations, collect, first_folder, from_masks, from_split, open_mask, whole_number
-from pnp_ovss.data.rle import paint
-from pnp_ovss.errors import InputError
+from pnp_ovss.data import dataset
+from pnp_ovss.data.dataset import IGNORE, Dataset, Samples, first_folder, from_masks, from_split, pairs, table
+from pnp_ovss.data.rle import paint, whole_number
+from pnp_ovss.data.vocabulary import class_names, read_lines
+from pnp_ovss.errors import InputError, one_line
+from pnp_ovss.files import read_json
+from pnp_ovss.types import BACKGROUND
 
 ABOUT: dict[str, Any] = json.loads(Path(__file__).with_name("benchmarks.json").read_text(encoding="utf-8"))
 """By class list: ``data sets`` of it, and whether all beyond the classes is a background that is scored; ``title``;
 ``split``, the usual one; ``source``, where to get it; ``ids`` of the classes in its mask files if not 1, 2, ...;
 ``others`` there that are background; ``merged``, the ids of Context's classes among its 459."""
 
-Paint = Callable[[Any, list[Any]], Integer[np.ndarray, "h w"]]
-"""Returns the truth of an image from its entry and its regions."""
+DATASETS = {name: (words, scored) for words, about in ABOUT.items() for name, scored in about["data sets"].items()}
+"""The class list of each data set, and whether all beyond its classes is a background that is scored, or no class."""
+
+
+def load_dataset(name: str, root: str | Path, split: str | None = None) -> Dataset:
+    """Return a data set by its name; ``split``: None for the usual one.
+
+    Raises: InputError if there is none of that name, or a file is missing: it says which, and where to get it.
+    """
+    if name not in DATASETS:
+        raise InputError(f"no data set {name!r}; the data sets are {', '.join(DATASETS)}")
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise InputError(f"there is no folder {root}; give the one that holds the data set")
+    try:
+        return folder(root, split) if name == "folder" else _benchmark(name, root, split)
+    except (InputError, KeyError, TypeError) as error:
+        damaged = f"annotations in {root} are damaged: {one_line(repr(error))}"  # they lack something
+        fault = error if isinstance(error, InputError) else damaged
+        raise InputError(f"{fault}; {ABOUT[DATASETS[name][0]]['source']}") from error
+
+
+def folder(root: Path, split: str | None) -> Dataset:
+    """Return the photos of a folder, with a background if a class has that name in any case; 255 is ignored."""
+    base = root / (split or "")
+    samples = pairs(base)
+    if samples is None:
+        raise InputError(f"{base} lacks images/ or masks/")
+    listed = next((path for path in (base / "classes.txt", root / "classes.txt") if path.is_file()), None)
+    if listed is None:
+        raise InputError(f"the class list {base / 'classes.txt'} is missing")
+    names = _names_by_id(listed)
+    things = {value: name for value, name in names.items() if name.casefold() != BACKGROUND}
+    if not 0 < len(things) < IGNORE or max(names) >= IGNORE:
+        raise InputError(f"{listed} lists no class, or an id above 254")
+    if len({name.casefold() for name in things.values()}) < len(things):
+        raise InputError(f"{listed} lists a name twice; name each class once")
+    to_label = table(things, dict.fromkeys(names, 0) | {255: IGNORE})
+    title, background = base.resolve().name, len(things) < len(names)  # the root may be "."
+    classes, layout = tuple(things.values()), "folder"
+    return Dataset(title, title, classes, background, samples.found, to_label, "folder", layout, samples.faults)
 
 
 def voc(root: Path, split: str) -> Samples:
@@ -43,10 +85,9 @@ def context(root: Path, split: str) -> Samples:
         keys = base / f"ImageSets/SegmentationContext/{split}.txt"
         return from_split(keys, photos, masks, f"SegmentationClassContext, {split}")
     merged = base / "trainval_merged.json"
-    with annotations(merged) as content:
-        images = {image["image_id"]: image for image in content["images"] if image["phase"] == split}
-        layout = f"{merged.name}, {split}"
-        return _instances(images, content["annos_segmentation"], photos, layout, merged.name, _merged)
+    content, layout = read_json(merged), f"{merged.name}, {split}"
+    images = {image["image_id"]: image for image in content["images"] if image["phase"] == split}
+    return _instances(images, content["annos_segmentation"], photos, layout, merged.name, _merged)
 
 
 def ade(root: Path, split: str) -> Samples:
@@ -64,10 +105,9 @@ def objects(root: Path, split: str) -> Samples:
     if masks and not path.is_file():
         samples = from_masks(masks, _photos(root, split), f"instanceTrainIds PNG, {split}", ending)
         return replace(samples, ids=range(1, 81))
-    with annotations(path) as content:
-        images = {image["id"]: image for image in content["images"]}
-        layout = f"{path.name}, painted in file order"
-        return _instances(images, content["annotations"], _photos(root, split), layout, path.name)
+    content, layout = read_json(path), f"{path.name}, painted in file order"
+    images = {image["id"]: image for image in content["images"]}
+    return _instances(images, content["annotations"], _photos(root, split), layout, path.name)
 
 
 def stuff(root: Path, split: str) -> Samples:
@@ -83,16 +123,13 @@ def stuff(root: Path, split: str) -> Samples:
 def panoptic(root: Path, split: str) -> Samples:
     """Return the samples of COCO panoptic: the official coloured PNG and their JSON."""
     path = root / f"annotations/panoptic_{split}.json"
-    with annotations(path) as content:
-        listed = {Path(entry["file_name"]).stem: entry["segments_info"] for entry in content["annotations"]}
+    entries = read_json(path)["annotations"]
+    listed = {Path(entry["file_name"]).stem: entry["segments_info"] for entry in entries}
     photos, name = _photos(root, split), f"panoptic_{split}"
     masks = first_folder(root, f"annotations/{name}", name)
-
-    def mask(key: str) -> Mask:
-        return partial(_segments, masks / f"{key}.png", listed[key])
-
     found = [photos / f"{key}.jpg" for key in sorted(listed)]
-    return collect(found, mask, f"{path.name} and PNG", path.name)
+    truths = {key: partial(_segments, masks / f"{key}.png", segments) for key, segments in listed.items()}
+    return dataset.collect(found, lambda key: truths[key], f"{path.name} and PNG", path.name)
 
 
 FIND: dict[str, Callable[[Path, str], Samples]] = {
@@ -107,31 +144,27 @@ FIND: dict[str, Callable[[Path, str], Samples]] = {
 
 
 def _instances(
-    images: dict[Any, Any], regions: list[Any], photos: Path, layout: str, where: str, painter: Paint = paint
+    images: dict[Any, Any], regions: list[Any], photos: Path, layout: str, where: str, painter: Any = paint
 ) -> Samples:
     """Return samples whose truth ``painter`` paints from regions; ``images``: what the annotation file says, by id."""
     by_image: dict[Any, list[Any]] = defaultdict(list)
     for region in regions:
         by_image[region["image_id"]].append(region)
-    ids = {Path(image["file_name"]).stem: number for number, image in images.items()}
-    found = [photos / image["file_name"] for image in images.values()]
-
-    def mask(key: str) -> Mask:
-        return partial(painter, images[ids[key]], by_image[ids[key]])
-
-    return collect(sorted(found, key=lambda path: path.stem), mask, layout, where)
+    truths = {Path(image["file_name"]).stem: partial(painter, image, by_image[n]) for n, image in images.items()}
+    found = sorted((photos / image["file_name"] for image in images.values()), key=lambda path: path.stem)
+    return dataset.collect(found, lambda key: truths[key], layout, where)
 
 
 def _merged(image: Any, regions: list[Any]) -> Integer[np.ndarray, "h w"]:
     """Return labels from regions of the 459 classes of Context; 0 for those that are none of the 59."""
     labels = table(ABOUT["context"]["merged"], dict.fromkeys(range(460), 0), size=460)
-    return translate(paint(image, regions), labels, "the truth")
+    return dataset.translate(paint(image, regions), labels, "the truth")
 
 
 def _segments(path: Path, segments: list[Any]) -> Int[np.ndarray, "h w"]:
     """Return category ids; a segment's number is R + 256 G + 65536 B, 0 where there is none."""
     category = {whole_number(one, "id"): whole_number(one, "category_id") for one in segments}
-    colours = np.asarray(open_mask(path).convert("RGB"))
+    colours = np.asarray(dataset.open_mask(path).convert("RGB"))
     coded = colours.astype(np.int64) @ np.array([1, 256, 65536])
     numbers, index = np.unique(coded, return_inverse=True)
     strange = [number for number in numbers.tolist() if number and number not in category]
@@ -143,3 +176,24 @@ def _segments(path: Path, segments: list[Any]) -> Int[np.ndarray, "h w"]:
 
 def _photos(root: Path, split: str) -> Path:
     return first_folder(root, split, f"images/{split}", "images")
+
+
+def _benchmark(name: str, root: Path, split: str | None) -> Dataset:
+    """Return a data set of the table, from its own files or from ``images/`` and ``masks/`` with the same values."""
+    words, background = DATASETS[name]
+    about, classes, nothing = ABOUT[words], class_names(words), 0 if background else IGNORE
+    samples = pairs(root) or FIND[words](root, split or about["split"])
+    ids = samples.ids or about.get("ids", range(1, len(classes) + 1))
+    others = dict.fromkeys(about.get("others", ()), nothing) | {0: nothing, 255: IGNORE}
+    title = f"{about['title']}, {len(classes)} classes" + (" and background" if background else "")
+    values, layout, faults = table(ids, others), samples.layout, samples.faults
+    return Dataset(name, title, classes, background, samples.found, values, words, layout, faults)
+
+
+def _names_by_id(path: Path) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for number, line in enumerate(read_lines(path)):
+        before, colon, after = line.partition(":")
+        numbered = colon and before.strip().isdecimal()
+        names[int(before) if numbered else number] = after.strip() if numbered else line
+    return names

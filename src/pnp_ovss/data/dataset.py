@@ -1,18 +1,25 @@
-"""A benchmark: photos, their masks, and what the values in its mask files mean."""
+"""A benchmark: photos, their masks, what the values in its mask files mean, and the folders they all lie in.
+
+What is missing or damaged is an InputError; ``load_dataset`` adds where to get the data set.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, Integer, UInt8
+from PIL import Image
 
+from pnp_ovss.data.vocabulary import read_lines
 from pnp_ovss.errors import InputError
-from pnp_ovss.images import read_image
+from pnp_ovss.images import FORMATS, read_image, readable
 from pnp_ovss.types import BACKGROUND, RGB
 
 IGNORE = 255
 """Label of pixels that count nowhere: the void of the truth."""
+PHOTOS = (".jpg", ".jpeg", ".png")
 UNKNOWN = -1
 """In a table from values to labels: a value that the data set does not have."""
 
@@ -116,3 +123,79 @@ def translate(mask: Integer[np.ndarray, "h w"], table: Table, what: str) -> UInt
     known = np.flatnonzero(table != UNKNOWN)
     strange = ", ".join(map(str, np.setdiff1d(mask, known)[:5].tolist()))
     raise InputError(f"{what} holds the unknown label id {strange}; expected {known[0]} to {known[-1]}")
+
+
+def read_values(path: Path) -> Integer[np.ndarray, "h w"]:
+    """Return the values of a mask file with one channel, palette pictures as their indices.
+
+    Raises: InputError if there is no such file, it is damaged, or it has several channels.
+    """
+    picture = open_mask(path)
+    values = np.asarray(picture)
+    if values.ndim != 2:
+        raise InputError(f"expected one channel of label ids, got {picture.mode} in the mask {path}")
+    return values if values.dtype == np.uint8 else values.astype(np.int32)
+
+
+def open_mask(path: Path) -> Image.Image:
+    """Return the picture of a mask file.
+
+    Raises: InputError if there is no such file, or it is damaged.
+    """
+    with readable(f"the mask {path}"), Image.open(path, formats=FORMATS) as picture:
+        picture.load()
+        return picture
+
+
+def collect(photos: Iterable[Path], mask: Callable[[str], Mask], layout: str, where: str) -> Samples:
+    """Return a sample per photo, whose key is its name without the ending; ``mask`` returns what reads a key's mask.
+
+    Of photos with one key the first is a sample, and there is a fault, which says ``where`` they are listed.
+    """
+    listed: dict[str, list[Path]] = {}
+    for photo in photos:
+        listed.setdefault(photo.stem, []).append(photo)
+    if not listed:
+        raise InputError(f"{where} lists no image")
+    twice = [key for key, found in listed.items() if len(found) > 1]
+    faults = tuple((key, f"{key} is listed twice in {where}; it is scored once") for key in twice)
+    return Samples(tuple(Sample(key, found[0], mask(key)) for key, found in listed.items()), layout, faults)
+
+
+def pairs(root: Path) -> Samples | None:
+    """Return the samples of a folder with ``images/`` and ``masks/``, matched by name; None if it is no such folder.
+
+    A photo without a mask is a sample all the same: reading it tells what is missing.
+    """
+    images, masks = root / "images", root / "masks"
+    if not (images.is_dir() and masks.is_dir()):
+        return None
+    photos = [path for path in sorted(images.iterdir()) if path.suffix.lower() in PHOTOS]
+    return collect(photos, mask_in(masks), "images/ and masks/", str(images))
+
+
+def from_masks(masks: Path, photos: Path, layout: str, ending: str = ".png") -> Samples:
+    """Return a sample for each mask in a folder; ``ending`` is what follows the key in its name."""
+    listed = (path.name for path in masks.glob(f"*{ending}"))
+    names = sorted(name for name in listed if ("TrainIds" in name) == ("TrainIds" in ending))
+    found = [photos / f"{name.removesuffix(ending)}.jpg" for name in names]
+    return collect(found, mask_in(masks, ending), layout, str(masks))
+
+
+def from_split(path: Path, photos: Path, masks: Path, layout: str) -> Samples:
+    """Return a sample for each key in a split file."""
+    found = [photos / f"{line.split()[0].removesuffix('.jpg')}.jpg" for line in read_lines(path)]
+    return collect(found, mask_in(masks), layout, f"the split file {path}")
+
+
+def mask_in(folder: Path, ending: str = ".png") -> Callable[[str], Mask]:
+    """Return what turns a key into what reads its mask."""
+    return lambda key: partial(read_values, folder / f"{key}{ending}")
+
+
+def first_folder(root: Path, *candidates: str) -> Path:
+    """Return the first of these folders below ``root`` that exists."""
+    found = next((root / name for name in candidates if (root / name).is_dir()), None)
+    if found is None:
+        raise InputError(f"there is no folder {' or '.join(candidates)} in {root}")
+    return found

@@ -7,11 +7,21 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from pycocotools import mask as coco_mask
 
-from pnp_ovss.data.files import whole_number
 from pnp_ovss.errors import InputError
 
 FARTHEST = 1 << 20
 """No corner lies so many pixels away; pycocotools would fill the memory on the way to it."""
+
+
+def whole_number(entry: Any, name: str) -> int:
+    """Return the whole number under ``name`` in an object of annotations.
+
+    Raises: InputError if there is none, or it is beyond what three bytes of colour can number.
+    """
+    value = entry.get(name) if isinstance(entry, dict) else None
+    if not isinstance(value, int) or not 0 <= value < 1 << 24:
+        raise InputError(f"expected a whole number as {name}, got {value!r:.40}; fetch the annotations again")
+    return value
 
 
 def paint(image: Any, regions: Sequence[Any]) -> Int[np.ndarray, "h w"]:

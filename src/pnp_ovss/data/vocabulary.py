@@ -36,7 +36,10 @@ def load_vocabulary(source: str | Path) -> Vocabulary:
     ('diningtable', 'table')
     """
     if str(source) in BENCHMARKS:
-        return _with_all_words(str(source))
+        benchmark, classes = str(source), class_names(str(source))
+        found = [benchmark_vocabulary(name, classes, benchmark).words for name in vocabularies(benchmark)]
+        all_words = {cls: [word for words in found for word in words[cls]] for cls in classes}
+        return Vocabulary(_each_once(all_words), benchmark, tuple(BENCHMARKS[benchmark]))
     path = Path(source).expanduser()
     if not path.is_file():
         raise InputError(f"there is no vocabulary {path}; give one of {', '.join(BENCHMARKS)}, or a file")
@@ -120,13 +123,6 @@ def _line(text: str) -> tuple[str, list[str]]:
 def _checked(listed: list[tuple[str, list[str]]]) -> Vocabulary:
     Vocabulary.of([name for name, _ in listed])  # a mapping could not hold a name twice
     return Vocabulary.of(dict(listed))
-
-
-def _with_all_words(benchmark: str) -> Vocabulary:
-    classes = class_names(benchmark)
-    found = [benchmark_vocabulary(name, classes, benchmark).words for name in vocabularies(benchmark)]
-    listed = {cls: [word for words in found for word in words[cls]] for cls in classes}
-    return Vocabulary(_each_once(listed), benchmark, tuple(BENCHMARKS[benchmark]))
 
 
 def _each_once(listed: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -49,26 +49,17 @@ class Record:
 
 def about_data(dataset: Dataset, name: str, split: str | None) -> dict[str, Any]:
     """Return what is scored; ``name`` is that of the data set in its table."""
-    return {
-        "dataset": name,
-        "title": dataset.title,
-        "split": split,
-        "layout": dataset.layout,
-        "classes": list(dataset.classes),
-        "nothing": dataset.labels[0],
-        "version": VERSION,
-    }
+    where = {"dataset": name, "title": dataset.title, "split": split, "layout": dataset.layout}
+    return where | {"classes": list(dataset.classes), "nothing": dataset.labels[0], "version": VERSION}
 
 
 def about_model(segmenter: Segmenter, dtype: str, names: str, vocabulary: Vocabulary) -> dict[str, Any]:
     """Return what predicts, and the names it is given."""
     method = segmenter.method
     device = method.device.type if hasattr(method, "device") else "cpu"
-    return about(method.model, method.revision, device, dtype, method.config) | {
-        "names": names,
-        "vocabulary": vocabulary.name,
-        "words": {cls: list(words) for cls, words in vocabulary.words.items() if words != (cls,)},
-    }
+    words = {cls: list(words) for cls, words in vocabulary.words.items() if words != (cls,)}
+    made_with = about(method.model, method.revision, device, dtype, method.config)
+    return made_with | {"names": names, "vocabulary": vocabulary.name, "words": words}
 
 
 def write_manifest(folder: Path, settings: dict[str, Any], **contents: Any) -> None:

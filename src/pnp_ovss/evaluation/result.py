@@ -80,14 +80,9 @@ def report(result: Result) -> dict[str, Any]:
     confusion, boundary = metrics.confusion_of(counts, protocol.void), metrics.boundary_iou(counts)
     first = protocol.first(result.background)
     stages = dict.fromkeys(stage for record in records for stage in record.seconds)
+    score = {"miou": result.miou, "protocol": protocol.name, "meaning": protocol.meaning}
     found = {
-        "score": {
-            "miou": result.miou,
-            "protocol": protocol.name,
-            "meaning": protocol.meaning,
-            "images": len(records),
-            "failed": len(result.faults),
-        },
+        "score": score | {"images": len(records), "failed": len(result.faults)},
         "also": {
             "pixel_accuracy": confusion.pixel_accuracy(),
             "frequency_weighted_iou": confusion.frequency_weighted_iou(),
@@ -101,12 +96,11 @@ def report(result: Result) -> dict[str, Any]:
         "losses": losses(result),
         "images": {record.key: result.image_miou(record) for record in records},
     }
-    return _strict(found) | {
-        "failed": [{"image": key, "fault": fault} for key, fault in result.faults],
-        "settings": result.settings,
-        "python": platform.python_version(),
-        "seconds": {stage: round(sum(r.seconds.get(stage, 0.0) for r in records), 3) for stage in stages},
-    }
+    strict: dict[str, Any] = json.loads(json.dumps(found), parse_float=_rounded, parse_constant=lambda nan: None)
+    failed = [{"image": key, "fault": fault} for key, fault in result.faults]
+    seconds = {stage: round(sum(r.seconds.get(stage, 0.0) for r in records), 3) for stage in stages}
+    made = {"settings": result.settings, "python": platform.python_version(), "seconds": seconds}
+    return strict | {"failed": failed} | made
 
 
 def confusions(result: Result) -> list[dict[str, Any]]:
@@ -132,12 +126,8 @@ def naming(result: Result) -> dict[str, float | None]:
     """Return how good the names were: found / all of the truth's classes, and right / all named ones."""
     sizes = [(len(r.named), len(r.true), len({*r.named} & {*r.true})) for r in result.records]
     named, true, both = (sum(column) for column in zip(*sizes, strict=True))
-    return {
-        "recall": both / true if true else None,
-        "precision": both / named if named else None,
-        "named_per_image": named / len(sizes),
-        "true_per_image": true / len(sizes),
-    }
+    means = {"named_per_image": named / len(sizes), "true_per_image": true / len(sizes)}
+    return {"recall": both / true if true else None, "precision": both / named if named else None} | means
 
 
 def losses(result: Result) -> dict[str, float] | None:
@@ -156,11 +146,8 @@ def best_and_worst(result: Result, each: int = 4) -> dict[str, list[Record]]:
     ranked = sorted(known, key=lambda record: (-scores[record.key], record.key))
     each = min(each, max(1, len(ranked) // 3))
     middle = max(each, (len(ranked) - each) // 2)
-    return {
-        "best": ranked[:each],
-        "median": ranked[middle : middle + each],
-        "worst": ranked[max(middle + each, len(ranked) - each) :],
-    }
+    worst = ranked[max(middle + each, len(ranked) - each) :]
+    return {"best": ranked[:each], "median": ranked[middle : middle + each], "worst": worst}
 
 
 def _oracle(folders: Sequence[Path], records: Sequence[Record], labels: int, asked: bool) -> Counts | None:
@@ -186,9 +173,5 @@ def _per_class(labels: Sequence[str], confusion: Confusion, boundary: np.ndarray
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _strict(values: dict[str, Any]) -> dict[str, Any]:
-    """Return JSON values with 12 digits, and None for NaN."""
-    strict: dict[str, Any] = json.loads(
-        json.dumps(values), parse_float=lambda one: round(float(one), 12), parse_constant=lambda name: None
-    )
-    return strict
+def _rounded(number: str) -> float:
+    return round(float(number), 12)

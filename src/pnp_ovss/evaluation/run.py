@@ -8,24 +8,33 @@ What is scored is what ``Segmenter`` returns, or label maps that any other syste
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from pnp_ovss.data.dataset import IGNORE, Dataset, Sample, table, translate
-from pnp_ovss.data.files import read_values
+from pnp_ovss.data.dataset import IGNORE, Dataset, Sample, read_values, table, translate
+from pnp_ovss.data.vocabulary import read_lines
 from pnp_ovss.errors import InputError, PnpError
-from pnp_ovss.evaluation.inputs import ChooseClasses, present
 from pnp_ovss.evaluation.metrics import Labels, count
 from pnp_ovss.evaluation.record import Record, read_record, write_record
-from pnp_ovss.files import save_png
+from pnp_ovss.files import read_json, save_png
+from pnp_ovss.mini import THINGS, draw
+from pnp_ovss.naming.replies import parse_reply
 from pnp_ovss.pictures import class_colours, label_png
 from pnp_ovss.runs import pipeline
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import BACKGROUND, RGB, Vocabulary
+
+ChooseClasses = Callable[[str, Labels], tuple[str, ...]]
+"""Returns the classes to name, from an image's key and its truth, in the data set's order.
+
+Raises: InputError if it knows nothing of that key."""
 
 
 @dataclass(eq=False)
@@ -64,6 +73,43 @@ class Run:
     keep: bool = True
     """Write the label map beside the record, and leave an image that has its record; label maps from elsewhere may have
     changed since."""
+
+
+def scenes(count: int, seed: int, size: int) -> Dataset:
+    """Return drawn scenes of a series as a data set: the things before a background."""
+
+    def sample(index: int) -> Sample:
+        scene = partial(draw, seed, index, size)
+        return Sample(f"scene-{seed}-{index:05}", lambda: scene().image, lambda: scene().things_mask())
+
+    title, layout = f"Drawn scenes, {len(THINGS)} things and background", f"series {seed}, {size} x {size} pixels"
+    to_label, samples = table(range(1, len(THINGS) + 1), {0: 0, IGNORE: IGNORE}), tuple(map(sample, range(count)))
+    return Dataset("scenes", title, THINGS, True, samples, to_label, "scenes", layout)
+
+
+def load_choice(source: str, dataset: Dataset, vocabulary: Vocabulary) -> tuple[str, ChooseClasses]:
+    """Return what a report calls the choice, and the choice: "given" (every class), "truth", or that of a file.
+
+    A ``.json`` file holds names per key: lists, or replies of GPT-4o as the authors keep them. Any other file holds
+    names, one a line, that every image gets.
+
+    Raises: InputError if there is no such file, or it has a name that is no class and no word of the vocabulary.
+    """
+    if source in ("given", "truth"):
+        return source, lambda key, truth: dataset.classes if source == "given" else _present(dataset, truth)
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise InputError(f"there is no file of names {path}; give truth, given, or a file")
+    title = f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"
+    if path.suffix == ".json":
+        listed = read_json(path)
+        return title, lambda key, truth: _in_order(_of_image(listed, key), dataset, vocabulary)
+    names = read_lines(path)
+    strange = [name for name in names if vocabulary.find(name) not in dataset.classes]
+    if strange:
+        raise InputError(f"the names {path} hold {strange[0]!r}, which is no class of {dataset.name}")
+    chosen = _in_order(names, dataset, vocabulary)
+    return title, lambda key, truth: chosen
 
 
 def evaluate(run: Run, samples: Sequence[Sample]) -> Iterator[Record]:
@@ -134,21 +180,40 @@ def read_prediction(folder: Path, key: str, dataset: Dataset, values: str) -> La
     if not path.is_file():
         raise InputError(f"there is no prediction {path}; give a PNG per image, named by its key")
     first = 1 if values == "own" or dataset.background else 0
-    to_label = table(range(first, first + len(dataset.classes)), {0: 0, IGNORE: IGNORE})
-    if values == "file":
-        to_label = dataset.to_label
+    own = table(range(first, first + len(dataset.classes)), {0: 0, IGNORE: IGNORE})
+    to_label = dataset.to_label if values == "file" else own
     labels = translate(read_values(path), to_label, f"the prediction {path}")
     labels[labels == IGNORE] = 0
     return labels
 
 
+def _present(dataset: Dataset, truth: Labels) -> tuple[str, ...]:
+    """Return the classes that a truth holds, without the background."""
+    labels = np.flatnonzero(np.bincount(truth.ravel(), minlength=1))  # several times faster than np.unique
+    return tuple(dataset.classes[label - 1] for label in labels.tolist() if 0 < label < IGNORE)
+
+
+def _of_image(listed: dict[str, Any], key: str) -> list[str]:
+    names = listed.get(key)
+    if isinstance(names, str):
+        return list(parse_reply(names, None).kept())
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise InputError(f"expected a list of names for {key}, got {names!r:.40}; mend the file of names")
+    return names
+
+
+def _in_order(names: Iterable[str], dataset: Dataset, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Return the classes so named. Names of no class are left out: a reply is data from outside."""
+    found = {vocabulary.find(name) for name in names}
+    return tuple(cls for cls in dataset.classes if cls in found)
+
+
 def _earlier(run: Run, sample: Sample) -> Record | None:
-    try:
+    with suppress(InputError):  # there is none, or it is made anew
         record = read_record(run.folder / f"{sample.key}.json")
-        same = record.truth == _digest(run.dataset.truth(sample))
-        return None if record.fault or not same else record
-    except InputError:  # there is none, or it is made anew
-        return None
+        if not record.fault and record.truth == _digest(run.dataset.truth(sample)):
+            return record
+    return None
 
 
 def _digest(truth: Labels) -> str:
@@ -170,7 +235,7 @@ def _scored(run: Run, task: Task) -> Record:
     if truth.shape != labels.shape:
         sizes = f"expected a label map of the truth's size {truth.shape}, got {labels.shape}"
         return Record(key, f"{key}: {sizes}; scale label maps to the photo's size")
-    counts, true = count(truth, labels, len(run.dataset.labels)), present(run.dataset, truth)
+    counts, true = count(truth, labels, len(run.dataset.labels)), _present(run.dataset, truth)
     if run.keep:
         colours = class_colours((BACKGROUND, *run.dataset.classes))
         save_png(run.folder / f"{key}.png", label_png(labels.astype(np.int32), colours))

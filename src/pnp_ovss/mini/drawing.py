@@ -1,7 +1,9 @@
-"""The things of the scenes as polygons in a unit box (x right, y down); their shapes are data, in ``things.json``."""
+"""What scenes are drawn of: things, as polygons in a unit box (x right, y down), and grounds, a colour gradient and a
+calm texture each. Both are data, in ``things.json`` and ``grounds.json``.
+"""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import cos, hypot, pi, radians, sin
@@ -14,11 +16,18 @@ from PIL import Image, ImageDraw
 
 Points = list[tuple[float, float]]
 Colour = tuple[int, ...]  # red, green, blue and, for a see-through detail, alpha
+Size = tuple[int, int]  # (h, w) in pixels
+Texture = dict[str, Any]
+Spots = list[list[float]]  # across, down, size, each in [0, 1)
 
-_FILE = Path(__file__).with_name("things.json")
-_DATA: dict[str, Any] = json.loads(_FILE.read_text(encoding="utf-8"), parse_int=float)
-DRAWINGS: dict[str, dict[str, Any]] = _DATA["things"]
+_HERE = Path(__file__).parent
+_THINGS: dict[str, Any] = json.loads((_HERE / "things.json").read_text(encoding="utf-8"), parse_int=float)
+_GROUNDS: dict[str, Any] = json.loads((_HERE / "grounds.json").read_text(encoding="utf-8"))
+DRAWINGS: dict[str, dict[str, Any]] = _THINGS["things"]
 """What ``things.json`` says of each thing."""
+TEXTURES: dict[str, Texture] = _GROUNDS["grounds"]
+GROUNDS: list[tuple[str | None, str, str]] = list(map(tuple, _GROUNDS["places"]))
+"""Upper ground or None, lower ground, and how a caption says it."""
 
 TELLING = 64
 """Added to a thing's number in the labels where its telling part is."""
@@ -62,8 +71,7 @@ def strokes(name: str) -> tuple[Stroke, ...]:
     for part in DRAWINGS[name]["parts"]:
         colour = part["colour"] if isinstance(part["colour"], str) else tuple(map(int, part["colour"]))
         role = part.get("role", "rest")
-        outline = next(outline for shape, outline in _SHAPES.items() if shape in part)
-        found.append(Stroke(np.array(outline(part)), colour, role))
+        found.append(Stroke(np.array(_outline(part)), colour, role))
         if "line" in part and role != "detail":  # a tail ends round
             radius = part["width"] / 2
             found.append(Stroke(np.array(_ellipse([*part["line"][-1], radius, radius])), colour, role))
@@ -72,29 +80,39 @@ def strokes(name: str) -> tuple[Stroke, ...]:
 
 def pick_colours(name: str, rng: np.random.Generator) -> dict[str, Colour]:
     """Return colours by name: the thing's own, drawn from palettes and a little lighter or darker, and shared ones."""
-    colours: dict[str, Colour] = {key: tuple(map(int, rgb)) for key, rgb in _DATA["colours"].items()}
+    colours: dict[str, Colour] = {key: tuple(map(int, rgb)) for key, rgb in _THINGS["colours"].items()}
     for key, palette in DRAWINGS[name]["picks"].items():
-        choices = _DATA["palettes"][palette]
+        choices = _THINGS["palettes"][palette]
         colour = choices[int(rng.integers(len(choices)))]
         shade = int(rng.integers(-10, 11))
         colours[key] = tuple(min(255, max(0, int(value) + shade)) for value in colour)
     return colours
 
 
+def _outline(part: dict[str, Any]) -> Points:
+    """Return the polygon of a part, whose shape is one of those that ``things.json`` explains."""
+    if "ellipse" in part:
+        return _ellipse(part["ellipse"], part.get("turn", 0.0))
+    if "box" in part:
+        return _box(part["box"], part.get("round", 0.0))
+    if "line" in part:
+        return _line(_path(part["line"]), part["width"])
+    if "curve" in part:
+        return _rounded(_path(part["curve"], part.get("mirror", False)))
+    return _path(part["polygon"])
+
+
 def _path(points: Sequence[Any], mirror: bool = False) -> Points:
     """Return the points, those of arcs among them; with their mirror images behind them if ``mirror``."""
     path: Points = []
     for point in points:
-        if "arc" in point:
-            path += _arc(point["arc"], point["from"], point["to"], int(point["points"]))
-        else:
-            path.append(tuple(point))
+        path += _arc(**point) if "arc" in point else [tuple(point)]
     return path + [(1 - x, y) for x, y in reversed(path)] if mirror else path
 
 
-def _arc(ellipse: Sequence[float], start: float, end: float, count: int) -> Points:
-    x, y, rx, ry = ellipse
-    angles = [radians(start + (end - start) * k / (count - 1)) for k in range(count)]
+def _arc(arc: Sequence[float], start: float, end: float, points: float) -> Points:
+    x, y, rx, ry = arc
+    angles = [radians(start + (end - start) * k / (points - 1)) for k in range(int(points))]
     return [(x + rx * cos(angle), y + ry * sin(angle)) for angle in angles]
 
 
@@ -109,20 +127,7 @@ def _box(corners: Sequence[float], r: float) -> Points:
     if r == 0:
         return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
     centres = ((x1 - r, y1 - r), (x0 + r, y1 - r), (x0 + r, y0 + r), (x1 - r, y0 + r))
-    return [point for k, (x, y) in enumerate(centres) for point in _arc((x, y, r, r), 90.0 * k, 90.0 * k + 90, 5)]
-
-
-def _star(x: float, y: float, outer: float, inner: float) -> Points:
-    radii = (outer, inner) * 5
-    return [(x + r * sin(k * pi / 5), y - r * cos(k * pi / 5)) for k, r in enumerate(radii)]
-
-
-def _band(ellipse: Sequence[float], between: Sequence[float], upright: bool) -> Points:
-    (x, y, rx, ry), (low, high) = ellipse, between
-    steps = [low + (high - low) * sin(k * pi / 20) for k in range(11)]  # dense where the end is round
-    edge = [(max(0.0, 1 - t * t) ** 0.5, t) for t in steps]
-    ring = edge + [(-c, t) for c, t in reversed(edge)]
-    return [(x + rx * (t if upright else c), y + ry * (c if upright else t)) for c, t in ring]
+    return [point for k, (x, y) in enumerate(centres) for point in _arc((x, y, r, r), 90.0 * k, 90.0 * k + 90, 5.0)]
 
 
 def _rounded(points: Points) -> Points:
@@ -144,12 +149,69 @@ def _line(points: Points, width: float) -> Points:
     return left + right[::-1]
 
 
-_SHAPES: dict[str, Callable[[dict[str, Any]], Points]] = {
-    "ellipse": lambda part: _ellipse(part["ellipse"], part.get("turn", 0.0)),
-    "box": lambda part: _box(part["box"], part.get("round", 0.0)),
-    "star": lambda part: _star(*part["star"]),
-    "band": lambda part: _band(part["band"], part["between"], part.get("upright", False)),
-    "line": lambda part: _line(_path(part["line"]), part["width"]),
-    "curve": lambda part: _rounded(_path(part["curve"], part.get("mirror", False))),
-    "polygon": lambda part: _path(part["polygon"]),
-}
+def paint_grounds(
+    rng: np.random.Generator, upper: str | None, lower: str, numbers: Mapping[str, int], size: Size
+) -> Canvas:
+    """Return the empty scene, labelled as ``numbers`` says; a wavy horizon parts two grounds."""
+    h, w = size
+    horizon, waves, phase = rng.uniform(0.38, 0.6), rng.uniform(0.7, 2.2), rng.uniform(0, 2 * pi)
+    height = 0.0 if upper in ("brick wall", "water") or lower == "water" else rng.uniform(0.01, 0.035)
+    picture = _ground(rng, lower, size)
+    labels = Image.new("L", (w, h), numbers[lower])
+    if upper is not None:
+        x = np.linspace(0, 1, 40)
+        edge = np.stack([x * w, (horizon + height * np.sin(2 * pi * waves * x + phase)) * h], 1)
+        above = [0, 0, *edge.ravel().tolist(), w, 0]
+        stencil = Image.new("L", (w, h))
+        ImageDraw.Draw(stencil).polygon(above, 255)
+        ImageDraw.Draw(labels).polygon(above, numbers[upper])
+        picture.paste(_ground(rng, upper, size), (0, 0), stencil)
+    return Canvas(picture, labels)
+
+
+def _ground(rng: np.random.Generator, name: str, size: Size) -> Image.Image:
+    """Return a picture of one ground: a vertical gradient and its texture."""
+    h, w = size
+    texture = TEXTURES[name]
+    top, bottom = np.array(texture["top"], float), np.array(texture["bottom"], float)
+    shade = rng.uniform(-8, 8)
+    column = top + (bottom - top) * np.linspace(0, 1, h)[:, None] + shade
+    picture = Image.fromarray(column.clip(0, 255).astype(np.uint8)[:, None]).resize((w, h), Image.Resampling.NEAREST)
+    spots = rng.random((40, 3))
+    spots[:, 0] = (np.arange(40) * 0.618 + spots[0, 0] + spots[:, 0] * 0.05) % 1  # spread evenly
+    paint = _bricks if "bricks" in texture else _stamps
+    thickness = max(1, round(texture.get("stroke", 0.0) * min(size)))
+    paint(ImageDraw.Draw(picture, "RGBA"), texture, spots.tolist(), size, thickness)
+    return picture
+
+
+def _stamps(painter: ImageDraw.ImageDraw, texture: Texture, spots: Spots, size: Size, thickness: int) -> None:
+    """Paint a stamp of the texture on each spot (across, down, size), in turns."""
+    h, w = size
+    first, rows = texture.get("rows", (0, 1))
+    least, more = texture["radius"]
+    for k, (u, v, s) in enumerate(spots[: texture["spots"]]):
+        x, y, r = u * w, (first + rows * v) * h, (least + more * s) * min(h, w)
+        for mark in texture["stamps"][texture["order"][k % len(texture["order"])]]:
+            shape = next(iter(mark))
+            points, colour = [(x + a * r, y + b * r) for a, b in mark[shape]], tuple(mark["colour"])
+            options = {name: mark[name] for name in ("start", "end") if name in mark}
+            if shape in ("arc", "line"):
+                options["width"] = thickness
+            getattr(painter, shape)(points, fill=colour, **options)
+
+
+def _bricks(painter: ImageDraw.ImageDraw, texture: Texture, spots: Spots, size: Size, thickness: int) -> None:
+    """Paint some bricks in another shade, and mortar between all."""
+    h, w = size
+    brick, row = (share * min(h, w) for share in texture["size"])
+    mortar, light, dark = map(tuple, (texture["mortar"], *texture["shades"]))
+    for u, v, s in spots[: texture["bricks"]]:
+        j = int(v * h / row)
+        x, y = (int(u * w / brick) + 0.5 * (j % 2)) * brick, j * row
+        painter.rectangle((x, y, x + brick, y + row), light if s < 0.5 else dark)
+    for j in range(int(h / row) + 1):
+        painter.line((0, j * row, w, j * row), mortar, thickness)
+        for k in range(int(w / brick) + 2):
+            x = (k + 0.5 * (j % 2)) * brick
+            painter.line((x, j * row, x, (j + 1) * row), mortar, thickness)

@@ -12,11 +12,11 @@ from math import cos, pi, sin
 import numpy as np
 from jaxtyping import UInt8
 
-from pnp_ovss.mini.drawing import DRAWINGS, TELLING, Canvas, Stroke, pick_colours, strokes
-from pnp_ovss.mini.grounds import GROUNDS, TEXTURES, paint_grounds
+from pnp_ovss.mini import drawing
+from pnp_ovss.mini.drawing import DRAWINGS, TELLING, Canvas
 
 THINGS: tuple[str, ...] = tuple(DRAWINGS)
-STUFF: tuple[str, ...] = tuple(TEXTURES)
+STUFF: tuple[str, ...] = tuple(drawing.TEXTURES)
 CLASSES: tuple[str, ...] = ("background", *THINGS, *STUFF)
 SIMILAR: dict[str, tuple[str, ...]] = {name: tuple(thing["similar"]) for name, thing in DRAWINGS.items()}
 """The things that each thing is easily taken for."""
@@ -60,11 +60,11 @@ def draw(seed: int, index: int, size: int | tuple[int, int] = 112) -> Scene:
     """Scene number ``index`` of the series ``seed``, as a square of ``size`` pixels or as (h, w)."""
     h, w = (size, size) if isinstance(size, int) else size
     rng = np.random.default_rng((seed, index))
-    upper, lower, where = GROUNDS[int(rng.integers(len(GROUNDS)))]
+    upper, lower, where = drawing.GROUNDS[int(rng.integers(len(drawing.GROUNDS)))]
     placed = _layout(rng)
 
     numbers = {name: CLASSES.index(name) for name in STUFF}
-    canvas = paint_grounds(rng, upper, lower, numbers, (h * SUPERSAMPLING, w * SUPERSAMPLING))
+    canvas = drawing.paint_grounds(rng, upper, lower, numbers, (h * SUPERSAMPLING, w * SUPERSAMPLING))
     if lower in ("grass", "sand", "snow"):
         _shadows(placed, canvas)
     for thing in placed:
@@ -127,27 +127,28 @@ def _shadows(placed: list[Placed], canvas: Canvas) -> None:
 
 def paint(canvas: Canvas, thing: Placed, rng: np.random.Generator) -> None:
     """Paint a thing and label its pixels with its number, plus ``TELLING`` where its telling part is."""
-    drawing, colours = strokes(thing.name), pick_colours(thing.name, rng)
-    filled = [colours[stroke.colour] if isinstance(stroke.colour, str) else stroke.colour for stroke in drawing]
-    by_role = {"rest": CLASSES.index(thing.name), "telling": CLASSES.index(thing.name) + TELLING}
-    labels = [by_role.get(stroke.role) for stroke in drawing]
-    shapes = _to_pixels(drawing, thing, canvas.picture.size)
+    strokes, colours = drawing.strokes(thing.name), drawing.pick_colours(thing.name, rng)
+    filled = [colours[stroke.colour] if isinstance(stroke.colour, str) else stroke.colour for stroke in strokes]
+    number = CLASSES.index(thing.name)
+    by_role = {"rest": number, "telling": number + TELLING}
+    labels = [by_role.get(stroke.role) for stroke in strokes]
+    shapes = list(zip(_to_pixels(strokes, thing, canvas.picture.size), filled, labels, strict=True))
     thickness = max(1, round(OUTLINE * min(canvas.picture.size)))
-    for points, colour, label in zip(shapes, filled, labels, strict=True):
+    for points, colour, label in shapes:
         if label is not None:
             canvas.outline(points, colour, label, thickness)
-    for points, colour, label in zip(shapes, filled, labels, strict=True):
-        canvas.fill(points, colour, label)
+    for shape in shapes:
+        canvas.fill(*shape)
 
 
-def _to_pixels(drawing: Sequence[Stroke], thing: Placed, size: tuple[int, int]) -> list[list[float]]:
+def _to_pixels(strokes: Sequence[drawing.Stroke], thing: Placed, size: tuple[int, int]) -> list[list[float]]:
     """Return the polygons turned, flipped, scaled and moved to their place, each as [x, y, x, y, ...]."""
     w, h = size
     turn, scale = thing.degrees * pi / 180, thing.width * min(w, h)
     matrix = np.array([[cos(turn), sin(turn)], [-sin(turn), cos(turn)]]) * scale
     if thing.flipped:
         matrix[0] *= -1
-    points = np.concatenate([stroke.points for stroke in drawing])
+    points = np.concatenate([stroke.points for stroke in strokes])
     flat = ((points - 0.5) @ matrix + (thing.x * w, thing.y * h)).ravel().tolist()
-    ends = accumulate((2 * len(stroke.points) for stroke in drawing), initial=0)
+    ends = accumulate((2 * len(stroke.points) for stroke in strokes), initial=0)
     return [flat[start:end] for start, end in pairwise(ends)]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pnp_ovss.errors import ModelError
-from pnp_ovss.models.base import VLM, Adapter
+from pnp_ovss.models.base import VLM
 from pnp_ovss.models.blip import Blip
 from pnp_ovss.models.blip2 import Blip2
 from pnp_ovss.models.bridgetower import BridgeTower
@@ -13,8 +13,8 @@ from pnp_ovss.models.vilt import Vilt
 
 __all__ = ["FAMILIES", "MODELS", "VLM", "find", "load_vlm", "preset_of"]
 
-FAMILIES: dict[str, type[Adapter]] = {"blip": Blip, "bridgetower": BridgeTower, "vilt": Vilt, "blip-2": Blip2}
-"""Adapter by ``model_type``, as ``config.json`` names it.
+FAMILIES: dict[str, type[VLM]] = {"blip": Blip, "bridgetower": BridgeTower, "vilt": Vilt, "blip-2": Blip2}
+"""Class by ``model_type``, as ``config.json`` names it.
 
 A checkpoint without a matching head is refused when its weights are read.
 """
@@ -53,7 +53,7 @@ def preset_of(name: str | Path, revision: str | None = None) -> str | None:
     return _family(settings, str(name)).preset
 
 
-def _family(settings: dict[str, Any], name: str) -> type[Adapter]:
+def _family(settings: dict[str, Any], name: str) -> type[VLM]:
     kind = str(settings.get("model_type"))
     if kind not in FAMILIES:
         expected = f"a checkpoint of {', '.join(FAMILIES)}, such as blip-large-flickr"

@@ -1,20 +1,21 @@
-"""What the method asks of a vision-language model, and what every adapter does alike.
+"""Vision-language models: what the method asks of them, and what all families do alike.
 
 A family adds how its text and image meet: see docs/adding-a-model.md.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from tokenizers.models import WordLevel
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.models.hub import Checkpoint
 from pnp_ovss.models.loading import Pretrained
-from pnp_ovss.types import RGB, Attention, Prompt
+from pnp_ovss.types import Attention, Prompt
 
 Pixels = Float[Tensor, "b 3 h w"]
 Tokens = Int[Tensor, "b token"]
@@ -23,54 +24,29 @@ Offsets = Int[Tensor, "b token 2"]
 Flags = Bool[Tensor, "b token"]
 Prompts = Sequence[Prompt]
 States = Sequence[Tensor]
-"""What an adapter's own code computes of images or texts alone."""
+"""What a family computes of images or texts alone."""
 Kept = tuple[Tensor, ...]
 """Attention weights of a layer."""
 Fused = tuple[Float[Tensor, "b logit"], dict[int, Kept]]
 """The matching head's logits, the last for 'they match', and the attention of each layer that led to them."""
 
 
-@runtime_checkable
-class VLM(Protocol):
+Hidden = Float[Tensor, "b n width"]
+Context = Float[Tensor, "b m width"]
+Padding = Float[Tensor, "b 1 1 m"] | None
+
+
+class VLM(Pretrained):
     """A model whose text tokens attend to image patches, with a head that says whether text and image match.
 
-    Adapters are the only code that imports ``transformers``, knows special tokens and normalises pixels.
-    """
-
-    name: str
-    revision: str
-    device: torch.device
-    size: int
-    """Side of the square the checkpoint was made for, in pixels."""
-    patch: int
-    """Side of one patch, in pixels."""
-    layers: int
-    heads: int
-    known: tuple[str, ...] | None
-    """Names the model can know, where these are few; None: any name."""
-
-    def prepare(self, image: RGB, size: int) -> Float[Tensor, "3 size size"]:
-        """Return the photo as the model wants it: squeezed to a square, normalised so that 0 is the mean colour."""
-
-    def attend(self, pixels: Pixels, prompts: Prompts, layers: Sequence[int] | None = None) -> Attention:
-        """Return the attention of each prompt's tokens to its image, and its gradient, for ``layers`` (None: all).
-
-        ``pixels`` come from ``prepare``; sides are multiples of ``patch``. The model's weights get no gradient.
-
-        Raises: InputError if images and prompts do not agree, a prompt is too long, or the model cannot read or know a
-        class name; ConfigError if it lacks a layer.
-        """
-
-
-class Adapter(Pretrained, VLM):
-    """A checkpoint behind the ``VLM`` protocol.
-
-    A family names its ``model_class`` and ``preset``, sets the numbers below in ``_configure``, and writes what a
-    method below says it may or must.
+    Its families are the only code that knows the models' layers and special tokens. A family names its ``model_class``
+    and ``preset``, sets the numbers below in ``_configure``, and writes what a method below says it may or must.
     """
 
     preset: str
     """Name of the settings to start from."""
+    layers: int
+    heads: int
     max_tokens: int
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
@@ -83,12 +59,15 @@ class Adapter(Pretrained, VLM):
         self._unknown = -1 if unknown is None or whole_words else unknown
         self._configure(self._model.config)
 
-    def prepare(self, image: RGB, size: int) -> Float[Tensor, "3 size size"]:
-        """Return the photo squeezed to a square (bicubic, as the authors' code) and normalised."""
-        return self._normalise(image, size)
-
     def attend(self, pixels: Pixels, prompts: Prompts, layers: Sequence[int] | None = None) -> Attention:
-        """Return attention and its gradient for ``layers``; no gradient is computed below the lowest of them."""
+        """Return the attention of each prompt's tokens to its image, and its gradient, for ``layers`` (None: all).
+
+        ``pixels`` come from ``prepare``; sides are multiples of ``patch``. The model's weights get no gradient, and
+        none is computed below the lowest of the layers.
+
+        Raises: InputError if images and prompts do not agree, a prompt is too long, or the model cannot read or know a
+        class name; ConfigError if it lacks a layer.
+        """
         check_images(self, pixels, prompts)
         picked = tuple(range(self.layers)) if layers is None else tuple(layers)
         if not picked or not all(0 <= layer < self.layers for layer in picked):
@@ -113,11 +92,21 @@ class Adapter(Pretrained, VLM):
         return Attention(weights, gradient, shares, match.detach().float(), picked)
 
     def _configure(self, config: Any) -> None:
-        """Set ``size``, ``patch``, ``layers``, ``heads`` and ``max_tokens``. Every family has one."""
+        """Set ``layers``, ``heads`` and ``max_tokens``. Every family has one."""
 
     def _encode_images(self, pixels: Pixels) -> list[Tensor]:
-        """Return what is computed of the images alone. Every family has one."""
-        raise NotImplementedError
+        """Return what is computed of the images alone: here, of BLIP and BLIP-2, the tower's output, ``[CLS]`` first.
+
+        Positions are interpolated where the input is not of the checkpoint's own size.
+        """
+        vision = self._model.vision_model
+        hidden = vision.embeddings(pixels, interpolate_pos_encoding=True)
+        for layer in vision.encoder.layers:
+            attention = layer.self_attn
+            query, key, value = attention.qkv(layer.layer_norm1(hidden)).chunk(3, dim=-1)
+            hidden = hidden + attention.projection(fused_attention(query, key, value, attention.num_heads))
+            hidden = hidden + layer.mlp(layer.layer_norm2(hidden))
+        return [vision.post_layernorm(hidden)]
 
     def _encode_texts(self, ids: Tokens, mask: Tokens) -> list[Tensor]:
         """Return what is computed of the texts alone."""
@@ -129,6 +118,14 @@ class Adapter(Pretrained, VLM):
         Every family has one. No weight takes a gradient, so nothing is recorded below ``lowest``.
         """
         raise NotImplementedError
+
+    def _fused(self, block: Any, hidden: Hidden, context: Tensor, padding: Padding = None) -> Hidden:
+        """Return the attention of ``hidden`` to ``context`` by a block's linear layers, as ``fused_attention`` does."""
+        return fused_attention(block.query(hidden), block.key(context), block.value(context), self.heads, padding)
+
+    def _kept(self, block: Any, hidden: Hidden, context: Tensor, padding: Padding = None) -> tuple[Hidden, Tensor]:
+        """Return the attention of ``hidden`` to ``context`` by a block's linear layers, and its weights."""
+        return kept_attention(block.query(hidden), block.key(context), block.value(context), self.heads, padding)
 
     def _maps(self, attention: Kept, slopes: Kept, tokens: int) -> tuple[Tensor, Tensor]:
         """Return a layer's attention and gradient, (b, head, token, patch) each, from what was kept of it."""
@@ -152,8 +149,8 @@ class Adapter(Pretrained, VLM):
         return self._ids(ids, mask), mask, tokens["offset_mapping"]
 
 
-class Matcher(Adapter):
-    """An adapter that says of many texts whether they match an image, without attention maps and gradients.
+class Matcher(VLM):
+    """A model that says of many texts whether they match an image, without attention maps and gradients.
 
     It is for matching heads whose first logit says 'they do not match'.
     """
@@ -219,3 +216,37 @@ def membership(prompts: Prompts, offsets: Offsets, unknown: Flags, special: Flag
                 raise InputError(f"class {name!r} holds a special token; use another name")
             shares[row, column] = inside / inside.sum()
     return shares
+
+
+def additive(mask: Tokens, dtype: torch.dtype) -> Float[Tensor, "b 1 1 token"]:
+    """Return a mask to add to attention scores: 0 for tokens, the lowest number for padding."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(mask == 0, torch.finfo(dtype).min)[:, None, None]
+
+
+def fused_attention(q: Hidden, k: Context, v: Context, heads: int, padding: Padding = None) -> Hidden:
+    """Return attention by torch's fused kernel, each of ``heads`` on its part of the width.
+
+    Where a gradient is taken it is computed plainly, but on a CPU: on CUDA the backward pass of the fused kernels adds
+    up in no fixed order, and the same photo would not always get the same labels.
+    """
+    differentiated = torch.is_grad_enabled() and any(part.requires_grad for part in (q, k, v))
+    if differentiated and q.device.type != "cpu":
+        return kept_attention(q, k, v, heads, padding)[0]
+    q, k, v = (_split(part, heads) for part in (q, k, v))
+    return _join(scaled_dot_product_attention(q, k, v, attn_mask=padding))
+
+
+def kept_attention(q: Hidden, k: Context, v: Context, heads: int, padding: Padding = None) -> tuple[Hidden, Tensor]:
+    """Return attention as ``fused_attention`` does, and the weights after softmax that it was computed from."""
+    q, k, v = (_split(part, heads) for part in (q, k, v))
+    scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
+    weights = (scores if padding is None else scores + padding).softmax(-1)
+    return _join(weights @ v), weights
+
+
+def _split(part: Hidden, heads: int) -> Float[Tensor, "b head n _"]:
+    return part.view(*part.shape[:2], heads, -1).transpose(1, 2)
+
+
+def _join(parts: Float[Tensor, "b head n _"]) -> Hidden:
+    return parts.transpose(1, 2).flatten(2)

@@ -1,32 +1,36 @@
-"""BLIP with an image-text-matching head: text tokens cross-attend to the patches of the image.
+"""BLIP with an image-text-matching head, whose text tokens cross-attend to the patches of the image; and its captioner.
 
-Li, Li, Xiong, Hoi: BLIP, ICML 2022. Any ``BlipForImageTextRetrieval`` checkpoint fits.
+Li, Li, Xiong, Hoi: BLIP, ICML 2022. Any ``BlipForImageTextRetrieval`` checkpoint fits, and for captions any
+``BlipForConditionalGeneration``.
 """
 
+from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import BlipForImageTextRetrieval
+from transformers import BlipForConditionalGeneration, BlipForImageTextRetrieval
 
-from pnp_ovss.models.base import Fused, Kept, Matcher, Pixels, States, Tokens
-from pnp_ovss.models.layers import additive, fused_attention, image_tower
+from pnp_ovss.models.base import Fused, Kept, Matcher, States, Tokens, additive, fused_attention
+from pnp_ovss.models.hub import find
+from pnp_ovss.models.loading import Pretrained
+from pnp_ovss.types import RGB
+
+CAPTIONS, TOKENS = 5, 30
+"""Captions of a photo, and tokens of a caption at most."""
 
 
 class Blip(Matcher):
-    """A BLIP checkpoint behind the ``VLM`` protocol."""
+    """A BLIP checkpoint."""
 
     model_class = BlipForImageTextRetrieval
     preset = "released"
 
     def _configure(self, config: Any) -> None:
-        vision, text = config.vision_config, config.text_config
-        self.size, self.patch = vision.image_size, vision.patch_size
+        text = config.text_config
         self.layers, self.heads = text.num_hidden_layers, text.num_attention_heads
         self.max_tokens = text.max_position_embeddings
-
-    def _encode_images(self, pixels: Pixels) -> list[Tensor]:
-        return [image_tower(self._model.vision_model, pixels)]
 
     def _encode_texts(self, ids: Tokens, mask: Tokens) -> list[Tensor]:
         return [self._model.text_encoder.embeddings(input_ids=ids)]
@@ -64,3 +68,22 @@ class Blip(Matcher):
         # The matching head was trained behind [ENC], the last row of the vocabulary, which tokenizers on the hub lack.
         ids[:, 0] = self._model.config.text_config.vocab_size - 1
         return ids
+
+
+class Captioner(Pretrained):
+    """The captioner with this short name (``blip-caption-base`` or ``-large``), hub id or local folder."""
+
+    model_class = BlipForConditionalGeneration
+
+    def __init__(self, name: str | Path, device: str = "auto", dtype: str = "auto") -> None:
+        super().__init__(find(name), device, dtype)
+
+    @torch.no_grad()
+    def captions(self, image: RGB) -> list[tuple[str, float]]:
+        """Return the best captions by beam search with their shares of the probability, which sum to 1."""
+        pixels = self.prepare(image)[None].to(self.device, self._model.dtype)
+        beams = {"num_beams": CAPTIONS, "num_return_sequences": CAPTIONS, "max_new_tokens": TOKENS, "do_sample": False}
+        out = self._model.generate(pixel_values=pixels, **beams, return_dict_in_generate=True, output_scores=True)
+        texts = self._tokenizer.batch_decode(out.sequences, skip_special_tokens=True)
+        shares = out.sequences_scores.float().softmax(0).tolist()
+        return [(" ".join(text.split()), share) for text, share in zip(texts, shares, strict=True)]

@@ -11,12 +11,11 @@ from torch import Tensor
 from transformers import Blip2ForImageTextRetrieval
 
 from pnp_ovss.errors import ModelError
-from pnp_ovss.models.base import Fused, Kept, Matcher, Pixels, States, Tokens
-from pnp_ovss.models.layers import Hidden, Padding, additive, image_tower, kept_attention, project
+from pnp_ovss.models.base import Fused, Hidden, Kept, Matcher, Padding, States, Tokens, additive
 
 
 class Blip2(Matcher):
-    """A BLIP-2 checkpoint behind the ``VLM`` protocol.
+    """A BLIP-2 checkpoint.
 
     No word attends to a patch, so attention is the product of two: of the words to the queries, and of the queries to
     the patches in the layer below, where they last attended to the image. ``layers`` counts these pairs from below; the
@@ -29,17 +28,13 @@ class Blip2(Matcher):
     prompts_at_once = 32
 
     def _configure(self, config: Any) -> None:
-        vision, queries = config.vision_config, config.qformer_config
+        queries = config.qformer_config
         if not queries.use_qformer_text_input:
             raise ModelError(f"{self.name}: expected a Q-Former that reads words, as blip2's, got another")
-        self.size, self.patch = vision.image_size, vision.patch_size
         self.heads, self.max_tokens = queries.num_attention_heads, queries.max_position_embeddings
         self._crossing = range(0, queries.num_hidden_layers - 2, queries.cross_attention_frequency)
         """The Q-Former's layers in which queries attend to the image, as long as a layer reads the words above."""
         self.layers = len(self._crossing)
-
-    def _encode_images(self, pixels: Pixels) -> list[Tensor]:
-        return [image_tower(self._model.vision_model, pixels)]
 
     def _fuse(self, images: States, texts: States, mask: Tokens, lowest: int | None) -> Fused:
         """Return the logits, the mean over the queries, and per pair two attentions.
@@ -78,7 +73,7 @@ class Blip2(Matcher):
 
     def _block(self, block: Any, hidden: Hidden, context: Tensor, padding: Padding) -> tuple[Hidden, Tensor]:
         """Return ``hidden`` after a block's attention to the context, and that attention."""
-        found, weights = kept_attention(*project(block.attention, hidden, context), self.heads, padding)
+        found, weights = self._kept(block.attention, hidden, context, padding)
         return block.output(found, hidden), weights
 
 

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 from transformers import BridgeTowerForImageAndTextRetrieval
 
-from pnp_ovss.models.base import Fused, Kept, Matcher, Pixels, States, Tokens
-from pnp_ovss.models.layers import Context, Hidden, Padding, additive, fused_attention, kept_attention, project
+from pnp_ovss.models.base import Fused, Hidden, Kept, Matcher, Padding, Pixels, States, Tokens, additive
 
 
 class BridgeTower(Matcher):
-    """A BridgeTower checkpoint behind the ``VLM`` protocol.
+    """A BridgeTower checkpoint.
 
     ``layers`` are the cross-modal ones. The towers below never see each other, so they run once and without gradients,
     although their upper layers feed every cross-modal layer. Above the lowest picked layer the gradient takes both
@@ -28,7 +27,6 @@ class BridgeTower(Matcher):
     prompts_at_once = 16
 
     def _configure(self, config: Any) -> None:
-        self.size, self.patch = config.vision_config.image_size, config.vision_config.patch_size
         self.layers, self.heads = config.num_hidden_layers, config.text_config.num_attention_heads
         self._pad: int = config.text_config.pad_token_id
         # Positions start behind the padding's.
@@ -79,7 +77,7 @@ class BridgeTower(Matcher):
                 text.requires_grad_()
             layer = tower.cross_modal_text_layers[index]
             attended = self._block(layer.attention, text, text, padding)
-            found, weights = kept_attention(*project(layer.crossattention.self, attended, image), self.heads)
+            found, weights = self._kept(layer.crossattention.self, attended, image)
             attention[index] = (weights,)
             crossed = layer.feed_forward_chunk(layer.crossattention.output(found, attended))
             layer = tower.cross_modal_image_layers[index]
@@ -91,10 +89,9 @@ class BridgeTower(Matcher):
         pooled = tower.cross_modal_text_pooler(text), tower.cross_modal_image_pooler(image)
         return self._model.itm_score(torch.cat(pooled, dim=-1)), attention
 
-    def _block(self, block: Any, hidden: Hidden, context: Context, padding: Padding) -> Hidden:
+    def _block(self, block: Any, hidden: Hidden, context: Tensor, padding: Padding) -> Hidden:
         """Return ``hidden`` after a block's attention to the context."""
-        found = fused_attention(*project(block.self, hidden, context), self.heads, padding)
-        attended: Tensor = block.output(found, hidden)
+        attended: Tensor = block.output(self._fused(block.self, hidden, context, padding), hidden)
         return attended
 
     def _ids(self, ids: Tokens, mask: Tokens) -> Tokens:

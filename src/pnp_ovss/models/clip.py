@@ -16,26 +16,23 @@ from transformers import CLIPModel
 from pnp_ovss.errors import ModelError
 from pnp_ovss.models.hub import Checkpoint, find, read_json
 from pnp_ovss.models.loading import Pretrained
-from pnp_ovss.types import RGB
 
 TEXTS_AT_ONCE = 256
 
 
 class Clip(Pretrained):
-    """A CLIP checkpoint. Vectors are of length 1, float32, on ``device``."""
+    """A CLIP checkpoint. Vectors are of length 1, float32, on ``device``.
+
+    ``prepare`` gives all of a photo, where CLIP's own code cuts the ends off.
+    """
 
     model_class = CLIPModel
     for_any_name = "use clip-base"
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
         super().__init__(checkpoint, device, dtype)
-        self.size: int = self._model.config.vision_config.image_size
         self.scale = float(self._model.logit_scale.detach().float().exp())
         """What the model was trained to multiply similarities by before a softmax."""
-
-    def prepare(self, image: RGB) -> Float[Tensor, "3 size size"]:
-        """Return the photo normalised and squeezed to a square: all of it, where CLIP's own code cuts the ends off."""
-        return self._normalise(image, self.size)
 
     @torch.no_grad()
     def encode_images(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b width"]:

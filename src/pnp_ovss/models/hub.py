@@ -60,16 +60,13 @@ class Model:
     """What was seen to work with it; "arithmetic": the weights were not at hand, only random ones."""
 
 
-def _registry() -> dict[str, Model]:
-    models = {}
-    with Path(__file__).with_name("registry.csv").open(encoding="utf-8", newline="") as file:
-        for name, source, family, preset, millions, pixels, *about in list(csv.reader(file))[1:]:
-            place = SHIPPED / name if source == "shipped" else source
-            models[name] = Model(place, family, preset, float(millions or 0), int(pixels or 0), *about)
-    return models
+def _model(name: str, source: str, family: str, preset: str, millions: str, pixels: str, *about: str) -> Model:
+    place = SHIPPED / name if source == "shipped" else source
+    return Model(place, family, preset, float(millions or 0), int(pixels or 0), *about)
 
 
-SHORT_NAMES = _registry()
+_ROWS = Path(__file__).with_name("registry.csv").read_text(encoding="utf-8").splitlines()[1:]
+SHORT_NAMES = {row[0]: _model(*row) for row in csv.reader(_ROWS)}
 MODELS = {name: model for name, model in SHORT_NAMES.items() if model.preset}
 """Vision-language models by short name."""
 
@@ -109,7 +106,8 @@ def find(name: str | Path, revision: str | None = None) -> Checkpoint:
             folder = _fetch(str(source), name, revision)
             return Checkpoint(folder, name, folder.name)
         files = [folder / "config.json", *weight_files(folder, name)]
-        return Checkpoint(folder, name, LOCAL + _digest(*map(_state, files)))
+        states = [(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return Checkpoint(folder, name, LOCAL + _digest(*states))
 
 
 def find_folder(source: str | Path, revision: str | None = None) -> Path | None:
@@ -154,10 +152,10 @@ def reading(name: str, fault: str) -> Iterator[None]:
 
     Raises: ModelError.
     """
-    loggers = [logging.getLogger(library) for library in ("huggingface_hub", "transformers")]
-    levels = [logger.level for logger in loggers]
+    loggers = map(logging.getLogger, ("huggingface_hub", "transformers"))
+    levels = {logger: logger.level for logger in loggers}
     try:
-        for logger in loggers:
+        for logger in levels:
             logger.setLevel(logging.CRITICAL)
         with warnings.catch_warnings(action="ignore"):
             yield
@@ -166,7 +164,7 @@ def reading(name: str, fault: str) -> Iterator[None]:
     except Exception as error:  # damaged files make the readers raise anything
         raise ModelError(f"{name}: {fault} ({one_line(error)}); fetch the checkpoint again") from error
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        for logger, level in levels.items():
             logger.setLevel(level)
 
 
@@ -180,10 +178,6 @@ def _is_hub_id(source: str | Path) -> bool:
         validate_repo_id(str(source))
         return isinstance(source, str) and "/" in source
     return False
-
-
-def _state(path: Path) -> tuple[Path, int, int]:
-    return path, path.stat().st_size, path.stat().st_mtime_ns
 
 
 @cache

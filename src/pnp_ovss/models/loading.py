@@ -2,8 +2,7 @@
 
 import pickle
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +64,20 @@ class Pretrained:
         model = load_model(self.model_class, folder, self.name, resolve_dtype(dtype, self.device))
         self._model: Any = model.to(self.device)
         self._tokenizer = load_tokenizer(folder, self.name)
-        self._read_normalisation(folder / "preprocessor_config.json")
-        known = getattr(self._model.config, "known_classes", None)
-        self.known: tuple[str, ...] | None = tuple(known) if known else None
+        config = self._model.config
+        vision = getattr(config, "vision_config", config)
+        self.size: int = vision.image_size
+        """Side of the square the checkpoint was made for, in pixels."""
+        self.patch: int = vision.patch_size
+        """Side of one patch, in pixels."""
+        self.known: tuple[str, ...] | None = tuple(getattr(config, "known_classes", None) or ()) or None
         """Names that the model can know, where these are few; None: any name."""
+        path = folder / "preprocessor_config.json"
+        stored = read_json(path, self.name) if path.exists() else {}
+        self.mean, self.std = stored.get("image_mean") or self.mean, stored.get("image_std") or self.std
+        if not len(self.mean) == len(self.std) == 3 or min(self.std) <= 0:
+            expected = "three numbers for image_mean, and above 0 for image_std"
+            raise ModelError(f"{self.name}: expected {expected}, got {self.mean} and {self.std}")
 
     def check_known(self, names: Sequence[str]) -> None:
         """Raise InputError for the first name that the model cannot know."""
@@ -78,19 +87,16 @@ class Pretrained:
                 advice = f"For photos and any other name {self.for_any_name}"
                 raise InputError(f"{self.name} cannot know {name!r}; it knows {', '.join(known)}. {advice}")
 
-    def _normalise(self, image: RGB, size: int) -> Float[Tensor, "3 size size"]:
-        """Return the photo squeezed to a square by bicubic interpolation, and normalised; float32."""
-        square = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
+    def prepare(self, image: RGB, size: int | None = None) -> Float[Tensor, "3 size size"]:
+        """Return the photo as the model wants it: squeezed to a square, normalised so that 0 is the mean colour.
+
+        ``size`` is the square's side; None: ``self.size``. Interpolated bicubically, as the authors' code; float32.
+        """
+        side = size or self.size
+        square = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
         mean, std = np.asarray([self.mean, self.std], dtype=np.float32)
         normalised = (np.asarray(square, dtype=np.float32) / 255 - mean) / std
         return torch.from_numpy(normalised).permute(2, 0, 1).contiguous()
-
-    def _read_normalisation(self, path: Path) -> None:
-        stored = read_json(path, self.name) if path.exists() else {}
-        self.mean, self.std = stored.get("image_mean") or self.mean, stored.get("image_std") or self.std
-        if not len(self.mean) == len(self.std) == 3 or min(self.std) <= 0:
-            expected = "three numbers for image_mean, and above 0 for image_std"
-            raise ModelError(f"{self.name}: expected {expected}, got {self.mean} and {self.std}")
 
 
 def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtype: torch.dtype) -> Any:
@@ -101,12 +107,19 @@ def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtyp
     """
     weights, settings = read_weights(folder, name), read_json(folder / "config.json", name)
     any_class: Any = model_class
-    with reading(name, f"config.json does not describe a {model_class.__name__}"), _without_bars():
+    bars: Any = transformers_logging
+    how = {"attn_implementation": "eager", "ignore_mismatched_sizes": True, "output_loading_info": True}
+    with reading(name, f"config.json does not describe a {model_class.__name__}"):
         # The folder itself never reaches transformers, which would take adapters, other files or kernels that
         # config.json or a file beside it names.
-        how = {"attn_implementation": "eager", "ignore_mismatched_sizes": True, "output_loading_info": True}
         config = any_class.config_class.from_dict(settings)
-        model, report = any_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype, **how)
+        enabled = bars.is_progress_bar_enabled()
+        bars.disable_progress_bar()
+        try:
+            model, report = any_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype, **how)
+        finally:
+            if enabled:
+                bars.enable_progress_bar()
     lacking = [*report["missing_keys"]]
     lacking += [f"{key} of shape {tuple(asked)}" for key, _, asked in report["mismatched_keys"]]
     if lacking:
@@ -124,7 +137,13 @@ def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     for path in weight_files(folder, name):
         with reading(name, f"{path.name} cannot be read"):
-            stored = _read_tensors(path, name)
+            how: dict[str, Any] = {"weights_only": True, "mmap": zipfile.is_zipfile(path)}
+            try:
+                safe = path.suffix == ".safetensors"
+                stored = load_file(path) if safe else torch.load(path, map_location="cpu", **how)
+            except pickle.UnpicklingError as error:
+                reason = "holds more than weights, and unpickling it can run code"
+                raise ModelError(f"{name}: {path.name} {reason}; take one with model.safetensors") from error
         if not isinstance(stored, dict) or not all(isinstance(tensor, Tensor) for tensor in stored.values()):
             raise ModelError(f"{name}: expected tensors by name in {path.name}, got something else")
         weights |= stored
@@ -141,25 +160,3 @@ def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
         raise ModelError(f"{name}: expected a tokenizer.json, got none; fetch it")
     with reading(name, "the tokenizer cannot be read"):
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-
-
-def _read_tensors(path: Path, name: str) -> Any:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        reason = "holds more than weights, and unpickling it can run code"
-        raise ModelError(f"{name}: {path.name} {reason}; take one with model.safetensors") from error
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    bars: Any = transformers_logging
-    enabled = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            bars.enable_progress_bar()

@@ -10,12 +10,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import ViltForImageAndTextRetrieval
 
-from pnp_ovss.models.base import Adapter, Fused, Kept, Pixels, States, Tokens
-from pnp_ovss.models.layers import additive, kept_attention, project
+from pnp_ovss.models.base import VLM, Fused, Kept, Pixels, States, Tokens, additive
 
 
-class Vilt(Adapter):
-    """A ViLT checkpoint behind the ``VLM`` protocol.
+class Vilt(VLM):
+    """A ViLT checkpoint.
 
     ``match`` of its attention is the ranking score, which fine-tuning drew from the matching head's 'they match': it
     orders texts by how well they fit, but has no meaning of its own, so ViLT is no ``Matcher``.
@@ -26,7 +25,6 @@ class Vilt(Adapter):
     mean = std = (0.5, 0.5, 0.5)
 
     def _configure(self, config: Any) -> None:
-        self.size, self.patch = config.image_size, config.patch_size
         self.layers, self.heads = config.num_hidden_layers, config.num_attention_heads
         self.max_tokens = config.max_position_embeddings
 
@@ -58,7 +56,7 @@ class Vilt(Adapter):
                 # The graph starts here, so that nothing below costs a backward pass.
                 hidden.requires_grad_()
             normed = layer.layernorm_before(hidden)
-            found, weights = kept_attention(*project(layer.attention.attention, normed, normed), self.heads, padding)
+            found, weights = self._kept(layer.attention.attention, normed, normed, padding)
             attention[index] = (weights,)
             hidden = hidden + layer.attention.output.dense(found)
             hidden = hidden + layer.output.dense(layer.intermediate(layer.layernorm_after(hidden)))

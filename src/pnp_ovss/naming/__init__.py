@@ -1,21 +1,21 @@
 """Which classes a photo shows. A new namer is one file here and one line in ``NAMERS``."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from pnp_ovss.concurrent import ahead
 from pnp_ovss.errors import ConfigError, ModelError, PnpError
-from pnp_ovss.naming.base import KEEP, Namer, Naming, NoReply, NotStored, Options
 from pnp_ovss.types import RGB, Classes, Vocabulary
-
-__all__ = ["NAMERS", "NamePhotos", "Options", "load_namer", "name_photo", "name_photos", "photo_namer"]
 
 NAMERS = {
     "given": "cached.Given",
     "openai": "openai.OpenAI",
-    "clip": "clip.ClipNamer",
-    "itm": "itm.Itm",
+    "clip": "scores.ClipNamer",
+    "itm": "scores.Itm",
     "caption": "caption.CaptionNamer",
     "cached": "cached.Cached",
 }
@@ -24,8 +24,86 @@ NAMERS = {
 IN_A_ROW = 5
 """Photos without a reply, one after the other, until a run stops: then it is not the photos' fault."""
 
+KEEP = 0.7
+"""Names above this confidence count. Source: PnP-OVSS, which keeps what GPT-4o is more than 70 % sure of."""
+MOST = 25
+"""Names of a photo: a prompt of more is no longer read well, or not at all. Source: the authors' question to GPT-4o."""
+
 NamePhotos = Callable[[Iterable[tuple[str, RGB]]], Iterator[tuple[str, Vocabulary | PnpError | None]]]
 """Gives the classes of many photos, each with its key: None where nothing was named, or why a photo has none."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The settings of namers; each takes what it needs."""
+
+    names: tuple[str, ...] = ()
+    """given: the names."""
+    source: Path | None = None
+    """cached: a file of names or replies, or the folder of a cache."""
+    vlm: Callable[[], Any] | None = None
+    """itm: gives the ``VLM`` that matches."""
+    model: str | None = None
+    """openai: a chat model; clip, caption: a short name, hub id or folder."""
+    base_url: str | None = None
+    """openai: another server than OpenAI's."""
+    cache: Path | None = None
+    """openai: folder of the replies."""
+    timeout: float = 60.0
+    """openai: seconds until a call has failed."""
+    retries: int = 5
+    """openai: further calls after one that failed."""
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+class NoReply(ModelError):
+    """No answer came for one photo. Others may fare better."""
+
+
+class NotStored(NoReply):
+    """No names are stored for one photo."""
+
+
+@dataclass(frozen=True)
+class NamedClass:
+    """A class and how sure the namer is that the photo shows it, in [0, 1]."""
+
+    name: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Naming:
+    """The classes of one photo, each once, and a line for everything odd about how they came."""
+
+    classes: tuple[NamedClass, ...]
+    notes: tuple[str, ...] = ()
+    most: int | None = MOST
+    """How many of them count; None: all, for somebody has chosen them."""
+
+    def kept(self, above: float = KEEP) -> tuple[str, ...]:
+        """Return the names with more than this confidence, the surest ``most`` of them, in the namer's order."""
+        sure = [named for named in self.classes if named.confidence > above]
+        chosen = sorted(sure, key=lambda named: -named.confidence)[: self.most]
+        return tuple(named.name for named in sure if named in chosen)
+
+
+@runtime_checkable
+class Namer(Protocol):
+    """Says which classes a photo shows."""
+
+    @property
+    def source(self) -> str:
+        """What names the classes, in words: "itm by mini-blip"."""
+
+    def __call__(self, image: RGB, candidates: Vocabulary | None, key: str) -> Naming:
+        """Return the classes of a photo, all of them among ``candidates`` where there are any.
+
+        ``key`` is what the photo is called; only a namer that looks names up needs it.
+
+        Raises: NoReply if this photo cannot be named, while others may; another PnpError if none can.
+        """
 
 
 def load_namer(name: str, options: Options) -> Namer:

@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from pnp_ovss._version import VERSION
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.files import read_json, write_text
 from pnp_ovss.images import fingerprint
-from pnp_ovss.naming.base import MOST, Naming, NotStored, Options
+from pnp_ovss.naming import Naming, NotStored, Options
 from pnp_ovss.naming.replies import Claim, named, parse_reply
 from pnp_ovss.types import RGB, Vocabulary
 
@@ -73,7 +72,10 @@ class Cached:
             raise InputError(f"there is no {place}; give a file of names or replies, or the folder of a cache")
         self.source = f"cached in {place.name}"
         self._place = place
-        self._entries = {} if place.is_dir() else _entries(place)
+        content = {} if place.is_dir() else read_json(place)
+        photos = content.get("photos")
+        self._entries: dict[str, Any] = photos if isinstance(photos, dict) else content
+        self._replies = {(asked["photo"], asked["vocabulary"]): reply for asked, reply in replies(place)}
 
     @classmethod
     def load(cls, options: Options) -> "Cached":
@@ -95,10 +97,6 @@ class Cached:
         if reply is None:
             raise NotStored(f"{self._place} has no reply for {key!r} with this vocabulary")
         return reply.read(candidates)
-
-    @cached_property
-    def _replies(self) -> dict[tuple[str, str], Reply]:
-        return {(asked["photo"], asked["vocabulary"]): reply for asked, reply in replies(self._place)}
 
 
 def digest(candidates: Vocabulary | None) -> str:
@@ -143,16 +141,11 @@ def read_entry(entry: Any, candidates: Vocabulary | None) -> Naming:
     if isinstance(entry, str):
         return parse_reply(entry, candidates)
     if isinstance(entry, list):
-        return named([Claim(str(name), confidence=1.0) for name in entry], [], candidates, most=None)
+        certain = [Claim(str(name), confidence=1.0) for name in entry]
+        return replace(named(certain, [], candidates), most=None)
     names = entry.get("names") if isinstance(entry, dict) else None
     if not isinstance(names, dict):
         return Naming((), ("the entry holds no names",))
     shares = {name: share for name, share in names.items() if isinstance(share, int | float) and 0 <= share <= 1}
     claims = [Claim(name, confidence=shares.get(name)) for name in names]
-    return named(claims, map(str, entry.get("notes") or ()), candidates, MOST)
-
-
-def _entries(path: Path) -> dict[str, Any]:
-    content = read_json(path)
-    photos = content.get("photos")
-    return photos if isinstance(photos, dict) else content
+    return named(claims, [*map(str, entry.get("notes") or ())], candidates)

@@ -7,8 +7,8 @@ import json
 import re
 from pathlib import Path
 
-from pnp_ovss.models.captioner import Captioner
-from pnp_ovss.naming.base import NamedClass, Naming, Options
+from pnp_ovss.models.blip import Captioner
+from pnp_ovss.naming import NamedClass, Naming, Options
 from pnp_ovss.types import RGB, Vocabulary, fold
 
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")

@@ -1,18 +1,17 @@
 """A chat model's reply becomes classes with confidences. It is data from outside: nothing in it can do harm.
 
-Two forms are understood: JSON, as ``naming.question`` asks for it, and the free form of PnP-OVSS's authors,
+Two forms are understood: JSON, as ``naming.openai`` asks for it, and the free form of PnP-OVSS's authors,
 ``[15: person, 5: 'bottle'], [95%, 60]``, with all that GPT-4o makes of it: quotes or none, ``%`` or none, the
 confidences on a line of their own or labelled with the names, remarks in brackets, lists of unequal length.
 """
 
 import json
 import re
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pnp_ovss.naming.base import MOST, NamedClass, Naming
+from pnp_ovss.naming import NamedClass, Naming
 from pnp_ovss.types import BACKGROUND, Vocabulary, fold, tidy
 
 LONGEST_REPLY = 20_000
@@ -52,29 +51,29 @@ def parse_reply(text: str, candidates: Vocabulary | None) -> Naming:
     return named(claims, notes, candidates)
 
 
-def named(
-    claims: Iterable[Claim], notes: Iterable[str], candidates: Vocabulary | None, most: int | None = MOST
-) -> Naming:
-    """Return the classes that claims mean, each once, with the higher confidence, and without the background."""
+def named(claims: list[Claim], notes: list[str], candidates: Vocabulary | None) -> Naming:
+    """Return the classes that claims mean, each once, with the higher confidence, and without the background.
+
+    What is odd is added to ``notes``.
+    """
     found: dict[str, NamedClass] = {}
-    remarks = list(notes)
     for claim in claims:
         name = find(claim.text, candidates) if candidates else claim.text
         if name is None or fold(name) == BACKGROUND:
-            remarks.append(f"{claim.text[:40]!r} is not in the vocabulary")
+            notes.append(f"{claim.text[:40]!r} is not in the vocabulary")
             continue
         earlier = found.get(fold(name), NamedClass(name, 0.0))  # "Dog" and "dog" are one class
         name = earlier.name
         listed = candidates.numbered().get(claim.number) if candidates and claim.number is not None else name
         if listed != name:
             there = repr(listed) if listed else "not"
-            remarks.append(f"number {claim.number} is {there} in the list; {name!r} counts")
+            notes.append(f"number {claim.number} is {there} in the list; {name!r} counts")
         if claim.confidence is None:
-            remarks.append(f"{name!r} has no confidence")
+            notes.append(f"{name!r} has no confidence")
         if fold(name) in found:
-            remarks.append(f"{name!r} is named twice; the higher confidence counts")
+            notes.append(f"{name!r} is named twice; the higher confidence counts")
         found[fold(name)] = NamedClass(name, max(earlier.confidence, claim.confidence or 0.0))
-    return Naming(tuple(found.values()), tuple(dict.fromkeys(remarks)), most)
+    return Naming(tuple(found.values()), tuple(dict.fromkeys(notes)))
 
 
 def find(text: str, candidates: Vocabulary) -> str | None:

@@ -78,10 +78,8 @@ def refine(class_maps: Array, image: np.ndarray | Tensor, config: Any, on_step: 
     Raises: InputError if the maps or the photo cannot be used.
     """
     maps, photo = _tensor(class_maps, "class maps"), _tensor(image, "the photo")
-    if not (maps.is_complex() or maps.dtype == torch.bool):
-        maps = maps.float()
     _check(maps, photo)
-    labels, scores = refine_batch(maps[None], photo.to(maps.device)[None], config, on_step)
+    labels, scores = refine_batch(maps.float()[None], photo.to(maps.device)[None], config, on_step)
     if isinstance(class_maps, np.ndarray):
         return labels[0].numpy(), scores[0].numpy()
     return labels[0], scores[0]
@@ -149,18 +147,14 @@ def _tensor(array: np.ndarray | Tensor, what: str) -> Tensor:
 
 def _check(maps: Tensor, photo: Tensor) -> None:
     shape = tuple(maps.shape)
-    if maps.ndim != 3 or 0 in shape:
-        raise InputError(f"expected class maps of shape (classes, rows, columns), each at least 1, got {shape}")
-    if maps.is_complex() or maps.dtype == torch.bool:
-        raise InputError(f"expected class maps of real numbers, got {maps.dtype}; convert them to float32")
-    if photo.ndim != 3 or photo.shape[2] != 3 or 0 in photo.shape:
-        raise InputError(f"expected a photo of shape (rows, columns, 3), got {tuple(photo.shape)}; convert it to RGB")
-    if photo.dtype != torch.uint8:
-        raise InputError(f"expected a photo of 8-bit RGB (uint8, 0 to 255), got {photo.dtype}; convert it")
-    if not bool(maps.isfinite().all()):
-        raise InputError("expected finite class maps, got NaN or infinite values; check the model")
-    if bool((maps < 0).any()):
-        raise InputError(f"expected class maps >= 0, got values down to {float(maps.min()):.3g}; clip or shift them")
+    if maps.ndim != 3 or 0 in shape or maps.is_complex() or maps.dtype == torch.bool:
+        raise InputError(f"expected real class maps (classes, rows, columns), got {maps.dtype} of shape {shape}")
+    shape = tuple(photo.shape)
+    if photo.ndim != 3 or shape[2] != 3 or 0 in shape or photo.dtype != torch.uint8:
+        raise InputError(f"expected a photo of uint8 RGB (rows, columns, 3), got {photo.dtype} of shape {shape}")
+    low, high = maps.float().aminmax()
+    if not (low >= 0 and high.isfinite()):  # NaN is neither
+        raise InputError(f"expected finite class maps >= 0, got values from {low:.3g} to {high:.3g}; check the model")
 
 
 class _CallableModule(ModuleType):

@@ -20,8 +20,7 @@ from pnp_ovss.images import SUFFIXES, decode_image
 from pnp_ovss.methods import DEFAULT_METHOD, resolve_config
 from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.models import VLM, find
-from pnp_ovss.naming import NamePhotos, Options, load_namer, photo_namer
-from pnp_ovss.naming.base import KEEP
+from pnp_ovss.naming import KEEP, NamePhotos, Options, load_namer, photo_namer
 from pnp_ovss.naming.cached import digest
 from pnp_ovss.runs.pipeline import Item, Outcome, run
 from pnp_ovss.runs.record import BOTH, IMAGES, MANIFEST, Results, about_model, check_same, load_pyarrow

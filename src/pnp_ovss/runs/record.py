@@ -24,7 +24,8 @@ from pnp_ovss.data import rle
 from pnp_ovss.errors import ConfigError, InputError, import_extra
 from pnp_ovss.files import Folder, as_json, as_png, parse_json, read_json, remove, save_png, write_bytes
 from pnp_ovss.images import readable
-from pnp_ovss.pictures import class_colours, label_png, overlay
+from pnp_ovss.pictures import class_colours, label_png
+from pnp_ovss.pictures.figures import overlay
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.types import RGB, LabelMap
 

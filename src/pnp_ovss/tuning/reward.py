@@ -17,7 +17,7 @@ from torch import Tensor
 from pnp_ovss.errors import InputError
 from pnp_ovss.methods.pnp.prompt import PREFIX
 from pnp_ovss.models.clip import Clip, similarity
-from pnp_ovss.naming.clip import fillers
+from pnp_ovss.naming.scores import fillers
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.types import RGB
 

@@ -1,4 +1,7 @@
-"""The search for the candidate of the largest reward: an Optuna study, which resumes and which many workers share."""
+"""The search for the candidate of the largest reward: an Optuna study, which resumes and which many workers share.
+
+``report`` is the page of such a search.
+"""
 
 import time
 import warnings
@@ -12,13 +15,18 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
+from jinja2 import StrictUndefined, Template
 
+from pnp_ovss._version import VERSION
 from pnp_ovss.errors import ConfigError, InputError, PnpError, one_line
-from pnp_ovss.tuning.objective import Candidate, Space
+from pnp_ovss.pictures.figures import data_url, panels
+from pnp_ovss.tuning.objective import Candidate, Objective, Space
+from pnp_ovss.types import BACKGROUND
 
 try:
     import optuna
     from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+    from optuna.pruners import MedianPruner
     from optuna.samplers import GridSampler, TPESampler
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
     from optuna.trial import Trial, TrialState
@@ -39,6 +47,10 @@ NEVER_PRUNED = 5
 """Candidates that are evaluated on all photos, so that there is something to compare with."""
 GRACE = 30
 """Seconds without a heartbeat of a worker until its trial is given to another."""
+SHOWN = 6
+"""Photos on the page with the best and with the worst masks."""
+SIDE = 900
+"""Longest side of a picture on the page, in pixels."""
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -59,14 +71,10 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # what matters becomes an error
     with _optuna():
-        study = optuna.create_study(
-            storage=_storage(url, grace),
-            study_name="pnp-ovss",
-            direction="maximize",
-            load_if_exists=True,
-            sampler=TPESampler(seed=seed, constant_liar=True) if sampler == "tpe" else GridSampler(space, seed),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=NEVER_PRUNED, n_warmup_steps=FIRST_CHECK - 1),
-        )
+        chosen = TPESampler(seed=seed, constant_liar=True) if sampler == "tpe" else GridSampler(space, seed)
+        pruner = MedianPruner(n_startup_trials=NEVER_PRUNED, n_warmup_steps=FIRST_CHECK - 1)
+        named: dict[str, Any] = {"study_name": "pnp-ovss", "direction": "maximize", "load_if_exists": True}
+        study = optuna.create_study(storage=_storage(url, grace), sampler=chosen, pruner=pruner, **named)
         for name, value in (about | {"sampler": sampler, "seed": seed, "space": space}).items():
             before = study.user_attrs.get(name, value)
             if before != value:
@@ -104,6 +112,23 @@ def best_trial(study: Study) -> FrozenTrial | None:
     """Return the trial of the largest reward, the one begun first among equals; None before any is complete."""
     whole = [trial for trial in finished_trials(study) if trial.state == TrialState.COMPLETE]
     return max(whole, key=lambda trial: trial.value or 0.0, default=None)
+
+
+def report(study: Study, objective: Objective) -> str:
+    """Return the page of a study that has a best trial, as HTML without script or network.
+
+    It holds the rewards of the candidates that were tried, and the masks that the best one gives.
+    """
+    best = best_trial(study)
+    assert best is not None
+    rewards = [float(values.mean()) for values in objective(best.params)]
+    order = np.argsort(rewards)[::-1].tolist()
+    groups = {"Best masks": order[:SHOWN], "Worst masks": order[SHOWN:][::-1][:SHOWN]}
+    page = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
+    template = Template(page, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    tried = {"space": study.user_attrs["space"], "trials": finished_trials(study), "best": best, "rewards": rewards}
+    picture = partial(_picture, objective, best.params)
+    return str(template.render(tried, version=VERSION, objective=objective, picture=picture, groups=groups))
 
 
 def storage_url(url: str | None, folder: Path) -> str:
@@ -168,10 +193,9 @@ def _evaluate(trial: Trial, rewards: Iterable[Float[np.ndarray, " cls"]], prune:
 
 def _storage(url: str, grace: int) -> RDBStorage:
     engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite:") else {}
-    beat, requeue = max(1, grace // 6), RetryHeartbeatStaleTrialCallback()
-    connect = partial(
-        RDBStorage, url, engine, heartbeat_interval=beat, grace_period=grace, heartbeat_stale_trial_callback=requeue
-    )
+    beats: dict[str, Any] = {"heartbeat_interval": max(1, grace // 6), "grace_period": grace}
+    requeue = RetryHeartbeatStaleTrialCallback()
+    connect = partial(RDBStorage, url, engine, heartbeat_stale_trial_callback=requeue, **beats)
     try:
         return connect()
     except SQLAlchemyError:  # two workers that start at the same moment both make the tables
@@ -189,3 +213,15 @@ def _optuna() -> Iterator[None]:
     except (SQLAlchemyError, StorageInternalError, ImportError) as error:
         cause = getattr(error.__cause__ or error, "orig", error)
         raise InputError(f"the study cannot be read or written ({one_line(cause)}); give another --storage") from error
+
+
+def _picture(objective: Objective, candidate: Candidate, index: int) -> str:
+    """Return the masks that a candidate gives and the class maps they come from, as the URL of a JPEG."""
+    example = objective.examples[index]
+    photo, classes = example.read(), example.classes
+    labels = objective.labels(photo, classes, candidate)
+    background = (BACKGROUND,) if objective.config.has_background(len(classes)) else ()
+    maps = objective.maps(photo, classes).at(candidate["layer"], candidate["head"])
+    picture = panels(photo, labels, (*background, *classes), maps.numpy())
+    picture.thumbnail((SIDE, SIDE))
+    return data_url(picture)

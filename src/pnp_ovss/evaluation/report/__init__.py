@@ -1,20 +1,16 @@
 """The report of a run: one page that needs no network, and the same as Markdown and JSON."""
 
 import csv
-import io
-from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-from PIL import Image, ImageOps
+from PIL import Image
 
-from pnp_ovss.data.dataset import IGNORE, Dataset, Sample
-from pnp_ovss.data.files import read_values
+from pnp_ovss.data.dataset import IGNORE, Dataset, Sample, read_values
 from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.metrics import Labels
 from pnp_ovss.evaluation.record import Record
@@ -22,8 +18,8 @@ from pnp_ovss.evaluation.result import Result, best_and_worst, report
 from pnp_ovss.evaluation.run import read_prediction
 from pnp_ovss.files import as_json, write_bytes, write_text
 from pnp_ovss.pictures import class_colours
-from pnp_ovss.pictures.figures import heat, paint
-from pnp_ovss.types import BACKGROUND, RGB
+from pnp_ovss.pictures.figures import data_url, heat, paint, resized
+from pnp_ovss.types import BACKGROUND
 
 FOLDER = Path(__file__).parent
 SIDE = 300
@@ -46,8 +42,7 @@ def write_report(out: Path, result: Result, folders: Sequence[Path], dataset: Da
     loader = FileSystemLoader(FOLDER)
     pages = Environment(loader=loader, autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True)
     pages.filters["percent"] = percent
-    values = content | _for_readers(content)
-    values["panels"] = panels(result, folders, dataset) if dataset is not None else {}
+    values = content | _for_readers(content) | {"panels": panels(result, folders, dataset) if dataset else {}}
     for name in ("report.md", "report.html"):
         write_text(out / name, pages.get_template(name).render(values))
 
@@ -92,15 +87,14 @@ def _panel(result: Result, record: Record, sample: Sample, folders: Sequence[Pat
     largest = sorted(np.flatnonzero(area).tolist(), key=lambda label: -area[label])[:LEGEND]
     colours = np.full((256, 3), VOID, dtype=np.uint8)
     colours[: len(dataset.labels)] = class_colours((BACKGROUND, *dataset.classes))
-    photo = _shrunk(photo, Image.Resampling.LANCZOS)
-    pictures = {"photo": photo}
+    small = resized(photo, SIDE)
+    pictures = {"photo": small}
     for name, values in {"truth": truth, "label map": labels}.items():
-        small = _shrunk(values, Image.Resampling.NEAREST)
-        pictures[name] = paint(photo, small.astype(np.int32), colours, background=True)
+        pictures[name] = paint(small, resized(values, SIDE).astype(np.int32), colours, background=True)
     if record.salience is not None:
-        pictures["salience"] = heat(photo, record.salience)
-    urls = {name: _url(picture) for name, picture in pictures.items()}
-    legend = [(dataset.labels[label], _hex(colours[label])) for label in largest]
+        pictures["salience"] = heat(small, record.salience)
+    urls = {name: data_url(Image.fromarray(picture)) for name, picture in pictures.items()}
+    legend = [(dataset.labels[label], f"#{bytes(colours[label]).hex()}") for label in largest]
     return {"key": record.key, "score": result.image_miou(record), "pictures": urls, "legend": legend}
 
 
@@ -112,35 +106,12 @@ def _labels(settings: dict[str, Any], key: str, folders: Sequence[Path], dataset
     return read_values((there or places)[0]).astype(np.uint8)
 
 
-def _shrunk(picture: np.ndarray, how: Image.Resampling) -> np.ndarray:
-    return np.asarray(ImageOps.contain(Image.fromarray(picture), (SIDE, SIDE), how))
-
-
-def _url(picture: RGB) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="JPEG", quality=84, optimize=True)
-    return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _hex(colour: UInt8[np.ndarray, " 3"]) -> str:
-    return f"#{bytes(colour).hex()}"
-
-
 def _for_readers(content: dict[str, Any]) -> dict[str, Any]:
-    """Return what the templates need beside the report: orders, colours, and the settings as text."""
+    """Return what the templates need beside the report: an order, colours, and the settings in one mapping."""
     settings = content["settings"] | {"python": content["python"]}
     words, config = settings.pop("words", {}), settings.pop("config", {})
     names = (BACKGROUND, *settings.pop("classes"))
     settings["words"] = [f"{cls}: {', '.join(listed)}" for cls, listed in words.items()]
-    every = {name: _text(value) for name, value in (settings | config).items()}
-    return {
-        "colours": dict(zip(names, map(_hex, class_colours(names)), strict=True)),
-        "ranked": sorted(content["classes"], key=lambda one: 1 if one["iou"] is None else -one["iou"]),
-        "all_settings": {name: text for name, text in every.items() if text},
-    }
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "" if value is None else str(value)
+    colours = {name: f"#{bytes(one).hex()}" for name, one in zip(names, class_colours(names), strict=True)}
+    ranked = sorted(content["classes"], key=lambda one: 1 if one["iou"] is None else -one["iou"])
+    return {"colours": colours, "ranked": ranked, "all_settings": settings | config}

@@ -1,0 +1,144 @@
+"""Names by a score: ``itm``, the model that segments, or ``clip``, a dual encoder, compares names with the photo."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pnp_ovss.data.vocabulary import class_names
+from pnp_ovss.errors import ConfigError, InputError, ModelError
+from pnp_ovss.methods.pnp.prompt import PREFIX, make_prompt
+from pnp_ovss.models.base import Matcher
+from pnp_ovss.models.clip import Clip, load_clip, similarity
+from pnp_ovss.naming import KEEP, NamedClass, Naming, Options
+from pnp_ovss.types import RGB, Vocabulary, fold
+
+Scores = Float[Tensor, " name"]
+EVEN = log(KEEP / (1 - KEEP))
+"""Log odds of ``KEEP``."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """``confidence = sigmoid(slope * (score - cut) + EVEN)``: ``KEEP`` where the score is ``cut``."""
+
+    slope: float = 1.0
+    cut: float = EVEN
+    """By default, scores are log odds and the confidence is their sigmoid."""
+
+    def __call__(self, scores: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return the confidences, in [0, 1]."""
+        return torch.sigmoid(self.slope * (scores - self.cut) + EVEN)
+
+
+CALIBRATIONS = {"mini-blip": Calibration(1.163, 6.25), "mini-clip": Calibration(2.913, 1.193)}
+"""Per model, chosen by ``python -m benchmarks.naming`` on 200 tuning scenes, whose names are known."""
+
+STANDING_OUT = Calibration(slope=2.0, cut=2.0)
+"""For a dual encoder nobody has calibrated: a name counts two standard deviations above the mean of the crowd."""
+CROWD = 50
+"""Names that a similarity is compared with; a smaller vocabulary is filled up with common nouns."""
+
+
+class Scorer:
+    """Compares the photo with ``"A picture of NAME"`` for every name; the model is loaded already."""
+
+    kind: str
+
+    def __init__(self, model: Any, calibration: Calibration | None = None) -> None:
+        self.source = f"{self.kind} by {model.name}"
+        self._model = model
+        self._calibration = calibration or CALIBRATIONS.get(model.name)
+
+    def __call__(self, image: RGB, candidates: Vocabulary | None, key: str) -> Naming:
+        """Return every name of the vocabulary, the surest first. Without one: the names the model can know.
+
+        Raises: InputError if there is neither.
+        """
+        names = candidates.classes if candidates else self._model.known
+        if not names:
+            advice = "give one, such as coco-object, or a file"
+            raise InputError(f"{self.source} needs a vocabulary to choose from; {advice}")
+        confidences = self.confidences(image, names)
+        # Equals stay in order.
+        order = torch.argsort(confidences, descending=True, stable=True).tolist()
+        return Naming(tuple(NamedClass(names[index], float(confidences[index])) for index in order))
+
+    def confidences(self, image: RGB, names: Sequence[str]) -> Scores:
+        """Return how sure the model is of each name, in [0, 1]."""
+        return (self._calibration or Calibration())(self.scores(image, names))
+
+    def scores(self, image: RGB, names: Sequence[str]) -> Scores:
+        """Return a score for each name, on the CPU; higher is surer."""
+        raise NotImplementedError
+
+
+class Itm(Scorer):
+    """Matches by the matching head of the model that segments; the photo is encoded once.
+
+    Without a ``calibration``, that of the model, or else the softmax of the matching head's two logits.
+    """
+
+    kind = "itm"
+
+    @classmethod
+    def load(cls, options: Options) -> "Itm":
+        """Return the namer with the model of the options."""
+        if options.vlm is None:
+            raise ConfigError("the itm namer needs a model; give one with --model, such as blip-large-flickr")
+        return cls(options.vlm())
+
+    def scores(self, image: RGB, names: Sequence[str]) -> Scores:
+        """Return the log odds that the photo shows each name, as the matching head sees it."""
+        vlm = self._model
+        if not isinstance(vlm, Matcher):
+            raise ModelError(f"{vlm.name} cannot match many names at once; name with --namer clip, or another model")
+        return vlm.match(vlm.prepare(image)[None], [make_prompt([name]) for name in names])[0].cpu()
+
+
+class ClipNamer(Scorer):
+    """Compares by the similarity of a dual encoder.
+
+    Cosines of CLIP lie close together and mean nothing by themselves. With a ``calibration`` they are cut where that
+    says; without one, what counts is how far a name stands out, in standard deviations, among the vocabulary and, where
+    that is small, common nouns.
+    """
+
+    kind = "clip"
+    _texts: tuple[tuple[str, ...], Tensor] = ((), torch.empty(0))
+    """The names of the last vocabulary and their vectors, as photos mostly share one."""
+
+    @classmethod
+    def load(cls, options: Options) -> "ClipNamer":
+        """Return the namer with the model of the options."""
+        return cls(load_clip(options.model or "clip-base", options.device, options.dtype))
+
+    def confidences(self, image: RGB, names: Sequence[str]) -> Scores:
+        """Return how far each name stands out, or its similarity where the model is calibrated, in [0, 1]."""
+        if self._calibration is not None:
+            return super().confidences(image, names)
+        scores = self.scores(image, (*names, *fillers(self._model, names)))
+        apart = (scores - scores.mean()) / scores.std().clamp_min(1e-6)
+        return STANDING_OUT(apart[: len(names)])
+
+    def scores(self, image: RGB, names: Sequence[str]) -> Scores:
+        """Return the similarity of the photo with each name, times the model's own scale."""
+        clip: Clip = self._model
+        held, vectors = self._texts
+        if held != tuple(names):
+            clip.check_known(names)
+            vectors = clip.encode_texts([PREFIX + name for name in names])
+            self._texts = tuple(names), vectors
+        photo = clip.encode_images(clip.prepare(image)[None])
+        return (clip.scale * similarity(photo, vectors)[0]).cpu()
+
+
+def fillers(clip: Clip, names: Sequence[str]) -> tuple[str, ...]:
+    """Return what fills the names up to ``CROWD``: names the model knows, where these are few, else common nouns."""
+    taken = {fold(name) for name in names}
+    others = clip.known or class_names("context")
+    return tuple(name for name in others if fold(name) not in taken)[: max(0, CROWD - len(names))]
