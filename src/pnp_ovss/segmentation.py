@@ -60,9 +60,8 @@ class Segmentation:
         own = [scores[self.labels == label] for label, scores in enumerate(self.scores)]
         means = tuple(float(scores.mean()) if scores.size else 0.0 for scores in own)
         height, width = self.labels.shape
-        return LabelMap(
-            Path(file_name).stem, file_name, height, width, self.classes, lambda: self.labels, means, self.model
-        )
+        key = Path(file_name).stem
+        return LabelMap(key, file_name, height, width, self.classes, lambda: self.labels, means, self.model)
 
     def overlay(self, photo: RGB | None = None) -> Image:
         """Return the photo with each class in its colour, and a legend of names and area shares.
