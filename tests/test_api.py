@@ -64,7 +64,7 @@ def test_what_is_of_the_wrong_type_is_told_in_one_line():
         "expected class names as texts, such as ['dog', 'cat'] for one photo, or a list of such lists for a list of "
         "photos; got a"
     )
-    end = "; take np.asarray(maps), pnp_ovss.images.read_image(photo)"
+    end = "; convert it"
     lines = json.loads(run.stdout)
     assert lines[:7] == [
         f"{text} list",

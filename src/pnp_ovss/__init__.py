@@ -10,19 +10,18 @@ from pnp_ovss._version import VERSION as __version__
 from pnp_ovss.errors import ConfigError, InputError, ModelError, PnpError
 
 if TYPE_CHECKING:  # "as" says to type checkers that these are public
-    from pnp_ovss.methods import METHODS as METHODS
-    from pnp_ovss.methods import load_method as load_method
-    from pnp_ovss.methods.pnp import PRESETS as PRESETS
-    from pnp_ovss.methods.pnp import Config as Config
-    from pnp_ovss.methods.pnp import make_prompt as make_prompt
-    from pnp_ovss.methods.pnp import salience as salience
+    from pnp_ovss.methods import METHODS as METHODS, load_method as load_method
+    from pnp_ovss.methods.pnp import (
+        PRESETS as PRESETS,
+        Config as Config,
+        make_prompt as make_prompt,
+        salience as salience,
+    )
     from pnp_ovss.models import load_vlm as load_vlm
     from pnp_ovss.refine import refine as refine
     from pnp_ovss.segmentation import Segmentation as Segmentation
     from pnp_ovss.segmenter import Segmenter as Segmenter
-    from pnp_ovss.types import Attention as Attention
-    from pnp_ovss.types import Prompt as Prompt
-    from pnp_ovss.types import Vocabulary as Vocabulary
+    from pnp_ovss.types import Attention as Attention, Prompt as Prompt, Vocabulary as Vocabulary
 
 # Where the names live that need torch or transformers: they take seconds to load, which `pnp-ovss --help` should not.
 _ON_USE = {

@@ -34,16 +34,14 @@ class ModelError(PnpError):
 
 def printable(text: object) -> str:
     """Return the text in one line, with what cannot be printed escaped."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in " ".join(str(text).splitlines())
-    )
+    line = " ".join(str(text).splitlines())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
 
 
 def one_line(error: object) -> str:
     """Return what went wrong as part of a line: an error's words, else its kind; 200 printable characters at most."""
     text = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
-    line = " ".join(text.split()) or type(error).__name__
-    return "".join(character for character in line if character.isprintable())[:200]
+    return printable(" ".join(text.split()) or type(error).__name__)[:200]
 
 
 def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
@@ -55,6 +53,5 @@ def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
         return import_module(module)
     except ImportError as error:
         package = module.split(".")[0]
-        raise ConfigError(
-            f"{purpose} needs {package}, which is not installed; run pip install 'pnp-ovss[{extra}]'"
-        ) from error
+        advice = f"run pip install 'pnp-ovss[{extra}]'"
+        raise ConfigError(f"{purpose} needs {package}, which is not installed; {advice}") from error

@@ -14,8 +14,7 @@ import typer
 from PIL import Image
 
 import pnp_ovss
-from pnp_ovss import Config
-from pnp_ovss import models as vlm_models
+from pnp_ovss import Config, models as vlm_models
 from pnp_ovss.cli import COMMANDS, main
 from pnp_ovss.cli.flags import ModelFlags, expand
 from pnp_ovss.evaluation.metrics import Confusion

@@ -11,8 +11,7 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from pnp_ovss import Config, InputError, Segmentation
@@ -22,8 +21,7 @@ from pnp_ovss.export import FORMATS, all_names, export
 from pnp_ovss.export.cvat import runs
 from pnp_ovss.export.label_studio import brush
 from pnp_ovss.export.voc import name_lines
-from pnp_ovss.export.yolo import lines, outlines
-from pnp_ovss.export.yolo import settings as data_yaml
+from pnp_ovss.export.yolo import lines, outlines, settings as data_yaml
 from pnp_ovss.files import Folder, fetch
 from pnp_ovss.pictures import class_colours
 from pnp_ovss.runs.record import load_results, write_result

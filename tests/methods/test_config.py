@@ -74,7 +74,7 @@ def test_a_config_made_by_hand_is_checked_too():
 
 def test_names_that_do_not_exist(tmp_path):
     known = ", ".join(PRESETS)
-    with pytest.raises(ConfigError, match=rf"^there is no preset 'best'; the presets are {known}, or give the path"):
+    with pytest.raises(ConfigError, match=rf"^there is no preset 'best'; the presets are {known}, or give a"):
         Config.from_preset("best")
     with pytest.raises(ConfigError, match="^there is no setting 'treshold'; the settings are refiners, "):
         Config.from_preset("paper", treshold=0.1)

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pnp_ovss.data.vocabulary import load_vocabulary
 from pnp_ovss.naming import KEEP, NamedClass, Naming, Options, load_namer

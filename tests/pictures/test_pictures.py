@@ -5,8 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pnp_ovss.pictures import DARK, class_colours, label_png
 from pnp_ovss.pictures.figures import (

@@ -18,8 +18,7 @@ from pnp_ovss.data import Dataset
 from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.metrics import Counts
 from pnp_ovss.files import as_json, read_json, write_bytes
-from pnp_ovss.runs.record import about_model as about
-from pnp_ovss.runs.record import check_same
+from pnp_ovss.runs.record import about_model as about, check_same
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import Vocabulary
 

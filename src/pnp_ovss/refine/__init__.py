@@ -38,9 +38,7 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 @dataclass(frozen=True)
 class _Steps(Settings):
     refiners: tuple[str, ...] = setting(("blur", "crf"), "refinement steps, in order")
-    max_pixels: int = setting(
-        4_200_000, "refine larger photos at this many pixels, then upsample along the photo", 1, 10**9
-    )
+    max_pixels: int = setting(4_200_000, "refine larger photos at this many pixels, then upsample", 1, 10**9)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,10 +133,7 @@ def _tensor(array: np.ndarray | Tensor, what: str) -> Tensor:
     if isinstance(array, Tensor):
         return array.detach()
     if not isinstance(array, np.ndarray):
-        raise InputError(
-            f"expected {what} as an array or a tensor, got {type(array).__name__}; take np.asarray(maps), "
-            "pnp_ovss.images.read_image(photo)"
-        )
+        raise InputError(f"expected {what} as an array or a tensor, got {type(array).__name__}; convert it")
     try:  # a copy: torch takes no read-only, reversed or byte-swapped memory
         return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
     except TypeError as error:

@@ -22,23 +22,18 @@ class Config(RefinementSettings):  # type: ignore[misc]  # its base is made from
     layer: int = setting(7, "cross-attention layer, 0-based")
     head: int = setting(9, "attention head of that layer, 0-based")
     gradient: bool = setting(True, "weigh the attention by the positive gradient of the match logit (GradCAM)")
-    sum_last_name: bool = setting(
-        True, "add up the last class name's tokens instead of averaging, as the released code does; blur undoes it"
-    )
+    sum_last_name: bool = setting(True, "sum the last name's tokens instead of averaging, as the released code does")
     passes: int = setting(4, "passes of Saliency DropOut, the first one over the whole photo", 1)
     drop: int | float = setting(10, "patches hidden after each pass: 10 is a count, 0.5 a share of the visible ones")
     count_first_twice: bool = setting(True, "add the first pass's map twice, as the released code does")
     threshold: float = setting(0.15, "a class map counts where its min-max over the grid reaches this, in [0, 1]", 0, 1)
-    background: Literal["always", "never", "few"] = setting(
-        "always", "'always', 'never', or 'few': only where fewer than 3 classes are named"
-    )
+    background: Literal["always", "never", "few"] = setting("always", "few: only where fewer than 3 classes are named")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.drop, float) and not 0 < self.drop < 1:
-            raise ConfigError(
-                f"expected drop to be a count of patches (10) or a share between 0 and 1 (0.5), got {self.drop:g}"
-            )
+            expected = "a count of patches (10) or a share between 0 and 1 (0.5)"
+            raise ConfigError(f"expected drop to be {expected}, got {self.drop:g}")
 
     @classmethod
     def from_preset(cls, preset: str | Path, **overrides: Any) -> "Config":
@@ -52,9 +47,7 @@ class Config(RefinementSettings):  # type: ignore[misc]  # its base is made from
             start = cls.from_file(Path(preset))
         else:
             known = ", ".join(PRESETS)
-            raise ConfigError(
-                f"there is no preset {str(preset)!r}; the presets are {known}, or give the path of a .json preset file"
-            )
+            raise ConfigError(f"there is no preset {str(preset)!r}; the presets are {known}, or give a .json file")
         changed: Config = start.override(overrides)
         return changed
 

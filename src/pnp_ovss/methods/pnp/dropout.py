@@ -49,7 +49,6 @@ def _hide(
     count = (left * drop + 1e-3).long() if isinstance(drop, float) else left.clamp(max=drop)
     # Hidden patches come last, so they are never chosen while a visible one is left; a stable sort keeps reading order.
     order = patch_salience.masked_fill(~visible, -torch.inf).flatten(1).argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(
-        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
-    )
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(1, order, places)
     return visible & (rank >= count).view_as(visible)

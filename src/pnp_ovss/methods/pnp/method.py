@@ -138,6 +138,4 @@ def _check(config: Config, vlm: VLM) -> None:
             raise ConfigError(f"expected {name} from 0 to {count - 1} for {vlm.name}, got {value}; choose another")
     size = config.size or vlm.size
     if size % vlm.patch:
-        raise ConfigError(
-            f"expected size to be a multiple of {vlm.patch}, {vlm.name}'s patch, got {size}; choose another"
-        )
+        raise ConfigError(f"expected size as a multiple of {vlm.patch}, {vlm.name}'s patch, got {size}; choose another")
