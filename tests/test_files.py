@@ -138,7 +138,7 @@ def test_a_folder_is_where_its_place_says(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("place", ["file/out", "file", "folder/../file/out"])
-def test_a_folder_that_cannot_be_is_told(tmp_path, place):
+def test_a_folder_that_cannot_be_is_reported(tmp_path, place):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(InputError) as refusal:

@@ -180,7 +180,7 @@ def test_a_large_photo_below_the_limit_gives_no_warning(tmp_path, monkeypatch):
         assert np.array_equal(read_image(path), UPRIGHT)
 
 
-def test_a_limit_of_one_s_own_is_the_one_that_is_told(tmp_path):
+def test_a_limit_of_one_s_own_is_the_one_that_is_reported(tmp_path):
     content = bomb(tmp_path, 100_000, 100_000).read_bytes()
     with pytest.raises(InputError, match="more than 20 million pixels"):
         decode_image(content, "the photo", 20_000_000)
@@ -312,13 +312,13 @@ def test_a_name_with_brackets_is_that_file(album):
         (["*.txt"], "no picture matches *.txt; check the pattern and the folder"),
     ],
 )
-def test_nothing_found_is_told(album, patterns, line):
+def test_nothing_found_is_reported(album, patterns, line):
     with pytest.raises(InputError) as refusal:
         find_images(patterns)
     assert str(refusal.value) == line
 
 
-def test_a_folder_that_may_not_be_read_is_told(album, monkeypatch):
+def test_a_folder_that_may_not_be_read_is_reported(album, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied")
 

@@ -1,7 +1,8 @@
-"""Work that runs ahead of the one who takes its results."""
+"""Work that runs ahead of its results being taken."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import TypeVar
 
 Given = TypeVar("Given")
@@ -11,22 +12,13 @@ Made = TypeVar("Made")
 def ahead(begin: Callable[[Given], Callable[[], Made]], given: Iterable[Given], most: int) -> Iterator[Made]:
     """Yield the results for everything given, in order, with at most so many begun and not yet taken.
 
-    ``begin`` starts a task and returns what waits for its result. What ends ``given`` early is raised after the results
-    of all that was begun.
+    ``begin`` starts a task and returns what waits for its result.
 
     >>> list(ahead(lambda n: lambda: n * n, range(4), most=2))
     [0, 1, 4, 9]
     """
-    waiting = deque[Callable[[], Made]]()
-    stop: BaseException | None = None
-    try:
-        for one in given:
-            waiting.append(begin(one))
-            if len(waiting) == most:
-                yield waiting.popleft()()
-    except (Exception, KeyboardInterrupt) as error:
-        stop = error
+    rest = iter(given)
+    waiting = deque(map(begin, islice(rest, most)))
     while waiting:
         yield waiting.popleft()()
-    if stop:
-        raise stop
+        waiting.extend(map(begin, islice(rest, 1)))

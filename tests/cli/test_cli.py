@@ -24,7 +24,7 @@ from pnp_ovss.mini import CLASSES
 SMALL = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine", "blur")
 
 
-def told(capsys) -> list[str]:
+def error_lines(capsys) -> list[str]:
     """Return the lines on stderr, the progress bar's left out."""
     text = re.sub(r"\r[^\r\n]*(?=\r|$)", "", capsys.readouterr().err)
     return [
@@ -66,7 +66,7 @@ def as_click(command):
     return typer.main.get_command(app)
 
 
-def test_the_version_is_told(capsys):
+def test_the_version_is_reported(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"pnp-ovss {pnp_ovss.__version__}\n"
 
@@ -90,14 +90,14 @@ def test_python_m_runs_it_as_well():
         ("evaluate voc21 --shard 3/2", "Invalid value for '--shard': expected a part such as 2/4"),
     ],
 )
-def test_wrong_use_is_told_in_one_line(capsys, arguments, line):
+def test_wrong_use_is_reported_in_one_line(capsys, arguments, line):
     assert main(arguments.split()) == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"pnp-ovss: error: {line}")
     assert told.endswith(f"; see pnp-ovss {arguments.split()[0]} --help")
 
 
-def test_an_unknown_command_is_told_with_the_nearest(capsys):
+def test_an_unknown_command_is_reported_with_the_nearest(capsys):
     assert main(["sgment"]) == 2
     line = "pnp-ovss: error: No such command 'sgment'. Did you mean 'segment'?; see pnp-ovss --help\n"
     assert capsys.readouterr().err == line
@@ -183,10 +183,10 @@ def test_the_demo_draws_segments_scores_and_shows(desk, tiny_blip_folder, capsys
         assert sheet.width > 700
 
 
-def test_the_demo_tells_where_it_cannot_write(desk, no_model, capsys):
+def test_the_demo_says_where_it_cannot_write(desk, no_model, capsys):
     Path("demo").touch()
     assert main(["demo"]) == 2
-    assert told(capsys) == [
+    assert error_lines(capsys) == [
         "pnp-ovss: the folder demo cannot be written (not a directory); give another one with --out"
     ]
 
@@ -250,8 +250,8 @@ def test_every_public_name_is_there():
         ("tune --images nowhere --names itm", "there is no photo nowhere; check the path given with --images"),
     ],
 )
-def test_a_slip_is_told_before_a_model_is_looked_for(arguments, line, no_model, capsys, tmp_path, monkeypatch):
+def test_a_slip_is_reported_before_a_model_is_looked_for(arguments, line, no_model, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(arguments.split()) == 2
-    assert told(capsys)[0].startswith(f"pnp-ovss: {line}")
+    assert error_lines(capsys)[0].startswith(f"pnp-ovss: {line}")
     assert list(tmp_path.iterdir()) == []

@@ -49,7 +49,7 @@ def test_context_json_maps_459_ids_to_59(tmp_path):
     assert truths("context60", tmp_path) == {"2008_7": [[1, 59, 0], [59, 59, 0]]}
 
 
-def test_a_context_id_beyond_459_is_told(tmp_path):
+def test_a_context_id_beyond_459_is_reported(tmp_path):
     image = {"image_id": 7, "file_name": "2008_7.jpg", "height": 1, "width": 2, "phase": "val"}
     regions = [{"image_id": 7, "category_id": 460, "segmentation": {"counts": [1, 1]}}]
     write(tmp_path / "VOC2010/trainval_merged.json", json.dumps({"images": [image], "annos_segmentation": regions}))
@@ -57,7 +57,7 @@ def test_a_context_id_beyond_459_is_told(tmp_path):
         truths("context60", tmp_path)
 
 
-def test_an_image_that_two_context_ids_share_is_told(tmp_path):
+def test_an_image_that_two_context_ids_share_is_reported(tmp_path):
     images = [
         {"image_id": number, "file_name": "2008_7.jpg", "height": 1, "width": 2, "phase": "val"} for number in (7, 8)
     ]

@@ -376,7 +376,7 @@ def test_the_command_writes_into_a_new_folder_only(folder, tmp_path, monkeypatch
     assert "the formats are coco, yolo" in refused(capsys, "results", "--to", "tiff")
 
 
-def test_a_photo_that_is_gone_is_told(folder, tmp_path, capsys):
+def test_a_photo_that_is_gone_is_reported(folder, tmp_path, capsys):
     (tmp_path / "photos/tiny.bmp").unlink()
     line = refused(capsys, str(folder), "--to", "yolo", "--photos", "--out", str(tmp_path / "out"))
     assert f"there is no photo {tmp_path}/photos/tiny.bmp; check the path" in line
@@ -395,7 +395,7 @@ def test_photos_are_fetched_from_where_batch_found_them(folder, tmp_path, capsys
     assert "nowhere://bucket/x.bmp cannot be read (Protocol not known: nowhere)" in line
 
 
-def test_a_place_that_cannot_be_written_is_told_as_it_was_given(folder, tmp_path, capsys):
+def test_a_place_that_cannot_be_written_is_reported_as_it_was_given(folder, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     line = refused(capsys, str(folder), "--to", "coco", "--out", str(tmp_path / "file/out"))
     assert f"the folder {tmp_path}/file cannot be written (not a directory); give another one with --out" in line
@@ -403,10 +403,12 @@ def test_a_place_that_cannot_be_written_is_told_as_it_was_given(folder, tmp_path
     assert f"{'x' * 300} cannot be written (file name too long)" in line
 
 
-def test_an_order_that_fits_no_file_or_list_is_told(folder, tmp_path, capsys):
-    assert "give a file, or one of voc" in refused(capsys, str(folder), "--to", "ade", "--order", "nowhere")
+def test_an_order_that_fits_no_file_or_list_is_reported(folder, tmp_path, capsys):
+    assert "there is no vocabulary nowhere; give one of voc" in refused(
+        capsys, str(folder), "--to", "ade", "--order", "nowhere"
+    )
     (tmp_path / "order.txt").write_text("dog\ndog\n")
-    assert "class 'dog' is named twice" in refused(
+    assert "the class 'traffic light', which the list of classes lacks" in refused(
         capsys, str(folder), "--to", "ade", "--order", str(tmp_path / "order.txt")
     )
 
@@ -430,7 +432,7 @@ def test_a_class_may_be_called_background_where_the_setting_has_none():
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("strange", ["a\nb", "bell\a", "caf\udce9", "a\u2028b", "a\uffffb"])
-def test_a_name_that_a_format_cannot_hold_is_told(tmp_path, name, strange):
+def test_a_name_that_a_format_cannot_hold_is_reported(tmp_path, name, strange):
     result = RESULTS["tiny"]
     write_result(tmp_path / "photo", Path(f"{strange}.jpg"), np.zeros((1, 1, 3), np.uint8), result, 0.0)
     result = replace(result, classes=("background", strange))

@@ -263,7 +263,7 @@ def test_a_file_that_changes_its_size_on_the_way(hub, repository):
     load()
 
 
-def test_a_full_disk_is_told_in_one_line(hub, monkeypatch):
+def test_a_full_disk_is_reported_in_one_line(hub, monkeypatch):
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 

@@ -167,7 +167,7 @@ def test_home_and_relative_paths(folder, monkeypatch):
     assert len(revisions) == 1
 
 
-def test_the_revision_of_a_folder_tells_checkpoints_apart(folder):
+def test_the_revision_of_a_folder_says_checkpoints_apart(folder):
     before = load_vlm(folder, device="cpu").revision
     edit(folder / "config.json", note="another")
     after = load_vlm(folder, device="cpu").revision

@@ -155,7 +155,7 @@ def test_itm_without_a_vocabulary_takes_what_the_model_knows_or_says_so(tmp_path
         Itm(knows)(PHOTO, PETS, "")
 
 
-def test_a_model_that_cannot_match_is_told(vlm):
+def test_a_model_that_cannot_match_is_reported(vlm):
     class Attender:
         name, known, size = "other", None, 32
         revision, device, patch, layers, heads = "", torch.device("cpu"), 8, 1, 1
@@ -260,7 +260,7 @@ def test_clip_reads_the_published_vocabulary(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["blip", "nothing"])
-def test_what_is_no_clip_is_told(tmp_path, tiny_blip_folder, kind):
+def test_what_is_no_clip_is_reported(tmp_path, tiny_blip_folder, kind):
     if kind == "blip":
         with pytest.raises(ModelError, match="expected a CLIP checkpoint such as clip-base, got 'blip'"):
             load_clip(tiny_blip_folder, device="cpu")

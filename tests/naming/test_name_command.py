@@ -44,7 +44,7 @@ def test_name_with_the_model_that_segments(desk, tiny_blip_folder, capsys):
     assert set(record["photos"]) == {"a", "b"}
 
 
-def test_a_photo_that_cannot_be_read_is_told_and_the_others_are_named(desk, capsys):
+def test_a_photo_that_cannot_be_read_is_reported_and_the_others_are_named(desk, capsys):
     Path("photos/c.jpg").write_text("no picture")
     assert main(["name", "photos", "--namer", "given", "--names", "dog,cat"]) == 1
     out, err = capsys.readouterr()
@@ -71,7 +71,7 @@ def test_wrong_use_is_one_line(desk, capsys, flags, line):
     assert told.startswith(line)
 
 
-def test_two_photos_of_one_name_are_told(desk, capsys):
+def test_two_photos_of_one_name_are_reported(desk, capsys):
     Path("other").mkdir()
     Image.fromarray(PHOTO).save("other/a.png")
     assert main(["name", "photos", "other", "--namer", "given", "--names", "dog"]) == 2
@@ -110,12 +110,12 @@ def test_each_photo_gets_its_own_names(desk, tiny_blip_folder, capsys):
     assert not Path("results/b.png").exists()
 
 
-def test_a_wrong_namer_is_told_before_the_model_is_fetched(desk, capsys):
+def test_a_wrong_namer_is_reported_before_the_model_is_fetched(desk, capsys):
     assert segment(Path("nobody/nothing"), "--namer", "gpt") == 2
     assert capsys.readouterr().err.startswith("pnp-ovss: no namer 'gpt'; the namers are given")
 
 
-def test_names_that_cannot_be_used_are_told_for_their_photo_and_the_others_are_done(desk, tiny_blip_folder, capsys):
+def test_names_that_cannot_be_used_are_reported_for_their_photo_and_the_others_are_done(desk, tiny_blip_folder, capsys):
     Path("names.json").write_text(
         json.dumps({"a": ["dog"], "b": ["cat", "Cat", "Background"], "c": [" ".join(["dog"] * 600)]})
     )
@@ -150,7 +150,7 @@ def test_a_run_that_is_stopped_leaves_the_names_of_a_whole_one(desk, capsys, mon
     assert set(json.loads(Path("names.json").read_text())["photos"]) == {"a"}
 
 
-def test_what_a_namer_lacks_is_told_before_the_model_is_fetched(desk, capsys):
+def test_what_a_namer_lacks_is_reported_before_the_model_is_fetched(desk, capsys):
     model = Path("nobody/nothing")
     for flags, line in (
         (("--namer", "itm"), "itm by nobody/nothing needs a vocabulary to choose from; give --vocabulary coco-object"),

@@ -35,7 +35,7 @@ VOC = load_vocabulary("voc")
         ("openai", "^the openai namer needs a folder for the replies; give one with --cache$"),
     ],
 )
-def test_what_a_namer_lacks_is_told(name, line):
+def test_what_a_namer_lacks_is_reported(name, line):
     with pytest.raises(ConfigError, match=line):
         load_namer(name, Options())
 
@@ -79,7 +79,7 @@ def test_a_file_of_names_is_looked_up_by_the_photos_name(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"3", b"{", b"\xff", b"[" * 100_000])
-def test_a_file_that_holds_no_names_is_told(tmp_path, content):
+def test_a_file_that_holds_no_names_is_reported(tmp_path, content):
     path = tmp_path / "names.json"
     path.write_bytes(content)
     with pytest.raises(InputError, match="JSON.*; check the file$"):

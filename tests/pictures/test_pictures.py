@@ -44,7 +44,7 @@ def nearest(colours: np.ndarray, eye: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("names", "normal", "blind"), [(8, 0.13, 0.06), (32, 0.06, 0.02)])
-def test_colours_are_told_apart_with_any_colour_vision(names, normal, blind):
+def test_colours_are_reported_apart_with_any_colour_vision(names, normal, blind):
     colours = class_colours(("background", *map(str, range(names))))
     assert nearest(colours, np.eye(3)) > normal
     assert min(nearest(colours, WITHOUT_RED), nearest(colours, WITHOUT_GREEN)) > blind
@@ -151,7 +151,7 @@ def test_any_name_is_drawn_into_the_legend(name):
         (1.0, "100 %"),
     ],
 )
-def test_shares_are_told_as_people_read_them(part, told):
+def test_shares_are_reported_as_people_read_them(part, told):
     assert share(part) == told
 
 

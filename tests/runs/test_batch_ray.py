@@ -155,7 +155,7 @@ def test_parquet_by_ray_holds_every_photo_once(tmp_path, start):
     assert not list((out / "images").glob("*.json"))
 
 
-def test_what_stops_a_run_is_told_in_one_line(tmp_path, start):
+def test_what_stops_a_run_is_reported_in_one_line(tmp_path, start):
     pytest.importorskip("ray.data")
     run = start(tmp_path / "out", *RAY, "--classes", "dog " * 600)
     assert run.wait() == 2

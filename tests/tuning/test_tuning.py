@@ -373,7 +373,7 @@ def test_a_study_of_something_else_is_refused(tmp_path):
         open_study(url(tmp_path), ABOUT, SPACE, seed=1)
 
 
-def test_a_storage_that_cannot_be_used_is_told_in_one_line_without_its_password(tmp_path):
+def test_a_storage_that_cannot_be_used_is_reported_in_one_line_without_its_password(tmp_path):
     with pytest.raises(InputError, match=r"cannot be read or written \(.*unable to open database file"):
         open_study(url(tmp_path / "no" / "such"), ABOUT, SPACE)
     with pytest.raises(ConfigError, match="expected a storage URL such as"):

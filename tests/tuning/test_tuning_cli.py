@@ -81,7 +81,7 @@ def test_a_setting_that_is_given_is_not_tuned(tune, tmp_path):
         (["--out", "names.json/x"], "cannot be written"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(tune, tmp_path, models, capfd, more, line):
+def test_what_is_wrong_is_reported_in_one_line(tune, tmp_path, models, capfd, more, line):
     (tmp_path / "none.json").write_text(json.dumps({key: [] for key in NAMES}))
     (tmp_path / "one.json").write_text(json.dumps({key: ["dog"] for key in NAMES}))
     shutil.copytree(models[1], tmp_path / "empty", ignore=shutil.ignore_patterns("*.safetensors"))
@@ -115,7 +115,7 @@ def test_many_photos_after_one_flag_are_all_tuned_on(tune, capfd):
     assert "for 2 photos" in capfd.readouterr().out
 
 
-def test_what_is_wrong_with_the_search_is_told_before_a_model_is_fetched(tune, capfd):
+def test_what_is_wrong_with_the_search_is_reported_before_a_model_is_fetched(tune, capfd):
     for flags, line in (
         (["--thresholds", "2"], "expected threshold to be a number from 0 to 1, got 2"),
         (["--blurs", "nan"], "expected blur to be a number"),

@@ -74,12 +74,20 @@ def run(
         started = ahead(lambda item: reading.submit(_read, item).result, items, readers + batch)
         located = _located(segmenter, _named(started, name) if name else started, batch, strict)
         end = partial(_refined, segmenter, finish)
-        yield from ahead(lambda outcome: finishing.submit(end, outcome).result, located, finishers + batch)
+        yield from ahead(lambda one: finishing.submit(end, one).result, _error_last(located), finishers + batch)
     except torch.OutOfMemoryError as error:  # while naming, locating or refining
         raise ModelError("the GPU is full; use a smaller --batch-size, --dtype bfloat16 or --device cpu") from error
     finally:
         for pool in (reading, finishing):  # what is under way is waited for, and nothing else is started
             pool.shutdown(cancel_futures=True)
+
+
+def _error_last(outcomes: Iterator[Outcome]) -> Iterator[Outcome | BaseException]:
+    """Yield the outcomes, then the error that ends them, which waits its turn until those before it are finished."""
+    try:
+        yield from outcomes
+    except (Exception, KeyboardInterrupt) as error:
+        yield error
 
 
 def _read(item: Item) -> Outcome:
@@ -152,7 +160,9 @@ def _locate(model: Segmenter, group: Sequence[Outcome], strict: bool) -> None:
         outcome.seconds["segment"] = (perf_counter() - begin) / len(group)
 
 
-def _refined(segmenter: Load, finish: Callable[[Outcome], None], outcome: Outcome) -> Outcome:
+def _refined(segmenter: Load, finish: Callable[[Outcome], None], outcome: Outcome | BaseException) -> Outcome:
+    if isinstance(outcome, BaseException):
+        raise outcome
     if outcome.located is not None:
         begin = perf_counter()
         outcome.result, outcome.located = segmenter().refine(outcome.located), None
