@@ -52,7 +52,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside(tmp_path, mon
         def __enter__(self):
             return self
 
-        def __exit__(self, *told):
+        def __exit__(self, *said):
             self.file.close()
 
         def write(self, content):
@@ -69,8 +69,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside(tmp_path, mon
     with pytest.raises(InputError if isinstance(fault, OSError) else KeyboardInterrupt) as refusal:
         write_text(path, "new")
     if isinstance(fault, OSError):
-        told = f"{path} cannot be written (no space left on device); choose another place or make room"
-        assert str(refusal.value) == told
+        said = f"{path} cannot be written (no space left on device); choose another place or make room"
+        assert str(refusal.value) == said
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file.txt"]
 
@@ -143,8 +143,8 @@ def test_a_folder_that_cannot_be_is_reported(tmp_path, place):
     (tmp_path / "file").touch()
     with pytest.raises(InputError) as refusal:
         check_folder(tmp_path / place)
-    told = f"the folder {tmp_path / place} cannot be written (not a directory); give another one with --out"
-    assert str(refusal.value) == told
+    said = f"the folder {tmp_path / place} cannot be written (not a directory); give another one with --out"
+    assert str(refusal.value) == said
     with pytest.raises(InputError, match="cannot be written"):
         write_text(tmp_path / place / "name", "content")
 

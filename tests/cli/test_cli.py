@@ -24,7 +24,7 @@ from pnp_ovss.mini import CLASSES
 SMALL = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine", "blur")
 
 
-def error_lines(capsys) -> list[str]:
+def errors_of(capsys) -> list[str]:
     """Return the lines on stderr, the progress bar's left out."""
     text = re.sub(r"\r[^\r\n]*(?=\r|$)", "", capsys.readouterr().err)
     return [
@@ -92,9 +92,9 @@ def test_python_m_runs_it_as_well():
 )
 def test_wrong_use_is_reported_in_one_line(capsys, arguments, line):
     assert main(arguments.split()) == 2
-    (told,) = capsys.readouterr().err.splitlines()
-    assert told.startswith(f"pnp-ovss: error: {line}")
-    assert told.endswith(f"; see pnp-ovss {arguments.split()[0]} --help")
+    (text,) = capsys.readouterr().err.splitlines()
+    assert text.startswith(f"pnp-ovss: error: {line}")
+    assert text.endswith(f"; see pnp-ovss {arguments.split()[0]} --help")
 
 
 def test_an_unknown_command_is_reported_with_the_nearest(capsys):
@@ -186,7 +186,7 @@ def test_the_demo_draws_segments_scores_and_shows(desk, tiny_blip_folder, capsys
 def test_the_demo_says_where_it_cannot_write(desk, no_model, capsys):
     Path("demo").touch()
     assert main(["demo"]) == 2
-    assert error_lines(capsys) == [
+    assert errors_of(capsys) == [
         "pnp-ovss: the folder demo cannot be written (not a directory); give another one with --out"
     ]
 
@@ -253,5 +253,5 @@ def test_every_public_name_is_there():
 def test_a_slip_is_reported_before_a_model_is_looked_for(arguments, line, no_model, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(arguments.split()) == 2
-    assert error_lines(capsys)[0].startswith(f"pnp-ovss: {line}")
+    assert errors_of(capsys)[0].startswith(f"pnp-ovss: {line}")
     assert list(tmp_path.iterdir()) == []

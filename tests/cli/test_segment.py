@@ -30,7 +30,7 @@ def segment(desk, tiny_blip_folder):
     return run
 
 
-def error_lines(capsys) -> list[str]:
+def errors_of(capsys) -> list[str]:
     """Return the lines on stderr, the progress bar's left out."""
     text = re.sub(r"\r[^\r\n]*(?=\r|$)", "", capsys.readouterr().err)
     return [
@@ -175,7 +175,7 @@ def test_photos_that_would_share_a_result_are_refused(desk, no_model, capsys):
     Path("more").mkdir()
     Path("photos/dog.jpg").rename("more/street.jpg")
     assert main(["segment", "photos", "more", "--classes", "dog"]) == 2
-    assert error_lines(capsys) == [
+    assert errors_of(capsys) == [
         "pnp-ovss: photos/street.png and more/street.jpg would both be written to results/street.png; rename one, or "
         "give each its own --out"
     ]
@@ -184,7 +184,7 @@ def test_photos_that_would_share_a_result_are_refused(desk, no_model, capsys):
 def test_an_overlay_does_not_take_the_place_of_a_label_map(desk, no_model, capsys):
     Path("photos/street.png").rename("photos/dog.overlay.png")
     assert main(["segment", "photos", "--classes", "dog"]) == 2
-    assert "would both be written to results/dog.overlay.png" in error_lines(capsys)[0]
+    assert "would both be written to results/dog.overlay.png" in errors_of(capsys)[0]
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00", b"# nothing\n", b"dog\ndog\n"])
@@ -192,7 +192,7 @@ def test_a_classes_file_that_cannot_be_used_is_one_line(desk, no_model, capsys, 
     if content is not None:
         Path("classes.txt").write_bytes(content)
     assert main(["segment", "photos", "--classes-file", "classes.txt"]) == 2
-    (line,) = error_lines(capsys)
+    (line,) = errors_of(capsys)
     assert line.startswith("pnp-ovss: ")
 
 
@@ -200,7 +200,7 @@ def test_a_classes_file_that_cannot_be_used_is_one_line(desk, no_model, capsys, 
 def test_classes_have_to_be_given_once(desk, no_model, capsys, flags):
     assert main(["segment", "photos", *flags]) == 2
     line = "pnp-ovss: expected classes: give either --classes 'dog, cat' or --classes-file FILE"
-    assert error_lines(capsys) == [line]
+    assert errors_of(capsys) == [line]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_what_the_model_cannot_do_is_reported(segment, capsys, tiny_blip_folder,
     small = [text for pair in zip(SMALL[::2], SMALL[1::2], strict=True) if pair[0] not in flags for text in pair]
     model = ["--classes", "dog", "--model", str(tiny_blip_folder), *small]
     assert main(["segment", "photos", *model, *flags]) == 2
-    (err,) = error_lines(capsys)
+    (err,) = errors_of(capsys)
     assert err.startswith(f"pnp-ovss: {line.format(tiny_blip_folder)}")
     assert not Path("results").exists()
 
@@ -227,13 +227,13 @@ def test_what_the_model_cannot_do_is_reported(segment, capsys, tiny_blip_folder,
 def test_a_class_called_background_is_one_too_many(segment, capsys):
     assert segment("photos", classes="dog, Background") == 2
     line = "class 'background' is there by itself; leave it out, or set the background to 'never'"
-    assert error_lines(capsys) == [f"pnp-ovss: {line}"]
+    assert errors_of(capsys) == [f"pnp-ovss: {line}"]
     assert segment("photos/dog.jpg", "--background", "never", classes="background, dog") == 0
 
 
 def test_too_many_words_are_reported_once_however_many_photos(segment, capsys):
     assert segment("photos", classes=",".join(f"n{index}" for index in range(100))) == 2
-    (line,) = error_lines(capsys)
+    (line,) = errors_of(capsys)
     assert "the class names make 105 tokens" in line
 
 
@@ -246,7 +246,7 @@ def test_one_bad_photo_is_reported_and_the_others_go_on(segment, capsys):
     assert sorted(os.listdir("results")) == sorted(
         f"{n}{s}" for n in ("dog", "street") for s in (".json", ".overlay.png", ".png")
     )
-    assert error_lines(capsys) == [
+    assert errors_of(capsys) == [
         "pnp-ovss: photos/empty.png is no picture; expected a JPEG, PNG, WebP, TIFF, BMP or GIF file",
         "pnp-ovss: there is no photo missing.jpg; check the path",
         "pnp-ovss: 2 of 4 photos could not be read",
@@ -256,9 +256,7 @@ def test_one_bad_photo_is_reported_and_the_others_go_on(segment, capsys):
 def test_a_single_bad_photo_is_an_error(segment, no_model, capsys):
     Path("text.jpg").write_text("no photo")
     assert segment("text.jpg") == 2
-    assert error_lines(capsys) == [
-        "pnp-ovss: text.jpg is no picture; expected a JPEG, PNG, WebP, TIFF, BMP or GIF file"
-    ]
+    assert errors_of(capsys) == ["pnp-ovss: text.jpg is no picture; expected a JPEG, PNG, WebP, TIFF, BMP or GIF file"]
     assert not Path("results").exists()
 
 
@@ -283,13 +281,13 @@ def test_ctrl_c_keeps_what_is_done(segment, monkeypatch, capsys):
     done = len(list(Path("results").glob("*.json")))
     assert 1 <= done <= 3
     assert len(list(Path("results").iterdir())) == 3 * done
-    assert error_lines(capsys) == [f"pnp-ovss: stopped; {done} of 6 photos are done, their results are in results"]
+    assert errors_of(capsys) == [f"pnp-ovss: stopped; {done} of 6 photos are done, their results are in results"]
 
 
 def test_ctrl_c_before_anything_is_done_is_one_line(segment, monkeypatch, capsys):
     fail_at(monkeypatch, 1, KeyboardInterrupt())
     assert segment("photos") == 130
-    assert error_lines(capsys) == ["pnp-ovss: stopped; 0 of 2 photos are done"]
+    assert errors_of(capsys) == ["pnp-ovss: stopped; 0 of 2 photos are done"]
 
 
 def test_a_bug_keeps_its_traceback(segment, monkeypatch):
@@ -301,7 +299,7 @@ def test_a_bug_keeps_its_traceback(segment, monkeypatch):
 def test_a_full_gpu_is_reported(segment, monkeypatch, capsys):
     fail_at(monkeypatch, 1, torch.OutOfMemoryError("CUDA out of memory"))
     assert segment("photos") == 2
-    assert error_lines(capsys) == [
+    assert errors_of(capsys) == [
         "pnp-ovss: the GPU is full; use a smaller --batch-size, --dtype bfloat16 or --device cpu"
     ]
 
@@ -312,7 +310,7 @@ def test_a_full_disk_stops_the_run_with_nothing_half_written(segment, monkeypatc
 
     monkeypatch.setattr("pnp_ovss.files.os.replace", full)
     assert segment("photos") == 2
-    assert error_lines(capsys) == [
+    assert errors_of(capsys) == [
         "pnp-ovss: results/dog.png cannot be written (no space left on device); choose another place or make room"
     ]
     assert os.listdir("results") == []
@@ -321,7 +319,7 @@ def test_a_full_disk_stops_the_run_with_nothing_half_written(segment, monkeypatc
 def test_an_error_of_several_lines_is_reported_in_one(segment, monkeypatch, capsys):
     fail_at(monkeypatch, 1, ModelError("first\nsecond"))
     assert segment("photos") == 2
-    assert error_lines(capsys) == ["pnp-ovss: first second"]
+    assert errors_of(capsys) == ["pnp-ovss: first second"]
 
 
 def test_a_second_run_that_fails_leaves_no_record_of_other_classes(segment, monkeypatch):

@@ -182,8 +182,8 @@ def test_yolo_passes_the_checks_of_its_reader_and_fills_to_the_same_masks(out):
     yaml = pytest.importorskip("yaml")
     sv = supervision()
     where = out("yolo")
-    told = yaml.safe_load((where / "data.yaml").read_text())
-    assert told["names"] == dict(enumerate(ORDER))
+    found = yaml.safe_load((where / "data.yaml").read_text())
+    assert found["names"] == dict(enumerate(ORDER))
     found = {}
     for path in where.glob("labels/*.txt"):
         height, width = RESULTS[path.stem].labels.shape
@@ -437,17 +437,17 @@ def test_a_name_that_a_format_cannot_hold_is_reported(tmp_path, name, strange):
     write_result(tmp_path / "photo", Path(f"{strange}.jpg"), np.zeros((1, 1, 3), np.uint8), result, 0.0)
     result = replace(result, classes=("background", strange))
     write_result(tmp_path / "class", Path("a.jpg"), np.zeros((1, 1, 3), np.uint8), result, 0.0)
-    for kind, told in (("photo", f"{strange}.jpg"), ("class", strange)):
+    for kind, found in (("photo", f"{strange}.jpg"), ("class", strange)):
         results = load_results(tmp_path / kind)
         if name in ("coco", "supervision"):
             (place,) = export(results, name, tmp_path / f"{kind}-out")
             entry = json.loads((tmp_path / f"{kind}-out" / place).read_text(encoding="utf-8"))
-            assert told in (entry["images"][0]["file_name"], entry["categories"][0]["name"])
+            assert found in (entry["images"][0]["file_name"], entry["categories"][0]["name"])
             continue
         with pytest.raises(InputError) as refusal:
             export(results, name, tmp_path / f"{kind}-out")
         assert str(refusal.value) == (
-            f"{told!a} has a character that {name} cannot hold; rename the class or photo and segment again, or take "
+            f"{found!a} has a character that {name} cannot hold; rename the class or photo and segment again, or take "
             "coco"
         )
         assert not (tmp_path / f"{kind}-out").exists()
@@ -460,8 +460,8 @@ def test_names_of_any_script_are_taken(tmp_path):
     for name in FORMATS:
         export(load_results(tmp_path / "results"), name, tmp_path / name)
     yaml = pytest.importorskip("yaml")
-    told = yaml.safe_load((tmp_path / "yolo/data.yaml").read_text(encoding="utf-8"))
-    assert told == {"train": "images", "val": "images", "names": dict(enumerate(names))}
+    found = yaml.safe_load((tmp_path / "yolo/data.yaml").read_text(encoding="utf-8"))
+    assert found == {"train": "images", "val": "images", "names": dict(enumerate(names))}
     assert [label.get("value") for label in ET.parse(tmp_path / "label-studio/interface.xml").iter("Label")] == [*names]
     masks = ET.parse(tmp_path / "cvat/annotations.xml").iter("mask")
     assert [mask.get("label") for mask in masks] == [*names]

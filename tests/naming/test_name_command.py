@@ -67,8 +67,8 @@ def test_a_photo_that_cannot_be_read_is_reported_and_the_others_are_named(desk, 
 )
 def test_wrong_use_is_one_line(desk, capsys, flags, line):
     assert main(["name", "photos", *flags]) == 2
-    (told,) = capsys.readouterr().err.splitlines()
-    assert told.startswith(line)
+    (text,) = capsys.readouterr().err.splitlines()
+    assert text.startswith(line)
 
 
 def test_two_photos_of_one_name_are_reported(desk, capsys):

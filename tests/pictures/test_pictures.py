@@ -140,7 +140,7 @@ def test_any_name_is_drawn_into_the_legend(name):
 
 
 @pytest.mark.parametrize(
-    ("part", "told"),
+    ("part", "shown_as"),
     [
         (0.0, "0 %"),
         (1e-9, "< 0.1 %"),
@@ -151,8 +151,8 @@ def test_any_name_is_drawn_into_the_legend(name):
         (1.0, "100 %"),
     ],
 )
-def test_shares_are_reported_as_people_read_them(part, told):
-    assert share(part) == told
+def test_shares_are_reported_as_people_read_them(part, shown_as):
+    assert share(part) == shown_as
 
 
 @settings(max_examples=60, deadline=None)

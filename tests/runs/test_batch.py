@@ -53,7 +53,7 @@ def batch(desk, tiny_blip_folder):
     return run
 
 
-def error_lines(capsys) -> list[str]:
+def errors_of(capsys) -> list[str]:
     """Return the lines on stderr, the progress bar's left out."""
     text = re.sub(r"\r[^\r\n]*(?=\r|$)", "", capsys.readouterr().err)
     return [line for line in text.replace("\r", "").splitlines() if "photo" not in line.split("|")[-1][-9:]]
@@ -112,7 +112,7 @@ def test_a_broken_photo_is_reported_and_does_not_stop_the_run(batch, capsys):
     assert batch() == 1
     assert sorted(records()) == sorted(NAMES)
     out = "faults/ in results says why, and a next run tries again"
-    assert error_lines(capsys) == [
+    assert errors_of(capsys) == [
         "pnp-ovss: deep/broken: the file is no picture; expected a JPEG, PNG, WebP, TIFF, BMP or GIF file",
         f"pnp-ovss: 1 of 5 photos could not be done; {out}",
     ]
@@ -186,12 +186,12 @@ def test_another_setting_is_refused(batch, capsys):
     batch()
     capsys.readouterr()
     assert batch("--threshold", "0.5") == 2
-    assert error_lines(capsys) == [
+    assert errors_of(capsys) == [
         "pnp-ovss: results holds a run with threshold 0.15, and 0.5 is asked for; give another --out, or the settings "
         "of that run"
     ]
     assert batch(classes=("--classes", "cat, dog")) == 2
-    assert 'with classes ["dog", "cat"], and ["cat", "dog"] is asked for' in error_lines(capsys)[0]
+    assert 'with classes ["dog", "cat"], and ["cat", "dog"] is asked for' in errors_of(capsys)[0]
 
 
 TOO_LONG = "dog " * 600
@@ -203,7 +203,7 @@ def test_a_mistyped_command_does_not_bind_the_corrected_one(batch, capsys):
     assert batch() == 1
     assert "cat" in json.loads(Path("results/manifest.json").read_text())["settings"]["names"]["classes"]
     assert batch(classes=("--classes", "dog")) == 2
-    assert 'and ["dog"] is asked for' in error_lines(capsys)[-1]
+    assert 'and ["dog"] is asked for' in errors_of(capsys)[-1]
 
 
 def test_packed_results_bind_a_run_of_files(batch, capsys):
@@ -211,13 +211,13 @@ def test_packed_results_bind_a_run_of_files(batch, capsys):
     Path("photos/deep/broken.jpg").unlink()
     assert batch("--format", "parquet") == 0
     assert batch() == 2
-    assert 'with format "parquet", and "files" is asked for' in error_lines(capsys)[-1]
+    assert 'with format "parquet", and "files" is asked for' in errors_of(capsys)[-1]
 
 
 def test_a_setting_is_checked_before_a_model_is_fetched(batch, monkeypatch, capsys):
     monkeypatch.setattr(runs, "find", lambda *all: pytest.fail("fetched"))
     assert batch("--refine", "blur,magic") == 2
-    assert "no refiner 'magic'; the refiners are" in error_lines(capsys)[0]
+    assert "no refiner 'magic'; the refiners are" in errors_of(capsys)[0]
 
 
 def test_workers_take_the_commit_and_the_settings_of_the_manifest(desk, tiny_blip_folder, monkeypatch):
@@ -241,7 +241,7 @@ def test_ctrl_c_is_one_line(batch, monkeypatch, capsys):
     fail_at(monkeypatch, 4, KeyboardInterrupt())
     assert batch() == 130
     done = len(records())
-    assert error_lines(capsys)[-1] == f"pnp-ovss: stopped; {done} of 5 photos are done; the same command goes on"
+    assert errors_of(capsys)[-1] == f"pnp-ovss: stopped; {done} of 5 photos are done; the same command goes on"
     assert done == 3
 
 
@@ -267,7 +267,7 @@ def test_a_name_that_only_one_photo_has_wrong_costs_only_that_photo(batch, names
 
 def test_a_name_that_all_photos_have_wrong_stops_the_run(batch, capsys):
     assert batch(classes=("--classes", TOO_LONG)) == 2
-    assert "the class names make 605 tokens" in error_lines(capsys)[-1]
+    assert "the class names make 605 tokens" in errors_of(capsys)[-1]
 
 
 def test_a_namer_names_every_photo(batch):
@@ -312,7 +312,7 @@ def test_two_photos_of_one_key_are_refused(desk):
 @pytest.mark.parametrize("out", ["photos", "photos/deep/results"])
 def test_results_among_the_photos_are_refused(batch, out, capsys):
     assert batch("--out", out) == 2
-    assert "would lie among the photos of photos; give another --out" in error_lines(capsys)[0]
+    assert "would lie among the photos of photos; give another --out" in errors_of(capsys)[0]
     assert not list(Path("photos").rglob("manifest.json"))
 
 
@@ -324,7 +324,7 @@ def test_results_that_would_replace_or_become_photos_are_refused(batch, photos, 
     Path("photos/images").mkdir()
     Image.new("RGB", (9, 7), "red").save("photos/images/x.png")
     assert batch("--out", out, photos=photos) == 2
-    assert f"would lie among the photos of {photos}; give another --out" in error_lines(capsys)[0]
+    assert f"would lie among the photos of {photos}; give another --out" in errors_of(capsys)[0]
     assert np.array(Image.open("photos/images/x.png")).shape == (7, 9, 3)
 
 
@@ -341,7 +341,7 @@ def test_results_may_lie_beside_the_photos_of_a_glob_that_does_not_go_down(desk)
 def test_what_holds_no_photo_is_reported(batch, photos, message, capsys):
     Path("empty").mkdir()
     assert batch(photos=photos) == 2
-    assert error_lines(capsys)[0].startswith(f"pnp-ovss: {message}")
+    assert errors_of(capsys)[0].startswith(f"pnp-ovss: {message}")
 
 
 def test_a_missing_file_is_a_fault(batch):
@@ -383,12 +383,10 @@ def test_what_an_object_store_raises_is_reported(batch, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(Store, "info", refuse)
         assert batch(photos="memory://bucket/photos") == 2
-        assert (
-            "memory://bucket/photos cannot be reached (Unable to locate credentials); check" in error_lines(capsys)[0]
-        )
+        assert "memory://bucket/photos cannot be reached (Unable to locate credentials); check" in errors_of(capsys)[0]
         patch.setattr(Store, "cat_file", refuse)
         assert batch("--out", "memory://bucket/run") == 2
-        assert "cannot be reached (Unable to locate credentials); check the path" in error_lines(capsys)[0]
+        assert "cannot be reached (Unable to locate credentials); check the path" in errors_of(capsys)[0]
         with pytest.raises(InputError, match=r"x\.png cannot be read \(Unable to locate credentials\); check the path"):
             fetch("memory://bucket/x.png")
 
@@ -483,7 +481,7 @@ def test_a_shard_cut_short_is_reported(batch, capsys):
     (shard,) = Path("results/shards").glob("*")
     shard.write_bytes(shard.read_bytes()[:-9])
     assert batch("--format", "parquet") == 2
-    assert error_lines(capsys)[-1] == (
+    assert errors_of(capsys)[-1] == (
         "pnp-ovss: results/shards/00000.parquet is no whole Parquet file of a run; remove it, and its photos are done "
         "again"
     )
@@ -496,7 +494,7 @@ def test_a_shard_cut_short_is_reported(batch, capsys):
 def test_what_is_not_installed_is_reported(batch, arguments, module, message, monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, module, None)
     assert batch(*arguments) == 2
-    (line,) = error_lines(capsys)
+    (line,) = errors_of(capsys)
     assert line.startswith(f"pnp-ovss: {message}, which is not installed; run pip install 'pnp-ovss[batch]'")
     assert not os.path.exists("results/manifest.json")
 
@@ -505,10 +503,10 @@ def test_names_that_parquet_cannot_hold_are_reported_before_anything_is_done(bat
     pytest.importorskip("pyarrow")
     assert batch("--format", "parquet", classes=("--classes", "caf\udce9")) == 2
     fault = "is no UTF-8, which Parquet needs; rename it, or take --format files"
-    assert error_lines(capsys) == [f"pnp-ovss: 'caf\\udce9' {fault}"]
+    assert errors_of(capsys) == [f"pnp-ovss: 'caf\\udce9' {fault}"]
     os.rename("photos/a.jpg", "photos/a\udce9.jpg")
     assert batch("--format", "parquet") == 2
-    assert error_lines(capsys) == [f"pnp-ovss: '{os.getcwd()}/photos/a\\udce9.jpg' {fault}"]
+    assert errors_of(capsys) == [f"pnp-ovss: '{os.getcwd()}/photos/a\\udce9.jpg' {fault}"]
     assert not Path("results/manifest.json").exists()
     assert batch() == 1
     assert "a\udce9" in records()
@@ -518,7 +516,7 @@ def test_a_damaged_manifest_is_reported(batch, capsys):
     Path("results").mkdir()
     Path("results/manifest.json").write_text('{"format": 1}')
     assert batch() == 2
-    assert error_lines(capsys) == ["pnp-ovss: results holds no run of batch that can be read; give another --out"]
+    assert errors_of(capsys) == ["pnp-ovss: results holds no run of batch that can be read; give another --out"]
 
 
 def test_a_batch_gives_each_photo_the_labels_it_gets_alone(batch, names_file):
@@ -542,4 +540,4 @@ def test_shards_are_even_and_stay():
 def test_a_full_gpu_is_one_line(batch, monkeypatch, capsys, step):
     fail_at(monkeypatch, 1, torch.OutOfMemoryError("full"), step)
     assert batch() == 2
-    assert error_lines(capsys)[-1].startswith("pnp-ovss: the GPU is full; use a smaller --batch-size")
+    assert errors_of(capsys)[-1].startswith("pnp-ovss: the GPU is full; use a smaller --batch-size")

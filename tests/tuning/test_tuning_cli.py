@@ -42,9 +42,9 @@ def tune(tmp_path, models, monkeypatch):
 
 def test_tuning_writes_a_preset_and_a_page_and_goes_on_where_it_was(tune, tmp_path, models, capfd):
     assert tune("--trials", "3") == 0
-    out, told = capfd.readouterr()
+    out, said = capfd.readouterr()
     assert "ran 2 times for 2 photos" in out
-    assert "1 of 3 photos have no class and are left out" in told
+    assert "1 of 3 photos have no class and are left out" in said
     config = Config.from_preset(tmp_path / "tuning" / "preset.json")
     assert f"layer {config.layer}, head {config.head}, threshold {config.threshold}, blur {config.blur}" in out
     page = (tmp_path / "tuning" / "report.html").read_text(encoding="utf-8")
