@@ -150,7 +150,7 @@ def test_settings_that_are_not_given_are_left_to_the_preset():
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes of posix")
 def test_a_reader_that_stops_early_is_no_error(tmp_path):
-    run = f'{sys.executable} -c \'from pnp_ovss.cli import main; raise SystemExit(main(["segment", "--help"]))\''
+    run = f"{sys.executable} -c 'from pnp_ovss.cli import main; raise SystemExit(main([\"--help\"]))'"
     done = subprocess.run(f"{run} | true", shell=True, capture_output=True, text=True, check=True)
     assert done.stderr == ""
 
