@@ -19,20 +19,10 @@ from pnp_ovss.cli import COMMANDS, main
 from pnp_ovss.cli.flags import ModelFlags, expand
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.mini import CLASSES
+from terminal import errors_of
 
 # What makes a random model of a 4 x 4 grid quick.
 SMALL = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine", "blur")
-
-
-def errors_of(capsys) -> list[str]:
-    """Return the lines on stderr, the progress bar's left out."""
-    text = re.sub(r"\r[^\r\n]*(?=\r|$)", "", capsys.readouterr().err)
-    return [
-        line
-        for line in text.replace("\r", "").splitlines()
-        if "photo]" not in line and "photo/s]" not in line and line.strip()
-    ]
-
 
 # Help and wrong use.
 

@@ -15,6 +15,7 @@ import pnp_ovss
 from pnp_ovss import PRESETS, Config, ModelError
 from pnp_ovss.cli import main
 from pnp_ovss.segmenter import Segmenter
+from terminal import errors_of
 
 # What makes a random model of a 4 x 4 grid quick.
 SMALL = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine", "blur")
@@ -28,16 +29,6 @@ def segment(desk, tiny_blip_folder):
         return main(["segment", *arguments, "--classes", classes, "--model", str(tiny_blip_folder), *SMALL])
 
     return run
-
-
-def errors_of(capsys) -> list[str]:
-    """Return the lines on stderr, the progress bar's left out."""
-    text = re.sub(r"\r[^\r\n]*(?=\r|$)", "", capsys.readouterr().err)
-    return [
-        line
-        for line in text.replace("\r", "").splitlines()
-        if "photo]" not in line and "photo/s]" not in line and line.strip()
-    ]
 
 
 # Segment: what is written.
