@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Two readers of exports that the tests ask, without most of what they name: OpenCV, FFmpeg and more.
 READERS_ALONE := supervision label-studio-sdk
-READERS := requests scipy defusedxml pydeprecate
+READERS := requests defusedxml pydeprecate
 
 .PHONY: help install demo test test-all lint mini bench docs
 

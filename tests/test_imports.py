@@ -7,7 +7,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "pnp_ovss"
 LEVELS = (
     ("errors", "_version"),
-    ("settings", "types", "images", "files", "concurrent"),
+    ("settings", "types", "images", "files", "concurrent", "parts"),
     ("models", "refine", "data", "pictures", "mini"),
     ("methods", "export"),
     ("segmentation",),

@@ -1,26 +1,33 @@
 """The result of a segmentation: a label map and all that led to it, with what people do with it."""
 
-from dataclasses import dataclass
+import html
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
-from PIL.Image import Image
+from jaxtyping import Bool, Float, Int
+from PIL import Image
 
+from pnp_ovss.data import rle
 from pnp_ovss.errors import InputError
 from pnp_ovss.export.coco import dataset, detections
-from pnp_ovss.files import as_png
-from pnp_ovss.pictures import mask_picture
-from pnp_ovss.pictures.figures import overlay, panels
-from pnp_ovss.types import RGB, LabelMap
+from pnp_ovss.files import as_json, as_png, remove, save_png, write_bytes
+from pnp_ovss.pictures import class_colours, label_png, mask_picture
+from pnp_ovss.pictures.figures import STRENGTH, data_url, overlay, paint, panels, share
+from pnp_ovss.types import BACKGROUND, RGB, LabelMap, fold
+
+ABOUT = ("method", "model", "revision", "version")
+"""What a record says of what segmented the photo."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Segmentation:
     """A label map and all that led to it.
 
-    ``labels`` indexes ``classes``, whose first entry is ``"background"`` where the setting has one.
+    ``labels`` indexes ``classes``, whose first entry is ``"background"`` where the setting has one. ``result["dog"]``
+    is the mask of a class.
     """
 
     labels: Int[np.ndarray, "h w"]
@@ -55,6 +62,25 @@ class Segmentation:
         counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
         return {name: float(count) / self.labels.size for name, count in zip(self.classes, counts, strict=True)}
 
+    def __getitem__(self, name: str) -> Bool[np.ndarray, "h w"]:
+        """Return the mask of a class, by its name in any case.
+
+        Raises: InputError if there is no such class.
+        """
+        names = list(map(fold, self.classes))
+        if fold(name) not in names:
+            raise InputError(f"there is no class {name!r}; the classes are {', '.join(self.classes)}")
+        return np.asarray(self.labels == names.index(fold(name)))
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the classes."""
+        return iter(self.classes)
+
+    def __repr__(self) -> str:
+        height, width = self.labels.shape
+        areas = ", ".join(f"{name} {share(area)}" for name, area in self._largest_first())
+        return f"Segmentation({width} x {height} pixels: {areas}; {self.method} on {self.model})"
+
     def label_map(self, file_name: str = "photo.jpg") -> LabelMap:
         """Return what the export formats take. The score of a class is the mean of ``scores`` in its mask."""
         own = [scores[self.labels == label] for label, scores in enumerate(self.scores)]
@@ -63,19 +89,67 @@ class Segmentation:
         key = Path(file_name).stem
         return LabelMap(key, file_name, height, width, self.classes, lambda: self.labels, means, self.model)
 
-    def overlay(self, photo: RGB | None = None) -> Image:
+    def overlay(self, photo: RGB | None = None, opacity: float = STRENGTH) -> Image.Image:
         """Return the photo with each class in its colour, and a legend of names and area shares.
 
-        Raises: InputError if the result carries no photo and none is given.
-        """
-        return overlay(self._photo(photo), self.labels, self.classes)
+        ``opacity`` of the colours, from 0, the photo alone, to 1, the labels alone.
 
-    def plot(self, photo: RGB | None = None) -> Image:
+        Raises: InputError if the result carries no photo and none is given, or the opacity is beyond these.
+        """
+        if not 0 <= opacity <= 1:
+            raise InputError(f"expected an opacity from 0 to 1, got {opacity:g}")
+        return overlay(self._photo(photo), self.labels, self.classes, opacity)
+
+    def plot(self, photo: RGB | None = None) -> Image.Image:
         """Return the overlay beside the salience of each class as heat: where the model looked.
 
         Raises: InputError if the result carries no photo and none is given.
         """
         return panels(self._photo(photo), self.labels, self.classes, self.salience)
+
+    def save(self, folder: str | Path, name: str = "photo", place: str = "", seconds: float = 0.0) -> None:
+        """Write what ``pnp-ovss segment`` does: ``<name>.png``, ``<name>.overlay.png`` and ``<name>.json``.
+
+        These are the label map, whose values index ``classes``, the overlay, and the record. ``place`` is where the
+        photo came from, ``seconds`` what it took. The record comes last: where it lies, the others are whole and belong
+        to it. ``pnp-ovss export`` reads the folder.
+
+        Raises: InputError if the result carries no photo, or a file cannot be written.
+        """
+        labels, picture, record = (Path(folder, f"{name}{end}") for end in (".png", ".overlay.png", ".json"))
+        drawn = self.overlay()
+        remove(record)  # one of an earlier run, whose classes may be others
+        save_png(labels, self.label_png())
+        save_png(picture, drawn)
+        about = {"labels": labels.name, "overlay": picture.name}
+        write_bytes(record, as_json(about | self.record(name, place or f"{name}.jpg", seconds), indent=2))
+
+    def label_png(self) -> Image.Image:
+        """Return the labels as a palette picture in the colours of the classes."""
+        return label_png(self.labels, class_colours(self.classes))
+
+    def record(self, key: str, place: str, seconds: float) -> dict[str, Any]:
+        """Return the record of a photo: what was found, and the settings, model and version that found it.
+
+        ``key`` is what the photo is called, ``place`` its path or URL, ``seconds`` what it took. ``segments`` holds the
+        region of each class that is there, but the background, as COCO's compressed run lengths.
+        """
+        height, width = self.labels.shape
+        record = {"key": key, "photo": place, "width": width, "height": height, "classes": list(self.classes)}
+        record["areas"] = {name: round(area, 6) for name, area in self.areas.items()}
+        found = self.label_map()
+        if self.quality is not None:
+            quality = zip(found.names, self.quality.tolist(), strict=True)
+            record["quality"] = {name: round(share, 6) for name, share in quality}
+        record["match"] = None if self.match is None else round(self.match, 6)
+        record |= {name: getattr(self, name) for name in ABOUT}
+        record |= {"seconds": round(seconds, 3), "config": asdict(self.config)}
+        record["segments"] = parts = []
+        for region in found.regions(found.names):
+            label = self.classes.index(region.name)
+            part = {"class": region.name, "label": label, "area": region.area}
+            parts.append(part | {"segmentation": rle.encode(region.mask)})
+        return record
 
     def to_coco(self, file_name: str = "photo.jpg") -> dict[str, Any]:
         """Return a COCO data set of this photo: a region per class that is there, ids from 1, no background."""
@@ -101,8 +175,26 @@ class Segmentation:
         return [{"score": one.score, "label": one.name, "mask": mask_picture(one.mask)} for one in regions]
 
     def _repr_png_(self) -> bytes | None:
-        """Show the overlay in a notebook."""
+        """Show the overlay where a notebook is displayed without HTML."""
         return None if self.photo is None else as_png(self.overlay())
+
+    def _repr_html_(self) -> str | None:
+        """Show the photo under its classes' colours in a notebook, with a legend in which names can be any script."""
+        if self.photo is None:
+            return None
+        colours = class_colours(self.classes)
+        painted = paint(self.photo, self.labels, colours, self.classes[0] == BACKGROUND)
+        picture = f'<img style="max-width: 100%" src="{data_url(Image.fromarray(painted))}">'
+        entries = [
+            f'<span style="color: #{bytes(colours[self.classes.index(name)]).hex()}">&#9632;</span> '
+            f"{html.escape(name)} {share(area)}"
+            for name, area in self._largest_first()
+        ]
+        return f"<figure>{picture}<figcaption>{' &emsp; '.join(entries)}</figcaption></figure>"
+
+    def _largest_first(self) -> list[tuple[str, float]]:
+        """Return the area of each class, the largest first and the background last."""
+        return sorted(self.areas.items(), key=lambda entry: (entry[0] == BACKGROUND, -entry[1]))
 
     def _photo(self, photo: RGB | None) -> RGB:
         chosen = self.photo if photo is None else photo

@@ -315,6 +315,6 @@ def test_an_error_of_several_lines_is_reported_in_one(segment, monkeypatch, caps
 
 def test_a_second_run_that_fails_leaves_no_record_of_other_classes(segment, monkeypatch):
     assert segment("photos/dog.jpg", classes="dog, cat") == 0
-    monkeypatch.setattr("pnp_ovss.runs.record.overlay", lambda *_: (_ for _ in ()).throw(ModelError("stopped")))
+    monkeypatch.setattr("pnp_ovss.segmentation.save_png", lambda *_: (_ for _ in ()).throw(ModelError("stopped")))
     assert segment("photos/dog.jpg", classes="cat, dog, bird") == 2
     assert not Path("results/dog.json").exists()

@@ -112,17 +112,32 @@ def test_without_background_the_first_class_has_its_colour():
     assert np.abs(picture[200, 250] - (0.45 * 100 + 0.55 * class_colours(("dog",))[0])).max() <= 1
 
 
-def test_regions_are_tinted_bordered_and_the_background_is_the_dimmed_photo():
-    photo = np.full((9, 9, 3), 120, dtype=np.uint8)
+def test_regions_are_tinted_bordered_and_the_background_is_the_photo():
+    photo = np.random.default_rng(0).integers(100, 140, (9, 9, 3), dtype=np.uint8)
     labels = np.zeros((9, 9), dtype=np.int64)
     labels[:, 5:] = 1
     colours = class_colours(("background", "dog"))
-    painted = paint(photo, labels, colours, background=True).astype(int)
-    assert np.ptp(painted[4, 2]) <= 1  # no colour of its own
-    assert painted[4, 2].max() < 120
+    painted = paint(photo, labels, colours, background=True)
+    assert np.array_equal(painted[:, :5], photo[:, :5])
     assert painted[4, 5].min() > 230  # the border is near white
-    assert np.abs(painted[4, 7] - (0.45 * 120 + 0.55 * colours[1])).max() <= 1
+    assert np.abs(painted[4, 7].astype(int) - (0.45 * 120 + 0.55 * colours[1])).max() <= 11
     assert not np.array_equal(paint(photo, labels, colours, background=False)[4, 2], painted[4, 2])
+
+
+def test_dust_has_its_colour_and_no_border():
+    photo, labels = np.full((40, 40, 3), 120, dtype=np.uint8), np.zeros((40, 40), dtype=np.int64)
+    labels[10:20, 10:20] = 1
+    labels[30, ::2] = 1
+    painted = paint(photo, labels, class_colours(("background", "dog")), background=True)
+    white = painted.min(axis=2) > 200
+    assert white[10:21, 10:21].any()
+    assert not white[25:].any()
+    assert np.array_equal(painted[30, 0], painted[15, 15])
+
+
+def test_at_no_strength_the_photo_is_left():
+    photo, labels = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8), np.eye(9, dtype=np.int64)
+    assert np.array_equal(paint(photo, labels, class_colours(("a", "b")), False, strength=0.0), photo)
 
 
 def test_photo_and_labels_of_different_sizes_are_refused():

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from pnp_ovss.errors import printable
+from pnp_ovss.parts import find_parts
 from pnp_ovss.pictures import Colours, class_colours
 from pnp_ovss.types import BACKGROUND, RGB
 
@@ -23,6 +24,8 @@ SMALLEST, THINNEST, LARGEST = 360, 24, 6_000_000
 """Longer side and any side that a picture is enlarged to, and pixels it is reduced to, before it is drawn on."""
 STRENGTH = 0.55
 """Weight of a class's colour over the photo."""
+SEEN = 6
+"""Thicknesses of a border that a part with a border is wide, if it is square."""
 HEAT, LETTERS = 220, 15
 """Beside an overlay, in pixels: the longer side of a tile of heat, height of the names."""
 TILE, GAP, GROUP, MARGIN = 180, 12, 48, 44
@@ -44,11 +47,11 @@ RAMP = np.stack([np.interp(np.linspace(0, 5, 256), range(6), stops) for stops in
 """The colours of heat, from the least to the largest."""
 
 
-def overlay(photo: RGB, labels: Labels, classes: Sequence[str]) -> Image.Image:
+def overlay(photo: RGB, labels: Labels, classes: Sequence[str], strength: float = STRENGTH) -> Image.Image:
     """Return the photo with each class in its colour, thin borders between them, and a legend of names and area shares.
 
-    The background shows the photo, dimmed. The legend is to the right of an upright photo, else below; it never hides
-    anything. Small photos are enlarged, huge ones reduced.
+    The background is the photo as it is; ``strength`` is that of ``paint``. The legend is to the right of an upright
+    photo, else below; it never hides anything. Small photos are enlarged, huge ones reduced.
 
     Raises: ValueError if photo and labels differ in size.
     """
@@ -60,7 +63,7 @@ def overlay(photo: RGB, labels: Labels, classes: Sequence[str]) -> Image.Image:
     size = max(THINNEST, round(width * scale)), max(THINNEST, round(height * scale))
     large = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX))
     large_labels = np.asarray(Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
-    painted = Image.fromarray(paint(large, large_labels, colours, classes[0] == BACKGROUND))
+    painted = Image.fromarray(paint(large, large_labels, colours, classes[0] == BACKGROUND, strength))
     areas = np.bincount(labels.ravel(), minlength=len(classes)) / labels.size
     largest_first = sorted(range(len(classes)), key=lambda index: (classes[index] == BACKGROUND, -areas[index]))
     entries = [(classes[index], share(areas[index]), colours[index].tolist()) for index in largest_first]
@@ -73,19 +76,25 @@ def overlay(photo: RGB, labels: Labels, classes: Sequence[str]) -> Image.Image:
 
 
 def paint(photo: RGB, labels: Labels, colours: Colours, background: bool, strength: float = STRENGTH) -> RGB:
-    """Return the photo under the classes' colours; label 0 is left without colour if it is the background.
+    """Return the photo under the classes' colours, with borders between the parts that can be seen.
 
-    ``strength``: weight of the colours, 0 to 1; at 1 nothing is left of the photo under them.
+    Label 0 is the photo as it is if it is the background. ``strength``: weight of the colours, 0 to 1; at 0 nothing but
+    the photo is left, at 1 nothing of the photo under them.
     """
+    if not strength:
+        return photo
     colour = photo.astype(np.float32)
-    grey = colour.mean(axis=2, keepdims=True)
-    tinted = (1 - strength) * (0.2 * colour + 0.8 * grey) + strength * colours.astype(np.float32)[labels]
+    grey, faded = colour.mean(axis=2, keepdims=True), 0.8 * min(1, strength / STRENGTH)
+    under = (1 - faded) * colour + faded * grey
+    tinted = (1 - strength) * under + strength * colours.astype(np.float32)[labels]
     if background:
-        tinted = np.where((labels == 0)[..., None], 0.3 * colour + 0.25 * grey, tinted)
+        tinted = np.where((labels == 0)[..., None], colour, tinted)
     border = np.zeros(labels.shape, dtype=bool)
     thickness = max(1, round(labels.size**0.5 / 500))  # pixels
-    border[thickness:] |= labels[thickness:] != labels[:-thickness]
-    border[:, thickness:] |= labels[:, thickness:] != labels[:, :-thickness]
+    parts = find_parts(labels)
+    seen = (parts.areas >= (SEEN * thickness) ** 2)[parts.index]  # borders around dust would hide the photo
+    for ahead, behind in ((np.s_[thickness:], np.s_[:-thickness]), (np.s_[:, thickness:], np.s_[:, :-thickness])):
+        border[ahead] |= (labels[ahead] != labels[behind]) & seen[ahead] & seen[behind]
     tinted[border] = 0.1 * tinted[border] + 0.9 * 255
     return _to_bytes(tinted)
 

@@ -10,7 +10,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -20,13 +20,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pnp_ovss.data import rle
 from pnp_ovss.errors import ConfigError, InputError, import_extra
-from pnp_ovss.files import Folder, as_json, as_png, parse_json, read_json, remove, save_png, write_bytes
+from pnp_ovss.files import Folder, as_json, as_png, parse_json, read_json
 from pnp_ovss.images import readable
-from pnp_ovss.pictures import class_colours, label_png
-from pnp_ovss.pictures.figures import overlay
-from pnp_ovss.segmentation import Segmentation
+from pnp_ovss.segmentation import ABOUT, Segmentation
 from pnp_ovss.types import RGB, LabelMap
 
 BOTH = "{} and {} would both be written {}; rename one, or give each its own --out"
@@ -35,53 +32,18 @@ BOTH = "{} and {} would both be written {}; rename one, or give each its own --o
 MANIFEST, IMAGES, FAULTS, SHARDS = "manifest.json", "images", "faults", "shards"
 """What ``batch`` writes into its folder."""
 
-ABOUT = ("method", "model", "revision", "version")
-"""What a record says of what segmented the photo."""
-
 
 def make_record(key: str, place: str, photo: RGB, result: Segmentation | None, seconds: float) -> dict[str, Any]:
-    """Return the record of a photo: what was found, and the settings, model and version that found it.
-
-    ``place`` is the photo's path or URL, ``seconds`` what it took; ``result`` is None where nothing was named.
-    ``segments`` holds the region of each class that is there, but the background, as COCO's compressed run lengths.
-    """
-    record = {"key": key, "photo": place, "width": photo.shape[1], "height": photo.shape[0]}
-    if result is None:
-        return record | {"classes": [], "areas": {}, "segments": []}
-    record["classes"] = list(result.classes)
-    record["areas"] = {name: round(area, 6) for name, area in result.areas.items()}
-    found = result.label_map()
-    if result.quality is not None:
-        quality = zip(found.names, result.quality.tolist(), strict=True)
-        record["quality"] = {name: round(share, 6) for name, share in quality}
-    record["match"] = None if result.match is None else round(result.match, 6)
-    record |= {name: getattr(result, name) for name in ABOUT}
-    record |= {"seconds": round(seconds, 3), "config": asdict(result.config)}
-    record["segments"] = parts = []
-    for region in found.regions(found.names):
-        label = result.classes.index(region.name)
-        part = {"class": region.name, "label": label, "area": region.area}
-        parts.append(part | {"segmentation": rle.encode(region.mask)})
-    return record
+    """Return the record of a photo; ``result`` is None where nothing was named."""
+    if result is not None:
+        return result.record(key, place, seconds)
+    size = {"width": photo.shape[1], "height": photo.shape[0]}
+    return {"key": key, "photo": place} | size | {"classes": [], "areas": {}, "segments": []}
 
 
 def write_result(folder: Path, path: Path, photo: RGB, result: Segmentation, seconds: float) -> None:
-    """Write the three files of a photo, the record last: where it lies, the others are whole and belong to it.
-
-    ``path`` is where the photo came from, ``seconds`` what it took.
-
-    Raises: InputError if a file cannot be written.
-    """
-    labels, picture, place = _places(folder, path)
-    remove(place)  # one of an earlier run, whose classes may be others
-    save_png(labels, _coloured(result))
-    save_png(picture, overlay(photo, result.labels, result.classes))
-    record = make_record(path.stem, str(path), photo, result, seconds)
-    write_bytes(place, as_json({"labels": labels.name, "overlay": picture.name} | record, indent=2))
-
-
-def _coloured(result: Segmentation) -> Image.Image:
-    return label_png(result.labels, class_colours(result.classes))
+    """Write the three files of a photo as ``Segmentation.save`` does; ``path`` is where the photo came from."""
+    replace(result, photo=photo).save(folder, path.stem, str(path), seconds)
 
 
 def _places(folder: Path, photo: Path) -> tuple[Path, Path, Path]:
@@ -112,7 +74,7 @@ class Results:
     def write(self, key: str, place: str, photo: RGB, result: Segmentation | None, seconds: float) -> None:
         """Write a photo's label map and record; ``None`` where nothing was named. A fault of before is forgotten."""
         if result is not None:
-            self.folder.write(f"{IMAGES}/{key}.png", as_png(_coloured(result)))
+            self.folder.write(f"{IMAGES}/{key}.png", as_png(result.label_png()))
         record = make_record(key, place, photo, result, seconds)
         self.folder.write(f"{IMAGES}/{key}.json", as_json(record))
         self.folder.remove(f"{FAULTS}/{key}.json")
