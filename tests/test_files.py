@@ -142,7 +142,7 @@ def test_a_folder_that_cannot_be_is_reported(tmp_path, place):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(InputError) as refusal:
-        check_folder(tmp_path / place)
+        check_folder(tmp_path / place, "--out")
     said = f"the folder {tmp_path / place} cannot be written (not a directory); give another one with --out"
     assert str(refusal.value) == said
     with pytest.raises(InputError, match="cannot be written"):
@@ -152,5 +152,5 @@ def test_a_folder_that_cannot_be_is_reported(tmp_path, place):
 def test_checking_a_folder_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in (tmp_path, tmp_path / "not/there/yet", Path("also/not"), Path(".")):
-        check_folder(folder)
+        check_folder(folder, "--out")
     assert os.listdir(tmp_path) == []

@@ -6,8 +6,8 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "pnp_ovss"
 LEVELS = (
-    ("errors", "_version"),
-    ("settings", "types", "images", "files", "concurrent", "parts"),
+    ("errors", "_version", "processes"),
+    ("settings", "types", "images", "files", "lock", "concurrent", "parts"),
     ("models", "refine", "data", "pictures", "mini"),
     ("methods", "export"),
     ("segmentation",),
@@ -19,7 +19,7 @@ LEVELS = (
 )
 """Folders and modules, the lowest first."""
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
-SAME_LEVEL = {("images", "types"), ("images", "files")}
+SAME_LEVEL = {("images", "types"), ("images", "files"), ("lock", "files")}
 FACE = ("__init__", "__main__")
 """What stands above all: the public names, and the command's entry."""
 

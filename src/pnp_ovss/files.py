@@ -1,10 +1,16 @@
-"""Files that are whole or not there: each is written beside its place and then renamed. Places are paths or URLs."""
+"""Files that are whole or not there: each is written beside its place and then renamed. Places are paths or URLs.
+
+The name of a file that is not whole yet says which process writes it, so that those of dead ones can be swept away.
+"""
 
 import io
 import json
 import os
+import re
 import secrets
+import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,8 +21,45 @@ from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
 from pnp_ovss.errors import InputError, one_line
+from pnp_ovss.processes import PATTERN, Process, this_process
 
 ACCESS = "check the path and its access"
+PART = re.compile(rf"\.?pnp-ovss-({PATTERN})-[0-9a-z_]{{8}}\.part")
+"""The name of a file or folder that is not whole yet."""
+OLD = 3600
+"""Seconds until it counts as left behind where it cannot be seen whether its process still runs."""
+
+
+def part_of(path: Path) -> Path:
+    """Return where to write, beside its place, what becomes ``path`` by a change of name."""
+    return path.with_name(f".pnp-ovss-{this_process()}-{secrets.token_hex(4)}.part")
+
+
+def sweep(folder: Path, *below: str) -> None:
+    """Remove what dead processes left half written in a folder, and in those of its folders at any depth.
+
+    What a living process writes stays, and so does every other file.
+    """
+    for place, deep in ((folder, False), *((folder / name, True) for name in below)):
+        for entry, process in _parts(place, deep):
+            with suppress(OSError):  # another one sweeps, too, or nothing may be removed here
+                gone = process.is_gone()
+                if gone is None:
+                    gone = entry.stat(follow_symlinks=False).st_mtime < time.time() - OLD
+                if gone and entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                elif gone:
+                    os.unlink(entry.path)
+
+
+def _parts(folder: str | Path, deep: bool) -> Iterator[tuple[os.DirEntry[str], Process]]:
+    """Yield what is not whole, and the process that writes it."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if match := PART.fullmatch(entry.name):
+                yield entry, Process.parse(match[1])
+            elif deep and entry.is_dir(follow_symlinks=False):
+                yield from _parts(entry.path, deep)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -24,7 +67,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
     Raises: InputError if the place cannot be written.
     """
-    beside = path.with_name(f".{secrets.token_hex(8)}.part")
+    beside = part_of(path)
     with reachable(path, "cannot be written", "choose another place or make room"):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -96,10 +139,13 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def check_folder(folder: Path) -> None:
-    """Raise InputError if no file could be written into ``folder``, which need not exist and is not made."""
+def check_folder(folder: Path, flag: str) -> None:
+    """Raise InputError if no file could be written into ``folder``, which need not exist and is not made.
+
+    ``flag`` is the one that gives it.
+    """
     nearest = next(filter(os.path.lexists, (folder, *folder.absolute().parents)), folder)
-    with reachable(f"the folder {folder}", "cannot be written", "give another one with --out"):
+    with reachable(f"the folder {folder}", "cannot be written", f"give another one with {flag}"):
         tempfile.TemporaryFile(dir=nearest).close()
 
 

@@ -125,7 +125,7 @@ def _left(models: PageModels) -> tuple[list[Any], gr.Button, gr.Button, gr.Butto
         model = gr.Dropdown(list(models.models), value=models.models[0], label="Model")
         preset = gr.Dropdown(["auto", *PRESETS], value="auto", label="Preset", info="auto: the model's own")
         refiners = gr.Dropdown(list(REFINERS), value=["blur", "crf"], multiselect=True, label="Refinement, in order")
-    with tempfile.TemporaryDirectory(prefix="pnp-ovss-") as place:  # Gradio keeps copies
+    with tempfile.TemporaryDirectory(dir=os.environ.get("GRADIO_TEMP_DIR")) as place:  # Gradio keeps copies
         scenes = [draw(HELD_OUT_SEED, index, 448) for index in (0, 3, 7, 9)]
         samples = [[_save(Path(place), scene.caption, scene.image), ", ".join(scene.things)] for scene in scenes]
         gr.Examples(samples, [photo, names], label="Drawn samples", elem_id="samples")

@@ -2,15 +2,16 @@
 
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from pnp_ovss.cli import PARTLY, complain, go_through
 from pnp_ovss.cli.flags import ClassFlags, Count, ModelFlags, value
-from pnp_ovss.files import Folder, check_folder
+from pnp_ovss.files import Folder
+from pnp_ovss.lock import hold
 from pnp_ovss.runs.batch import Engine, Job, find_photos, open_run, work_here
+from pnp_ovss.runs.record import FOLDERS
 
 EXAMPLE = 'batch demo --model mini-blip --classes "rocket, cactus"  (after pnp-ovss demo)'
 
@@ -57,13 +58,12 @@ def command(
 
         load_ray()
         work = partial(work_on_ray, workers=workers, cpus=cpus, address=cluster)
-    if folder.is_local:
-        check_folder(Path(folder.root))
     places = find_photos(photos, folder)
     job = Job(out=out, classes=source, batch=batch_size, **asdict(replace(model, model=model.checkpoint)))
-    run = open_run(job, format, rows, places)
-    faults, before = (one.fault for one in run(work)), run.total - len(run.todo)
-    done, failed = go_through(faults, run.total, "; the same command goes on", before)
+    with hold(out, below=FOLDERS):
+        run = open_run(job, format, rows, places)
+        faults, before = (one.fault for one in run(work)), run.total - len(run.todo)
+        done, failed = go_through(faults, run.total, "; the same command goes on", before)
     print(f"{done} of {run.total} photos are done, in {out}")
     if failed:
         why = f"faults/ in {out} says why, and a next run tries again"

@@ -8,7 +8,8 @@ from PIL import Image
 from pnp_ovss.cli import say
 from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Seed
 from pnp_ovss.evaluation.metrics import Confusion
-from pnp_ovss.files import check_folder, save_png
+from pnp_ovss.files import save_png
+from pnp_ovss.lock import hold
 from pnp_ovss.mini import CLASSES, draw
 from pnp_ovss.pictures import class_colours, label_png
 from pnp_ovss.pictures.figures import SheetRow, contact_sheet
@@ -31,7 +32,11 @@ def command(
         seed: which series of scenes
         scene_size: side of a scene in pixels
     """
-    check_folder(out)
+    with hold(out):
+        return _demo(out, scenes, seed, scene_size, model)
+
+
+def _demo(out: Path, scenes: int, seed: int, scene_size: int, model: ModelFlags) -> int:
     segmenter, number = model.load(), f"{scenes} drawn scene{'s' * (scenes > 1)}"
     print(f"{number} of series {seed}, segmented with {model.checkpoint}, which is given the names")
     colours = class_colours(CLASSES)

@@ -20,7 +20,7 @@ from pnp_ovss.evaluation.record import Record, about_data, about_model, check_ru
 from pnp_ovss.evaluation.report import write_report
 from pnp_ovss.evaluation.result import load_results, losses
 from pnp_ovss.evaluation.run import Run, evaluate, load_choice, read_predictions, scenes, segment
-from pnp_ovss.files import check_folder
+from pnp_ovss.lock import LOCK, hold
 from pnp_ovss.types import Vocabulary
 
 EXAMPLE = "evaluate scenes --scenes 20"
@@ -104,8 +104,13 @@ def command(
         raise InputError(f"{folders[0]} came besides {what}; name the folder with --root")
     if what == SCENES:
         model = replace(model, model=model.model or "mini-blip")
-    out = flags.out or Path("evaluation") / what
-    check_folder(out)
+    out, (index, parts) = flags.out or Path("evaluation") / what, flags.shard or (1, 1)
+    # Shards may share a folder: each has images of its own.
+    with hold(out, LOCK if parts == 1 else f".pnp-ovss-{index}-of-{parts}.lock", ("images", "oracle")):
+        return _evaluate(what, out, flags, model)
+
+
+def _evaluate(what: str, out: Path, flags: EvaluateFlags, model: ModelFlags) -> int:
     dataset = _dataset(what, flags.root, vars(flags))
     run, settings = _prepare(what, dataset, out / "images", flags, model)
     root, samples = str(flags.root.resolve()) if flags.root else None, dataset.samples[: flags.limit]
@@ -190,7 +195,8 @@ def _merge(folders: Sequence[Path], flags: EvaluateFlags) -> int:
         dataset = _dataset(settings["dataset"], flags.root or first["root"], settings)
     except InputError:
         complain("the data set is not here: the report has no photos; give its folder with --root to have them")
-    return _finish(folders, flags.out or folders[0], flags, dataset)
+    with hold(flags.out or folders[0]):
+        return _finish(folders, flags.out or folders[0], flags, dataset)
 
 
 def _finish(folders: Sequence[Path], out: Path, flags: EvaluateFlags, dataset: Dataset | None) -> int:

@@ -1,6 +1,7 @@
 """``pnp-ovss name``: which classes are in photos."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ from pnp_ovss._version import VERSION
 from pnp_ovss.cli import complain, conclude, go_through, say
 from pnp_ovss.cli.flags import File, ModelFlags, Name, NamerFlags, Photos
 from pnp_ovss.errors import ConfigError, InputError, PnpError
-from pnp_ovss.files import as_json, check_folder, remove, write_bytes
+from pnp_ovss.files import as_json, remove, write_bytes
 from pnp_ovss.images import find_images, read_image
+from pnp_ovss.lock import hold
 from pnp_ovss.models import load_vlm
 from pnp_ovss.naming import Namer, Naming, load_namer, name_photos
 from pnp_ovss.naming.openai import OpenAI, estimate
@@ -49,15 +51,14 @@ def command(
         dtype: auto, float32, bfloat16 or float16
     """
     keys = photos_by_name(find_images(photos))
-    if out is not None:
-        if out.is_dir():
-            raise InputError(f"{out} is a folder; name the .json file that is to be written")
-        check_folder(out.parent)
+    if out is not None and out.is_dir():
+        raise InputError(f"{out} is a folder; name the .json file that is to be written")
     flags = ModelFlags(model=model, revision=revision, device=device, dtype=dtype)
     namer.check(flags)
     options = namer.options(flags, lambda: load_vlm(flags.checkpoint, device, dtype, revision))
-    loaded = load_namer(namer.namer, options)
-    return _print_cost(loaded, keys, namer.candidates()) if dry_run else _name(loaded, keys, namer, out)
+    with hold(out, beside=True) if out and not dry_run else nullcontext():
+        loaded = load_namer(namer.namer, options)
+        return _print_cost(loaded, keys, namer.candidates()) if dry_run else _name(loaded, keys, namer, out)
 
 
 def photos_by_name(photos: Sequence[Path]) -> dict[str, Path]:

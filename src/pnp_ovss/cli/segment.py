@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pnp_ovss.cli import conclude, go_through, say
 from pnp_ovss.cli.flags import ClassFlags, Count, Dir, ModelFlags, Name, Photos, Share
-from pnp_ovss.files import check_folder
 from pnp_ovss.images import find_images, read_image
+from pnp_ovss.lock import hold
 from pnp_ovss.models.clip import Clip
 from pnp_ovss.pictures.figures import share
 from pnp_ovss.runs.pipeline import Item, Outcome, run
@@ -46,14 +46,14 @@ def command(
     source = classes.source(model)
     paths = find_images(photos)
     model.config()
-    check_folder(out)
     check_places(out, paths)
-    encoder = model.load_clip(clip) if clip or min_quality is not None else None
-    load, shared, total = cache(model.load), source.classes is not None, len(paths)
-    items = [Item(path.stem, partial(read_image, path), source.classes) for path in paths]
-    outcomes = run(load, items, source.name_photos(load), batch_size, strict=shared or total == 1)
-    faults = _write(paths, outcomes, out, encoder, min_quality)
-    done, failed = go_through(faults, total, f", their results are in {out}")
+    with hold(out):
+        encoder = model.load_clip(clip) if clip or min_quality is not None else None
+        load, shared, total = cache(model.load), source.classes is not None, len(paths)
+        items = [Item(path.stem, partial(read_image, path), source.classes) for path in paths]
+        outcomes = run(load, items, source.name_photos(load), batch_size, strict=shared or total == 1)
+        faults = _write(paths, outcomes, out, encoder, min_quality)
+        done, failed = go_through(faults, total, f", their results are in {out}")
     if done:
         print(f"{done} photo{'s' * (done > 1)} in {out}: for each a label map .png, an .overlay.png and a .json record")
     return conclude(failed, total, "could not be read" if shared else "could not be read or named")

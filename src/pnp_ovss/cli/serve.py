@@ -4,13 +4,16 @@ import os
 import signal
 import tempfile
 import threading
+from pathlib import Path
 from typing import Annotated
 
 from pnp_ovss.apps.page_work import PageModels
 from pnp_ovss.cli import say
 from pnp_ovss.cli.flags import Count, Name, value
 from pnp_ovss.errors import import_extra
+from pnp_ovss.files import sweep
 from pnp_ovss.models import MODELS
+from pnp_ovss.processes import this_process
 
 EXAMPLE = "serve"
 
@@ -36,7 +39,9 @@ def command(
     """
     models = model or [name for name in MODELS if name.startswith("mini-")]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends it, no visitor's photo is left behind
-    with tempfile.TemporaryDirectory(prefix="pnp-ovss-page-", ignore_cleanup_errors=True) as folder:
+    sweep(Path(tempfile.gettempdir()))  # those of servers that were killed
+    name = {"prefix": f"pnp-ovss-{this_process()}-", "suffix": ".part"}
+    with tempfile.TemporaryDirectory(**name, ignore_cleanup_errors=True) as folder:
         # Gradio reads these when it is imported.
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")

@@ -14,8 +14,9 @@ from pnp_ovss.cli import STOPPED, complain, follow
 from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, NamerFlags, Seed, Share, number, value
 from pnp_ovss.cli.name import photos_by_name, readable
 from pnp_ovss.errors import ConfigError, InputError
-from pnp_ovss.files import check_folder, write_text
+from pnp_ovss.files import write_text
 from pnp_ovss.images import find_images, read_image
+from pnp_ovss.lock import hold
 from pnp_ovss.naming import Naming, load_namer, name_photos
 from pnp_ovss.tuning import search
 from pnp_ovss.tuning.objective import Example, MapCache, Objective, search_space
@@ -98,7 +99,6 @@ def command(
     for path in paths.values():
         if not path.is_file():
             raise InputError(f"there is no photo {path}; check the path given with --images")
-    check_folder(out)
     choices = {name: [model.settings[name]] for name in TUNED if name in model.settings}  # given, so not tuned
     choices |= {name: values for name in TUNED if (values := getattr(flags, f"{name}s"))}
     for name, values in choices.items():  # a wrong value should not cost a download
@@ -107,17 +107,17 @@ def command(
     url = search.storage_url(flags.storage, out)
     namer = _namer(names, flags)
     namer.check(model)
-    objective = _objective(paths, namer, out, flags, model)
-    space = search_space(objective.maps.vlm, **choices)
-    out.mkdir(parents=True, exist_ok=True)
-    study = search.open_study(url, _about(objective), space, flags.sampler, flags.seed)
-    try:
-        _search(study, objective, flags)
-    except KeyboardInterrupt:
-        done = len(search.finished_trials(study))
-        complain(f"stopped; {done} trials are done, and the same command goes on from there")
-        return STOPPED
-    return _write(study, objective, out)
+    with hold(out):
+        objective = _objective(paths, namer, out, flags, model)
+        space = search_space(objective.maps.vlm, **choices)
+        study = search.open_study(url, _about(objective), space, flags.sampler, flags.seed)
+        try:
+            _search(study, objective, flags)
+        except KeyboardInterrupt:
+            done = len(search.finished_trials(study))
+            complain(f"stopped; {done} trials are done, and the same command goes on from there")
+            return STOPPED
+        return _write(study, objective, out)
 
 
 def _namer(names: str, flags: TuneFlags) -> NamerFlags:

@@ -6,7 +6,6 @@ The n-th name is the n-th class in every file.
 
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from pnp_ovss.export.cvat import cvat
 from pnp_ovss.export.label_studio import PHOTOS, label_studio
 from pnp_ovss.export.voc import ade, voc
 from pnp_ovss.export.yolo import yolo
-from pnp_ovss.files import check_folder, reachable, write_bytes
+from pnp_ovss.files import part_of, reachable, write_bytes
+from pnp_ovss.lock import hold
 from pnp_ovss.types import LabelMap
 
 NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
@@ -65,23 +65,31 @@ def export(
     """
     if name not in FORMATS:
         raise InputError(f"there is no format {name!r}; the formats are {', '.join(FORMATS)}")
+    with hold(out, beside=True):
+        return _export(label_maps, name, out, order, fetch)
+
+
+def _export(
+    label_maps: Sequence[LabelMap], name: str, out: Path, order: Sequence[str], fetch: Fetch | None
+) -> list[str]:
     if os.path.lexists(out):
         raise InputError(f"{out} is there already; remove it, or give another place with --out")
-    check_folder(out.parent)
     chosen, names = FORMATS[name], all_names(label_maps, order)
     texts = [*names, *(label_map.file_name for label_map in label_maps)]
     for text in filter(NO_TEXT.search, () if chosen.escapes else texts):
         fault = f"{text!r} has a character that {name} cannot hold"
         raise InputError(f"{fault}; rename the class or photo and segment again, or take coco")
-    beside = out.with_name(f".{secrets.token_hex(8)}.part")
-    written = []
+    beside, written = part_of(out), list[str]()
+    photos = [f"{chosen.photos}/{label_map.file_name}" for label_map in label_maps] if fetch else []
     try:
         for place, content in chosen.files(label_maps, names):
             write_bytes(beside / place, content)
             written.append(place)
         if fetch:
-            for label_map in label_maps:
-                write_bytes(beside / chosen.photos / label_map.file_name, fetch(label_map.photo))
+            for label_map, place in zip(label_maps, photos, strict=True):
+                write_bytes(beside / place, fetch(label_map.photo))
+        if not all((beside / place).is_file() for place in (*written, *photos)):
+            raise InputError(f"{beside} was removed while it was written; run the same command again")
         with reachable(out, "cannot be written", "choose another place"):
             os.rename(beside, out)
     finally:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from pnp_ovss.errors import ConfigError, ModelError, import_extra, one_line
+from pnp_ovss.files import check_folder, sweep
 from pnp_ovss.images import fingerprint
 from pnp_ovss.naming import Naming, NoReply, Options
 from pnp_ovss.naming.cached import Question, Reply, digest, load_reply, reply_file, save_reply
@@ -151,6 +152,8 @@ class OpenAI:
         if urlsplit(address).scheme not in ("http", "https"):
             raise ConfigError(f"the base URL is no address such as {SERVER}; give one with --base-url")
         openai = import_extra("openai", "llm", "the openai namer")
+        check_folder(self.cache, "--cache")  # before a reply is paid for that cannot be kept
+        sweep(self.cache, ".")
         return openai.OpenAI(api_key=key or "none", base_url=address, max_retries=self.retries, timeout=self.timeout)
 
     @property

@@ -205,7 +205,10 @@ def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
     if content and (done or results.shards()):
         check_same(folder.place, {"method": DEFAULT_METHOD} | before["settings"], settings)
         shards = before["shards"]
-        done |= results.packed() if packs else set()
+        if packs:
+            packed = results.packed()
+            results.sweep(packed)
+            done |= packed
     else:  # nothing was made yet with the settings of a manifest: a mistyped command binds nobody
         shards, done = max(1, round(len(places) / rows)), set()
         manifest = {"manifest": FORMAT, "version": VERSION, "shards": shards, "settings": settings}

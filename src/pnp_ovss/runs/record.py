@@ -31,6 +31,7 @@ BOTH = "{} and {} would both be written {}; rename one, or give each its own --o
 
 MANIFEST, IMAGES, FAULTS, SHARDS = "manifest.json", "images", "faults", "shards"
 """What ``batch`` writes into its folder."""
+FOLDERS = (IMAGES, FAULTS, SHARDS)
 
 
 def make_record(key: str, place: str, photo: RGB, result: Segmentation | None, seconds: float) -> dict[str, Any]:
@@ -73,11 +74,11 @@ class Results:
 
     def write(self, key: str, place: str, photo: RGB, result: Segmentation | None, seconds: float) -> None:
         """Write a photo's label map and record; ``None`` where nothing was named. A fault of before is forgotten."""
+        self.folder.remove(f"{FAULTS}/{key}.json")  # before the record, after which nobody looks again
         if result is not None:
             self.folder.write(f"{IMAGES}/{key}.png", as_png(result.label_png()))
         record = make_record(key, place, photo, result, seconds)
         self.folder.write(f"{IMAGES}/{key}.json", as_json(record))
-        self.folder.remove(f"{FAULTS}/{key}.json")
 
     def write_fault(self, key: str, place: str, fault: str) -> None:
         """Write down why a photo has no result."""
@@ -88,6 +89,13 @@ class Results:
         place = f"{FAULTS}/{key}.json"
         content = self.folder.read(place)
         return str(parse_json(content, place)["fault"]) if content else ""
+
+    def sweep(self, packed: set[str]) -> None:
+        """Remove the label maps that a run left which died while it packed them."""
+        names = set(self.folder.names(IMAGES))
+        for key in packed:
+            if f"{key}.png" in names and f"{key}.json" not in names:
+                self.folder.remove(f"{IMAGES}/{key}.png")
 
     def loose(self) -> set[str]:
         """Return the keys of the results that are not packed."""

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor
 
-from pnp_ovss.files import write_bytes
+from pnp_ovss.files import sweep, write_bytes
 from pnp_ovss.images import fingerprint
 from pnp_ovss.methods.pnp import Config, PnP
 from pnp_ovss.methods.pnp.prompt import make_prompt
@@ -90,6 +90,7 @@ class MapCache:
 
     def __init__(self, vlm: VLM, config: Config, folder: Path) -> None:
         self.vlm, self.config, self.folder = vlm, config, folder
+        sweep(folder, ".")
         self.passes = 0
         """How often the model ran on a photo."""
 
