@@ -61,11 +61,10 @@ def leave(folder: Path, name: str = LOCK, **about: str) -> None:
     (folder / name).write_text(json.dumps(usual | about))
 
 
-def went_on(_: None) -> None:
-    """Work on for a while, which fails the test."""
-    for _ in range(100):
-        time.sleep(0.05)
-    pytest.fail("it went on")
+def work(seconds: float = 5) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def test_the_second_process_is_refused_at_once_and_hears_who_is_there(tmp_path, holder):
@@ -154,14 +153,28 @@ def test_places_in_one_folder_have_locks_of_their_own(tmp_path, holder):
 
 
 def test_a_folder_that_is_removed_stops_the_run(tmp_path):
-    with pytest.raises(InputError) as stop, hold(tmp_path / "out"):
-        went_on((tmp_path / "out" / LOCK).unlink())
+    def run() -> None:
+        with hold(tmp_path / "out"):
+            (tmp_path / "out" / LOCK).unlink()
+            work()
+
+    began = time.monotonic()
+    with pytest.raises(InputError) as stop:
+        run()
+    assert time.monotonic() - began < 4
     assert str(stop.value) == f"{tmp_path}/out was removed while it was written; run the same command again"
 
 
 def test_a_folder_that_was_taken_over_stops_the_run_and_stays_with_the_other(tmp_path):
-    with pytest.raises(InputError, match="was taken over by another run while it was written"), hold(tmp_path):
-        went_on(leave(tmp_path, token="other"))
+    def run() -> None:
+        with hold(tmp_path):
+            leave(tmp_path, token="other")
+            work()
+
+    began = time.monotonic()
+    with pytest.raises(InputError, match="was taken over by another run while it was written"):
+        run()
+    assert time.monotonic() - began < 4
     assert json.loads((tmp_path / LOCK).read_text())["token"] == "other"
 
 

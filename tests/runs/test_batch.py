@@ -467,7 +467,8 @@ def test_parquet_goes_on_and_takes_more_photos(batch, monkeypatch):
 def test_a_result_both_packed_and_loose_counts_once(batch):
     pytest.importorskip("pyarrow")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Folder, "remove", lambda *all: None)  # died between writing the shard and tidying up
+        remove = Folder.remove  # died between writing the shard and tidying up
+        patch.setattr(Folder, "remove", lambda self, name: None if "images/" in name else remove(self, name))
         batch("--format", "parquet")
     assert len(rows()) == len(list(Path("results/images").rglob("*.json"))) == 4
     batch("--format", "parquet")

@@ -40,8 +40,8 @@ def command(
     models = model or [name for name in MODELS if name.startswith("mini-")]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends it, no visitor's photo is left behind
     sweep(Path(tempfile.gettempdir()))  # those of servers that were killed
-    name = {"prefix": f"pnp-ovss-{this_process()}-", "suffix": ".part"}
-    with tempfile.TemporaryDirectory(**name, ignore_cleanup_errors=True) as folder:
+    ours = f"pnp-ovss-{this_process()}-"  # swept as well, should this one be killed
+    with tempfile.TemporaryDirectory(".part", ours, ignore_cleanup_errors=True) as folder:
         # Gradio reads these when it is imported.
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
