@@ -6,6 +6,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "pnp_ovss"
 LEVELS = (
+    ("redaction",),
     ("errors", "_version", "processes"),
     ("settings", "types", "images", "files", "lock", "concurrent", "parts"),
     ("models", "refine", "data", "pictures", "mini"),

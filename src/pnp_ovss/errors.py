@@ -9,11 +9,14 @@ PnpError
 from importlib import import_module
 from types import ModuleType
 
+from pnp_ovss.redaction import redacted
+
 
 class PnpError(Exception):
     """Anything a user can cause and mend. The command line prints it as one line and exits with 2.
 
-    The message is made printable here, once for all: names of files and classes may hold anything.
+    The message is made printable here, once for all: names of files and classes may hold anything. And no secret is in
+    it, whoever worded it (see ``redaction``).
     """
 
     def __init__(self, message: str) -> None:
@@ -33,15 +36,15 @@ class ModelError(PnpError):
 
 
 def printable(text: object) -> str:
-    """Return the text in one line, with what cannot be printed escaped."""
-    line = " ".join(str(text).splitlines())
+    """Return the text in one line, without secrets, and with what cannot be printed escaped."""
+    line = " ".join(redacted(str(text)).splitlines())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
 
 
 def one_line(error: object) -> str:
     """Return what went wrong as part of a line: an error's words, else its kind; 200 printable characters at most."""
     text = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
-    return printable(" ".join(text.split()) or type(error).__name__)[:200]
+    return printable(" ".join(redacted(text).split()) or type(error).__name__)[:200]
 
 
 def import_extra(module: str, extra: str, purpose: str) -> ModuleType:

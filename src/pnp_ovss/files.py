@@ -11,17 +11,20 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import fsspec
+from fsspec.core import strip_protocol
 from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
 from pnp_ovss.errors import InputError, one_line
 from pnp_ovss.processes import PATTERN, Process, this_process
+from pnp_ovss.redaction import bare, keep_url
 
 ACCESS = "check the path and its access"
 PART = re.compile(rf"\.?pnp-ovss-({PATTERN})-[0-9a-z_]{{8}}\.part")
@@ -158,6 +161,7 @@ class Folder:
 
     def __init__(self, place: str | Path) -> None:
         self.place = str(place)
+        keep_url(self.place)
         with reachable(self.place):
             self.files, root = fsspec.url_to_fs(self.place)
         self.is_local = isinstance(self.files, LocalFileSystem)
@@ -195,11 +199,44 @@ def fetch(place: str) -> bytes:
 
     Raises: InputError if it cannot be read.
     """
+    keep_url(place)
     with reachable(place, "cannot be read", "check the path and the file"):
         files, path = fsspec.url_to_fs(place)
         with suppress(FileNotFoundError):
             return bytes(files.cat_file(path))
     raise InputError(f"there is no photo {place}; check the path")
+
+
+def fetch_from(folders: Sequence[str]) -> Callable[[str], bytes]:
+    """Return what ``fetch`` does, for photos that lie in one of these folders or URLs, links followed, and no others.
+
+    A place may lack the user and password that the URL of its folder has, for records do.
+    """
+    known = [Folder(folder) for folder in folders]
+
+    def fetch_one(place: str) -> bytes:
+        for folder in known:
+            name = _below(folder, place)
+            content = folder.read(name) if name else None
+            if content is not None:
+                return content
+            if name:
+                raise InputError(f"there is no photo {place}; check the path")
+        raise InputError(f"{place} lies in none of the folders given ({', '.join(folders)}); give its own, too")
+
+    return fetch_one
+
+
+def _below(folder: Folder, place: str) -> str | None:
+    """Return the path of a place below the folder, or None if it lies elsewhere."""
+    if folder.is_local:
+        path, root = os.path.realpath(place), os.path.realpath(folder.root)
+        return os.path.relpath(path, root) if Path(path).is_relative_to(root) else None
+    if place.partition("://")[0] != folder.place.partition("://")[0]:
+        return None
+    path, root = (strip_protocol(bare(url)).rstrip("/") for url in (place, folder.place))
+    within = path.startswith(f"{root}/") and ".." not in unquote(path).split("/")
+    return path[len(root) + 1 :] if within else None
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import PnpError
+from pnp_ovss.redaction import redacted
 
 PROG = "pnp-ovss"
 PARTLY, FAILED, STOPPED = 1, 2, 130
@@ -28,12 +29,12 @@ COMMANDS: dict[str, str] = json.loads(Path(__file__).with_name("commands.json").
 def say(line: str) -> None:
     """Print one line on stdout, above a progress bar."""
     with tqdm.external_write_mode(sys.stdout):
-        print(line, flush=True)
+        print(redacted(line), flush=True)
 
 
 def complain(message: str) -> None:
     """Print one line on stderr, above a progress bar."""
-    tqdm.write(f"{PROG}: {' '.join(message.splitlines())}", file=sys.stderr)
+    tqdm.write(f"{PROG}: {' '.join(redacted(message).splitlines())}", file=sys.stderr)
 
 
 def follow(items: Iterable[Any], total: int, unit: str = "photo", **more: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pnp_ovss.cli import PARTLY, complain, go_through
+from pnp_ovss.cli import PARTLY, complain, go_through, say
 from pnp_ovss.cli.flags import ClassFlags, Count, ModelFlags, value
 from pnp_ovss.files import Folder
 from pnp_ovss.lock import hold
@@ -64,7 +64,7 @@ def command(
         run = open_run(job, format, rows, places)
         faults, before = (one.fault for one in run(work)), run.total - len(run.todo)
         done, failed = go_through(faults, run.total, "; the same command goes on", before)
-    print(f"{done} of {run.total} photos are done, in {out}")
+    say(f"{done} of {run.total} photos are done, in {out}")
     if failed:
         why = f"faults/ in {out} says why, and a next run tries again"
         complain(f"{failed} of {run.total} photos could not be done; {why}")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pnp_ovss.cli import PARTLY, PROG, complain, follow
+from pnp_ovss.cli import PARTLY, PROG, complain, follow, say
 from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Seed, value
 from pnp_ovss.data import DATASETS, Dataset, benchmark_vocabulary, load_dataset
 from pnp_ovss.data.dataset import Sample
@@ -126,7 +126,7 @@ def _evaluate(what: str, out: Path, flags: EvaluateFlags, model: ModelFlags) -> 
     for record in failed[:LINES]:
         complain(record.fault)
     scored = f"{len(samples) - len(failed)} of {len(samples)} images are scored in {out}"
-    print(f"part {index} of {parts}: {scored}\nwhen all parts are there: {PROG} evaluate {MERGE} {out}")
+    say(f"part {index} of {parts}: {scored}\nwhen all parts are there: {PROG} evaluate {MERGE} {out}")
     return PARTLY if failed else 0
 
 
@@ -210,9 +210,9 @@ def _finish(folders: Sequence[Path], out: Path, flags: EvaluateFlags, dataset: D
         raise InputError(f"none of {len(result.faults)} images could be scored: {result.faults[0][1]}")
     write_report(out, result, folders, dataset)
     failed = f", {len(result.faults)} failed" if result.faults else ""
-    print(f"mIoU {100 * result.miou:.1f} over {len(result.records)} images{failed}, protocol {result.protocol.name}")
+    say(f"mIoU {100 * result.miou:.1f} over {len(result.records)} images{failed}, protocol {result.protocol.name}")
     if lost := losses(result):
         best, names, place = (f"{100 * (number or 0):.1f}" for number in lost.values())
-        print(f"with the true names {best}: naming costs {names}, localisation {place}")
-    print(f"report: {out / 'report.html'} (and .md, .json)")
+        say(f"with the true names {best}: naming costs {names}, localisation {place}")
+    say(f"report: {out / 'report.html'} (and .md, .json)")
     return PARTLY if result.faults else 0

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
+from pnp_ovss.cli import say
 from pnp_ovss.cli.flags import Dir, value
 from pnp_ovss.data.vocabulary import BENCHMARKS, load_vocabulary
 from pnp_ovss.export import FORMATS, export
-from pnp_ovss.files import fetch
+from pnp_ovss.files import fetch_from
 from pnp_ovss.runs.record import load_results
 
 EXAMPLE = "export results --to coco  (after pnp-ovss segment)"
@@ -19,7 +20,7 @@ def command(
     to: Annotated[str, value("|".join(FORMATS))],
     out: Dir | None = None,
     order: Annotated[str, value("|".join((*BENCHMARKS, "FILE")))] | None = None,
-    photos: bool = False,
+    photos: Annotated[list[str] | None, value("PLACE")] = None,
 ) -> int:
     """Write what segment or batch found in a format that annotation and training tools read.
 
@@ -33,11 +34,12 @@ def command(
         to: the format
         out: a new folder (default: export/FORMAT)
         order: the classes in the order that numbers them; a file has one name a line (default: as they first appear)
-        photos: copy the photos to where the format's layout has them
+        photos: copy the photos that lie in this folder or URL to where the format's layout has them; several times for
+            several folders
     """
     names = load_vocabulary(order).classes if order else ()
     found, out = load_results(results), out or Path("export") / to
-    written = export(found, to, out, names, fetch if photos else None)
+    written = export(found, to, out, names, fetch_from(photos) if photos else None)
     listed = ", ".join(written) if len(written) <= 3 else f"{len(written)} files"
-    print(f"{len(found)} photo{'s' * (len(found) > 1)} in {out}: {listed}")
+    say(f"{len(found)} photo{'s' * (len(found) > 1)} in {out}: {listed}")
     return 0

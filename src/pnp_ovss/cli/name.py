@@ -134,5 +134,5 @@ def _print_cost(namer: Namer, keys: dict[str, Path], candidates: Vocabulary | No
     price = f"; no price of {namer.model} is known" if dollars is None else f", about ${dollars:.2f}"
     calls = f"calls to {namer.model} to be made: {len(sizes)}"
     tokens = f"about {tokens_in:,} tokens in and {tokens_out:,} out"
-    print(f"{len(read) - len(sizes)} of {len(keys)} replies are there; {calls}, {tokens}{price}")
+    say(f"{len(read) - len(sizes)} of {len(keys)} replies are there; {calls}, {tokens}{price}")
     return conclude(len(keys) - len(read), len(keys), "could not be read")

@@ -55,7 +55,7 @@ def command(
         faults = _write(paths, outcomes, out, encoder, min_quality)
         done, failed = go_through(faults, total, f", their results are in {out}")
     if done:
-        print(f"{done} photo{'s' * (done > 1)} in {out}: for each a label map .png, an .overlay.png and a .json record")
+        say(f"{done} photo{'s' * (done > 1)} in {out}: for each a label map .png, an .overlay.png and a .json record")
     return conclude(failed, total, "could not be read" if shared else "could not be read or named")
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pnp_ovss.cli import STOPPED, complain, follow
+from pnp_ovss.cli import STOPPED, complain, follow, say
 from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, NamerFlags, Seed, Share, number, value
 from pnp_ovss.cli.name import photos_by_name, readable
 from pnp_ovss.errors import ConfigError, InputError
@@ -190,10 +190,10 @@ def _write(study: search.Study, objective: Objective, out: Path) -> int:
         raise InputError("no candidate was evaluated on all photos; run it again, or with --no-prune")
     write_text(out / "preset.json", replace(objective.config, **best.params).to_json() + "\n")
     write_text(out / "report.html", search.report(study, objective))
-    print(f"best: {_described(best)}")
+    say(f"best: {_described(best)}")
     photos = len(objective.examples)
-    print(f"{maps.vlm.name} ran {maps.passes} times for {photos} photos; all trials used its class maps")
-    print(f"preset: {out / 'preset.json'}, for --preset; report: {out / 'report.html'}")
+    say(f"{maps.vlm.name} ran {maps.passes} times for {photos} photos; all trials used its class maps")
+    say(f"preset: {out / 'preset.json'}, for --preset; report: {out / 'report.html'}")
     return 0
 
 

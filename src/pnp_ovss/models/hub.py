@@ -17,11 +17,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, errors, hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, errors, get_token, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from tqdm.auto import tqdm
 
 from pnp_ovss.errors import ModelError, one_line
+from pnp_ovss.redaction import keep_key
 
 SMALL_FILES = ["config.json", "preprocessor_config.json", "tokenizer*.json", "special_tokens_map.json", "vocab.txt"]
 INDEX = ".index.json"
@@ -194,6 +195,7 @@ def _digest(*files: tuple[Path, int, int]) -> str:
 def _fetch(repository: str, name: str, revision: str | None) -> Path:
     """Return the folder of a revision in the cache, as the hub has it now, or whole as it was there before."""
     try:
+        keep_key(get_token())
         return _download(repository, revision)
     except Exception as error:  # of the hub's client, of its HTTP library, of the disk
         cached = find_folder(repository, revision)

@@ -1,7 +1,7 @@
 """Which classes a photo shows. A new namer is one file here and one line in ``NAMERS``."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -45,7 +45,7 @@ class Options:
     """itm: gives the ``VLM`` that matches."""
     model: str | None = None
     """openai: a chat model; clip, caption: a short name, hub id or folder."""
-    base_url: str | None = None
+    base_url: str | None = field(default=None, repr=False)
     """openai: another server than OpenAI's."""
     cache: Path | None = None
     """openai: folder of the replies."""

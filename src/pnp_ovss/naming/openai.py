@@ -24,6 +24,7 @@ from pnp_ovss.files import check_folder, sweep
 from pnp_ovss.images import fingerprint
 from pnp_ovss.naming import Naming, NoReply, Options
 from pnp_ovss.naming.cached import Question, Reply, digest, load_reply, reply_file, save_reply
+from pnp_ovss.redaction import keep_key, keep_url, redacted
 from pnp_ovss.types import RGB, Vocabulary
 
 MODEL = "gpt-4o"
@@ -38,8 +39,6 @@ REMEDIES = {
     "404": "check --namer-model and --base-url",
 }
 """By code or status of an error that all photos would meet."""
-SHORTEST_SECRET = 8
-"""Characters of a key that give it away."""
 
 _TEXTS = json.loads(Path(__file__).with_name("question.json").read_text(encoding="utf-8"))
 QUESTION, OPEN_QUESTION, AS_JSON, AS_LISTS = (
@@ -78,6 +77,10 @@ class OpenAI:
     retries: int = 5
     """Further calls after one that failed, with growing waits or as long as the server asks."""
     _as_json: bool = field(default=True, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        keep_key(self.key)
+        keep_url(self.base_url)
 
     @classmethod
     def load(cls, options: Options) -> "OpenAI":
@@ -124,12 +127,12 @@ class OpenAI:
         try:
             reply = _reply(client.chat.completions.create(**request))
         except APIConnectionError as error:
-            raise NoReply(f"{self._host} gave no reply ({self._said(error.__cause__ or error)})") from None
+            raise NoReply(f"{self._host} gave no reply ({one_line(error.__cause__ or error)})") from None
         except (ValueError, TypeError, AttributeError, IndexError):
             raise NoReply(f"{self._host} gave a reply that is no chat completion") from None
         except APIStatusError as error:
             body = error.body if isinstance(error.body, dict) else {}
-            status, said = error.status_code, self._said(body.get("message") or "no message")
+            status, said = error.status_code, one_line(body.get("message") or "no message")
             if error.code in ("content_filter", "content_policy_violation"):
                 return Reply(said, "filtered")
             if remedy := REMEDIES.get(str(error.code)) or REMEDIES.get(str(status)):
@@ -139,7 +142,7 @@ class OpenAI:
             reply = self._ask(image, candidates, as_json=False)
             # It answers without a schema only: no further photo tries with one.
             self._as_json = False
-        return Reply(self._redacted(reply.text), reply.status, reply.tokens_in, reply.tokens_out)
+        return Reply(redacted(reply.text), reply.status, reply.tokens_in, reply.tokens_out)
 
     @cached_property
     def _client(self) -> Any:
@@ -159,18 +162,6 @@ class OpenAI:
     @property
     def _host(self) -> str:
         return urlsplit(self.base_url or SERVER).hostname or "the server"
-
-    def _said(self, words: object) -> str:
-        # Redacted before it is cut to length.
-        return one_line(self._redacted(str(words)) or type(words).__name__)
-
-    def _redacted(self, text: str) -> str:
-        """Return words without the key, or a beginning of it, and without user and query of addresses."""
-        text = re.sub(r"(\w://)(?:[^\s/@]*@)?([^\s?'\")]*)(?:\?[^\s'\")]*)?", r"\1\2", text)
-        key = (self.key or "").strip()
-        lengths = range(len(key), min(len(key), SHORTEST_SECRET) - 1, -1)
-        beginnings = "|".join(re.escape(key[:length]) for length in lengths)
-        return re.sub(beginnings, "...", text, flags=re.IGNORECASE) if key else text
 
 
 def _reply(completion: Any) -> Reply:

@@ -263,12 +263,13 @@ def _expand(pattern: str, out: Folder) -> Iterator[tuple[str, str]]:
         raise InputError(f"there is no photo in {pattern}; give a file, a folder or a glob such as 'photos/*.jpg'")
     for match in matches:
         place = match if folder.is_local else files.unstrip_protocol(match)
-        yield str(PurePosixPath(match[len(base) :].lstrip("/")).with_suffix("")), place
+        name = match.partition("?")[0] if "://" in match else match  # the query of a web address is no part of a key
+        yield str(PurePosixPath(name[len(base) :].lstrip("/")).with_suffix("")), place
 
 
 def _matches(files: Any, path: str) -> tuple[list[str], str]:
     """Return the pictures that a path means, and the folder that their keys start below."""
-    found, base = [path], os.path.dirname(path)
+    found, base = [path], os.path.dirname(path.partition("?")[0] if "://" in path else path)
     if files.isdir(path):
         found, base = files.find(path), path
     elif files.exists(path):

@@ -15,6 +15,7 @@ from typing import Any
 
 from pnp_ovss.errors import PnpError, import_extra
 from pnp_ovss.files import Folder, reachable
+from pnp_ovss.redaction import keep_url
 from pnp_ovss.runs.batch import Done, Job, Places, Worker
 from pnp_ovss.runs.record import Results
 
@@ -36,6 +37,7 @@ def work_on_ray(
 
     Raises: ConfigError if Ray is missing; InputError if it cannot be reached; PnpError as ``Worker`` does.
     """
+    keep_url(address)
     ray = load_ray()
     folder = Folder(job.out)
     job = replace(job, out=folder.root) if folder.is_local else job

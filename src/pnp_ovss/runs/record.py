@@ -23,6 +23,7 @@ from PIL import Image
 from pnp_ovss.errors import ConfigError, InputError, import_extra
 from pnp_ovss.files import Folder, as_json, as_png, parse_json, read_json
 from pnp_ovss.images import readable
+from pnp_ovss.redaction import bare
 from pnp_ovss.segmentation import ABOUT, Segmentation
 from pnp_ovss.types import RGB, LabelMap
 
@@ -35,11 +36,11 @@ FOLDERS = (IMAGES, FAULTS, SHARDS)
 
 
 def make_record(key: str, place: str, photo: RGB, result: Segmentation | None, seconds: float) -> dict[str, Any]:
-    """Return the record of a photo; ``result`` is None where nothing was named."""
+    """Return the record of a photo; ``result`` is None where nothing was named. A URL is stored without its secrets."""
     if result is not None:
-        return result.record(key, place, seconds)
+        return result.record(key, bare(place), seconds)
     size = {"width": photo.shape[1], "height": photo.shape[0]}
-    return {"key": key, "photo": place} | size | {"classes": [], "areas": {}, "segments": []}
+    return {"key": key, "photo": bare(place)} | size | {"classes": [], "areas": {}, "segments": []}
 
 
 def write_result(folder: Path, path: Path, photo: RGB, result: Segmentation, seconds: float) -> None:
@@ -82,7 +83,7 @@ class Results:
 
     def write_fault(self, key: str, place: str, fault: str) -> None:
         """Write down why a photo has no result."""
-        self.folder.write(f"{FAULTS}/{key}.json", as_json({"key": key, "photo": place, "fault": fault}))
+        self.folder.write(f"{FAULTS}/{key}.json", as_json({"key": key, "photo": bare(place), "fault": fault}))
 
     def fault(self, key: str) -> str:
         """Return why a photo has no result, as far as that is written down, or nothing."""

@@ -20,6 +20,7 @@ from jinja2 import StrictUndefined, Template
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import ConfigError, InputError, PnpError, one_line
 from pnp_ovss.pictures.figures import data_url, panels
+from pnp_ovss.redaction import keep_url
 from pnp_ovss.tuning.objective import Candidate, Objective, Space
 from pnp_ovss.types import BACKGROUND
 
@@ -138,6 +139,7 @@ def storage_url(url: str | None, folder: Path) -> str:
     """
     if url is None:
         return URL.create("sqlite", database=str(folder.absolute() / "study.db")).render_as_string()
+    keep_url(url)
     try:
         return make_url(url).render_as_string(hide_password=False)
     except SQLAlchemyError as error:
