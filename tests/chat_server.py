@@ -3,7 +3,7 @@
 import base64
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +23,10 @@ class Chat:
     schema: bool = True
     """Whether it takes a ``response_format``."""
     retry_after: str | None = None
+    echo: Callable[[str], str] = str
+    """How a key is repeated by "echo ..."."""
+    redirect: str = ""
+    """Address to which "redirect STATUS" sends a request on."""
     calls: list[dict[str, Any]] = field(default_factory=list)
     """The bodies of all requests."""
     keys: set[str] = field(default_factory=set)
@@ -65,7 +69,23 @@ FIXED: dict[str, tuple[int, dict[str, Any] | bytes]] = {
     "quota": (429, error("You exceeded your current quota", "insufficient_quota")),
     "echo": (400, error(f"cannot do this for {KEY}")),
 }
-"""Answers that are always the same. Other behaviours: a status, "says ...", "drop", "cut", "hold", "slow"."""
+"""Answers that are always the same. Other behaviours: a status, "says ...", "drop", "cut", "hold", "slow"; "packed
+ENCODING", where ``answer`` is the body; "redirect STATUS"; and those of ``echo``."""
+
+
+def echo(behaviour: str, text: str) -> tuple[int, dict[str, Any]]:
+    """Return the answer of a server that says a text: with a status, or as "quota", "filter", "refusal" or "reply"."""
+    match behaviour:
+        case "quota":
+            return 429, error(text, "insufficient_quota")
+        case "filter":
+            return 400, error(text, "content_filter")
+        case "refusal":
+            return 200, completion(None, refusal=text)
+        case "reply":
+            found = [{"name": text, "confidence": 95}, {"name": "dog", "confidence": 95}]
+            return 200, completion(json.dumps({"found": found}))
+    return int(behaviour), error(text)
 
 
 @contextmanager
@@ -105,6 +125,13 @@ def serve() -> Iterator[Chat]:
                 self._send(401, error(f"Incorrect API key provided: {sent}.", "invalid_api_key"))
             elif not chat.schema and "response_format" in body:
                 self._send(400, error("'response_format' of type 'json_schema' is not supported"))
+            elif behaviour.startswith("echo "):
+                # So long that what was cut to a line would end within the key.
+                self._send(*echo(behaviour.removeprefix("echo "), "x" * 180 + f" {chat.echo(sent)}"))
+            elif behaviour.startswith("redirect "):
+                self._send(int(behaviour.removeprefix("redirect ")), {}, Location=chat.redirect)
+            elif behaviour.startswith("packed "):
+                self._send(200, answer, **{"Content-Encoding": behaviour.removeprefix("packed ")})
             elif behaviour in FIXED:
                 self._send(*FIXED[behaviour])
             elif behaviour.startswith("says "):
@@ -123,12 +150,14 @@ def serve() -> Iterator[Chat]:
                     threading.Event().wait(0.6)
                 self._send(200, completion(answer))
 
-        def _send(self, status: int, body: dict[str, Any] | bytes) -> None:
+        def _send(self, status: int, body: dict[str, Any] | bytes, **headers: str) -> None:
             content = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
             if status >= 400 and chat.retry_after is not None:
                 self.send_header("Retry-After", chat.retry_after)
             self.send_header("Content-Type", "text/html" if content.startswith(b"<") else "application/json")
+            for name, text in headers.items():
+                self.send_header(name, text)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

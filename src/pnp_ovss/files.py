@@ -215,14 +215,15 @@ def fetch_from(folders: Sequence[str]) -> Callable[[str], bytes]:
     known = [Folder(folder) for folder in folders]
 
     def fetch_one(place: str) -> bytes:
-        for folder in known:
-            name = _below(folder, place)
-            content = folder.read(name) if name else None
-            if content is not None:
-                return content
-            if name:
-                raise InputError(f"there is no photo {place}; check the path")
-        raise InputError(f"{place} lies in none of the folders given ({', '.join(folders)}); give its own, too")
+        with reachable(place, "cannot be read", "check the path and the file"):
+            names = ((folder, _below(folder, place)) for folder in known)
+            folder, name = next(((folder, name) for folder, name in names if name), (None, ""))
+        if folder is None:
+            raise InputError(f"{place} lies in none of the folders given, {', '.join(folders)}; give its own, too")
+        content = folder.read(name)
+        if content is None:
+            raise InputError(f"there is no photo {place}; check the path")
+        return content
 
     return fetch_one
 

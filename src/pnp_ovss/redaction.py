@@ -22,10 +22,11 @@ URLS = ("OPENAI_BASE_URL", "HF_ENDPOINT", "RAY_ADDRESS", *_PROXIES, *map(str.low
 SHORTEST = 8
 """Characters of a secret that give it away; what is shorter counts as none, such as the "none" of local servers."""
 
-USER = r"(?:[^\s/]*@|[^\s/:\[]+:(?!\d*/)[^\s@]{0,200}@)?"
-"""User and password; the second form is that of a password with a slash, which no URL may have."""
-URL = re.compile(rf"(?<=\w\w)(:/+)({USER})([^\s?'\")]*)(\?[^\s'\")]*)?")
-"""A URL behind its scheme; with one slash it is a URL that was taken for a path."""
+USER = re.compile(r"(?<=\w\w)(:/+)([^\s/]*@|[^\s/:\[]+:(?!:|\d*/)[^\s@]{0,200}@)")
+"""User and password behind a scheme, whose slash is one where a URL was taken for a path; the second form is that of a
+password with a slash, which no URL may have."""
+QUERY = re.compile(r"(?<=\w\w)(:/+[^\s?'\")]*)(?:\?([^\s'\")]*))?")
+"""The query may be absent: a URL is gone through once, however many there may be in it."""
 
 _told: set[str] = set()
 
@@ -65,16 +66,14 @@ def redacted(text: str) -> str:
 
 def bare(text: str) -> str:
     """Return the text, such as the URL of a photo, without user, password and query of URLs."""
-    return URL.sub(r"\1\3", text)
+    return QUERY.sub(r"\1", USER.sub(r"\1", text))
 
 
 def _secrets(url: str) -> set[str]:
     """Return the password of a URL, or its user where there is no password, and the values of its query."""
-    found = URL.search(url)
-    if not found:
-        return set()
-    user, _, password = found[2].removesuffix("@").partition(":")
-    values = [password or user, *(value for _, value in parse_qsl((found[4] or "")[1:]))]
+    users = [found[2].removesuffix("@").partition(":") for found in USER.finditer(url)]
+    values = [password or user for user, _, password in users]
+    values += [value for found in QUERY.finditer(url) for _, value in parse_qsl(found[2] or "")]
     return _long([*values, *map(unquote, values)])
 
 

@@ -16,6 +16,7 @@ from pnp_ovss.export.coco import dataset, detections
 from pnp_ovss.files import as_json, as_png, remove, save_png, write_bytes
 from pnp_ovss.pictures import class_colours, label_png, mask_picture
 from pnp_ovss.pictures.figures import STRENGTH, data_url, overlay, paint, panels, share
+from pnp_ovss.redaction import bare
 from pnp_ovss.types import BACKGROUND, RGB, LabelMap, fold
 
 ABOUT = ("method", "model", "revision", "version")
@@ -131,11 +132,12 @@ class Segmentation:
     def record(self, key: str, place: str, seconds: float) -> dict[str, Any]:
         """Return the record of a photo: what was found, and the settings, model and version that found it.
 
-        ``key`` is what the photo is called, ``place`` its path or URL, ``seconds`` what it took. ``segments`` holds the
-        region of each class that is there, but the background, as COCO's compressed run lengths.
+        ``key`` is what the photo is called, ``place`` its path or URL, of which what is secret is left out, and
+        ``seconds`` what it took. ``segments`` holds the region of each class that is there, but the background, as
+        COCO's compressed run lengths.
         """
         height, width = self.labels.shape
-        record = {"key": key, "photo": place, "width": width, "height": height, "classes": list(self.classes)}
+        record = {"key": key, "photo": bare(place), "width": width, "height": height, "classes": list(self.classes)}
         record["areas"] = {name: round(area, 6) for name, area in self.areas.items()}
         found = self.label_map()
         if self.quality is not None:

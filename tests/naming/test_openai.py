@@ -1,5 +1,6 @@
 """The openai namer against a real server on this machine."""
 
+import gzip
 import io
 import json
 import logging
@@ -9,13 +10,15 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from chat_server import KEY, Chat, serve
+from chat_server import KEY, Chat, completion, serve
 from pnp_ovss import ConfigError, ModelError
 from pnp_ovss.cli import main
 from pnp_ovss.naming import Naming, NoReply, Options, load_namer, name_photos
@@ -470,3 +473,66 @@ def test_a_damaged_reply_is_asked_for_again(chat, namer, tmp_path):
         path.write_bytes(content)
         assert names(namer(photo(), PETS, "a")) == {"dog": 0.95, "cat": 0.4}
     assert len(chat.calls) == 6
+
+
+# Addresses and answers that would do harm.
+
+
+@pytest.mark.parametrize("address", ["http://[x/v1", "http://", "http:///v1", "http://host:99999/v1", "http://a b/v1"])
+def test_an_address_that_is_none_is_one_line(tmp_path, address):
+    with pytest.raises(ConfigError, match=r"^the base URL is no address such as https://.* give one with --base-url$"):
+        OpenAI(tmp_path, "m", address, KEY, **QUICK)(photo(), PETS, "a")
+
+
+def test_a_proxy_that_is_none_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "ftp://me:long-password@host")
+    with pytest.raises(ConfigError, match="^there can be no connection .*; check HTTP_PROXY and the like$") as caught:
+        OpenAI(tmp_path, "m", None, KEY, **QUICK)(photo(), PETS, "a")
+    assert "long-password" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", ["301", "302", "307", "308"])
+@pytest.mark.parametrize("host", ["other", "same"])
+def test_a_photo_and_a_key_are_sent_to_no_other_address(chat, tmp_path, status, host):
+    with serve() as other:
+        target = (other if host == "other" else chat).url.replace("127.0.0.1", "localhost") + "/chat/completions"
+        chat.script, chat.redirect = [f"redirect {status}"], f"{target}?token=abc"
+        with pytest.raises(ModelError) as caught:
+            OpenAI(tmp_path, "m", chat.url, KEY, **QUICK)(photo(), PETS, "a")
+        assert (len(chat.calls), other.calls) == (1, [])
+    assert str(caught.value) == (
+        f"127.0.0.1 sends requests on to {target}, and a photo goes nowhere but where you say; "
+        "if that is right, give it as --base-url"
+    )
+
+
+def bomb() -> bytes:
+    """Return a reply of a gigabyte, in a megabyte or less."""
+    pack = zlib.compressobj(wbits=31)
+    body = b'{"choices": [{"message": {"role": "assistant", "content": "'
+    parts = [pack.compress(body)] + [pack.compress(b" " * 2**20) for _ in range(1000)]
+    return b"".join([*parts, pack.compress(b'"}}]}'), pack.flush()])
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "br", "identity"])
+def test_an_answer_is_bounded_while_it_is_unpacked(chat, namer, encoding):
+    packed = bomb()
+    chat.answer = packed if encoding == "gzip" else gzip.compress(packed) if "," in encoding else b" " * 2**25
+    chat.script = [f"packed {encoding}"]
+    namer._client  # noqa: B018  loading the library takes memory
+    tracemalloc.start()
+    try:
+        with pytest.raises(NoReply, match="gave a reply that is no chat completion"):
+            namer(photo(), PETS, "a")
+        assert tracemalloc.get_traced_memory()[1] < 150_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(chat.calls) == 1
+
+
+def test_a_packed_answer_is_read(chat, namer):
+    chat.answer, chat.script = gzip.compress(json.dumps(completion("[1: dog], [90]")).encode()), ["packed gzip"]
+    assert names(namer(photo(), PETS, "a")) == {"dog": 0.9}
+    chat.answer, chat.script = b"no gzip", ["packed gzip"]
+    with pytest.raises(NoReply, match="gave a reply that is no chat completion"):
+        namer(photo(1), PETS, "b")

@@ -9,11 +9,15 @@ import io
 import json
 import os
 import re
+import zlib
+from collections.abc import Iterable
+from contextlib import closing, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,6 +55,8 @@ PRICES: dict[str, dict[str, float]] = _TEXTS["prices"]
 As OpenAI listed them in 2025. Prices change; other models and servers are counted like gpt-4o, without a price.
 """
 
+LARGEST_ANSWER = 2_000_000
+"""Bytes of a server's answer that are read; a reply to the question has some thousand."""
 LONGEST_SIDE, QUALITY = 1024, 88
 """Of the JPEG that is sent: no side is longer, in pixels."""
 MOST_ENUMERATED, ENUMERATED_CHARACTERS = 250, 15_000
@@ -131,6 +137,10 @@ class OpenAI:
         except (ValueError, TypeError, AttributeError, IndexError):
             raise NoReply(f"{self._host} gave a reply that is no chat completion") from None
         except APIStatusError as error:
+            if error.response.is_redirect:
+                place = one_line(error.response.headers.get("location", "another address"))
+                fault = f"{self._host} sends requests on to {place}, and a photo goes nowhere but where you say"
+                raise ModelError(f"{fault}; if that is right, give it as --base-url") from None
             body = error.body if isinstance(error.body, dict) else {}
             status, said = error.status_code, one_line(body.get("message") or "no message")
             if error.code in ("content_filter", "content_policy_violation"):
@@ -151,17 +161,60 @@ class OpenAI:
             raise ConfigError(f"the openai namer needs a key; set {KEY}, or give the --base-url of a server without")
         if not re.fullmatch(r"[!-~]*", key):
             raise ConfigError(f"{KEY} holds characters that no key has; copy the key alone into it")
-        address = self.base_url or SERVER
-        if urlsplit(address).scheme not in ("http", "https"):
-            raise ConfigError(f"the base URL is no address such as {SERVER}; give one with --base-url")
         openai = import_extra("openai", "llm", "the openai namer")
         check_folder(self.cache, "--cache")  # before a reply is paid for that cannot be kept
         sweep(self.cache, ".")
-        return openai.OpenAI(api_key=key or "none", base_url=address, max_retries=self.retries, timeout=self.timeout)
+        address, http = self.base_url or SERVER, _http_client(openai)
+        try:
+            parts = urlsplit(address)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+                raise ValueError("it is no web address")
+            how: dict[str, Any] = {"base_url": address, "max_retries": self.retries, "timeout": self.timeout}
+            return openai.OpenAI(api_key=key or "none", http_client=http, **how)
+        except Exception as error:  # of Python's reader of URLs, and of the library's
+            fault = f"the base URL is no address such as {SERVER} ({one_line(error)})"
+            raise ConfigError(f"{fault}; give one with --base-url") from None
 
     @property
     def _host(self) -> str:
-        return urlsplit(self.base_url or SERVER).hostname or "the server"
+        return urlsplit(self.base_url or SERVER).hostname or ""
+
+
+def _http_client(openai: ModuleType) -> Any:
+    """Return the HTTP client: it follows no redirect, and unpacks no more of an answer than ``LARGEST_ANSWER``."""
+
+    class Client(openai.DefaultHttpxClient):  # type: ignore[name-defined,misc]
+        def send(self, request: Any, *, stream: bool = False, **more: Any) -> Any:
+            """Return the answer, cut where it is too large."""
+            got = super().send(request, stream=True, **more | {"follow_redirects": False})
+            with closing(got):
+                content = unpacked(got.iter_raw(), got.headers.pop("content-encoding", ""))
+            return type(got)(got.status_code, headers=got.headers, content=content, request=request)
+
+        def __del__(self) -> None:
+            """Close the connections, as the library's own client does."""
+            with suppress(Exception):
+                self.close()
+
+    try:
+        return Client(headers={"Accept-Encoding": "gzip"})
+    except Exception as error:  # it reads the proxies of the environment
+        raise ConfigError(f"there can be no connection ({one_line(error)}); check HTTP_PROXY and the like") from None
+
+
+def unpacked(parts: Iterable[bytes], encoding: str, most: int = LARGEST_ANSWER) -> bytes:
+    """Return what the parts of an answer hold, up to ``most`` bytes: of more it is the beginning, and so no JSON.
+
+    gzip is unpacked, and nothing else: it is all that was asked for, and what it holds grows by a bounded factor.
+    """
+    unpack = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
+    content = bytearray()
+    with suppress(zlib.error):
+        for part in parts:
+            content += unpack.decompress(part, most - len(content)) if unpack else part
+            if len(content) >= most:
+                break
+    return bytes(content[:most])
 
 
 def _reply(completion: Any) -> Reply:

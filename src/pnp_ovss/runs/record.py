@@ -38,7 +38,7 @@ FOLDERS = (IMAGES, FAULTS, SHARDS)
 def make_record(key: str, place: str, photo: RGB, result: Segmentation | None, seconds: float) -> dict[str, Any]:
     """Return the record of a photo; ``result`` is None where nothing was named. A URL is stored without its secrets."""
     if result is not None:
-        return result.record(key, bare(place), seconds)
+        return result.record(key, place, seconds)
     size = {"width": photo.shape[1], "height": photo.shape[0]}
     return {"key": key, "photo": bare(place)} | size | {"classes": [], "areas": {}, "segments": []}
 
