@@ -22,7 +22,7 @@ from pnp_ovss.export.cvat import runs
 from pnp_ovss.export.label_studio import brush
 from pnp_ovss.export.voc import name_lines
 from pnp_ovss.export.yolo import lines, outlines, settings as data_yaml
-from pnp_ovss.files import Folder, fetch
+from pnp_ovss.files import Folder, fetch, fetch_from
 from pnp_ovss.pictures import class_colours
 from pnp_ovss.runs.record import load_results, write_result
 
@@ -360,6 +360,9 @@ def test_numbers_follow_the_order_that_is_given(folder):
         all_names(results, NAMES)
 
 
+PHOTOS = ("--to", "yolo", "--photos")
+
+
 def refused(capsys, *arguments: str) -> str:
     """Run ``export``, which must refuse in one line and write nothing; returns the line."""
     assert main(["export", *arguments]) == 2
@@ -378,7 +381,7 @@ def test_the_command_writes_into_a_new_folder_only(folder, tmp_path, monkeypatch
 
 def test_a_photo_that_is_gone_is_reported(folder, tmp_path, capsys):
     (tmp_path / "photos/tiny.bmp").unlink()
-    line = refused(capsys, str(folder), "--to", "yolo", "--photos", "--out", str(tmp_path / "out"))
+    line = refused(capsys, str(folder), *PHOTOS, str(tmp_path / "photos"), "--out", str(tmp_path / "out"))
     assert f"there is no photo {tmp_path}/photos/tiny.bmp; check the path" in line
     assert not (tmp_path / "out").exists()
 
@@ -391,8 +394,45 @@ def test_photos_are_fetched_from_where_batch_found_them(folder, tmp_path, capsys
     export(load_results(folder), "yolo", tmp_path / "out", fetch=fetch)
     assert (tmp_path / "out/images/tiny.bmp").read_bytes() == b"the photo"
     record.write_text(json.dumps(content | {"photo": "nowhere://bucket/x.bmp"}))
-    line = refused(capsys, str(folder), "--to", "yolo", "--photos", "--out", str(tmp_path / "other"))
-    assert "nowhere://bucket/x.bmp cannot be read (Protocol not known: nowhere)" in line
+    line = refused(capsys, str(folder), *PHOTOS, "nowhere://bucket", "--out", str(tmp_path / "other"))
+    assert "nowhere://bucket cannot be reached (Protocol not known: nowhere)" in line
+
+
+@pytest.mark.parametrize("place", [
+    "secret.txt", "photos/link.bmp", "photos/../secret.txt", "photos\0/x.bmp",
+    "file://{}/secret.txt", "simplecache::file://{}/secret.txt", "memory://bucket/x.bmp",
+])  # fmt: skip
+@pytest.mark.parametrize("given", ["photos", "memory://bucket/photos"])
+def test_a_file_outside_of_the_folders_given_is_not_copied(folder, tmp_path, monkeypatch, capsys, place, given):
+    monkeypatch.chdir(tmp_path)
+    Path("secret.txt").write_text("of the machine")
+    Path("photos/link.bmp").symlink_to(tmp_path / "secret.txt")
+    Folder("memory://bucket").write("x.bmp", b"of the store")
+    record = folder / "tiny.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"photo": place.format(tmp_path)}))
+    more = ("--photos", str(tmp_path / "photos")) if given != "photos" else ()
+    line = refused(capsys, "results", *PHOTOS, given, *more, "--out", "out")
+    assert "lies in none of the folders given" in line or "cannot be read (embedded null" in line
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("photo", ["memory://bucket/photos/../x.bmp", "memory://bucket/photos/%2e%2e/x.bmp",
+                                   "memory://bucket/photos2/x.bmp"])  # fmt: skip
+def test_a_url_outside_of_those_given_is_not_read(photo):
+    Folder("memory://bucket").write("x.bmp", b"of the store")
+    with pytest.raises(InputError, match="lies in none of the folders given, photos, memory://bucket/photos; give"):
+        fetch_from(["photos", "memory://bucket/photos"])(photo)
+
+
+def test_photos_of_several_folders_are_copied(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to("photos")  # the folder given may be a link itself
+    Folder("memory://bucket").write("deep/x.bmp", b"the photo")
+    record = folder / "tiny.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"photo": "memory://bucket/deep/x.bmp"}))
+    assert main(["export", "results", *PHOTOS, "link", "--photos", "memory://bucket", "--out", "out"]) == 0
+    assert (tmp_path / "out/images/tiny.bmp").read_bytes() == b"the photo"
+    assert (tmp_path / "out/images/hard.bmp").read_bytes() == (tmp_path / "photos/hard.bmp").read_bytes()
 
 
 def test_a_place_that_cannot_be_written_is_reported_as_it_was_given(folder, tmp_path, capsys):
