@@ -6,9 +6,9 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "pnp_ovss"
 LEVELS = (
-    ("redaction",),
+    ("redaction",, "parts"),
     ("errors", "_version", "processes"),
-    ("settings", "types", "images", "files", "lock", "concurrent", "parts"),
+    ("settings", "types", "images", "files", "lock", "concurrent"),
     ("models", "refine", "data", "pictures", "mini"),
     ("methods", "export"),
     ("segmentation",),

@@ -102,7 +102,7 @@ class Segmenter:
         scores = _largest(scores, owners, len(classes))
         salience = _largest(maps.maps, [owner - background for owner in owners[background:]], len(classes) - background)
         return Segmentation(
-            labels=scores.argmax(0).int().cpu().numpy(),
+            labels=self.config.clean(scores.argmax(0).int().cpu().numpy(), background),
             classes=classes,
             scores=scores.cpu().numpy(),
             salience=salience.cpu().numpy(),

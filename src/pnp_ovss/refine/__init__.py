@@ -5,7 +5,7 @@ A new refiner is a file with a ``Refiner`` and a line of ``REFINERS``.
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -16,20 +16,22 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pnp_ovss.errors import ConfigError, InputError
-from pnp_ovss.refine.base import Images, Refiner, Scores, stretch
+from pnp_ovss.refine.base import Images, LabelRefiner, Refiner, Scores, stretch
 from pnp_ovss.refine.blur import Blur
 from pnp_ovss.refine.crf import DenseCRF
 from pnp_ovss.refine.guided import GuidedFilter, guided_upsample
 from pnp_ovss.refine.pamr import PAMR
+from pnp_ovss.refine.tidy import Tidy
 from pnp_ovss.refine.upsample import threshold_and_upsample
 from pnp_ovss.settings import Settings, setting
 from pnp_ovss.types import OnStep, ignore
 
-REFINERS: dict[str, type[Refiner]] = {
+REFINERS: dict[str, type[Refiner | LabelRefiner]] = {
     "blur": Blur,
     "crf": DenseCRF,
     "pamr": PAMR,
     "guided": GuidedFilter,
+    "tidy": Tidy,
 }
 
 Array = TypeVar("Array", np.ndarray, Tensor)
@@ -45,9 +47,30 @@ class _Steps(Settings):
         for name in self.refiners:
             if name not in REFINERS:
                 raise ConfigError(f"there is no refiner {name!r}; the refiners are {', '.join(REFINERS)}")
+        self._all_steps()  # each checks its own settings
+
+    def override(self, values: dict[str, Any]) -> Any:
+        """Return the settings with some values changed; a setting of "tidy" that changes adds it to the refiners."""
+        changed = super().override(values)
+        moved = any(getattr(self, entry.name) != getattr(changed, entry.name) for entry in fields(Tidy))
+        return replace(changed, refiners=(*changed.refiners, "tidy")) if moved and not changed.tidies else changed
+
+    @property
+    def tidies(self) -> bool:
+        """Whether "tidy" is among the refiners."""
+        return "tidy" in self.refiners
 
     def steps(self) -> list[Refiner]:
-        """Return the refiners in order, each with its own settings."""
+        """Return the refiners of scores in order, each with its own settings."""
+        return [step for step in self._all_steps() if isinstance(step, Refiner)]
+
+    def clean(self, labels: Int[np.ndarray, "h w"], background: bool) -> Int[np.ndarray, "h w"]:
+        """Return the finished label map after the refiners of label maps; ``background``: label 0 is the background."""
+        for step in self._all_steps():
+            labels = step.clean(labels, background) if isinstance(step, LabelRefiner) else labels
+        return labels
+
+    def _all_steps(self) -> list[Refiner | LabelRefiner]:
         chosen = [REFINERS[name] for name in self.refiners]
         return [kind(**{entry.name: getattr(self, entry.name) for entry in fields(kind)}) for kind in chosen]
 
@@ -66,7 +89,7 @@ RefinementSettings = make_dataclass(
 
 
 def refine(class_maps: Array, image: np.ndarray | Tensor, config: Any, on_step: OnStep = ignore) -> tuple[Array, Array]:
-    """Return the label map (h, w) of a photo and the scores (ch, h, w) it is the argmax of.
+    """Return the label map (h, w) of a photo and the scores (ch, h, w) it is the argmax of, unless "tidy" changes it.
 
     ``class_maps`` (cls, gh, gw): finite, >= 0, any scale; ``image`` (h, w, 3): 8-bit RGB; ``config``: a ``Config``.
     NumPy in, NumPy out (int32, float32); tensors in, tensors out, on the device of ``class_maps``. Where
@@ -93,7 +116,8 @@ def refine_batch(
         return threshold_and_upsample(class_maps, size, threshold=config.threshold, background=background)
 
     scores = refine_scores(scores_at, images, config, on_step)
-    return scores.argmax(1).int(), scores
+    labels = [config.clean(one.cpu().numpy(), background) for one in scores.argmax(1).int()]
+    return torch.from_numpy(np.stack(labels)).to(scores.device), scores
 
 
 def refine_scores(

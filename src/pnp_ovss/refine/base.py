@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
 from pnp_ovss.settings import Settings
@@ -24,6 +25,15 @@ class Refiner(Settings):
     def scaled(self, factor: float) -> "Refiner":
         """Return the step for a photo whose sides are ``factor`` times as long: lengths in pixels change alike."""
         return self
+
+
+@dataclass(frozen=True)
+class LabelRefiner(Settings):
+    """A step over the finished label map: it comes after those over scores, wherever it is named among them."""
+
+    def clean(self, labels: Integer[np.ndarray, "h w"], background: bool) -> Integer[np.ndarray, "h w"]:
+        """Return the label map, cleaned; ``background``: label 0 is the background."""
+        raise NotImplementedError
 
 
 def stretch(scores: Scores) -> Scores:

@@ -115,7 +115,7 @@ def drop_below(result: Segmentation, quality: float) -> Segmentation:
         return result
     channels = np.flatnonzero([*[True] * first, *keep])
     scores, classes = result.scores[channels], tuple(result.classes[channel] for channel in channels)
-    labels = scores.argmax(0).astype(result.labels.dtype)
+    labels = result.config.clean(scores.argmax(0).astype(result.labels.dtype), bool(first))
     salience, rated = result.salience[keep], result.quality[keep]
     return replace(result, labels=labels, classes=classes, scores=scores, salience=salience, quality=rated)
 
