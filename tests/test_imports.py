@@ -6,8 +6,8 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "pnp_ovss"
 LEVELS = (
-    ("redaction",, "parts"),
-    ("errors", "_version", "processes"),
+    ("redaction",),
+    ("errors", "_version", "processes", "parts"),
     ("settings", "types", "images", "files", "lock", "concurrent"),
     ("models", "refine", "data", "pictures", "mini"),
     ("methods", "export"),

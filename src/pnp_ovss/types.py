@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Integer, UInt8
 from torch import Tensor
 
 from pnp_ovss.errors import InputError
+from pnp_ovss.parts import find_parts
 
 BACKGROUND = "background"
 
@@ -236,6 +237,17 @@ class LabelMap:
     model: str = ""
     photo: str = ""
     """Path or URL of the photo."""
+    clean: Callable[[Integer[np.ndarray, "h w"], bool], Integer[np.ndarray, "h w"]] | None = None
+    """Cleans labels that are read, such as ``refine.tidy.Tidy.clean``; it takes whether label 0 is the background."""
+    split: bool = False
+    """Whether each connected part of a class is a region of its own."""
+    subset: str = ""
+    """"train" or "val" where a data set has these."""
+
+    @property
+    def place(self) -> str:
+        """The photo's file, below the folder of its subset where there is one."""
+        return f"{self.subset}/{self.file_name}" if self.subset else self.file_name
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -255,13 +267,22 @@ class LabelMap:
             expected = f"a label map of shape {(self.height, self.width)} with {len(self.classes)} classes"
             raise InputError(f"expected {expected} of {self.key}, {fault}")
         background = [0] * (len(self.classes) - len(self.names))
+        labels = self.clean(labels, bool(background)) if self.clean else labels
         values: np.ndarray = np.array([*background, *(names.index(name) + 1 for name in self.names)])[labels]
         return values
 
     def regions(self, names: Sequence[str]) -> Iterator[Region]:
-        """Yield the region of every class that is there, but the background, in the order of ``names``."""
+        """Yield the region of every class that is there, but the background, in the order of ``names``.
+
+        With ``split`` each connected part is a region.
+        """
         values = self.values(names)
         scores = dict(zip(self.classes, self.scores, strict=False))
-        for number in np.unique(values[values > 0]).tolist():
-            name = names[number - 1]
-            yield Region(name, number, values == number, scores.get(name))
+        index, owners = values, {number: number for number in np.unique(values).tolist()}
+        if self.split:
+            parts = find_parts(values)
+            index, owners = parts.index, dict(enumerate(parts.labels.tolist()))
+        for part, number in owners.items():
+            if number:
+                name = names[number - 1]
+                yield Region(name, number, index == part, scores.get(name))

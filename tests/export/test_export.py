@@ -372,7 +372,7 @@ def refused(capsys, *arguments: str) -> str:
 
 def test_the_command_writes_into_a_new_folder_only(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["export", "results", "--to", "coco"]) == 0
+    assert main(["export", "results", "--to", "coco", "--min-area", "0"]) == 0
     assert capsys.readouterr().out == "4 photos in export/coco: instances.json\n"
     assert os.listdir("export") == ["coco"]
     assert "is there already" in refused(capsys, "results", "--to", "coco")
@@ -518,3 +518,63 @@ def test_vocs_list_of_names_has_each_once():
     for names in (["a:b", "a b"], ["# x"], ["background"], [":"]):
         with pytest.raises(InputError, match=re.escape(f"the class {names[-1]!r} would be a comment or another class")):
             name_lines(names, palette)
+
+
+# Clean regions, parts, subsets.
+
+
+@pytest.fixture
+def dusty(tmp_path, monkeypatch) -> Path:
+    """A result of 640 x 640 pixels with two dogs and a lot of dust."""
+    labels = np.zeros((640, 640), np.int64)
+    labels[::16, ::16] = 1
+    labels[100:200, 100:200] = labels[300:500, 300:399] = 1
+    result = segmentation(labels, ("background", "dog"))
+    write_result(tmp_path / "results", Path("a.jpg"), np.zeros((640, 640, 3), np.uint8), result, 0.0)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "clean"), [("yolo", True), ("coco", True), ("voc", False), ("ade", False)])
+def test_regions_are_cleaned_where_people_work_on_them_and_the_output_says_so(dusty, capsys, name, clean):
+    assert main(["export", "results", "--to", name]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == ["clean regions: 1488 parts became 2; --min-area 0 keeps every pixel"] * clean
+    if name == "yolo":
+        assert len(Path("export/yolo/labels/a.txt").read_text().splitlines()) == 2
+
+
+def test_a_smallest_area_of_0_keeps_every_pixel(dusty, capsys):
+    assert main(["export", "results", "--to", "yolo", "--min-area", "0"]) == 0
+    assert len(Path("export/yolo/labels/a.txt").read_text().splitlines()) == 1488
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_parts_have_boxes_of_their_own(dusty):
+    assert main(["export", "results", "--to", "coco", "--split"]) == 0
+    found = json.loads(Path("export/coco/instances.json").read_text())["annotations"]
+    assert [part["bbox"] for part in found] == [[100, 100, 100, 100], [300, 300, 99, 200]]
+    assert [part["area"] for part in found] == [10_000, 19_800]
+    assert main(["export", "results", "--to", "label-studio", "--split"]) == 0
+    (task,) = json.loads(Path("export/label-studio/tasks.json").read_text())
+    assert len({part["id"] for part in task["predictions"][0]["result"]}) == 2
+
+
+@pytest.mark.parametrize("name", ["yolo", "coco"])
+def test_some_photos_are_for_validation(folder, tmp_path, name):
+    out = tmp_path / "out"
+    assert main(["export", str(folder), "--to", name, "--val", "0.25", "--photos", "--out", str(out)]) == 0
+    photos = {subset: {path.stem for path in (out / "images" / subset).iterdir()} for subset in ("train", "val")}
+    assert (len(photos["train"]), len(photos["val"])) == (3, 1)
+    assert photos["train"] | photos["val"] == set(RESULTS)
+    if name == "yolo":
+        assert (out / "data.yaml").read_text().startswith("train: images/train\nval: images/val\n")
+        assert {path.stem for path in (out / "labels/val").iterdir()} == photos["val"]
+    else:
+        content = json.loads((out / "instances_val.json").read_text())
+        assert [image["file_name"] for image in content["images"]] == [f"val/{key}.bmp" for key in photos["val"]]
+
+
+def test_a_format_without_subsets_says_so(folder, tmp_path, capsys):
+    line = refused(capsys, str(folder), "--to", "voc", "--val", "0.5", "--out", str(tmp_path / "out"))
+    assert line.endswith("voc has no train and val; take coco, yolo, or leave --val out")

@@ -7,9 +7,13 @@ The n-th name is the n-th class in every file.
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
+
+import numpy as np
 
 from pnp_ovss.errors import InputError
 from pnp_ovss.export.coco import coco, supervision
@@ -19,6 +23,8 @@ from pnp_ovss.export.voc import ade, voc
 from pnp_ovss.export.yolo import yolo
 from pnp_ovss.files import part_of, reachable, write_bytes
 from pnp_ovss.lock import hold
+from pnp_ovss.parts import find_parts
+from pnp_ovss.refine.tidy import Tidy
 from pnp_ovss.types import LabelMap
 
 NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
@@ -38,13 +44,17 @@ class Format:
     """Folder for the photos, below that of the files."""
     escapes: bool = False
     """Whether names may have ``NO_TEXT``: JSON escapes it."""
+    subsets: bool = False
+    """Whether its files say what is for training and what for validation."""
+    objects: bool = True
+    """Whether people see its regions as objects, and dust among them as work."""
 
 
 FORMATS: dict[str, Format] = {
-    "coco": Format(coco, "images", escapes=True),
-    "yolo": Format(yolo, "images"),
-    "voc": Format(voc, "JPEGImages"),
-    "ade": Format(ade, "images"),
+    "coco": Format(coco, "images", escapes=True, subsets=True),
+    "yolo": Format(yolo, "images", subsets=True),
+    "voc": Format(voc, "JPEGImages", objects=False),
+    "ade": Format(ade, "images", objects=False),
     "label-studio": Format(label_studio, PHOTOS),
     "cvat": Format(cvat, "images"),
     "supervision": Format(supervision, ".", escapes=True),
@@ -74,13 +84,16 @@ def _export(
 ) -> list[str]:
     if os.path.lexists(out):
         raise InputError(f"{out} is there already; remove it, or give another place with --out")
+    if any(label_map.subset for label_map in label_maps) and not FORMATS[name].subsets:
+        known = ", ".join(known for known, form in FORMATS.items() if form.subsets)
+        raise InputError(f"{name} has no train and val; take {known}, or leave --val out")
     chosen, names = FORMATS[name], all_names(label_maps, order)
     texts = [*names, *(label_map.file_name for label_map in label_maps)]
     for text in filter(NO_TEXT.search, () if chosen.escapes else texts):
         fault = f"{text!r} has a character that {name} cannot hold"
         raise InputError(f"{fault}; rename the class or photo and segment again, or take coco")
     beside, written = part_of(out), list[str]()
-    photos = [f"{chosen.photos}/{label_map.file_name}" for label_map in label_maps] if fetch else []
+    photos = [f"{chosen.photos}/{label_map.place}" for label_map in label_maps] if fetch else []
     try:
         for place, content in chosen.files(label_maps, names):
             write_bytes(beside / place, content)
@@ -95,6 +108,28 @@ def _export(
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return written
+
+
+def cleaned(label_map: LabelMap, tidy: Tidy, parts: Counter[str]) -> LabelMap:
+    """Return the label map with clean regions; ``parts`` adds up their parts, "before" and "after", when it is read."""
+
+    def clean(labels: np.ndarray, background: bool) -> np.ndarray:
+        after = tidy.clean(labels, background)
+        for name, some in (("before", labels), ("after", after)):
+            parts[name] += int((find_parts(some).labels >= background).sum())
+        return after
+
+    return replace(label_map, clean=clean)
+
+
+def with_subsets(label_maps: Sequence[LabelMap], val: float) -> list[LabelMap]:
+    """Return the label maps with this share of them, at least one, in the subset "val", and the others in "train".
+
+    Which ones depends on their keys alone.
+    """
+    shuffled = sorted(label_maps, key=lambda one: sha256(one.key.encode("utf-8", "surrogateescape")).digest())
+    held = {one.key for one in shuffled[: max(1, round(val * len(shuffled)))]}
+    return [replace(one, subset="val" if one.key in held else "train") for one in label_maps]
 
 
 def all_names(label_maps: Sequence[LabelMap], order: Sequence[str] = ()) -> tuple[str, ...]:

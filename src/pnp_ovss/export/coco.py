@@ -17,8 +17,10 @@ from pnp_ovss.types import LabelMap, Region
 
 
 def coco(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield ``instances.json``."""
-    yield "instances.json", as_json(dataset(label_maps, names))
+    """Yield ``instances.json``, or ``instances_train.json`` and ``instances_val.json``, whose photos are apart."""
+    for subset in sorted({label_map.subset for label_map in label_maps}):
+        own = [label_map for label_map in label_maps if label_map.subset == subset]
+        yield f"instances{'_' if subset else ''}{subset}.json", as_json(dataset(own, names))
 
 
 def supervision(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
@@ -35,7 +37,7 @@ def dataset(label_maps: Sequence[LabelMap], names: Sequence[str]) -> dict[str, A
     images, annotations = [], list[dict[str, Any]]()
     for number, label_map in enumerate(label_maps, start=1):
         size = {"width": label_map.width, "height": label_map.height}
-        images.append({"id": number, "file_name": label_map.file_name} | size)
+        images.append({"id": number, "file_name": label_map.place} | size)
         for region in label_map.regions(names):
             annotations.append({"id": len(annotations) + 1, "image_id": number} | _annotation(region))
     categories = [{"id": number, "name": name, "supercategory": ""} for number, name in enumerate(names, 1)]

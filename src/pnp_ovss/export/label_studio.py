@@ -50,8 +50,9 @@ def prediction(label_map: LabelMap, names: Sequence[str], from_name: str = FROM,
     """Return a prediction: a brush mask for each class that is there; its score is the mean of theirs, if known."""
     found: list[dict[str, Any]] = []
     size = {"original_width": label_map.width, "original_height": label_map.height}
-    for region in label_map.regions(names):
-        part: dict[str, Any] = {"id": f"{region.category}", "from_name": from_name, "to_name": to_name}
+    for number, region in enumerate(label_map.regions(names)):
+        unique = f"{region.category}.{number}" if label_map.split else f"{region.category}"
+        part: dict[str, Any] = {"id": unique, "from_name": from_name, "to_name": to_name}
         part |= {"type": "brushlabels", **size, "image_rotation": 0}
         part["value"] = {"format": "rle", "rle": brush(region.mask), "brushlabels": [region.name]}
         found.append(part if region.score is None else part | {"score": region.score})

@@ -31,10 +31,14 @@ Hole = tuple[Corner, int, int]
 
 
 def yolo(label_maps: Sequence[LabelMap], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield ``labels/<key>.txt`` for each photo, empty where nothing is, and ``data.yaml``."""
+    """Yield ``labels/<key>.txt`` for each photo, empty where nothing is, and ``data.yaml``.
+
+    With subsets it is ``labels/train/<key>.txt`` and ``labels/val/<key>.txt``.
+    """
     for label_map in label_maps:
-        yield f"labels/{label_map.key}.txt", as_text(lines(label_map, names))
-    yield "data.yaml", as_text(settings(names))
+        folder = f"labels/{label_map.subset}" if label_map.subset else "labels"
+        yield f"{folder}/{label_map.key}.txt", as_text(lines(label_map, names))
+    yield "data.yaml", as_text(settings(names, any(label_map.subset for label_map in label_maps)))
 
 
 def lines(label_map: LabelMap, names: Sequence[str]) -> Iterator[str]:
@@ -45,9 +49,10 @@ def lines(label_map: LabelMap, names: Sequence[str]) -> Iterator[str]:
             yield " ".join([str(region.category - 1), *(f"{share:.9g}" for share in shares)])
 
 
-def settings(names: Sequence[str]) -> list[str]:
+def settings(names: Sequence[str], subsets: bool = False) -> list[str]:
     """Return the lines of ``data.yaml``: where the photos are to be, beside the file, and the name of each class."""
-    head = ["train: images", "val: images", "names:" if names else "names: {}"]
+    train, val = ("images/train", "images/val") if subsets else ("images", "images")
+    head = [f"train: {train}", f"val: {val}", "names:" if names else "names: {}"]
     # JSON's text is YAML's too, but not its escapes of what needs two of them.
     quoted = [f"  {number}: {json.dumps(name, ensure_ascii=False)}" for number, name in enumerate(names)]
     return [*head, *quoted]
