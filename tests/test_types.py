@@ -33,11 +33,33 @@ def test_a_class_is_found_by_its_name_or_a_word_whatever_the_case_and_spaces():
     ]
 
 
+def test_a_mapping_goes_from_class_to_words_or_from_prompt_to_class():
+    given = {"a tall giraffe": "giraffe", "man": "person", "dog": ["dog", "puppy"], "woman": "Person", "cat": []}
+    assert Vocabulary.of(given).words == {
+        "giraffe": ("a tall giraffe",),
+        "person": ("man", "woman"),
+        "dog": ("dog", "puppy"),
+        "cat": ("cat",),
+    }
+
+
+def test_a_class_is_called_by_its_only_word_in_a_question_and_aliases_find_it():
+    vocabulary = Vocabulary({"tree-merged": ("tree",), "person": ("man", "woman")}, aliases={"people": "person"})
+    assert vocabulary.terms == ("tree", "person")
+    assert [vocabulary.find(word) for word in ("Tree", "tree-merged", "people", "dog")] == [
+        "tree-merged",
+        "tree-merged",
+        "person",
+        None,
+    ]
+
+
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
         ({"a": ["dog"], "b": ["Dog"]}, "^class 'Dog' is named twice; name each class once$"),
-        ({"a": "dog"}, "^expected a list of words for class 'a', got 'dog'$"),
+        ({"a": None}, "^expected the words of class 'a', or the class of a prompt, got None$"),
+        ({"dog": "a", "Dog": "b"}, "^class 'Dog' is named twice; name each class once$"),
         ({"a": [1]}, "^expected class names as texts.*; got a int$"),
         ({}, "^expected at least one class name such as 'dog', got none$"),
         ({" ": ["dog"]}, "^a class name is empty; leave it out or write the name$"),

@@ -12,7 +12,7 @@ h w      rows and columns of the photo
 
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -69,9 +69,10 @@ def ignore(name: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Classes, in order, and the words that stand for each. No word stands for two classes.
+    """Classes, in order, and the words that stand for each: those that a model is asked for. The class is the label.
 
-    ``words`` has at least one word per class. Build one with ``of``, which checks what a user gives.
+    ``words`` has at least one word per class, and no word stands for two classes. Build one with ``of``, which checks
+    what a user gives.
     """
 
     words: dict[str, tuple[str, ...]]
@@ -79,17 +80,22 @@ class Vocabulary:
     """Where it comes from: a benchmark's vocabulary, a file."""
     numbers: tuple[int, ...] = ()
     """The number of each class in its data set's own list; 1, 2, ... where empty."""
+    aliases: dict[str, str] = field(default_factory=dict)
+    """Further words by which ``find`` knows a class, which no model is asked for."""
 
     @classmethod
     def of(cls, classes: "Classes") -> "Vocabulary":
-        """Return the classes of a list of names, or of a mapping from class to its words.
+        """Return the classes of a list of names, of a mapping from class to its words, or from prompt to class.
 
-        White space within a name is folded to single spaces.
+        A value that is a text is the class of its key, the prompt; several prompts may have one class. White space
+        within a name is folded to single spaces.
 
         Raises: InputError if there is no name, an empty one, one used twice (case is ignored), or no list of texts.
 
         >>> Vocabulary.of({"person": ["person", "child"], "dog": ["dog"]}).flat
         ('person', 'child', 'dog')
+        >>> Vocabulary.of({"a tall giraffe": "giraffe", "man": "person", "woman": "person"}).words
+        {'giraffe': ('a tall giraffe',), 'person': ('man', 'woman')}
         """
         if isinstance(classes, Vocabulary):
             return classes
@@ -98,14 +104,24 @@ class Vocabulary:
             given = f"one text, {classes!r}" if isinstance(classes, str) else type(classes).__name__
             raise InputError(f"expected {example}; got {given}")
         if isinstance(classes, Mapping):
-            listed = [(_folded(name), _words(name, words)) for name, words in classes.items()]
-        else:
-            listed = [(name, (name,)) for name in map(_folded, classes)]  # a list may repeat a name, a dict cannot
+            return cls.merged(_entry(name, words) for name, words in classes.items())
+        return cls.merged((name, (name,)) for name in map(_folded, classes))
+
+    @classmethod
+    def merged(cls, entries: Iterable[tuple[str, tuple[str, ...]]]) -> "Vocabulary":
+        """Return the vocabulary of classes and their words; a class that comes again, in any case, has all its words.
+
+        Raises: InputError if there is none, or a name is empty or a word comes twice.
+        """
+        listed: dict[str, tuple[str, tuple[str, ...]]] = {}
+        for name, words in entries:
+            spelled, before = listed.get(name.casefold(), (name, ()))
+            listed[name.casefold()] = spelled, (*before, *words)
         if not listed:
             raise InputError("expected at least one class name such as 'dog', got none")
-        _check_once([name for name, _ in listed])
-        _check_once([word for _, words in listed for word in words])
-        return cls(dict(listed))
+        _check_once(listed)
+        _check_once([word for _, words in listed.values() for word in words])
+        return cls(dict(listed.values()))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -116,6 +132,15 @@ class Vocabulary:
     def flat(self) -> tuple[str, ...]:
         """All words, class by class."""
         return tuple(word for words in self.words.values() for word in words)
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """What each class is called in a question: its only word, or its name where it has several."""
+        return tuple(words[0] if len(words) == 1 else name for name, words in self.words.items())
+
+    def only(self, names: Iterable[str]) -> "Vocabulary":
+        """Return the vocabulary of these of the classes, in their order."""
+        return Vocabulary({name: self.words[name] for name in names}, self.name)
 
     def numbered(self) -> dict[int, str]:
         """Return the classes by number."""
@@ -128,11 +153,18 @@ class Vocabulary:
     @cached_property
     def _by_word(self) -> dict[str, str]:
         words = {fold(word): name for name, words in self.words.items() for word in words}
-        return words | {fold(name): name for name in self.words}
+        aliases = {fold(word): name for word, name in self.aliases.items()}
+        return aliases | words | {fold(name): name for name in self.words}
 
 
-Classes = Vocabulary | Iterable[str] | Mapping[str, Iterable[str]]
-"""What a user names classes by: a list of names, a mapping from class to its words, or a vocabulary."""
+Classes = Vocabulary | Iterable[str] | Mapping[str, Iterable[str] | str]
+"""What a user names classes by: a list of names, a mapping from class to its words or from prompt to class, or a
+vocabulary."""
+
+
+def spaced(name: str) -> str:
+    """Return a name with single spaces between its words and none around them."""
+    return " ".join(name.split())
 
 
 def tidy(name: str) -> str:
@@ -151,13 +183,16 @@ def _folded(name: object) -> str:
         expected = "class names as texts, such as ['dog', 'cat'] for one photo"
         many = "a list of such lists for a list of photos"
         raise InputError(f"expected {expected}, or {many}; got a {type(name).__name__}")
-    return " ".join(name.split())
+    return spaced(name)
 
 
-def _words(name: object, words: object) -> tuple[str, ...]:
-    if isinstance(words, str) or not isinstance(words, Iterable):
-        raise InputError(f"expected a list of words for class {name!r}, got {words!r}")
-    return tuple(map(_folded, words)) or (_folded(name),)
+def _entry(name: object, words: object) -> tuple[str, tuple[str, ...]]:
+    """Return class and words of an entry of a mapping: those of a class, or the class of a prompt."""
+    if isinstance(words, str):
+        return _folded(words), (_folded(name),)
+    if not isinstance(words, Iterable):
+        raise InputError(f"expected the words of class {name!r}, or the class of a prompt, got {words!r}")
+    return _folded(name), tuple(map(_folded, words)) or (_folded(name),)
 
 
 def _check_once(names: Iterable[str]) -> None:

@@ -35,6 +35,29 @@ def test_the_list_of_the_scenes_is_what_is_drawn():
     assert class_names("scenes") == mini.THINGS + mini.STUFF
 
 
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_models_are_asked_in_good_english(name):
+    vocabulary = load_vocabulary(name)
+    for word in (*vocabulary.flat, *vocabulary.terms):
+        assert all(part.isalpha() for part in word.split()), word
+        assert not {"merged", "stuff", "other", "diningtable", "pottedplant", "tvmonitor", "playingfield"} & {
+            *word.split(),
+            word,
+        }
+    assert all(vocabulary.find(cls) == cls for cls in class_names(name))
+
+
+def test_a_vocabulary_has_one_spelling():
+    assert load_vocabulary("voc").words["tvmonitor"] == ("TV monitor",)
+    assert load_vocabulary("voc.plain").words["tvmonitor"] == ("tvmonitor",)
+    assert load_vocabulary("voc.authors").words["diningtable"] == ("table",)
+    assert load_vocabulary("coco-panoptic").words["tree-merged"] == ("tree",)
+    assert "background" not in load_vocabulary("voc.synonyms").classes
+    classes = class_names("voc")
+    one, two = (benchmark_vocabulary(name, classes, "voc") for name in ("voc.synonyms", "synonyms"))
+    assert (one.words, one.name) == (two.words, two.name)
+
+
 def test_class_lists_are_in_official_order():
     voc, context, stuff, ade = map(class_names, ("voc", "context", "coco-stuff", "ade20k"))
     assert [voc[label - 1] for label in (1, 11, 15, 20)] == ["aeroplane", "diningtable", "person", "tvmonitor"]
@@ -98,7 +121,7 @@ def test_a_vocabulary_that_is_not_there():
 
 
 def test_vocabularies_of_the_benchmarks():
-    assert vocabularies("voc") == ("plain", "authors", "synonyms")
+    assert vocabularies("voc") == ("plain", "authors", "english", "synonyms")
     classes = class_names("voc")
     assert benchmark_vocabulary("plain", classes, "voc").words["diningtable"] == ("diningtable",)
     synonyms = benchmark_vocabulary("synonyms", classes, "voc")
@@ -137,6 +160,8 @@ def test_a_vocabulary_for_given_classes(tmp_path):
         ("person=person|child, dog", {"person": ("person", "child"), "dog": ("dog",)}),
         ("person = man|woman\n\ndog,\n", {"person": ("man", "woman"), "dog": ("dog",)}),
         ("person|child", {"person": ("person", "child")}),
+        ("giraffe=a tall giraffe", {"giraffe": ("a tall giraffe",)}),
+        ("person=man, dog, Person=woman", {"person": ("man", "woman"), "dog": ("dog",)}),
     ],
 )
 def test_classes_of_a_text(text, words):

@@ -216,7 +216,7 @@ def test_a_run_that_stopped_goes_on_and_other_settings_are_refused(
     capsys.readouterr()
     for flags, name in (
         (["--threshold", "0.3"], f"threshold {PRESETS['mini'].threshold}, and 0.3"),
-        (["--vocabulary", "synonyms"], 'vocabulary "plain", and "synonyms"'),
+        (["--vocabulary", "synonyms"], 'vocabulary "english", and "synonyms"'),
         (["--names", "given"], 'names "truth", and "given"'),
     ):
         assert main(arguments(voc, tiny_blip_folder, parts, *flags)) == 2

@@ -94,7 +94,7 @@ def test_many_photos_get_vocabularies_or_the_reason_why_not(tmp_path):
     namer = load_namer("cached", Options(source=path))
     name = photo_namer(namer, VOC)
     found = dict(name((key, PHOTO) for key in "abcd"))
-    assert found["a"] == Vocabulary.of(["dog", "diningtable"])
+    assert found["a"].words == {"dog": ("dog",), "diningtable": ("dining table",)}  # the words of the vocabulary
     assert found["b"] is found["d"] is None
     assert isinstance(found["c"], NoReply)
 

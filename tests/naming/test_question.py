@@ -56,9 +56,10 @@ def test_costs_are_those_of_the_price_list():
     assert estimate([(9, 9)], coco, "llava")[2] is None
 
 
-def test_vocabularies_differ_by_names_and_numbers_alone():
+def test_vocabularies_differ_by_what_is_asked_and_numbers_alone():
     words = {"a": ("a",), "b": ("b",)}
     first = Vocabulary(words)
-    assert digest(first) == digest(Vocabulary({"a": ("x",), "b": ("y",)}, "other"))
+    assert digest(first) == digest(Vocabulary({"a": ("a", "x"), "b": ("b",)}, "other", aliases={"c": "a"}))
+    assert digest(first) != digest(Vocabulary({"a": ("x",), "b": ("b",)}))
     others = [Vocabulary.of(["b", "a"]), Vocabulary.of(["a"]), Vocabulary(words, numbers=(2, 3)), None]
     assert len({digest(vocabulary) for vocabulary in (first, *others)}) == 5

@@ -12,7 +12,7 @@ import typer
 
 from pnp_ovss.cli import PARTLY, PROG, complain, follow, say
 from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Seed, value
-from pnp_ovss.data import DATASETS, Dataset, benchmark_vocabulary, load_dataset
+from pnp_ovss.data import DATASETS, Dataset, benchmark_vocabulary, default_vocabulary, load_dataset
 from pnp_ovss.data.dataset import Sample
 from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.metrics import PROTOCOLS, no_counts
@@ -48,7 +48,8 @@ class EvaluateFlags:
         names: which classes are named: truth, those of each image's truth; given, every class of the data set; or a
             file: .json with names per image, else one name a line for all (for scenes default: truth)
         oracle: score the true names too: what does naming cost?
-        vocabulary: words for the classes
+        vocabulary: words for the classes: plain, the official names; english, good English for them; another one that
+            ships, such as authors or synonyms; or a file (default: english where the data set has it, else plain)
         protocol: what counts
         limit: only the first N images
         shard: the I-th of N parts; then merge
@@ -66,7 +67,7 @@ class EvaluateFlags:
     out: Dir | None = None
     names: Annotated[str, value("truth|given|FILE")] | None = None
     oracle: bool = False
-    vocabulary: Annotated[str, value("NAME|FILE")] = "plain"
+    vocabulary: Annotated[str, value("NAME|FILE")] | None = None
     protocol: Literal["standard", "authors"] = "standard"
     limit: Count | None = None
     shard: Annotated[Any, value("I/N", parser=_part)] = None
@@ -142,7 +143,8 @@ def _prepare(
     what: str, dataset: Dataset, folder: Path, flags: EvaluateFlags, model: ModelFlags
 ) -> tuple[Run, dict[str, Any]]:
     """Return the run, and the settings that its manifest holds."""
-    words = benchmark_vocabulary(flags.vocabulary, dataset.classes, dataset.words)
+    name = flags.vocabulary or default_vocabulary(dataset.words)
+    words = benchmark_vocabulary(name, dataset.classes, dataset.words)
     given = "truth" if flags.predictions or (what == SCENES and not flags.names) else flags.names
     if given is None:
         raise InputError("which classes are named is not said; give --names truth, given or a file")

@@ -22,7 +22,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from pnp_ovss.data.vocabulary import BENCHMARKS, load_vocabulary, parse_classes, read_classes, read_lines
+from pnp_ovss.data.vocabulary import BENCHMARKS, load_vocabulary, parse_classes, read_classes
 from pnp_ovss.errors import InputError
 from pnp_ovss.methods import DEFAULT_METHOD, METHODS, resolve_config
 from pnp_ovss.models.clip import Clip, load_clip
@@ -99,7 +99,8 @@ class NamerFlags:
 
     Args:
         namer: docs/naming.md compares them
-        vocabulary: what to choose from; a file has one class a line; without it anything, where the namer can do that
+        vocabulary: what to choose from; voc.authors has the words of one vocabulary; a file has one class a line, with
+            or without words ('person: man, woman'); without it anything, where the namer can do that
         keep: names above this confidence count
         namer_model: openai: a chat model; clip, caption: a checkpoint
         names: given: the names, with commas
@@ -129,14 +130,18 @@ class NamerFlags:
         return self.calls if self.namer == "openai" else 1
 
     def candidates(self) -> Vocabulary | None:
-        """Return the vocabulary to choose from, if any. Raises: InputError."""
-        return load_vocabulary(self.vocabulary) if self.vocabulary else None
+        """Return the vocabulary to choose from, if any; a list of one's own has words. Raises: InputError."""
+        if self.vocabulary:
+            return load_vocabulary(self.vocabulary)
+        if self.namer != "given" or not (self.names or self.names_from):
+            return None
+        return parse_classes(self.names) if self.names else read_classes(Path(str(self.names_from)))
 
     def options(self, model: ModelFlags, vlm: Callable[[], Any] | None = None) -> Options:
         """Return the settings of the namer; ``vlm`` gives the model of one that matches with it."""
         names = parse_classes(self.names).classes if self.names else ()
         if self.namer == "given" and self.names_from:
-            names = tuple(read_lines(self.names_from))
+            names = read_classes(self.names_from).classes
         user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         cache = self.cache or user / "pnp-ovss" / "replies"
         server = self.base_url, cache, self.timeout, self.tries - 1

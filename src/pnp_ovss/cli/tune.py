@@ -145,6 +145,7 @@ def _objective(paths: dict[str, Path], namer: NamerFlags, out: Path, flags: Tune
         if not isinstance(naming, Naming):
             complain(str(naming))
         elif classes := naming.kept(namer.keep):
+            classes = vocabulary.only(classes).terms if vocabulary else classes
             examples.append(Example(key, partial(read_image, paths[key]), classes))
     missing = len(paths) - len(examples)
     if not examples:
@@ -153,7 +154,7 @@ def _objective(paths: dict[str, Path], namer: NamerFlags, out: Path, flags: Tune
     if missing:
         complain(f"{missing} of {len(paths)} photos have no class and are left out")
     compared = [name for example in examples for name in example.classes]
-    reward = ClipReward(clip, [*compared, *(vocabulary.classes if vocabulary else ())], flags.reward)
+    reward = ClipReward(clip, [*compared, *(vocabulary.terms if vocabulary else ())], flags.reward)
     maps = MapCache(method.vlm, method.config, flags.cache or out / "maps")
     return Objective(maps, reward, examples, method.config)
 

@@ -6,6 +6,15 @@ list in ``classes/``.
 
 from pnp_ovss.data.benchmarks import DATASETS, load_dataset
 from pnp_ovss.data.dataset import IGNORE, Dataset
-from pnp_ovss.data.vocabulary import benchmark_vocabulary, load_vocabulary, vocabularies
+from pnp_ovss.data.vocabulary import benchmark_vocabulary, default_vocabulary, load_vocabulary, vocabularies
 
-__all__ = ["DATASETS", "IGNORE", "Dataset", "benchmark_vocabulary", "load_dataset", "load_vocabulary", "vocabularies"]
+__all__ = [
+    "DATASETS",
+    "IGNORE",
+    "Dataset",
+    "benchmark_vocabulary",
+    "default_vocabulary",
+    "load_dataset",
+    "load_vocabulary",
+    "vocabularies",
+]

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.types import BACKGROUND, Vocabulary, fold, tidy
+from pnp_ovss.types import BACKGROUND, Vocabulary, fold, spaced, tidy
 
 CLASSES = Path(__file__).parent / "classes"
-PLAIN = "plain"
+PLAIN, ENGLISH = "plain", "english"
+"""The official names, and the names that models are asked for, which are good English."""
 
 BENCHMARKS: dict[str, list[int]] = json.loads((CLASSES / "numbers.json").read_text(encoding="ascii"))
 """The class lists that ship ("scenes": those of the drawn scenes), and their data set's numbers where not 1, 2, ..."""
@@ -25,21 +26,26 @@ def vocabularies(benchmark: str) -> tuple[str, ...]:
 
 
 def load_vocabulary(source: str | Path) -> Vocabulary:
-    """Return the classes of a list that ships (``BENCHMARKS``) or of a file, with the words each is known by.
+    """Return the classes of a list that ships (``BENCHMARKS``) or of a file, with the words each is asked for by.
 
-    A class that ships has the words of all its vocabularies. A file has one class a line, with or without words:
-    "person", "person: man, child" or "person=man|child"; # starts a comment. A class that comes twice counts once.
+    Of a list that ships these are good English, and the words of its other vocabularies are aliases; "voc.authors" has
+    those of one vocabulary. A file has one class a line, with or without words: "person", "person: man, child" or
+    "person=man|child"; # starts a comment. A class that comes twice counts once.
 
     Raises: InputError if it is neither, or the file has no class.
 
     >>> load_vocabulary("voc").words["diningtable"]
-    ('diningtable', 'table')
+    ('dining table',)
     """
-    if str(source) in BENCHMARKS:
-        benchmark, classes = str(source), class_names(str(source))
-        found = [benchmark_vocabulary(name, classes, benchmark).words for name in vocabularies(benchmark)]
-        all_words = {cls: [word for words in found for word in words[cls]] for cls in classes}
-        return Vocabulary(_each_once(all_words), benchmark, tuple(BENCHMARKS[benchmark]))
+    benchmark, _, name = str(source).partition(".")
+    if benchmark in BENCHMARKS and name in ("", *vocabularies(benchmark)):
+        classes = class_names(benchmark)
+        chosen = benchmark_vocabulary(name or default_vocabulary(benchmark), classes, benchmark).words
+        named = {cls: chosen[cls] for cls in classes}
+        others = [benchmark_vocabulary(other, classes, benchmark).words for other in vocabularies(benchmark)]
+        known = _each_once({cls: [*named[cls], *(word for words in others for word in words[cls])] for cls in classes})
+        aliases = {word: cls for cls, words in known.items() for word in words}
+        return Vocabulary(named, str(source), tuple(BENCHMARKS[benchmark]), aliases)
     path = Path(source).expanduser()
     if not path.is_file():
         raise InputError(f"there is no vocabulary {path}; give one of {', '.join(BENCHMARKS)}, or a file")
@@ -52,8 +58,15 @@ def load_vocabulary(source: str | Path) -> Vocabulary:
     return Vocabulary(_each_once(dict(listed.values())), str(path))
 
 
+def default_vocabulary(benchmark: str) -> str:
+    """Return the name of the vocabulary that a class list is asked for by: good English."""
+    return ENGLISH if ENGLISH in vocabularies(benchmark) else PLAIN
+
+
 def benchmark_vocabulary(name: str | Path, classes: Sequence[str], benchmark: str) -> Vocabulary:
     """Return a vocabulary of these classes: one that ships for the class list ``benchmark``, or that of a file.
+
+    "voc.authors" and "authors" are one vocabulary of the class list "voc".
 
     A file has lines ``class: word, word``; "background" may be such a class. A class without a line is called by its
     own name. A word that several classes list counts for the one of that name, else for the first one; the
@@ -61,10 +74,11 @@ def benchmark_vocabulary(name: str | Path, classes: Sequence[str], benchmark: st
 
     Raises: InputError if there is no such vocabulary, or the file names a class that is not among these.
     """
-    if str(name) == PLAIN:
+    name = str(name).removeprefix(f"{benchmark}.")
+    if name == PLAIN:
         return Vocabulary({cls: (cls,) for cls in classes}, PLAIN)
     known = vocabularies(benchmark)
-    path = CLASSES / f"{benchmark}.{name}.txt" if str(name) in known else Path(name)
+    path = CLASSES / f"{benchmark}.{name}.txt" if name in known else Path(name)
     if not path.is_file():
         raise InputError(f"there is no vocabulary {path}; give a file, or one of {', '.join(known)}")
     listed = dict(map(_line, read_lines(path)))
@@ -72,13 +86,15 @@ def benchmark_vocabulary(name: str | Path, classes: Sequence[str], benchmark: st
     if strange is not None:
         raise InputError(f"the vocabulary {path} has {strange!r}, which is no class of the data set")
     named = (*classes, BACKGROUND) if BACKGROUND in listed else classes
-    return Vocabulary(_each_once({cls: listed.get(cls, ()) for cls in named}), str(name))
+    return Vocabulary(_each_once({cls: listed.get(cls, ()) for cls in named}), name)
 
 
 def parse_classes(text: str) -> Vocabulary:
     """Return the classes of a text that separates them by commas or new lines; their words follow ``=``.
 
-    Raises: InputError if there is none, an empty one, or a name or word that comes twice.
+    A class that comes again has the words of both.
+
+    Raises: InputError if there is none, an empty one, or a word that comes twice.
 
     >>> parse_classes("person=person|child, dog").words
     {'person': ('person', 'child'), 'dog': ('dog',)}
@@ -88,9 +104,9 @@ def parse_classes(text: str) -> Vocabulary:
 
 
 def read_classes(path: Path) -> Vocabulary:
-    """Return the classes of a file with one a line, as ``load_vocabulary`` reads it, but each has to come once.
+    """Return the classes of a file with one a line, as ``load_vocabulary`` reads it, but each word has to come once.
 
-    Raises: InputError if the file cannot be read, it has no class, or a name or word comes twice.
+    Raises: InputError if the file cannot be read, it has no class, or a word comes twice.
     """
     return _checked([_line(line) for line in read_lines(path)])
 
@@ -121,8 +137,7 @@ def _line(text: str) -> tuple[str, list[str]]:
 
 
 def _checked(listed: list[tuple[str, list[str]]]) -> Vocabulary:
-    Vocabulary.of([name for name, _ in listed])  # a mapping could not hold a name twice
-    return Vocabulary.of(dict(listed))
+    return Vocabulary.merged((spaced(name), tuple(map(spaced, words))) for name, words in listed)
 
 
 def _each_once(listed: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

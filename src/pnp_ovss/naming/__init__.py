@@ -130,7 +130,10 @@ def name_photo(
 
 
 def photo_namer(namer: Namer, candidates: Vocabulary | None = None, keep: float = KEEP, calls: int = 1) -> NamePhotos:
-    """Return what names many photos, as ``name_photos`` does, and gives their classes above ``keep`` confidence."""
+    """Return what names many photos, as ``name_photos`` does, and gives their classes above ``keep`` confidence.
+
+    Classes of a vocabulary keep their words.
+    """
 
     def name(photos: Iterable[tuple[str, RGB]]) -> Iterator[tuple[str, Vocabulary | PnpError | None]]:
         for key, naming in name_photos(namer, photos, candidates, calls):
@@ -138,7 +141,8 @@ def photo_namer(namer: Namer, candidates: Vocabulary | None = None, keep: float 
                 yield key, naming
             else:
                 kept = naming.kept(keep)
-                yield key, Vocabulary.of(kept) if kept else None
+                found = candidates.only(kept) if candidates else Vocabulary.of(kept) if kept else None
+                yield key, found if kept else None
 
     return name
 

@@ -103,7 +103,8 @@ def digest(candidates: Vocabulary | None) -> str:
     """Return a hash of names and their numbers: vocabularies of one digest ask the same. "open" without any."""
     if candidates is None:
         return "open"
-    return hashlib.sha256(json.dumps(sorted(candidates.numbered().items())).encode()).hexdigest()
+    asked = sorted(zip(candidates.numbered(), candidates.terms, strict=True))
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 def reply_file(cache: Path, question: Question) -> Path:

@@ -241,7 +241,8 @@ def question(candidates: Vocabulary | None) -> str:
     """Return the question, with the list of names if there is one. A name cannot leave its line and its quotes."""
     if candidates is None:
         return OPEN_QUESTION
-    lines = [f"{number}: {json.dumps(name, ensure_ascii=False)}" for number, name in candidates.numbered().items()]
+    terms = zip(candidates.numbered(), candidates.terms, strict=True)
+    lines = [f"{number}: {json.dumps(term, ensure_ascii=False)}" for number, term in terms]
     return "\n".join([QUESTION, "", *lines])
 
 
@@ -254,7 +255,7 @@ def prompt_digest() -> str:
 def reply_format(candidates: Vocabulary | None) -> dict[str, Any]:
     """Return the JSON schema of the answer, for servers that keep to one."""
     form: dict[str, Any] = deepcopy(_TEXTS["reply format"])
-    names = candidates.classes if candidates else ()
+    names = candidates.terms if candidates else ()
     if 0 < len(names) <= MOST_ENUMERATED and sum(map(len, names)) <= ENUMERATED_CHARACTERS:
         found = form["json_schema"]["schema"]["properties"]["found"]
         found["items"]["properties"]["name"]["enum"] = list(names)
@@ -284,7 +285,7 @@ def estimate(sizes: list[tuple[int, int]], candidates: Vocabulary | None, model:
     price = PRICES.get(model, PRICES["gpt-4o"])
     characters = len(question(candidates)) + len(AS_JSON)
     # Again, in the schema.
-    characters += sum(len(name) + 4 for name in (candidates.classes if candidates else ()))
+    characters += sum(len(name) + 4 for name in (candidates.terms if candidates else ()))
     each = ceil(characters / CHARACTERS_PER_TOKEN) + SCHEMA_TOKENS + int(price["base"])
     tokens_in = sum(each + int(price["tile"]) * tiles(*sent_size(*size)) for size in sizes)
     tokens_out = REPLY_TOKENS * len(sizes)

@@ -55,15 +55,19 @@ class Scorer:
         self._calibration = calibration or CALIBRATIONS.get(model.name)
 
     def __call__(self, image: RGB, candidates: Vocabulary | None, key: str) -> Naming:
-        """Return every name of the vocabulary, the surest first. Without one: the names the model can know.
+        """Return every class of the vocabulary, the surest first. Without one: the names the model can know.
+
+        A class is as sure as the surest of its words.
 
         Raises: InputError if there is neither.
         """
-        names = candidates.classes if candidates else self._model.known
-        if not names:
+        candidates = candidates or (Vocabulary.of(self._model.known) if self._model.known else None)
+        if not candidates:
             advice = "give one, such as coco-object, or a file"
             raise InputError(f"{self.source} needs a vocabulary to choose from; {advice}")
-        confidences = self.confidences(image, names)
+        by_word = dict(zip(candidates.flat, self.confidences(image, candidates.flat).tolist(), strict=True))
+        names = candidates.classes
+        confidences = torch.tensor([max(by_word[word] for word in candidates.words[name]) for name in names])
         # Equals stay in order.
         order = torch.argsort(confidences, descending=True, stable=True).tolist()
         return Naming(tuple(NamedClass(names[index], float(confidences[index])) for index in order))
