@@ -19,7 +19,6 @@ from pnp_ovss.naming import (
     photo_namer,
 )
 from pnp_ovss.naming.cached import read_entry
-from pnp_ovss.types import Vocabulary
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
 VOC = load_vocabulary("voc")
