@@ -563,7 +563,10 @@ def test_parts_have_boxes_of_their_own(dusty):
 @pytest.mark.parametrize("name", ["yolo", "coco"])
 def test_some_photos_are_for_validation(folder, tmp_path, name):
     out = tmp_path / "out"
-    assert main(["export", str(folder), "--to", name, "--val", "0.25", "--photos", str(folder.parent), "--out", str(out)]) == 0
+    assert (
+        main(["export", str(folder), "--to", name, "--val", "0.25", "--photos", str(folder.parent), "--out", str(out)])
+        == 0
+    )
     photos = {subset: {path.stem for path in (out / "images" / subset).iterdir()} for subset in ("train", "val")}
     assert (len(photos["train"]), len(photos["val"])) == (3, 1)
     assert photos["train"] | photos["val"] == set(RESULTS)
