@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pnp_ovss import InputError, files
-from pnp_ovss.files import Folder, check_folder, read_json, save_png, write_bytes, write_text
+from pnp_ovss.files import Folder, check_folder, read_bytes, read_json, read_text, save_png, write_bytes, write_text
 
 
 def test_folders_are_made_and_nothing_else_is_left(tmp_path):
@@ -116,6 +116,11 @@ def test_no_file_is_one_thing_and_no_answer_another(tmp_path, monkeypatch):
         (b"{", "is no JSON \\(Expecting property name"),
         (b"\xff", "is no JSON"),
         (b"[1]", "expected a JSON object in .*x.json, got list; check the file"),
+        (b'{"a":' * 100_000, "is no JSON \\(maximum recursion depth exceeded.*; check the file"),
+        (
+            b'{"a":' * 60 + b"1" + b"}" * 60,
+            "expected at most 50 levels in the JSON of .*x.json, got more; check the file",
+        ),
     ],
 )
 def test_json_that_cannot_be_used_is_one_line(tmp_path, content, line):
@@ -123,6 +128,20 @@ def test_json_that_cannot_be_used_is_one_line(tmp_path, content, line):
         (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(InputError, match=line):
         read_json(tmp_path / "x.json")
+
+
+def test_no_more_is_read_than_is_wanted(tmp_path):
+    (tmp_path / "x.json").write_bytes(b'{"a": 1}')
+    assert read_json(tmp_path / "x.json", most=8) == {"a": 1}
+    for endless in (tmp_path / "x.json", Path("/dev/zero")):
+        with pytest.raises(InputError, match=f"^expected at most 0 MB in {endless}, got more; check the path$"):
+            read_bytes(endless, most=7)
+
+
+def test_text_in_another_encoding_is_one_line(tmp_path):
+    (tmp_path / "x.txt").write_bytes("dog, größer".encode("latin-1"))
+    with pytest.raises(InputError, match=r"x.txt is no text in UTF-8 \(.*\); save it as UTF-8$"):
+        read_text(tmp_path / "x.txt")
 
 
 def test_json_may_start_with_a_byte_order_mark(tmp_path):

@@ -20,7 +20,7 @@ LEVELS = (
 )
 """Folders and modules, the lowest first."""
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
-SAME_LEVEL = {("images", "types"), ("images", "files"), ("lock", "files")}
+SAME_LEVEL = {("images", "types"), ("images", "files"), ("lock", "files"), ("settings", "files")}
 FACE = ("__init__", "__main__")
 """What stands above all: the public names, and the command's entry."""
 

@@ -63,6 +63,8 @@ def test_a_class_is_called_by_its_only_word_in_a_question_and_aliases_find_it():
         ({"a": [1]}, "^expected class names as texts.*; got a int$"),
         ({}, "^expected at least one class name such as 'dog', got none$"),
         ({" ": ["dog"]}, "^a class name is empty; leave it out or write the name$"),
+        (["dog", "c\ud800at"], r"^the class name 'c.ud800at' is no Unicode, which no model can read; write it anew$"),
+        ({"a": ["\udcff"]}, "is no Unicode"),  # a byte of a command line that is no UTF-8
     ],
 )
 def test_words_that_cannot_be_used(classes, message):

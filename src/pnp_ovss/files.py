@@ -65,6 +65,12 @@ def _parts(folder: str | Path, deep: bool) -> Iterator[tuple[os.DirEntry[str], P
                 yield from _parts(entry.path, deep)
 
 
+MOST_BYTES = 10**8
+"""Of a file of names, settings or records. Read as JSON it may take twenty times as much memory."""
+DEEPEST = 50
+"""Levels of JSON; whatever goes through it ends far from Python's limit."""
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Put ``content`` into the file, with the folders above it; a failed or interrupted write leaves nothing behind.
 
@@ -111,25 +117,58 @@ def as_json(content: Any, indent: int | None = None) -> bytes:
     return text.encode("utf-8", errors="backslashreplace")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def expanded(path: str | Path) -> str:
+    """Return the path with a user's folder in place of ``~``; as it is where there is no such user."""
+    with suppress(ValueError):
+        return os.path.expanduser(path)
+    return os.fspath(path)
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """Return what a file holds.
+
+    Raises: InputError if it cannot be read or holds more than ``most`` bytes, of which no more are read.
+    """
+    with reachable(path, "cannot be read", "check the path"), open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise InputError(f"expected at most {most // 10**6} MB in {path}, got more; check the path")
+    return content
+
+
+def read_text(path: Path) -> str:
+    """Return the text that a file holds in UTF-8, without the mark that Windows may begin it with.
+
+    Raises: InputError if it cannot be read or holds something else.
+    """
+    content = read_bytes(path)
+    with reachable(path, "is no text in UTF-8", "save it as UTF-8"):
+        return content.decode("utf-8-sig")
+
+
+def read_json(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
     """Return the object that a JSON file holds.
 
-    Raises: InputError if the file cannot be read or holds something else.
+    Raises: InputError if the file cannot be read, holds more than ``most`` bytes, or something else.
     """
-    with reachable(path, "cannot be read", "check the path"):
-        content = path.read_bytes()
-    return parse_json(content, str(path))
+    return parse_json(read_bytes(path, most), str(path))
 
 
 def parse_json(content: bytes, name: str) -> dict[str, Any]:
     """Return the object that the content of a JSON file holds; error messages call the file ``name``.
 
-    Raises: InputError if it holds something else.
+    Raises: InputError if it holds something else, or values more than ``DEEPEST`` levels within others.
     """
     with reachable(name, "is no JSON", "check the file"):
-        found = json.loads(content.decode("utf-8-sig"))  # Windows may begin it with a byte order mark
+        found = json.loads(content.decode("utf-8-sig"))
     if not isinstance(found, dict):
         raise InputError(f"expected a JSON object in {name}, got {type(found).__name__}; check the file")
+    level: list[Any] = [found]
+    for _ in range(DEEPEST):
+        within = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [one for values in within for one in values if isinstance(one, dict | list)]
+    if level:
+        raise InputError(f"expected at most {DEEPEST} levels in the JSON of {name}, got more; check the file")
     return found
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.files import reachable
+from pnp_ovss.files import expanded, reachable
 from pnp_ovss.types import RGB
 
 Photo = str | Path | Image.Image | np.ndarray
@@ -50,7 +50,7 @@ def read_image(photo: Photo, upright: bool = True) -> RGB:
     if not isinstance(photo, str | Path):
         form = "a path, a PIL image or an RGB uint8 array (height, width, 3)"
         raise InputError(f"expected a photo as {form}, got {type(photo).__name__}")
-    path = os.path.expanduser(photo)
+    path = expanded(photo)
     if not os.path.isfile(path):
         raise InputError(f"there is no photo {path}; check the path")
     return _open(path, path, MAX_PIXELS, upright)
@@ -74,7 +74,7 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for pattern in patterns:
-        for path in _expand(Path(os.path.expanduser(pattern))):
+        for path in _expand(Path(expanded(pattern))):
             found.setdefault(os.path.abspath(path), path)
     if not found:
         raise InputError("expected at least one photo, got none; name files, folders or globs such as 'photos/*.jpg'")

@@ -6,7 +6,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pnp_ovss.errors import ConfigError, one_line
+from pnp_ovss.errors import ConfigError, InputError, one_line
+from pnp_ovss.files import parse_json, read_text
 
 Kind = TypeVar("Kind", bound="Settings")  # not Self, which the type checks of the tests cannot read
 
@@ -49,12 +50,9 @@ class Settings:
         Raises: ConfigError if it is no such text.
         """
         try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"the preset is not JSON ({one_line(error)}); write it with Config.to_json") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"expected the preset to hold settings by name, got a {type(values).__name__}")
-        return cls().override(values)
+            return cls().override(parse_json(text.encode(errors="backslashreplace"), "the preset"))
+        except InputError as error:
+            raise ConfigError(f"{error}; write it with Config.to_json") from error
 
     @classmethod
     def from_file(cls: type[Kind], path: Path) -> Kind:
@@ -63,9 +61,9 @@ class Settings:
         Raises: ConfigError if it cannot be read or is no such file.
         """
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"preset file {path} cannot be read ({one_line(error)}); check the path") from error
+            text = read_text(path)
+        except InputError as error:
+            raise ConfigError(f"the preset {error}") from error
         return cls.from_json(text)
 
     def to_json(self) -> str:

@@ -183,6 +183,8 @@ def _folded(name: object) -> str:
         expected = "class names as texts, such as ['dog', 'cat'] for one photo"
         many = "a list of such lists for a list of photos"
         raise InputError(f"expected {expected}, or {many}; got a {type(name).__name__}")
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise InputError(f"the class name {name!r:.40} is no Unicode, which no model can read; write it anew")
     return spaced(name)
 
 

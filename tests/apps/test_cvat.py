@@ -115,3 +115,10 @@ def test_photos_are_read_as_everywhere(annotate, segmenter, scene, photo, pixels
     assert found
     for label, name in enumerate(expected.classes[1:], start=1):
         assert np.array_equal(found.get(name, np.zeros((112, 112), bool)), expected.labels == label)
+
+
+def test_a_photo_that_cannot_be_read_has_no_masks_and_a_warning(annotate, caplog):
+    content = io.BytesIO()
+    Image.new("RGB", (90, 80)).save(content, "PNG")
+    assert annotate(photo=Image.open(io.BytesIO(content.getvalue()[:60]))) == []
+    assert "a.png: the PIL image cannot be read" in caplog.text

@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 from pnp_ovss.data import DATASETS, IGNORE, load_dataset
+from pnp_ovss.data.vocabulary import load_vocabulary
 from pnp_ovss.errors import InputError
+from pnp_ovss.images import read_image
 from shared import shared
 from trees import coco, photo, save, voc, write
 
@@ -190,6 +192,23 @@ def test_an_empty_split_an_unknown_name_and_no_folder(tmp_path):
         load_dataset("voc21", tmp_path / "nowhere")
     [sample] = load_dataset("voc21", voc(tmp_path, listed="../../2007_1\n")).samples
     assert sample.key == "2007_1"  # results are files named by it
+
+
+def test_a_key_that_no_file_can_have_is_a_fault_of_its_own(tmp_path):
+    dataset = load_dataset("voc21", voc(tmp_path, listed=f"2007_1\n{'x' * 300}\na\0b\n"))
+    assert [sample.key for sample in dataset.samples] == ["2007_1"]
+    assert [key for key, _ in dataset.faults] == ["x" * 300, "a\0b"]
+    assert all("is no name that a file can have; it is left out" in fault for _, fault in dataset.faults)
+
+
+@pytest.mark.parametrize("place", ["x" * 300, "~nobody/x", "~\0", "a\0b"])
+def test_a_place_that_cannot_be_is_one_line(place):
+    with pytest.raises(InputError, match="there is no folder"):
+        load_dataset("voc21", place)
+    with pytest.raises(InputError, match="there is no vocabulary"):
+        load_vocabulary(place)
+    with pytest.raises(InputError, match="there is no photo"):
+        read_image(place)
 
 
 def test_an_image_listed_twice_is_there_once_and_told(tmp_path):

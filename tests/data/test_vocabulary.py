@@ -105,7 +105,7 @@ def test_a_file_has_a_class_a_line_and_is_tidied(tmp_path):
     [
         (b"", "has no name; write one a line, such as 'dog'$"),
         (b"# dog\n \n", "has no name"),
-        (b"\xff\xfe\x00", "cannot be read; expected a text in UTF-8$"),
+        (b"\xff\xfe\x00", "is no text in UTF-8 .*; save it as UTF-8$"),
     ],
 )
 def test_a_file_that_is_no_vocabulary(tmp_path, content, message):

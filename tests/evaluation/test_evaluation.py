@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -234,6 +235,33 @@ def test_a_run_goes_on_over_the_images_whose_masks_changed(voc, tiny_blip_folder
         True, False,
     ]  # fmt: skip
     assert read_record(out / f"images/{KEYS[1]}.json").true == ["cat"]
+
+
+@pytest.mark.parametrize(
+    "damage", ['"seconds": 5', '"seconds": {"read": 0.0}', '"truth": 7', '"counts": {}', "{" * 9000, ""]
+)
+def test_a_damaged_record_is_made_anew(voc, tiny_blip_folder, tmp_path, damage):
+    out = tmp_path / "out"
+    assert main(arguments(voc, tiny_blip_folder, out, "--limit", "1")) == 0
+    path = out / f"images/{KEYS[0]}.json"
+    before = path.read_text()
+    name = damage.partition(":")[0]
+    path.write_text(re.sub(name + r": (\{[^}]*\}|[^,}]*)", damage, before) if name.startswith('"') else damage)
+    assert path.read_text() != before
+    assert main(arguments(voc, tiny_blip_folder, out, "--limit", "1")) == 0
+    assert read_record(path).true == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("change", [{"keys": 5}, {"settings": {}}, {"faults": None}, {"more": 1}])
+def test_a_damaged_manifest_is_one_line(voc, tiny_blip_folder, tmp_path, capsys, change):
+    out = tmp_path / "out"
+    assert main(arguments(voc, tiny_blip_folder, out, "--limit", "1")) == 0
+    manifest = out / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
+    capsys.readouterr()
+    for again in (arguments(voc, tiny_blip_folder, out, "--limit", "1"), ["evaluate", "merge", str(out)]):
+        assert main(again) == 2
+        assert capsys.readouterr().err == f"pnp-ovss: {manifest} is damaged; remove it, or give another --out\n"
 
 
 def test_results_with_the_true_names_are_left_out_unless_complete_or_asked_for(voc, tiny_blip_folder, tmp_path, capsys):

@@ -1,7 +1,6 @@
 """Repositories of a hub on the loopback address: what is downloaded, what the cache gives, and every refusal."""
 
 import json
-import logging
 import os
 import shutil
 import socket
@@ -22,6 +21,8 @@ from pnp_ovss import PRESETS, ModelError, Segmenter, load_vlm
 from pnp_ovss.methods import resolve_config
 from shared import shared
 from tiny import tiny_bridgetower
+
+pytestmark = pytest.mark.usefixtures("silence")
 
 NAME = "owner/tiny-blip"
 BIN, SAFE = "pytorch_model.bin", "model.safetensors"
@@ -46,19 +47,6 @@ def hub(tmp_path, tiny_blip_folder, monkeypatch) -> Iterator[Hub]:
         hub.repositories[NAME] = Repository(Path(shutil.copytree(tiny_blip_folder, tmp_path / "repository")))
         yield hub
         close_session()
-
-
-@pytest.fixture(autouse=True)
-def silence(capfd, caplog):
-    """Neither the hub's client nor transformers may say anything of its own."""
-    loggers = [logging.getLogger(library) for library in ("transformers", "huggingface_hub")]
-    for logger in loggers:
-        logger.addHandler(caplog.handler)  # they do not pass their records on
-    yield
-    for logger in loggers:
-        logger.removeHandler(caplog.handler)
-    assert [record.getMessage() for record in caplog.get_records("call")] == []
-    assert capfd.readouterr() == ("", "")
 
 
 @pytest.fixture
@@ -314,7 +302,7 @@ def test_an_unknown_revision(hub):
 )
 def test_missing_files(hub, repository, lacking, text):
     (repository.folder / lacking).unlink()
-    assert refusal().startswith(text)
+    assert text in refusal()
 
 
 # Kinds of weights

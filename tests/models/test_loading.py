@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-import logging
+import math
 import os
 import pickle
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -21,7 +22,9 @@ from pnp_ovss.models import FAMILIES, find
 from pnp_ovss.models.clip import load_clip
 from pnp_ovss.models.hub import SHORT_NAMES
 from shared import shared
-from tiny import tiny_blip, tiny_blip2, tiny_bridgetower, tiny_vilt
+from tiny import WORDS, tiny_blip, tiny_blip2, tiny_bridgetower, tiny_clip, tiny_vilt, write_tokenizer
+
+pytestmark = pytest.mark.usefixtures("silence")
 
 BIN, SAFE = "pytorch_model.bin", "model.safetensors"
 AGAIN = "; fetch the checkpoint again"
@@ -31,19 +34,6 @@ AGAIN = "; fetch the checkpoint again"
 def folder(tiny_blip_folder, tmp_path) -> Path:
     """A copy of the tiny BLIP, to be damaged."""
     return Path(shutil.copytree(tiny_blip_folder, tmp_path / "blip"))
-
-
-@pytest.fixture(autouse=True)
-def silence(capfd, caplog):
-    """No reader may say anything of its own."""
-    loggers = [logging.getLogger(library) for library in ("transformers", "huggingface_hub")]
-    for logger in loggers:
-        logger.addHandler(caplog.handler)  # they do not pass their records on
-    yield
-    for logger in loggers:
-        logger.removeHandler(caplog.handler)
-    assert [record.getMessage() for record in caplog.get_records("call")] == []
-    assert capfd.readouterr() == ("", "")
 
 
 def refusal(source: str | Path) -> str:
@@ -341,7 +331,7 @@ def test_an_index_stays_in_its_folder(folder):
 def test_a_broken_index(folder, text):
     in_parts(folder)
     (folder / "model.safetensors.index.json").write_text(text)
-    assert refusal(folder).startswith("model.safetensors.index.json cannot be read (")
+    assert re.search("model.safetensors.index.json(, got list| is no JSON).*; check the file", refusal(folder))
 
 
 def test_a_folder_that_may_not_be_read(folder, monkeypatch):
@@ -384,8 +374,8 @@ def test_a_bin_of_another_kind(folder, stored):
 def test_files_that_hold_no_json_object(folder, file, content):
     (folder / file).write_bytes(content)
     text = refusal(folder)
-    assert text.startswith(f"{file} cannot be read (")
-    assert text.endswith(f"){AGAIN}")
+    assert text.startswith((f"{folder / file} is no JSON (", f"expected a JSON object in {folder / file}, got "))
+    assert text.endswith("; check the file, or fetch the checkpoint again")
 
 
 @pytest.mark.parametrize("kind", ["bert", "one\nline", "", None, ["blip"]])
@@ -615,3 +605,51 @@ def write_roberta(folder: Path, words: dict[str, int], merges: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "vocab.json").write_text(json.dumps(words))
     (folder / "tokenizer_config.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"pad_token": None}, "padding token"),
+        ({"model_input_names": ["input_ids"]}, "attention_mask"),
+        ({"tokenizer_class": "ByT5Tokenizer"}, "offset_mapping"),
+    ],
+)
+def test_a_tokenizer_that_cannot_do_what_is_asked(tmp_path, capfd, changes, reason):
+    folder = tiny_blip(tmp_path, words=[f"word{number}" for number in range(300)])
+    capfd.readouterr()
+    edit(folder / "tokenizer_config.json", **changes)
+    text = refusal(folder)
+    assert text.startswith("the tokenizer cannot be used (")
+    assert reason in text
+    assert text.endswith(AGAIN)
+
+
+def test_a_dual_encoder_s_tokenizer_is_looked_at_as_well(tmp_path, capfd):
+    folder = tiny_clip(tmp_path)
+    capfd.readouterr()
+    edit(folder / "tokenizer_config.json", pad_token=None)
+    with pytest.raises(ModelError, match="the tokenizer cannot be used .*padding token"):
+        load_clip(folder, "cpu")
+
+
+def test_a_tokenizer_of_more_words_than_the_model(folder):
+    write_tokenizer(folder, [*WORDS, "one", "two", "three"])
+    vlm = load_vlm(folder, device="cpu")
+    with pytest.raises(ModelError, match="it has a token 32, and the model 32 tokens"):
+        vlm.attend(vlm.prepare(np.zeros((9, 9, 3), np.uint8))[None], [make_prompt(["three"])])
+
+
+@pytest.mark.parametrize("key", ["image_mean", "image_std"])
+@pytest.mark.parametrize(
+    "value", ["abc", [None, 1, 1], [[1], [1], [1]], {"r": 1}, 7, [1, 1], [1e300, 1, 1], [math.nan] * 3]
+)
+def test_colours_that_are_no_numbers(folder, key, value):
+    edit(folder / "preprocessor_config.json", **{key: value})
+    assert refusal(folder).startswith("expected three numbers for image_mean, and above 0 for image_std, got ")
+
+
+@pytest.mark.parametrize("known", ["dog", [1, 2], {"dog": 1}, 5])
+def test_known_classes_that_are_no_names(folder, known):
+    edit(folder / "config.json", known_classes=known)
+    assert refusal(folder).startswith("expected a list of names as known_classes, got ")

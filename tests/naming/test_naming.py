@@ -1,5 +1,6 @@
 """Namers by name, names that are given or stored, and many photos."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from pnp_ovss.naming import (
     name_photos,
     photo_namer,
 )
-from pnp_ovss.naming.cached import read_entry
+from pnp_ovss.naming.cached import Reply, load_reply, read_entry, reply_file, save_reply
+from pnp_ovss.types import Vocabulary
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
 VOC = load_vocabulary("voc")
@@ -96,6 +98,32 @@ def test_many_photos_get_vocabularies_or_the_reason_why_not(tmp_path):
     assert found["a"].words == {"dog": ("dog",), "diningtable": ("dining table",)}  # the words of the vocabulary
     assert found["b"] is found["d"] is None
     assert isinstance(found["c"], NoReply)
+
+
+def test_a_name_that_no_model_can_read_is_a_fault_of_its_photo(tmp_path):
+    path = tmp_path / "names.json"
+    path.write_text(r'{"a": ["dog"], "b": ["c\ud800at"], "c": ["cat"]}')
+    found = dict(photo_namer(load_namer("cached", Options(source=path)))((key, PHOTO) for key in "abc"))
+    assert found["a"] == Vocabulary.of(["dog"])
+    assert "is no Unicode" in str(found["b"])
+    assert found["c"] == Vocabulary.of(["cat"])
+
+
+@pytest.mark.parametrize("notes", [5, "text", {"a": 1}, None, True])
+def test_notes_of_another_kind_are_none(notes):
+    assert read_entry({"names": {"dog": 0.9}, "notes": notes}, None).notes == ()
+
+
+@pytest.mark.parametrize(
+    "text", ['{"question": ' * 3000, '{"question": [], "reply": {}}', "\xff", '{"reply": {"text": 5}}']
+)
+def test_a_stored_reply_that_is_damaged_counts_as_absent(tmp_path, text):
+    question = dict.fromkeys(("photo", "vocabulary", "model", "prompt"), "x")
+    path = reply_file(tmp_path, question)
+    save_reply(path, question, Reply("dog"))
+    assert load_reply(path) == (question, Reply("dog"))
+    path.write_bytes(text.replace('{"reply"', f'{{"question": {json.dumps(question)}, "reply"').encode("latin-1"))
+    assert load_reply(path) is None
 
 
 class Silent:

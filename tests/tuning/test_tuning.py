@@ -11,6 +11,7 @@ from threading import Thread
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from optuna.trial import TrialState
 
@@ -202,6 +203,17 @@ def test_a_damaged_file_counts_as_absent(vlm, tmp_path, damage):
     cache = MapCache(vlm, SETTINGS, tmp_path)
     for _ in range(2):
         cache(PICTURE, ("dog",))
+    assert cache.passes == 1
+
+
+@pytest.mark.parametrize("name", ["shares", "largest", "other"])
+def test_maps_of_another_shape_count_as_absent(vlm, tmp_path, name):
+    first = MapCache(vlm, SETTINGS, tmp_path)(PICTURE, ("dog",))
+    [file] = tmp_path.glob("*/*.safetensors.z")
+    stored = vars(first) | {name: vars(first).get(name, first.largest)[:1].clone()}
+    file.write_bytes(zlib.compress(safetensors.torch.save(stored)))
+    cache = MapCache(vlm, SETTINGS, tmp_path)
+    assert torch.equal(cache(PICTURE, ("dog",)).shares, first.shares)
     assert cache.passes == 1
 
 

@@ -4,12 +4,15 @@
 on this machine and uploads the masks.
 """
 
+import logging
+
 import cvat_sdk.auto_annotation as cvataa
 import numpy as np
 from cvat_sdk.masks import encode_mask
 from PIL import Image
 
 from pnp_ovss.data.vocabulary import parse_classes
+from pnp_ovss.errors import InputError
 from pnp_ovss.export.yolo import outlines
 from pnp_ovss.images import read_image
 from pnp_ovss.segmenter import Segmenter
@@ -33,10 +36,16 @@ class Function:
     def detect(self, context: cvataa.DetectionFunctionContext, image: Image.Image) -> list[cvataa.DetectionAnnotation]:
         """Return a mask for each class that is there; where polygons are asked for, one for each part.
 
-        The photo is not turned by its EXIF orientation: masks lie as its pixels do.
+        The photo is not turned by its EXIF orientation: masks lie as its pixels do. One that cannot be read has none,
+        and there is a warning.
         A class is left out if the mean score in its mask is below the caller's threshold.
         """
-        result = self.segmenter(read_image(image, upright=False), self.vocabulary)
+        try:
+            photo = read_image(image, upright=False)
+        except InputError as error:  # the SDK would end, and leave out the photos after it
+            logging.getLogger(__name__).warning("%s: %s", context.frame_name, error)
+            return []
+        result = self.segmenter(photo, self.vocabulary)
         found: list[cvataa.DetectionAnnotation] = []
         for region in result.label_map().regions(self.vocabulary.classes):
             if region.score is not None and region.score < (context.conf_threshold or 0):

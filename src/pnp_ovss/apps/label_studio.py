@@ -109,13 +109,14 @@ class Backend:
 
         Raises: PnpError if the interface or all tasks cannot be used.
         """
-        if not {"tasks", "label_config"} <= body.keys():
+        if not isinstance(body.get("tasks"), list) or not isinstance(body.get("label_config"), str):
             raise InputError("a prediction request lacks tasks or label_config; Label Studio's own requests have both")
         from_name, to_name, entry, labels = parse_interface(body["label_config"])
         found, stored = list[dict[str, Any]](), tuple(labels.values())
         for number, task in enumerate(body["tasks"]):
             try:
-                photo = read_photo(task["data"].get(entry), self.files)
+                data = task.get("data") if isinstance(task, dict) else None
+                photo = read_photo(data.get(entry) if isinstance(data, dict) else None, self.files)
                 with self._lock:
                     result = self.segmenter(photo, list(labels)).label_map()
                 background = result.classes[: len(result.classes) - len(stored)]

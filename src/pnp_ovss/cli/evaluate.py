@@ -1,6 +1,7 @@
 """``pnp-ovss evaluate``: a score that says what it is, and a report beside it."""
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -153,7 +154,7 @@ def _prepare(
     if what == SCENES:
         settings |= {name: getattr(flags, name) for name in SCENE_FLAGS}
     if place := flags.predictions:
-        if not place.is_dir():
+        if not os.path.isdir(place):
             raise InputError(f"there is no folder {place}; give the one that holds the label maps")
         settings |= {"predictions": str(place.resolve()), "values": flags.values, "names": "unknown"}
         read = partial(read_predictions, folder=place, dataset=dataset, values=flags.values)

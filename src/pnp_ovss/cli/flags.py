@@ -142,7 +142,7 @@ class NamerFlags:
         names = parse_classes(self.names).classes if self.names else ()
         if self.namer == "given" and self.names_from:
             names = read_classes(self.names_from).classes
-        user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        user = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))
         cache = self.cache or user / "pnp-ovss" / "replies"
         server = self.base_url, cache, self.timeout, self.tries - 1
         return Options(names, self.names_from, vlm, self.namer_model, *server, model.device, model.dtype)
@@ -152,7 +152,7 @@ class NamerFlags:
         if self.namer not in NAMERS or self.namer in ("given", "cached"):
             load_namer(self.namer, self.options(model))
         name = model.checkpoint
-        knows_names = name.startswith("mini-") or Path(name).is_dir()
+        knows_names = name.startswith("mini-") or os.path.isdir(Path(name))
         if self.candidates() is None and self.namer == "itm" and not knows_names:
             what = f"itm by {name} needs a vocabulary to choose from"
             raise InputError(f"{what}; give --vocabulary coco-object, another one, or a file")

@@ -1,5 +1,6 @@
 """``pnp-ovss name``: which classes are in photos."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -51,7 +52,7 @@ def command(
         dtype: auto, float32, bfloat16 or float16
     """
     keys = photos_by_name(find_images(photos))
-    if out is not None and out.is_dir():
+    if out is not None and os.path.isdir(out):
         raise InputError(f"{out} is a folder; name the .json file that is to be written")
     flags = ModelFlags(model=model, revision=revision, device=device, dtype=dtype)
     namer.check(flags)
@@ -82,7 +83,7 @@ def readable(keys: dict[str, Path]) -> Iterator[tuple[str, RGB]]:
 def _name(namer: Namer, keys: dict[str, Path], flags: NamerFlags, out: Path | None) -> int:
     candidates, found = flags.candidates(), dict[str, Naming]()
     # A file that is there stays until all photos are named, for it may hold more.
-    so_far = out.with_suffix(".partial.json") if out and out.exists() else out
+    so_far = out.with_suffix(".partial.json") if out and os.path.exists(out) else out
     about = {"namer": namer.source, "vocabulary": candidates.name if candidates else None, "keep": flags.keep}
 
     def save(place: Path | None) -> None:

@@ -97,7 +97,7 @@ def command(
     """
     paths = photos_by_name(find_images([*images, *(photos or ())]))
     for path in paths.values():
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise InputError(f"there is no photo {path}; check the path given with --images")
     choices = {name: [model.settings[name]] for name in TUNED if name in model.settings}  # given, so not tuned
     choices |= {name: values for name in TUNED if (values := getattr(flags, f"{name}s"))}
@@ -126,9 +126,9 @@ def _namer(names: str, flags: TuneFlags) -> NamerFlags:
     namer = NamerFlags(names, flags.vocabulary, flags.keep, flags.namer_model, base_url=server)
     if names in NAMERS:
         return namer
-    if path.suffix == ".json" or path.is_dir():
+    if path.suffix == ".json" or os.path.isdir(path):
         return replace(namer, namer="cached", names_from=path)
-    if path.is_file():
+    if os.path.isfile(path):
         return replace(namer, namer="given", names_from=path)
     raise ConfigError(f"expected --names to be a file or one of {', '.join(NAMERS)}, got {names}")
 

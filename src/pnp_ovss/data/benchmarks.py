@@ -4,6 +4,7 @@ Titles, usual splits and the numbers in the mask files are in ``benchmarks.json`
 """
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from pnp_ovss.data.dataset import IGNORE, Dataset, Samples, first_folder, from_m
 from pnp_ovss.data.rle import paint, whole_number
 from pnp_ovss.data.vocabulary import class_names, read_lines
 from pnp_ovss.errors import InputError, one_line
-from pnp_ovss.files import read_json
+from pnp_ovss.files import expanded, read_json
 from pnp_ovss.types import BACKGROUND
 
 ABOUT: dict[str, Any] = json.loads(Path(__file__).with_name("benchmarks.json").read_text(encoding="utf-8"))
@@ -38,8 +39,8 @@ def load_dataset(name: str, root: str | Path, split: str | None = None) -> Datas
     """
     if name not in DATASETS:
         raise InputError(f"no data set {name!r}; the data sets are {', '.join(DATASETS)}")
-    root = Path(root).expanduser()
-    if not root.is_dir():
+    root = Path(expanded(root))
+    if not os.path.isdir(root):
         raise InputError(f"there is no folder {root}; give the one that holds the data set")
     try:
         return folder(root, split) if name == "folder" else _benchmark(name, root, split)
@@ -55,7 +56,7 @@ def folder(root: Path, split: str | None) -> Dataset:
     samples = pairs(base)
     if samples is None:
         raise InputError(f"{base} lacks images/ or masks/")
-    listed = next((path for path in (base / "classes.txt", root / "classes.txt") if path.is_file()), None)
+    listed = next((path for path in (base / "classes.txt", root / "classes.txt") if os.path.isfile(path)), None)
     if listed is None:
         raise InputError(f"the class list {base / 'classes.txt'} is missing")
     names = _names_by_id(listed)
@@ -81,7 +82,7 @@ def context(root: Path, split: str) -> Samples:
     """Return the samples of Pascal Context, from PNG or from the JSON of 459 classes."""
     base = first_folder(root, "VOC2010", "VOCdevkit/VOC2010", ".")
     photos, masks = base / "JPEGImages", base / "SegmentationClassContext"
-    if masks.is_dir():
+    if os.path.isdir(masks):
         keys = base / f"ImageSets/SegmentationContext/{split}.txt"
         return from_split(keys, photos, masks, f"SegmentationClassContext, {split}")
     merged = base / "trainval_merged.json"
@@ -102,7 +103,7 @@ def objects(root: Path, split: str) -> Samples:
     path, ending = root / f"annotations/instances_{split}.json", "_instanceTrainIds.png"
     places = (root / f"annotations/{split}", root / f"{split}_masks")
     masks = next((place for place in places if any(place.glob(f"*{ending}"))), None)
-    if masks and not path.is_file():
+    if masks and not os.path.isfile(path):
         samples = from_masks(masks, _photos(root, split), f"instanceTrainIds PNG, {split}", ending)
         return replace(samples, ids=range(1, 81))
     content, layout = read_json(path), f"{path.name}, painted in file order"

@@ -3,6 +3,7 @@
 What is missing or damaged is an InputError; ``load_dataset`` adds where to get the data set.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,8 @@ from pnp_ovss.types import BACKGROUND, RGB
 IGNORE = 255
 """Label of pixels that count nowhere: the void of the truth."""
 PHOTOS = (".jpg", ".jpeg", ".png")
+LONGEST_KEY = 240
+"""Bytes of a key: file systems take names of 255, endings included."""
 UNKNOWN = -1
 """In a table from values to labels: a value that the data set does not have."""
 
@@ -150,16 +153,27 @@ def open_mask(path: Path) -> Image.Image:
 def collect(photos: Iterable[Path], mask: Callable[[str], Mask], layout: str, where: str) -> Samples:
     """Return a sample per photo, whose key is its name without the ending; ``mask`` returns what reads a key's mask.
 
-    Of photos with one key the first is a sample, and there is a fault, which says ``where`` they are listed.
+    Of photos with one key the first is a sample, and there is a fault, which says ``where`` they are listed; and for a
+    key that no file can have.
     """
     listed: dict[str, list[Path]] = {}
     for photo in photos:
         listed.setdefault(photo.stem, []).append(photo)
     if not listed:
         raise InputError(f"{where} lists no image")
-    twice = [key for key, found in listed.items() if len(found) > 1]
-    faults = tuple((key, f"{key} is listed twice in {where}; it is scored once") for key in twice)
-    return Samples(tuple(Sample(key, found[0], mask(key)) for key, found in listed.items()), layout, faults)
+    faults = [(key, f"{key} is listed twice in {where}; it is scored once") for key in listed if len(listed[key]) > 1]
+    for key in [key for key in listed if not _can_be_a_file(key)]:
+        faults.append((key, f"{key!r:.60} in {where} is no name that a file can have; it is left out"))
+        del listed[key]
+    samples = (Sample(key, found[0], mask(key)) for key, found in listed.items())
+    return Samples(tuple(samples), layout, tuple(faults))
+
+
+def _can_be_a_file(key: str) -> bool:
+    try:
+        return "\0" not in key and len(os.fsencode(key)) <= LONGEST_KEY
+    except UnicodeEncodeError:
+        return False
 
 
 def pairs(root: Path) -> Samples | None:
@@ -168,7 +182,7 @@ def pairs(root: Path) -> Samples | None:
     A photo without a mask is a sample all the same: reading it tells what is missing.
     """
     images, masks = root / "images", root / "masks"
-    if not (images.is_dir() and masks.is_dir()):
+    if not (os.path.isdir(images) and os.path.isdir(masks)):
         return None
     photos = [path for path in sorted(images.iterdir()) if path.suffix.lower() in PHOTOS]
     return collect(photos, mask_in(masks), "images/ and masks/", str(images))
@@ -195,7 +209,7 @@ def mask_in(folder: Path, ending: str = ".png") -> Callable[[str], Mask]:
 
 def first_folder(root: Path, *candidates: str) -> Path:
     """Return the first of these folders below ``root`` that exists."""
-    found = next((root / name for name in candidates if (root / name).is_dir()), None)
+    found = next((root / name for name in candidates if os.path.isdir(root / name)), None)
     if found is None:
         raise InputError(f"there is no folder {' or '.join(candidates)} in {root}")
     return found

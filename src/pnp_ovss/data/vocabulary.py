@@ -1,10 +1,12 @@
 """Class lists, and the words by which each class is named to a model. The words are part of every score."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pnp_ovss.errors import InputError
+from pnp_ovss.files import expanded, read_text
 from pnp_ovss.types import BACKGROUND, Vocabulary, fold, spaced, tidy
 
 CLASSES = Path(__file__).parent / "classes"
@@ -46,8 +48,8 @@ def load_vocabulary(source: str | Path) -> Vocabulary:
         known = _each_once({cls: [*named[cls], *(word for words in others for word in words[cls])] for cls in classes})
         aliases = {word: cls for cls, words in known.items() for word in words}
         return Vocabulary(named, str(source), tuple(BENCHMARKS[benchmark]), aliases)
-    path = Path(source).expanduser()
-    if not path.is_file():
+    path = Path(expanded(source))
+    if not os.path.isfile(path):
         raise InputError(f"there is no vocabulary {path}; give one of {', '.join(BENCHMARKS)}, or a file")
     listed: dict[str, tuple[str, list[str]]] = {}
     for name, words in map(_line, read_lines(path)):
@@ -79,7 +81,7 @@ def benchmark_vocabulary(name: str | Path, classes: Sequence[str], benchmark: st
         return Vocabulary({cls: (cls,) for cls in classes}, PLAIN)
     known = vocabularies(benchmark)
     path = CLASSES / f"{benchmark}.{name}.txt" if name in known else Path(name)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no vocabulary {path}; give a file, or one of {', '.join(known)}")
     listed = dict(map(_line, read_lines(path)))
     strange = next((cls for cls in listed if cls not in (*classes, BACKGROUND)), None)
@@ -116,11 +118,7 @@ def read_lines(path: Path) -> list[str]:
 
     Raises: InputError if it cannot be read.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows may begin it with a mark
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the list {path} cannot be read; expected a text in UTF-8") from error
-    return [name for line in lines if (name := line.split("#")[0].strip())]
+    return [name for line in read_text(path).splitlines() if (name := line.split("#")[0].strip())]
 
 
 def _entry(text: str) -> tuple[str, list[str]]:

@@ -3,10 +3,12 @@
 Beside an image's record lies its label map as PNG.
 """
 
+import os
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from pnp_ovss.runs.record import about_model as about, check_same
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import Vocabulary
 
-FORMAT = 3
+FORMAT = 4
 """Of manifest and records; raised when older ones cannot be read any more."""
 
 
@@ -67,9 +69,9 @@ def write_manifest(folder: Path, settings: dict[str, Any], **contents: Any) -> N
     Raises: ConfigError naming the first setting that differs from those of the run that is there.
     """
     path = folder / "manifest.json"
-    if path.is_file():
+    if os.path.isfile(path):
         check_run(folder, settings)
-    write_bytes(path, as_json({"format": FORMAT, "settings": settings, **contents}, indent=1))
+    write_bytes(path, as_json(_sealed({"format": FORMAT, "settings": settings, **contents}), indent=1))
 
 
 def check_run(folder: Path, settings: dict[str, Any]) -> None:
@@ -83,10 +85,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises: InputError if there is none that can be read.
     """
-    manifest = read_json(folder / "manifest.json")
-    if manifest.get("format") != FORMAT:
+    path = folder / "manifest.json"
+    sealed = read_json(path)
+    if sealed.get("format") != FORMAT:
         raise InputError(f"the run in {folder} is of another version; give another --out")
-    return manifest
+    return _unsealed(sealed, path)
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -95,15 +98,15 @@ def write_record(folder: Path, record: Record) -> None:
     Raises: InputError if it cannot be written.
     """
     content = {name: _encode(value) for name, value in vars(record).items()}
-    write_bytes(folder / f"{record.key}.json", as_json(content))
+    write_bytes(folder / f"{record.key}.json", as_json(_sealed(content)))
 
 
 def read_record(path: Path) -> Record:
     """Return the record that ``write_record`` wrote.
 
-    Raises: InputError if it cannot be read.
+    Raises: InputError if it cannot be read, or is not as it was written.
     """
-    content = read_json(path)
+    content = _unsealed(read_json(path), path)
     arrays = {name: _decode(content[name]) for name in ("counts", "salience") if content[name]}
     return Record(**content | arrays)
 
@@ -114,12 +117,28 @@ def load_records(folders: Sequence[Path], keys: Sequence[str]) -> list[Record]:
     Raises: InputError if a key is missing.
     """
     found = [[folder / f"{key}.json" for folder in folders] for key in keys]
-    records = [[read_record(path) for path in paths if path.is_file()] for paths in found]
+    records = [[read_record(path) for path in paths if os.path.isfile(path)] for paths in found]
     missing = [key for key, some in zip(keys, records, strict=True) if not some]
     if missing:
         listed = ", ".join(missing[:3])
         raise InputError(f"{len(missing)} of {len(keys)} images have no result: {listed}; run their shards")
     return [min(some, key=lambda record: record.fault != "") for some in records]
+
+
+def _sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a file with its digest."""
+    return {"digest": sha256(as_json(content)).hexdigest()[:16], **content}
+
+
+def _unsealed(sealed: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the content of a file with its digest.
+
+    Raises: InputError if it has changed since it was written.
+    """
+    content = {name: value for name, value in sealed.items() if name != "digest"}
+    if _sealed(content) != sealed:
+        raise InputError(f"{path} is damaged; remove it, or give another --out")
+    return content
 
 
 def _encode(value: Any) -> Any:

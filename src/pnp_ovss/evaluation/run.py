@@ -6,6 +6,7 @@ What is scored is what ``Segmenter`` returns, or label maps that any other syste
 """
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -23,7 +24,7 @@ from pnp_ovss.data.vocabulary import read_lines
 from pnp_ovss.errors import InputError, PnpError
 from pnp_ovss.evaluation.metrics import Labels, count
 from pnp_ovss.evaluation.record import Record, read_record, write_record
-from pnp_ovss.files import read_json, save_png
+from pnp_ovss.files import expanded, read_json, save_png
 from pnp_ovss.mini import THINGS, draw
 from pnp_ovss.naming.replies import parse_reply
 from pnp_ovss.pictures import class_colours, label_png
@@ -97,8 +98,8 @@ def load_choice(source: str, dataset: Dataset, vocabulary: Vocabulary) -> tuple[
     """
     if source in ("given", "truth"):
         return source, lambda key, truth: dataset.classes if source == "given" else _present(dataset, truth)
-    path = Path(source).expanduser()
-    if not path.is_file():
+    path = Path(expanded(source))
+    if not os.path.isfile(path):
         raise InputError(f"there is no file of names {path}; give truth, given, or a file")
     title = f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"
     if path.suffix == ".json":
@@ -177,7 +178,7 @@ def read_prediction(folder: Path, key: str, dataset: Dataset, values: str) -> La
     Raises: InputError if it is missing, damaged, or holds an unknown value.
     """
     path = folder / f"{key}.png"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no prediction {path}; give a PNG per image, named by its key")
     first = 1 if values == "own" or dataset.background else 0
     own = table(range(first, first + len(dataset.classes)), {0: 0, IGNORE: IGNORE})

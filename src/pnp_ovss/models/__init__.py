@@ -8,7 +8,7 @@ from pnp_ovss.models.base import VLM
 from pnp_ovss.models.blip import Blip
 from pnp_ovss.models.blip2 import Blip2
 from pnp_ovss.models.bridgetower import BridgeTower
-from pnp_ovss.models.hub import MODELS, find, find_folder, read_json
+from pnp_ovss.models.hub import MODELS, find, find_folder, read_settings
 from pnp_ovss.models.vilt import Vilt
 
 __all__ = ["FAMILIES", "MODELS", "VLM", "find", "load_vlm", "preset_of"]
@@ -29,7 +29,7 @@ def load_vlm(name: str | Path, device: str = "auto", dtype: str = "auto", revisi
     Raises: ModelError if it cannot be found, fetched, read or used.
     """
     checkpoint = find(name, revision)
-    family = _family(read_json(checkpoint.folder / "config.json", checkpoint.name), checkpoint.name)
+    family = _family(read_settings(checkpoint.folder / "config.json", checkpoint.name), checkpoint.name)
     return family(checkpoint, device, dtype)
 
 
@@ -46,9 +46,9 @@ def preset_of(name: str | Path, revision: str | None = None) -> str | None:
     folder = find_folder(name, revision)
     if folder is None:
         return None
-    settings = read_json(folder / "config.json", str(name))
+    settings = read_settings(folder / "config.json", str(name))
     for short, model in MODELS.items():
-        if isinstance(model.source, Path) and settings == read_json(model.source / "config.json", short):
+        if isinstance(model.source, Path) and settings == read_settings(model.source / "config.json", short):
             return model.preset
     return _family(settings, str(name)).preset
 

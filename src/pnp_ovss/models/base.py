@@ -51,6 +51,7 @@ class VLM(Pretrained):
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
         super().__init__(checkpoint, device, dtype)
+        self.tokenize(["a", "a b"], return_offsets_mapping=True)  # what cannot be used is found before any photo
         unknown = self._tokenizer.unk_token_id
         special = [token for token in self._tokenizer.all_special_ids if token != unknown]
         self._special = torch.tensor(special, dtype=torch.long)
@@ -140,8 +141,7 @@ class VLM(Pretrained):
         """Return ids, mask and character offsets of all prompts, padded to the longest, on the CPU."""
         self.check_known([name for prompt in prompts for name in prompt.classes])
         texts = [prompt.text for prompt in prompts]
-        how = {"padding": True, "padding_side": "right", "return_offsets_mapping": True, "return_tensors": "pt"}
-        tokens = self._tokenizer(texts, **how)
+        tokens = self.tokenize(texts, return_offsets_mapping=True)
         ids, mask = tokens["input_ids"], tokens["attention_mask"]
         if (count := ids.shape[1]) > self.max_tokens:
             advice = f"{self.name} reads {self.max_tokens} at most: name fewer or shorter classes"

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from transformers import CLIPModel
 
 from pnp_ovss.errors import ModelError
-from pnp_ovss.models.hub import Checkpoint, find, read_json
+from pnp_ovss.models.hub import Checkpoint, find, read_settings
 from pnp_ovss.models.loading import Pretrained
 
 TEXTS_AT_ONCE = 256
@@ -31,6 +31,7 @@ class Clip(Pretrained):
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
         super().__init__(checkpoint, device, dtype)
+        self.tokenize(["a", "a b"])  # what cannot be used is found before any photo
         self.scale = float(self._model.logit_scale.detach().float().exp())
         """What the model was trained to multiply similarities by before a softmax."""
 
@@ -48,7 +49,7 @@ class Clip(Pretrained):
         parts = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             some = list(texts[start : start + TEXTS_AT_ONCE])
-            tokens = self._tokenizer(some, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+            tokens = self.tokenize(some, truncation=True, max_length=longest)
             ids, mask = tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
             pooled = self._model.text_model(input_ids=ids, attention_mask=mask).pooler_output
             parts.append(normalize(self._model.text_projection(pooled).float(), dim=-1))
@@ -66,7 +67,7 @@ def load_clip(name: str | Path, device: str = "auto", dtype: str = "auto", revis
     Raises: ModelError if it cannot be found, fetched, read or used.
     """
     checkpoint = find(name, revision)
-    kind = read_json(checkpoint.folder / "config.json", checkpoint.name).get("model_type")
+    kind = read_settings(checkpoint.folder / "config.json", checkpoint.name).get("model_type")
     if kind != "clip":
         raise ModelError(f"{name}: expected a CLIP checkpoint such as clip-base, got {kind!r}")
     return Clip(checkpoint, device, dtype)

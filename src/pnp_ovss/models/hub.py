@@ -5,7 +5,6 @@ Short names are rows of ``registry.csv``.
 
 import csv
 import hashlib
-import json
 import logging
 import os
 import warnings
@@ -21,7 +20,8 @@ from huggingface_hub import HfApi, errors, get_token, hf_hub_download, snapshot_
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from tqdm.auto import tqdm
 
-from pnp_ovss.errors import ModelError, one_line
+from pnp_ovss.errors import InputError, ModelError, one_line
+from pnp_ovss.files import expanded, read_json
 from pnp_ovss.redaction import keep_key
 
 SMALL_FILES = ["config.json", "preprocessor_config.json", "tokenizer*.json", "special_tokens_map.json", "vocab.txt"]
@@ -130,21 +130,24 @@ def weight_files(folder: Path, name: str) -> list[Path]:
         raise ModelError(f"{name}: expected model.safetensors or pytorch_model.bin, got neither")
     if not file.endswith(INDEX):
         return [folder / file]
-    parts = read_json(folder / file, name).get("weight_map", {}).values()
-    paths = [folder / Path(part).name for part in sorted(set(parts))]
+    with reading(name, f"{file} does not list the files of weights"):
+        parts = read_settings(folder / file, name)["weight_map"].values()
+        paths = [folder / Path(part).name for part in sorted(set(parts))]
     for path in paths:
         if not path.is_file():
             raise ModelError(f"{name}: {file} lists {path.name}, which is not there; fetch it")
     return paths
 
 
-def read_json(path: Path, name: str) -> dict[str, Any]:
+def read_settings(path: Path, name: str) -> dict[str, Any]:
     """Return the settings in a file of the checkpoint ``name``.
 
     Raises: ModelError if it cannot be read as a JSON object.
     """
-    with reading(name, f"{path.name} cannot be read"):
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        return read_json(path)
+    except InputError as error:
+        raise ModelError(f"{name}: {error}, or fetch the checkpoint again") from error
 
 
 @contextmanager
@@ -170,7 +173,7 @@ def reading(name: str, fault: str) -> Iterator[None]:
 
 
 def _local(source: str | Path) -> Path | None:
-    folder = os.path.expanduser(source)
+    folder = expanded(source)
     return Path(folder) if os.path.isdir(folder) else None
 
 

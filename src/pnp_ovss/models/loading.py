@@ -16,8 +16,14 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from pnp_ovss.errors import InputError, ModelError
-from pnp_ovss.models.hub import Checkpoint, read_json, reading, weight_files
+from pnp_ovss.models.hub import Checkpoint, read_settings, reading, weight_files
 from pnp_ovss.types import RGB
+
+EMBEDDINGS = ("word_embeddings", "token_embedding")
+"""End of the name of the module that has a vector per token."""
+
+FARTHEST = 1e6
+"""No colour is normalised with numbers beyond this, or closer to 0 than its inverse."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -64,20 +70,28 @@ class Pretrained:
         model = load_model(self.model_class, folder, self.name, resolve_dtype(dtype, self.device))
         self._model: Any = model.to(self.device)
         self._tokenizer = load_tokenizer(folder, self.name)
+        modules = self._model.named_modules()
+        self._words = next(module.num_embeddings for name, module in modules if name.endswith(EMBEDDINGS))
         config = self._model.config
         vision = getattr(config, "vision_config", config)
         self.size: int = vision.image_size
         """Side of the square the checkpoint was made for, in pixels."""
         self.patch: int = vision.patch_size
         """Side of one patch, in pixels."""
-        self.known: tuple[str, ...] | None = tuple(getattr(config, "known_classes", None) or ()) or None
+        if not all(isinstance(side, int) and side > 0 for side in (self.size, self.patch)):
+            got = f"{self.size!r} and {self.patch!r}"
+            raise ModelError(f"{self.name}: expected whole numbers of pixels as image_size and patch_size, got {got}")
+        known = getattr(config, "known_classes", None) or ()
+        if not isinstance(known, list | tuple) or not all(isinstance(name, str) for name in known):
+            raise ModelError(f"{self.name}: expected a list of names as known_classes, got {known!r:.40}")
+        self.known: tuple[str, ...] | None = tuple(known) or None
         """Names that the model can know, where these are few; None: any name."""
         path = folder / "preprocessor_config.json"
-        stored = read_json(path, self.name) if path.exists() else {}
+        stored = read_settings(path, self.name) if path.exists() else {}
         self.mean, self.std = stored.get("image_mean") or self.mean, stored.get("image_std") or self.std
-        if not len(self.mean) == len(self.std) == 3 or min(self.std) <= 0:
+        if not _are_colours(self.mean, -FARTHEST) or not _are_colours(self.std, 1 / FARTHEST):
             expected = "three numbers for image_mean, and above 0 for image_std"
-            raise ModelError(f"{self.name}: expected {expected}, got {self.mean} and {self.std}")
+            raise ModelError(f"{self.name}: expected {expected}, got {self.mean!r:.80} and {self.std!r:.80}")
 
     def check_known(self, names: Sequence[str]) -> None:
         """Raise InputError for the first name that the model cannot know."""
@@ -86,6 +100,21 @@ class Pretrained:
             if known and name.casefold() not in known:
                 advice = f"For photos and any other name {self.for_any_name}"
                 raise InputError(f"{self.name} cannot know {name!r}; it knows {', '.join(known)}. {advice}")
+
+    def tokenize(self, texts: Sequence[str], **how: Any) -> dict[str, Tensor]:
+        """Return ``input_ids`` and ``attention_mask`` of texts, padded at the end, and ``offset_mapping`` if asked for.
+
+        Raises: ModelError if the tokenizer cannot do that, or knows tokens that the model does not.
+        """
+        with reading(self.name, "the tokenizer cannot be used"):
+            padded = {"padding": True, "padding_side": "right", "return_tensors": "pt"}
+            tokens = self._tokenizer(list(texts), **padded, **how)
+            wanted = ["input_ids", "attention_mask", *(["offset_mapping"] if how.get("return_offsets_mapping") else [])]
+            found = {name: tokens[name] for name in wanted}
+            highest = int(found["input_ids"].max())
+            if highest >= self._words:
+                raise ValueError(f"it has a token {highest}, and the model {self._words} tokens")
+        return found
 
     def prepare(self, image: RGB, size: int | None = None) -> Float[Tensor, "3 size size"]:
         """Return the photo as the model wants it: squeezed to a square, normalised so that 0 is the mean colour.
@@ -99,13 +128,19 @@ class Pretrained:
         return torch.from_numpy(normalised).permute(2, 0, 1).contiguous()
 
 
+def _are_colours(values: Any, least: float) -> bool:
+    """Return whether these are a number for each channel, and none below ``least``."""
+    numbers = isinstance(values, list | tuple) and all(isinstance(one, int | float) for one in values)
+    return numbers and len(values) == 3 and all(least <= one <= FARTHEST for one in values)
+
+
 def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtype: torch.dtype) -> Any:
     """Return the model of a folder in evaluation mode, its weights without gradients.
 
     Raises: ModelError if a weight is missing (transformers would fill it with random numbers), has another shape than
     ``config.json`` asks for, or cannot be read.
     """
-    weights, settings = read_weights(folder, name), read_json(folder / "config.json", name)
+    weights, settings = read_weights(folder, name), read_settings(folder / "config.json", name)
     any_class: Any = model_class
     bars: Any = transformers_logging
     how = {"attn_implementation": "eager", "ignore_mismatched_sizes": True, "output_loading_info": True}

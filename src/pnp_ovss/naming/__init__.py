@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pnp_ovss.concurrent import ahead
-from pnp_ovss.errors import ConfigError, ModelError, PnpError
+from pnp_ovss.errors import ConfigError, InputError, ModelError, PnpError
 from pnp_ovss.types import RGB, Classes, Vocabulary
 
 NAMERS = {
@@ -141,8 +141,11 @@ def photo_namer(namer: Namer, candidates: Vocabulary | None = None, keep: float 
                 yield key, naming
             else:
                 kept = naming.kept(keep)
-                found = candidates.only(kept) if candidates else Vocabulary.of(kept) if kept else None
-                yield key, found if kept else None
+                try:
+                    found = candidates.only(kept) if candidates else Vocabulary.of(kept) if kept else None
+                    yield key, found if kept else None
+                except InputError as error:  # a name that no model can read
+                    yield key, error
 
     return name
 

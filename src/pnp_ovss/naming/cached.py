@@ -5,6 +5,7 @@ A cache holds one file per question, so that no question is paid for twice.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -68,11 +69,11 @@ class Cached:
     """Looks names up: in a folder by the photo's pixels, in a file by what the photo is called."""
 
     def __init__(self, place: Path) -> None:
-        if not place.exists():
+        if not os.path.exists(place):
             raise InputError(f"there is no {place}; give a file of names or replies, or the folder of a cache")
         self.source = f"cached in {place.name}"
         self._place = place
-        content = {} if place.is_dir() else read_json(place)
+        content = {} if os.path.isdir(place) else read_json(place)
         photos = content.get("photos")
         self._entries: dict[str, Any] = photos if isinstance(photos, dict) else content
         self._replies = {(asked["photo"], asked["vocabulary"]): reply for asked, reply in replies(place)}
@@ -91,7 +92,7 @@ class Cached:
         """
         if key in self._entries:
             return read_entry(self._entries[key], candidates)
-        if not self._place.is_dir():
+        if not os.path.isdir(self._place):
             raise NotStored(f"{self._place} has nothing for {key!r}; it goes by a photo's name without suffix")
         reply = self._replies.get((fingerprint(image), digest(candidates)))
         if reply is None:
@@ -116,10 +117,11 @@ def reply_file(cache: Path, question: Question) -> Path:
 def load_reply(path: Path) -> tuple[Question, Reply] | None:
     """Return what a file of a cache holds, if it is there. A damaged one counts as absent."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         question = {part: record["question"][part] for part in ("photo", "vocabulary", "model", "prompt")}
-        return question, Reply(**record["reply"])
-    except (OSError, ValueError, KeyError, TypeError):
+        reply = Reply(**record["reply"])
+        return (question, reply) if isinstance(reply.text, str) else None
+    except (InputError, KeyError, TypeError):
         return None
 
 
@@ -149,4 +151,5 @@ def read_entry(entry: Any, candidates: Vocabulary | None) -> Naming:
         return Naming((), ("the entry holds no names",))
     shares = {name: share for name, share in names.items() if isinstance(share, int | float) and 0 <= share <= 1}
     claims = [Claim(name, confidence=shares.get(name)) for name in names]
-    return named(claims, [*map(str, entry.get("notes") or ())], candidates)
+    notes = entry.get("notes")
+    return named(claims, [*map(str, notes)] if isinstance(notes, list) else [], candidates)

@@ -15,7 +15,7 @@ from typing import Any
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import ConfigError, InputError
-from pnp_ovss.files import Folder, as_json, fetch, parse_json, reachable
+from pnp_ovss.files import Folder, as_json, expanded, fetch, parse_json, reachable
 from pnp_ovss.images import SUFFIXES, decode_image
 from pnp_ovss.methods import DEFAULT_METHOD, resolve_config
 from pnp_ovss.methods.pnp import PnP
@@ -183,8 +183,7 @@ def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
     packs = format == "parquet"
     if packs:
         load_pyarrow()
-        named = job.classes.classes or job.classes.candidates
-        for text in (*places.values(), *(named.flat if named else ())):
+        for text in places.values():
             if text.encode(errors="ignore").decode() != text:
                 raise InputError(f"{text!a} is no UTF-8, which Parquet needs; rename it, or take --format files")
     results = Results(Folder(job.out))
@@ -242,7 +241,7 @@ def find_photos(patterns: Iterable[str], out: Folder) -> Places:
     """
     found: Places = {}
     for pattern in patterns:
-        for key, place in _expand(os.path.expanduser(pattern), out):
+        for key, place in _expand(expanded(pattern), out):
             if found.setdefault(key, place) != place:
                 raise InputError(BOTH.format(found[key], place, f"as {key}"))
     return dict(sorted(found.items()))

@@ -9,6 +9,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -103,12 +104,15 @@ class MapCache:
         parts = [LAYOUT, vlm.name, vlm.revision, config.size or vlm.size, config.gradient, config.sum_last_name]
         key = hashlib.sha256(json.dumps([*parts, fingerprint(photo), classes]).encode()).hexdigest()
         path = self.folder / key[:2] / f"{key}.safetensors.z"
-        try:
-            return HeadMaps(**safetensors.torch.load(zlib.decompress(path.read_bytes())))
-        except (OSError, zlib.error, SafetensorError):
-            maps = self._compute(photo, classes)
-            write_bytes(path, zlib.compress(safetensors.torch.save(vars(maps))))
-            return maps
+        side = (config.size or vlm.size) // vlm.patch
+        shape = (vlm.layers, vlm.heads, len(classes), side, side)
+        with suppress(OSError, zlib.error, SafetensorError, TypeError):
+            found = HeadMaps(**safetensors.torch.load(zlib.decompress(path.read_bytes())))
+            if found.shares.shape == shape and found.largest.shape == shape[:3]:
+                return found
+        maps = self._compute(photo, classes)
+        write_bytes(path, zlib.compress(safetensors.torch.save(vars(maps))))
+        return maps
 
     def _compute(self, photo: RGB, classes: tuple[str, ...]) -> HeadMaps:
         vlm, config = self.vlm, self.config

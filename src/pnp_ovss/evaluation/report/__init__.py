@@ -1,6 +1,7 @@
 """The report of a run: one page that needs no network, and the same as Markdown and JSON."""
 
 import csv
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -102,7 +103,7 @@ def _labels(settings: dict[str, Any], key: str, folders: Sequence[Path], dataset
     if "predictions" in settings:
         return read_prediction(Path(settings["predictions"]), key, dataset, settings["values"])
     places = [folder / f"images/{key}.png" for folder in folders]
-    there = [path for path in places if path.is_file()]
+    there = [path for path in places if os.path.isfile(path)]
     return read_values((there or places)[0]).astype(np.uint8)
 
 
