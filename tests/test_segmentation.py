@@ -2,13 +2,16 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pnp_ovss import Config, InputError, Segmentation
-from pnp_ovss.runs.record import load_results
+from pnp_ovss.pictures import class_colours
+from pnp_ovss.pictures.palette import Palette
+from pnp_ovss.runs.record import load_results, numbers_in
 
 CLASSES = ("background", "dog", "traffic light")
 LABELS = np.array([[0, 1, 1, 1], [2, 1, 0, 1]])
@@ -71,6 +74,23 @@ def test_a_result_is_saved_as_segment_writes_it(tmp_path):
         assert np.array_equal(np.asarray(labels), LABELS)
     (found,) = load_results(tmp_path / "new")
     assert (found.file_name, found.classes) == ("a.dog.jpeg", CLASSES)
+
+
+def test_values_and_colours_are_those_of_the_palette(tmp_path):
+    palette = Palette({"traffic light": 3, "dog": 7}, {"dog": (255, 128, 0)})
+    result = segmentation(palette=palette)
+    assert result.colours.tolist() == [[38, 41, 48], [255, 128, 0], class_colours(["", "", "a"])[2].tolist()]
+    result.save(tmp_path, "a")
+    with Image.open(tmp_path / "a.png") as labels:
+        assert np.array_equal(np.asarray(labels), np.array([0, 7, 3])[LABELS])
+        assert np.asarray(labels.convert("RGB"))[0, 1].tolist() == [255, 128, 0]
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert (record["classes"], record["values"]) == (list(CLASSES), [0, 7, 3])
+    assert [part["label"] for part in record["segments"]] == [7, 3]
+    (found,) = load_results(tmp_path)
+    assert found.values(CLASSES[1:]).tolist() == LABELS.tolist()
+    assert numbers_in(tmp_path) == {"dog": 7, "traffic light": 3}
+    assert numbers_in(tmp_path, [Path("photos/a.jpg")]) == {}
 
 
 def test_a_result_without_a_photo_is_not_saved(tmp_path):

@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from pnp_ovss.data import rle
 from pnp_ovss.errors import InputError
 from pnp_ovss.export.coco import dataset, detections
 from pnp_ovss.files import as_json, as_png, remove, save_png, write_bytes
-from pnp_ovss.pictures import class_colours, label_png, mask_picture
+from pnp_ovss.pictures import Colours, label_png, mask_picture
 from pnp_ovss.pictures.figures import STRENGTH, data_url, overlay, paint, panels, share
+from pnp_ovss.pictures.palette import Palette
 from pnp_ovss.redaction import bare
 from pnp_ovss.types import BACKGROUND, RGB, LabelMap, fold
 
@@ -51,6 +52,8 @@ class Segmentation:
     """What was segmented; the pictures show it."""
     method: str = "pnp"
     """The method's key in ``METHODS``."""
+    palette: Palette = field(default_factory=Palette)
+    """Value and colour of each class in what is written and shown; by default in the order of ``classes``."""
 
     def __post_init__(self) -> None:
         if self.scores.shape != (len(self.classes), *self.labels.shape):
@@ -99,19 +102,19 @@ class Segmentation:
         """
         if not 0 <= opacity <= 1:
             raise InputError(f"expected an opacity from 0 to 1, got {opacity:g}")
-        return overlay(self._photo(photo), self.labels, self.classes, opacity)
+        return overlay(self._photo(photo), self.labels, self.classes, opacity, self.colours)
 
     def plot(self, photo: RGB | None = None) -> Image.Image:
         """Return the overlay beside the salience of each class as heat: where the model looked.
 
         Raises: InputError if the result carries no photo and none is given.
         """
-        return panels(self._photo(photo), self.labels, self.classes, self.salience)
+        return panels(self._photo(photo), self.labels, self.classes, self.salience, self.colours)
 
     def save(self, folder: str | Path, name: str = "photo", place: str = "", seconds: float = 0.0) -> None:
         """Write what ``pnp-ovss segment`` does: ``<name>.png``, ``<name>.overlay.png`` and ``<name>.json``.
 
-        These are the label map, whose values index ``classes``, the overlay, and the record. ``place`` is where the
+        These are the label map, whose values the record explains, the overlay, and the record. ``place`` is where the
         photo came from, ``seconds`` what it took. The record comes last: where it lies, the others are whole and belong
         to it. ``pnp-ovss export`` reads the folder.
 
@@ -126,8 +129,14 @@ class Segmentation:
         write_bytes(record, as_json(about | self.record(name, place or f"{name}.jpg", seconds), indent=2))
 
     def label_png(self) -> Image.Image:
-        """Return the labels as a palette picture in the colours of the classes."""
-        return label_png(self.labels, class_colours(self.classes))
+        """Return the labels as a palette picture: the value of each class in its colour."""
+        values = np.array(self.palette.values_of(self.classes))
+        return label_png(values[self.labels], self.palette.table_of(self.classes))
+
+    @property
+    def colours(self) -> Colours:
+        """The colour of each class."""
+        return self.palette.colours_of(self.classes)
 
     def record(self, key: str, place: str, seconds: float) -> dict[str, Any]:
         """Return the record of a photo: what was found, and the settings, model and version that found it.
@@ -138,6 +147,7 @@ class Segmentation:
         """
         height, width = self.labels.shape
         record = {"key": key, "photo": bare(place), "width": width, "height": height, "classes": list(self.classes)}
+        record["values"] = values = self.palette.values_of(self.classes)
         record["areas"] = {name: round(area, 6) for name, area in self.areas.items()}
         found = self.label_map()
         if self.quality is not None:
@@ -148,7 +158,7 @@ class Segmentation:
         record |= {"seconds": round(seconds, 3), "config": asdict(self.config)}
         record["segments"] = parts = []
         for region in found.regions(found.names):
-            label = self.classes.index(region.name)
+            label = values[self.classes.index(region.name)]
             part = {"class": region.name, "label": label, "area": region.area}
             parts.append(part | {"segmentation": rle.encode(region.mask)})
         return record
@@ -184,7 +194,7 @@ class Segmentation:
         """Show the photo under its classes' colours in a notebook, with a legend in which names can be any script."""
         if self.photo is None:
             return None
-        colours = class_colours(self.classes)
+        colours = self.colours
         painted = paint(self.photo, self.labels, colours, self.classes[0] == BACKGROUND)
         picture = f'<img style="max-width: 100%" src="{data_url(Image.fromarray(painted))}">'
         entries = [

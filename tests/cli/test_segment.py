@@ -120,6 +120,45 @@ def test_any_class_name_goes_through(segment):
     assert json.loads(Path("results/dog.json").read_text())["classes"] == ["background", *names[:3], "traffic light"]
 
 
+def shown(name: str) -> tuple[dict[str, int], set[int]]:
+    """Return the value of each class in the record of a photo, and the values of its label map."""
+    record = json.loads(Path(f"results/{name}.json").read_text())
+    with Image.open(f"results/{name}.png") as labels:
+        return dict(zip(record["classes"], record["values"], strict=True)), set(np.unique(labels).tolist())
+
+
+def test_a_class_has_one_value_and_colour_in_a_folder(segment):
+    assert segment("photos/dog.jpg", classes="dog, cat") == 0
+    assert segment("photos/street.png", classes="cat, bird") == 0
+    assert shown("dog")[0] == {"background": 0, "dog": 1, "cat": 2}
+    assert shown("street")[0] == {"background": 0, "cat": 2, "bird": 3}
+    assert shown("street")[1] <= {0, 2, 3}
+    assert segment("photos", classes="cat, bird") == 0  # all done anew: nothing to keep to
+    assert shown("street")[0] == {"background": 0, "cat": 1, "bird": 2}
+
+
+def test_values_and_colours_are_those_that_are_given(segment):
+    Path("colours.txt").write_text("TV: #ff8000\n")
+    assert segment("photos/dog.jpg", "--values", "coco-object", "--colors", "colours.txt", classes="TV, person") == 0
+    assert shown("dog")[0] == {"background": 0, "TV": 72, "person": 1}
+    assert shown("dog")[1] <= {0, 1, 72}
+    with Image.open("results/dog.png") as labels:
+        assert labels.getpalette()[3 * 72 : 3 * 72 + 3] == [255, 128, 0]
+
+
+@pytest.mark.parametrize(
+    ("classes", "line"),
+    [
+        ("dragon", "coco-object has no number for the class 'dragon'; give another --values"),
+        ("tv, TV ", "class 'TV' is named twice; name each class once"),
+        ("person, man=Person ", "class 'Person' is named twice; name each class once"),
+    ],
+)
+def test_a_class_without_a_value_is_reported(desk, no_model, capsys, classes, line):
+    assert main(["segment", "photos", "--values", "coco-object", "--classes", classes]) == 2
+    assert errors_of(capsys) == [f"pnp-ovss: {line}"]
+
+
 # Segment: what is refused, before a model is loaded.
 
 

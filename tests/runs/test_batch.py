@@ -92,8 +92,9 @@ def test_every_photo_gets_what_segment_gives_it(batch, names_file, tiny_blip_fol
     for key, names in NAMES.items():
         photo = next(Path("photos").glob(f"{key}.*"))
         alone = segmenter(photo, names)
-        assert labels(key).tolist() == alone.labels.tolist()
         record = found[key]
+        values = np.array(record["values"])
+        assert labels(key).tolist() == values[alone.labels].tolist()
         assert record["photo"] == str(Path("photos").absolute() / photo.relative_to("photos"))
         assert (record["height"], record["width"]) == alone.labels.shape
         assert record["classes"] == ["background", *names]
@@ -101,11 +102,34 @@ def test_every_photo_gets_what_segment_gives_it(batch, names_file, tiny_blip_fol
         assert record["config"]["head"] == 1
         for part in record["segments"]:
             mask = rle.decode(part["segmentation"], *part["segmentation"]["size"])
-            assert mask.tolist() == (alone.labels == part["label"]).astype(int).tolist()
-            assert part["class"] == names[part["label"] - 1]
+            assert mask.tolist() == alone[part["class"]].astype(int).tolist()
+            assert part["label"] == values[1 + names.index(part["class"])]
             assert part["area"] == mask.sum()
-        there = set(np.unique(alone.labels).tolist()) - {0}
+        there = set(np.unique(values[alone.labels]).tolist()) - {0}
         assert {part["label"] for part in record["segments"]} == there
+
+
+def test_a_class_has_one_value_in_a_run_whoever_names_it(batch, names_file):
+    assert batch(classes=names_file) == 1
+    given = {}
+    for record in records().values():
+        for name, value in zip(record["classes"], record["values"], strict=True):
+            assert given.setdefault(name, value) == value
+    assert sorted(given.values()) == list(range(6))
+    assert json.loads(Path("results/state/classes.json").read_text()) == {n: v for n, v in given.items() if v}
+    before = records()
+    Path("results/images/b.json").unlink()
+    Path("results/images/a.json").unlink()
+    assert batch(classes=names_file) == 1
+    assert records() == before
+
+
+def test_overlays_are_written_where_they_are_asked_for(batch):
+    assert batch("--overlays") == 1
+    found = {path.relative_to("results/overlays").as_posix() for path in Path("results/overlays").rglob("*.*")}
+    assert found == {f"{key}.png" for key in NAMES}
+    with Image.open("results/overlays/a.png") as picture:
+        assert min(picture.size) > 200
 
 
 def test_a_broken_photo_is_reported_and_does_not_stop_the_run(batch, capsys):

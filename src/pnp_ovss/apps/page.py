@@ -19,7 +19,6 @@ from pnp_ovss.apps.page_work import PageModels, WaitingLine, sweep_on, write_dow
 from pnp_ovss.errors import ConfigError, PnpError, one_line
 from pnp_ovss.methods.pnp import PRESETS
 from pnp_ovss.mini import HELD_OUT_SEED, draw
-from pnp_ovss.pictures import class_colours
 from pnp_ovss.pictures.figures import data_url, heat, paint, resized, share
 from pnp_ovss.refine import REFINERS
 from pnp_ovss.segmentation import Segmentation
@@ -174,7 +173,7 @@ def _outputs(result: Segmentation, passes: Sequence[Pass], path: Path) -> tuple[
     """Return what each of the outputs shows for the photo at ``path``."""
     folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
     photo, save, (height, width) = np.asarray(result.photo), partial(_save, folder), result.labels.shape
-    small, tile, colours = resized(photo, PICTURE_SIDE), resized(photo, TILE_SIDE), class_colours(result.classes)
+    small, tile, colours = resized(photo, PICTURE_SIDE), resized(photo, TILE_SIDE), result.colours
     painted = paint(small, resized(result.labels.astype(np.uint8), PICTURE_SIDE), colours, False, strength=1.0)
     urls = {"photo": data_url(Image.fromarray(small)), "painted": data_url(Image.fromarray(painted), "PNG")}
     classes = zip(result.classes, map(share, result.areas.values()), colours.tolist(), strict=True)

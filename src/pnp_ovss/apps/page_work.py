@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence, Set
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from pnp_ovss.methods import resolve_config
 from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.models import VLM, load_vlm
 from pnp_ovss.naming import Options, load_namer, name_photo
+from pnp_ovss.pictures.palette import Palette
 from pnp_ovss.runs.record import write_result
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.segmenter import Segmenter
@@ -51,6 +52,8 @@ class PageModels:
     def __init__(self, models: Sequence[str], device: str = "auto", most_pixels: int = 50_000_000) -> None:
         self.models = tuple(models)
         self.most_pixels = most_pixels
+        self.palette = Palette(grows=True)
+        """One colour and value per class, whoever names it."""
         self.vlm: Callable[[str], VLM] = cache(partial(load_vlm, device=device))
         """Loads a model once. Only the page's choices get here: a request with another one is refused before."""
 
@@ -87,7 +90,8 @@ class PageModels:
         config = resolve_config(model, preset, refiners=tuple(dict.fromkeys(refiners)))
         segmenter = Segmenter(PnP(self.vlm(model), config))
         (located,) = segmenter.locate([photo], [vocabulary], on_step)
-        return segmenter.refine(located, on_step), located.maps.passes
+        result = replace(segmenter.refine(located, on_step), palette=self.palette)
+        return result, located.maps.passes
 
 
 def write_downloads(result: Segmentation, photo: Path, folder: Path) -> list[str]:

@@ -24,6 +24,7 @@ def command(
     format: Literal["files", "parquet"] = "files",
     rows: Count = 256,
     batch_size: Count = 1,
+    overlays: bool = False,
     engine: Literal["local", "ray"] = "local",
     workers: Count | None = None,
     cpus: Count = 1,
@@ -31,8 +32,9 @@ def command(
 ) -> int:
     """Segment any number of photos into the classes you name, on one machine or many.
 
-    Results go by key, a photo's path below PHOTOS without suffix: images/<key>.png, a palette label map whose values
-    index the classes, and images/<key>.json, the record. With --format parquet both become a row of shards/*.parquet.
+    Results go by key, a photo's path below PHOTOS without suffix: images/<key>.png, a palette label map, 0 the
+    background and 1, 2, ... the classes, and images/<key>.json, the record. With --format parquet both become a row of
+    shards/*.parquet.
     For what cannot be done, faults/<key>.json says why, and the run goes on (exit code 1).
 
     The same command goes on with a run that was stopped, whatever stopped it; one with other settings is refused.
@@ -44,6 +46,7 @@ def command(
         format: files: a label map and a record per photo; parquet: the same packed
         rows: parquet: photos per file, about
         batch_size: photos the model sees at a time
+        overlays: write overlays/<key>.png too, the photo under its classes' colours with a legend
         engine: local: this process; ray: many workers
         workers: ray: models at a time (default: one per GPU, else per --cpus cores)
         cpus: ray: cores of a worker, where there is no GPU
@@ -57,9 +60,11 @@ def command(
         from pnp_ovss.runs.cluster import load_ray, work_on_ray
 
         load_ray()
+        source.palette.grows = False  # no worker knows which classes the others met
         work = partial(work_on_ray, workers=workers, cpus=cpus, address=cluster)
     places = find_photos(photos, folder)
-    job = Job(out=out, classes=source, batch=batch_size, **asdict(replace(model, model=model.checkpoint)))
+    how = asdict(replace(model, model=model.checkpoint))
+    job = Job(out=out, classes=source, batch=batch_size, overlays=overlays, **how)
     with hold(out, below=FOLDERS):
         run = open_run(job, format, rows, places)
         faults, before = (one.fault for one in run(work)), run.total - len(run.todo)

@@ -27,7 +27,8 @@ from pnp_ovss.errors import InputError
 from pnp_ovss.methods import DEFAULT_METHOD, METHODS, resolve_config
 from pnp_ovss.models.clip import Clip, load_clip
 from pnp_ovss.naming import NAMERS, Options, load_namer
-from pnp_ovss.pictures import check_count
+from pnp_ovss.pictures import MOST_CLASSES, check_count
+from pnp_ovss.pictures.palette import Palette, read_colours
 from pnp_ovss.refine import RefinementSettings
 from pnp_ovss.runs.batch import ClassSource
 from pnp_ovss.segmenter import Segmenter
@@ -167,10 +168,15 @@ class ClassFlags:
             auto: a namer says it, photo by photo
         classes_file: the same from a file, one class a line, # starts a comment; or a .json file with the names of each
             photo by its key, for batch the path below PHOTOS without suffix: {"2024/dog": ["dog", "sofa"]}
+        values: a vocabulary whose numbers are the values in label maps, such as coco-object; a file counts its lines
+            (default: 1, 2, ... in the order of the classes or the --vocabulary; 0 is the background)
+        colors: a file with a line for each class that is to have another colour, such as 'dog: #ff8000'
     """
 
     classes: Annotated[str, value("NAMES")] | None = None
     classes_file: File | None = None
+    values: Annotated[str, value("|".join((*BENCHMARKS, "FILE")))] | None = None
+    colors: File | None = None
     namer: NamerFlags = NamerFlags()
 
     def source(self, model: ModelFlags) -> ClassSource:
@@ -186,9 +192,32 @@ class ClassFlags:
         elif self.classes != "auto":
             vocabulary = read_classes(self.classes_file) if self.classes_file else parse_classes(str(self.classes))
             check_count(vocabulary.classes)
-            return ClassSource(vocabulary)
+            return ClassSource(vocabulary, palette=self._palette(vocabulary))
         namer.check(model)
-        return ClassSource(None, namer.namer, namer.options(model), namer.candidates(), namer.keep, namer.at_once)
+        options, candidates = namer.options(model), namer.candidates()
+        palette = self._palette(candidates)
+        return ClassSource(None, namer.namer, options, candidates, namer.keep, namer.at_once, palette)
+
+    def _palette(self, classes: Vocabulary | None) -> Palette:
+        """Return the values and colours of the classes, as far as they are known beforehand."""
+        colours = read_colours(self.colors) if self.colors else {}
+        if not self.values:
+            names = classes.classes if classes and len(classes.classes) <= MOST_CLASSES else ()
+            return Palette(dict(zip(names, range(1, len(names) + 1), strict=True)), colours, grows=not names)
+        numbered = load_vocabulary(self.values)
+        by_name = {name: number for number, name in numbered.numbered().items()}
+        if max(by_name.values()) > MOST_CLASSES:
+            raise InputError(f"{self.values} has numbers above {MOST_CLASSES}, which no label map has place for")
+        numbers, owners = dict(by_name), dict[int, str]()
+        for name in classes.classes if classes else ():
+            found = numbered.find(name)
+            if found is None:
+                raise InputError(f"{self.values} has no number for the class {name!r}; give another --values")
+            numbers[name] = by_name[found]
+            if owners.setdefault(by_name[found], name) != name:
+                both = f"{owners[by_name[found]]!r} and {name!r}"
+                raise InputError(f"{both} are one class of {self.values}; write them as words of one class")
+        return Palette(numbers, colours)
 
 
 def expand(command: Callable[..., Any]) -> Callable[..., Any]:

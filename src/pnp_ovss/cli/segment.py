@@ -1,6 +1,7 @@
 """``pnp-ovss segment``: photos and class names become label maps."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from pnp_ovss.images import find_images, read_image
 from pnp_ovss.lock import hold
 from pnp_ovss.models.clip import Clip
 from pnp_ovss.pictures.figures import share
+from pnp_ovss.pictures.palette import Palette
 from pnp_ovss.runs.pipeline import Item, Outcome, run
-from pnp_ovss.runs.record import check_places, write_result
+from pnp_ovss.runs.record import check_places, numbers_in, write_result
 from pnp_ovss.tuning.reward import drop_below, rate
 from pnp_ovss.types import BACKGROUND
 
@@ -29,7 +31,7 @@ def command(
 ) -> int:
     """Segment photos into the classes you name.
 
-    For each photo three files are written: <name>.png, a palette label map whose values index the classes;
+    For each photo three files are written: <name>.png, a palette label map, 0 the background and 1, 2, ... the classes;
     <name>.overlay.png, the photo under the classes' colours with a legend; and <name>.json, the record: classes, area
     shares, regions, match score, settings, model and revision, version, seconds.
 
@@ -52,7 +54,9 @@ def command(
         load, shared, total = cache(model.load), source.classes is not None, len(paths)
         items = [Item(path.stem, partial(read_image, path), source.classes) for path in paths]
         outcomes = run(load, items, source.name_photos(load), batch_size, strict=shared or total == 1)
-        faults = _write(paths, outcomes, out, encoder, min_quality)
+        if not classes.values:  # what lies in the folder keeps its values
+            source.palette.begin_with(numbers_in(out, paths))
+        faults = _write(paths, outcomes, out, source.palette, encoder, min_quality)
         done, failed = go_through(faults, total, f", their results are in {out}")
     if done:
         say(f"{done} photo{'s' * (done > 1)} in {out}: for each a label map .png, an .overlay.png and a .json record")
@@ -60,7 +64,12 @@ def command(
 
 
 def _write(
-    paths: list[Path], outcomes: Iterator[Outcome], out: Path, clip: Clip | None, least: float | None
+    paths: list[Path],
+    outcomes: Iterator[Outcome],
+    out: Path,
+    palette: Palette,
+    clip: Clip | None,
+    least: float | None,
 ) -> Iterator[str | None]:
     """Write the results, rated by CLIP and without what is rated too low; yield faults as ``go_through`` takes them."""
     for path, outcome in zip(paths, outcomes, strict=True):
@@ -73,6 +82,7 @@ def _write(
         else:
             result = rate(result, photo, clip) if clip else result
             result = result if least is None else drop_below(result, least)
+            result = replace(result, palette=palette)
             write_result(out, path, photo, result, outcome.seconds["segment"] + outcome.seconds["refine"])
             areas = sorted(result.areas.items(), key=lambda entry: (entry[0] == BACKGROUND, -entry[1]))
             say(f"{path}: {', '.join(f'{name} {share(area)}' for name, area in areas if area > 0)}")

@@ -47,7 +47,9 @@ RAMP = np.stack([np.interp(np.linspace(0, 5, 256), range(6), stops) for stops in
 """The colours of heat, from the least to the largest."""
 
 
-def overlay(photo: RGB, labels: Labels, classes: Sequence[str], strength: float = STRENGTH) -> Image.Image:
+def overlay(
+    photo: RGB, labels: Labels, classes: Sequence[str], strength: float = STRENGTH, colours: Colours | None = None
+) -> Image.Image:
     """Return the photo with each class in its colour, thin borders between them, and a legend of names and area shares.
 
     The background is the photo as it is; ``strength`` is that of ``paint``. The legend is to the right of an upright
@@ -57,7 +59,7 @@ def overlay(photo: RGB, labels: Labels, classes: Sequence[str], strength: float 
     """
     if photo.shape[:2] != labels.shape:
         raise ValueError(f"expected labels of the photo's size {photo.shape[:2]}, got {labels.shape}")
-    colours = class_colours(classes)
+    colours = class_colours(classes) if colours is None else colours
     height, width = labels.shape
     scale = math.ceil(SMALLEST / max(height, width)) * min(1.0, (LARGEST / (height * width)) ** 0.5)
     size = max(THINNEST, round(width * scale)), max(THINNEST, round(height * scale))
@@ -99,12 +101,18 @@ def paint(photo: RGB, labels: Labels, colours: Colours, background: bool, streng
     return _to_bytes(tinted)
 
 
-def panels(photo: RGB, labels: Labels, classes: Sequence[str], salience: Float[np.ndarray, "cls gh gw"]) -> Image.Image:
+def panels(
+    photo: RGB,
+    labels: Labels,
+    classes: Sequence[str],
+    salience: Float[np.ndarray, "cls gh gw"],
+    colours: Colours | None = None,
+) -> Image.Image:
     """Return the overlay with its legend, and to its right the class map of each named class as heat.
 
     Each tile runs from the class's own least to its largest salience. Tiles fill columns as high as the overlay.
     """
-    left, small = overlay(photo, labels, classes), resized(photo, HEAT)
+    left, small = overlay(photo, labels, classes, colours=colours), resized(photo, HEAT)
     tiles = [
         below([Image.fromarray(heat(small, class_map)), text(name, LETTERS, INK, small.shape[1])], 0)
         for name, class_map in zip(classes[-len(salience) :], salience, strict=True)

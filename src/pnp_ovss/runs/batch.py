@@ -22,8 +22,10 @@ from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.models import VLM, find
 from pnp_ovss.naming import KEEP, NamePhotos, Options, load_namer, photo_namer
 from pnp_ovss.naming.cached import digest
+from pnp_ovss.pictures.palette import Palette
 from pnp_ovss.runs.pipeline import Item, Outcome, run
 from pnp_ovss.runs.record import BOTH, IMAGES, MANIFEST, Results, about_model, check_same, load_pyarrow
+from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import RGB, Vocabulary
 
@@ -47,6 +49,8 @@ class ClassSource:
     candidates: Vocabulary | None = None
     keep: float = KEEP
     calls: int = 1
+    palette: Palette = field(default_factory=Palette)
+    """Value and colour of each class in all label maps."""
 
     def name_photos(self, segmenter: Callable[[], Segmenter]) -> NamePhotos | None:
         """Return what names the photos, or None where all share their classes; ``segmenter`` may be asked to match.
@@ -82,6 +86,8 @@ class Job:
     settings: dict[str, Any] = field(default_factory=dict)
     batch: int = 1
     """Photos the model sees at a time."""
+    overlays: bool = False
+    """Whether each photo is written under its classes' colours as well."""
 
     def load(self) -> Segmenter:
         """Return the segmenter; raises what ``Segmenter.from_pretrained`` does."""
@@ -109,6 +115,9 @@ class Worker:
         self.results = Results(Folder(job.out))
         self._segmenter = cache(job.load)
         self._name_photos = cache(partial(job.classes.name_photos, self._segmenter))
+        self.palette = job.classes.palette
+        if self.palette.grows:
+            self.palette.numbers.update(self.results.numbers())
 
     def __call__(self, places: Places) -> Iterator[Done]:
         """Yield every photo after its result or its fault was written; few photos are held at a time.
@@ -126,12 +135,24 @@ class Worker:
                 self.results.write_fault(one.key, places[one.key], f"{one.key}: {one.fault}")
             else:
                 spent = one.seconds.get("segment", 0.0) + one.seconds.get("refine", 0.0)
-                self.results.write(one.key, places[one.key], one.photo, one.result, spent)
+                self.results.write(one.key, places[one.key], one.photo, self._painted(one), spent)
 
         items = (Item(key, partial(read, place), classes) for key, place in places.items())
         how = (self._name_photos(), self.job.batch, classes is not None)
         for one in run(self._segmenter, items, *how, finish=write):
             yield Done(one.key, f"{one.key}: {one.fault}" if one.fault else "")
+
+    def _painted(self, one: Outcome) -> Segmentation | None:
+        """Return the result in the colours of the run, after what has to be there before its record was written."""
+        if one.result is None:
+            return None
+        known, result = len(self.palette.numbers), replace(one.result, palette=self.palette)
+        self.palette.values_of(result.classes)
+        if len(self.palette.numbers) > known:
+            self.results.write_numbers(self.palette.numbers)
+        if self.job.overlays:
+            self.results.write_overlay(one.key, result)
+        return result
 
 
 def work_here(job: Job, places: Places) -> Iterator[Done]:
@@ -222,6 +243,12 @@ def shard_of(key: str, shards: int) -> int:
 
 
 def _about(found: ClassSource) -> dict[str, Any]:
+    numbers = found.palette.numbers
+    in_order = list(numbers.values()) == list(range(1, len(numbers) + 1))
+    return _about_names(found) | ({} if in_order else {"values": numbers})
+
+
+def _about_names(found: ClassSource) -> dict[str, Any]:
     if found.classes is not None:
         words = {name: list(words) for name, words in found.classes.words.items() if words != (name,)}
         return {"classes": list(found.classes.classes)} | ({"words": words} if words else {})

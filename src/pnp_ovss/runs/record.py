@@ -10,6 +10,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
@@ -23,16 +24,18 @@ from PIL import Image
 from pnp_ovss.errors import ConfigError, InputError, import_extra
 from pnp_ovss.files import Folder, as_json, as_png, parse_json, read_json
 from pnp_ovss.images import readable
+from pnp_ovss.pictures import MOST_CLASSES
 from pnp_ovss.redaction import bare
 from pnp_ovss.segmentation import ABOUT, Segmentation
-from pnp_ovss.types import RGB, LabelMap
+from pnp_ovss.types import BACKGROUND, RGB, LabelMap
 
 BOTH = "{} and {} would both be written {}; rename one, or give each its own --out"
 """Said of two photos whose results have one name."""
 
 MANIFEST, IMAGES, FAULTS, SHARDS = "manifest.json", "images", "faults", "shards"
+OVERLAYS, NUMBERS = "overlays", "state/classes.json"
 """What ``batch`` writes into its folder."""
-FOLDERS = (IMAGES, FAULTS, SHARDS)
+FOLDERS = (IMAGES, FAULTS, SHARDS, OVERLAYS, "state")
 
 
 def make_record(key: str, place: str, photo: RGB, result: Segmentation | None, seconds: float) -> dict[str, Any]:
@@ -67,6 +70,20 @@ def check_places(folder: Path, photos: Sequence[Path]) -> None:
                 raise InputError(BOTH.format(holder, photo, f"to {place}"))
 
 
+def numbers_in(folder: Path, but: Sequence[Path] = ()) -> dict[str, int]:
+    """Return the value of each class in the label maps that ``segment`` wrote, but those of photos to be done anew."""
+    numbers, again = dict[str, int](), {_places(folder, photo)[2] for photo in but}
+    for path in sorted(folder.glob("*.json")):
+        record: dict[str, Any] = {}
+        with suppress(InputError):  # a damaged one, or another file
+            record = {} if path in again else read_json(path)
+        classes = record.get("classes") or ()
+        for name, number in zip(classes, record.get("values") or range(len(classes)), strict=False):
+            if name != BACKGROUND and 0 < number <= MOST_CLASSES and number not in numbers.values():
+                numbers.setdefault(name, number)
+    return numbers
+
+
 class Results:
     """The results of a run in its folder. Raises: InputError where a file cannot be read or written."""
 
@@ -80,6 +97,19 @@ class Results:
             self.folder.write(f"{IMAGES}/{key}.png", as_png(result.label_png()))
         record = make_record(key, place, photo, result, seconds)
         self.folder.write(f"{IMAGES}/{key}.json", as_json(record))
+
+    def write_overlay(self, key: str, result: Segmentation) -> None:
+        """Write the photo under its classes' colours."""
+        self.folder.write(f"{OVERLAYS}/{key}.png", as_png(result.overlay()))
+
+    def numbers(self) -> dict[str, int]:
+        """Return the values of classes that the run met so far, where it did not know them before."""
+        content = self.folder.read(NUMBERS)
+        return {str(name): int(number) for name, number in parse_json(content, NUMBERS).items()} if content else {}
+
+    def write_numbers(self, numbers: dict[str, int]) -> None:
+        """Write down the values of classes."""
+        self.folder.write(NUMBERS, as_json(numbers))
 
     def write_fault(self, key: str, place: str, fault: str) -> None:
         """Write down why a photo has no result."""
@@ -141,7 +171,12 @@ def _schema(pyarrow: Any) -> Any:
     text, whole, number = pyarrow.string(), pyarrow.int32(), pyarrow.float64()
     segment = {"class": text, "label": whole, "area": pyarrow.int64(), "counts": text}
     columns = {"key": text, "photo": text, "width": whole, "height": whole}
-    columns |= {"classes": pyarrow.list_(text), "areas": pyarrow.list_(number), "match": number}
+    columns |= {
+        "classes": pyarrow.list_(text),
+        "values": pyarrow.list_(whole),
+        "areas": pyarrow.list_(number),
+        "match": number,
+    }
     columns |= {"labels": pyarrow.binary(), "segments": pyarrow.list_(pyarrow.struct(segment))}
     columns |= dict.fromkeys(ABOUT, text) | {"seconds": number, "config": text}
     return pyarrow.schema(columns)
@@ -156,7 +191,8 @@ def read_shard(folder: Folder, name: str, columns: list[str] | None = None) -> l
     path = f"{folder.root}/{name}"
     try:
         table = parquet.read_table(path, columns=columns, filesystem=folder.files, partitioning=None)
-        return list(table.select(columns or table.column_names).to_pylist())
+        asked = [name for name in columns or table.column_names if name != "values" or name in table.column_names]
+        return list(table.select(asked).to_pylist())
     except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are children of these
         fault = "is no whole Parquet file of a run; remove it, and its photos are done again"
         raise InputError(f"{folder.place}/{name} {fault}") from error
@@ -194,7 +230,7 @@ def _loose(folder: Path) -> Iterator[LabelMap]:
 
 
 def _packed(folder: Path) -> Iterator[LabelMap]:
-    columns = ["key", "photo", "width", "height", "classes", "model", "labels"]
+    columns = ["key", "photo", "width", "height", "classes", "values", "model", "labels"]
     for path in sorted((folder / SHARDS).glob("*.parquet")):
         for row in read_shard(Folder(folder), f"{SHARDS}/{path.name}", columns):
             key, place = row["key"], f"{path}, {row['key']}"
@@ -208,10 +244,22 @@ def _label_map(record: dict[str, Any], key: str, place: object, read: Callable[[
         photo, model = str(record["photo"]), record.get("model") or ""
         size = int(record["height"]), int(record["width"])
         classes = tuple(map(str, record["classes"]))
+        values = list(map(int, record.get("values") or range(len(classes))))  # earlier versions had no other values
+        if len(values) != len(classes):
+            raise ValueError(values)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{place} is no record of a result; give a folder that segment or batch wrote") from error
     file_name = key + (Path(photo).suffix or ".jpg")
+    if values != list(range(len(classes))):
+        read = partial(_indices, read, values)
     return LabelMap(key, file_name, *size, classes, read, model=model, photo=photo)
+
+
+def _indices(read: Callable[[], np.ndarray], values: list[int]) -> np.ndarray:
+    """Return labels that index the classes, from a label map with these values; others are beyond all classes."""
+    table = np.full(256, len(values))
+    table[values] = range(len(values))
+    return np.asarray(table[read()])
 
 
 def _decode(file: Path | io.BytesIO, place: object) -> np.ndarray:
