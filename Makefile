@@ -3,9 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Two readers of exports that the tests ask, without most of what they name: OpenCV, FFmpeg and more.
-READERS_ALONE := supervision label-studio-sdk
-READERS := requests defusedxml pydeprecate
 
 .PHONY: help install demo test test-all lint mini bench docs
 
@@ -22,8 +19,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "pnp-ovss needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]" $(READERS)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(READERS_ALONE)
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement constraints.txt
+	$(BIN)/python -m pip install --quiet torch  # where its CUDA build was found, this adds CUDA's libraries
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 install: $(STAMP)
@@ -48,7 +46,7 @@ mini: $(STAMP)
 	$(BIN)/python -m training.train --name mini-bridgetower
 
 bench: $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]" || \
+	$(BIN)/python -m pip install --quiet --no-deps pydensecrf2==1.1 || \
 		echo "pydensecrf2 did not build; the timings go on without the yardstick"
 	$(BIN)/python -m benchmarks.ablation
 	$(BIN)/python -m benchmarks.refine

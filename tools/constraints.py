@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "constraints.txt"
 OLDEST = "3.11.5"
 """Python, because of mkdocs-material."""
-MORE = ("hatchling", "editables", "requests", "scipy", "defusedxml", "pydeprecate", "supervision", "label-studio-sdk")
+MORE = ("hatchling", "editables", "requests", "defusedxml", "pydeprecate", "supervision", "label-studio-sdk")
 """What builds the package, and what reads exports in tests beside the extra [dev]."""
 ALONE = ("supervision", "label-studio-sdk")
 """Installed without most of what they name: OpenCV, FFmpeg and more."""
