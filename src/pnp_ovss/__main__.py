@@ -2,6 +2,6 @@
 
 import sys
 
-from pnp_ovss.cli import main
+from pnp_ovss.cli import run
 
-sys.exit(main())
+sys.exit(run())

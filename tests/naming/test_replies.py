@@ -89,6 +89,26 @@ def test_replies_in_all_their_forms(reply, expected):
     assert parsed.classes or parsed.notes
 
 
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("[79: arcade;machine], [90]", {"arcade machine": 0.9}),
+        ("['arcade;machine', 1: wall;], [90, 80]", {"arcade machine": 0.9, "wall": 0.8}),
+        ("[67: flower], [95% probability of flower]", {"flower": 0.95}),
+        ("[1: wall, 67: flower], [95% probability of flower, 80 % confidence in wall]", {"wall": 0.8, "flower": 0.95}),
+        ("[1: wall, 67: flower], ['95% probability', '80% certainty']", {"wall": 0.95, "flower": 0.8}),
+        ("[95% probability of flower, 7.5% chance of wall]", {"flower": 0.95, "wall": 0.075}),
+        ("[screen;door], [90]", {"screen": 0.9}),  # as before: what follows a semicolon is a synonym
+    ],
+)
+def test_semicolons_for_spaces_and_confidences_in_words(reply, expected):
+    assert read(reply, load_vocabulary("ade20k")) == expected
+
+
+def test_a_number_that_agrees_is_no_note():
+    assert parse_reply("[79: arcade;machine], [90]", load_vocabulary("ade20k")).notes == ()
+
+
 def test_what_comes_after_twenty_thousand_characters_is_not_read():
     assert read("[12: dog], [90]" + "x" * 20_000) == {"dog": 0.9}
     assert read("x" * 20_000 + "[12: dog], [90]") == {}

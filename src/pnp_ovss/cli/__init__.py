@@ -8,7 +8,10 @@ commands share is here: exit codes, lines on the terminal, and the progress bar.
 import json
 import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,11 +20,12 @@ import typer
 from tqdm import tqdm
 
 from pnp_ovss._version import VERSION
-from pnp_ovss.errors import PnpError
+from pnp_ovss.errors import PnpError, one_line
 from pnp_ovss.redaction import redacted
 
 PROG = "pnp-ovss"
-PARTLY, FAILED, STOPPED = 1, 2, 130
+PARTLY, FAILED, BUG, STOPPED = 1, 2, 70, 130
+DEBUG = "--debug"
 COMMANDS: dict[str, str] = json.loads(Path(__file__).with_name("commands.json").read_text(encoding="ascii"))
 """Summary of each command, in the order of the help."""
 
@@ -70,7 +74,10 @@ def conclude(failed: int, total: int, what: str) -> int:
     return PARTLY if failed else 0
 
 
-def _program(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+def _program(
+    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="for a bug, print the traceback; anywhere in the line")] = False,
+) -> None:
     """Segment photos into the classes you name, with an off-the-shelf vision-language model."""
 
 
@@ -91,12 +98,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
     0: done; 1: done, but for some photos; 2: wrong use or input, told in one line; 130: stopped by Ctrl-C, which
-    for ``serve`` is the way to end, 0. A bug keeps its traceback.
+    for ``serve`` is the way to end, 0. A bug is raised.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # what the terminal's encoding lacks is escaped
             stream.reconfigure(errors="backslashreplace")
-    args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    args = [arg for arg in (sys.argv[1:] if argv is None else argv) if arg != DEBUG] or ["--help"]
     if args[0] == "--version":
         print(f"{PROG} {VERSION}")
         return 0
@@ -117,3 +124,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return int(code or 0)
+
+
+def run() -> int:
+    """Run a command as the program does and return its exit code: that of ``main``, or 70 for a bug.
+
+    A bug is one line, and its traceback a file in the temporary folder, which the user alone may read.
+    """
+    try:
+        return main()
+    except Exception as error:
+        words = redacted(traceback.format_exc())
+        if DEBUG in sys.argv:
+            tqdm.write(words, file=sys.stderr)
+        where = f"again with {DEBUG} to see where"
+        with suppress(OSError):
+            handle, path = tempfile.mkstemp(prefix=f"{PROG}-bug-", suffix=".txt", text=True)
+            with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(f"{PROG} {VERSION}, Python {sys.version.split()[0]}, {sys.platform}\n{words}")
+            where = f"its traceback is in {path}"
+        complain(f"a bug in {PROG}, not your mistake: {type(error).__name__}: {one_line(error)}; {where}; report it")
+        return BUG

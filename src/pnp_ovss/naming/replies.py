@@ -2,7 +2,8 @@
 
 Two forms are understood: JSON, as ``naming.openai`` asks for it, and the free form of PnP-OVSS's authors,
 ``[15: person, 5: 'bottle'], [95%, 60]``, with all that GPT-4o makes of it: quotes or none, ``%`` or none, the
-confidences on a line of their own or labelled with the names, remarks in brackets, lists of unequal length.
+confidences on a line of their own, labelled with the names or in words, ``;`` for a space, remarks in brackets, lists
+of unequal length.
 """
 
 import json
@@ -21,6 +22,11 @@ LONGEST_OPEN = 60
 NOTHING = ("none", "null", "nothing", "n/a", "unknown", BACKGROUND)
 NAME_KEYS, CONFIDENCE_KEYS = ("name", "class", "category", "label"), ("confidence", "probability", "score")
 REMARK = re.compile(r"\([^()]*\)\s*$")
+WORDED = re.compile(
+    r"['\"]?([0-9]{1,3}(?:\.[0-9]{1,6})?)\s?%? (?:probability|confidence|certainty|likelihood|chance)"
+    r"(?: (?:of|for|in|that))?(?: (.*))?['\"]?"
+)
+"""A confidence in words, and the name that it may end in: "95% probability of flower"."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +85,10 @@ def named(claims: list[Claim], notes: list[str], candidates: Vocabulary | None) 
 def find(text: str, candidates: Vocabulary) -> str | None:
     """Return the class that a text means, or None.
 
-    What stands in brackets behind a name, and what follows a semicolon, is passed over where it does not belong to it.
+    What stands in brackets behind a name, and what follows a semicolon, is passed over where it does not belong to it;
+    where nothing else is meant, a semicolon may stand for a space.
     """
-    forms = (text, REMARK.sub("", text), text.split(";")[0])
+    forms = (text, REMARK.sub("", text), text.split(";")[0], text.replace(";", " "))
     return next((name for form in forms if (name := candidates.find(form))), None)
 
 
@@ -127,7 +134,10 @@ def _from_lists(text: str, candidates: Vocabulary | None, notes: list[str]) -> l
 
 
 def _confidence(entry: str) -> tuple[str, float] | None:
-    """Return the label and the number of an entry that ends in one: ``horse: 95%``, or without a label ``95``."""
+    """Return the label and the number of an entry that ends in one: ``horse: 95%``, or without a label ``95``; and of
+    one in words: ``95% probability of horse``."""
+    if worded := WORDED.fullmatch(entry):
+        return (worded[2] or "").strip(" '\"").casefold(), float(worded[1])
     text = entry.rstrip(" %'\"")
     label = text.rstrip("0123456789.")
     number = _number(text[len(label) :])
@@ -137,6 +147,8 @@ def _confidence(entry: str) -> tuple[str, float] | None:
 def _entry(entry: str, candidates: Vocabulary | None) -> Claim:
     """Return an entry such as ``15: 'person'``; a confidence behind it, ``15: person 90%``, counts."""
     text, confidence = entry, None
+    if (worded := WORDED.fullmatch(entry)) and worded[2]:
+        return Claim(worded[2].strip(" '\"`"), None, float(worded[1]))
     behind = re.search(r"[\s:(=-]([0-9]{1,3}(?:\.[0-9]{1,6})?)\s?%\)?$", text)
     if behind:
         text, confidence = text[: behind.start()].strip(" :(=-"), float(behind[1])
