@@ -44,6 +44,8 @@ class Repository:
     """Files whose content is shorter than the first answer about them said."""
     broken: set[str] = field(default_factory=set)
     """Files for which every request is answered with 503."""
+    moved: bool = False
+    """Whether the list of files lies on another host."""
     failing: bool = False
     """Answer so for every file."""
 
@@ -106,6 +108,8 @@ def serve() -> Iterator[Hub]:
             hub.requests.append((self.command, name, revision, file))
             hub.tokens.add(self.headers["Authorization"])
             repository = hub.repositories.get(name)
+            if repository is not None and listing and repository.moved:
+                return self._elsewhere(repository, repository.folder / "config.json", f"/stored/{name}/config.json")
             if repository is None:
                 return self._error(HTTPStatus.NOT_FOUND, "RepoNotFound")
             if repository.refusal:
@@ -168,11 +172,12 @@ def serve() -> Iterator[Hub]:
             self.wfile.write(content[start:])
 
         def _error(self, status: int, code: str | None, commit: str | None = None) -> None:
-            body = b"" if self.command == "HEAD" else b'{"error": "as asked"}'
+            said = self.headers["Authorization"] or "as asked"
+            body = b"" if self.command == "HEAD" else json.dumps({"error": said}).encode()
             self.send_response(status)
             if code:
                 self.send_header("X-Error-Code", code)
-                self.send_header("X-Error-Message", f"{code}, as asked")
+                self.send_header("X-Error-Message", f"{code}, {said}")
             if commit:
                 self.send_header("X-Repo-Commit", commit)
             self.send_header("Content-Length", str(len(body)))

@@ -138,6 +138,15 @@ def test_settings_that_are_not_given_are_left_to_the_preset():
     assert settings() == {}
 
 
+@pytest.mark.parametrize("address", ["http://[x", "http://host:99999", "http://me:long-password@host:x"])
+def test_an_endpoint_of_the_hub_that_is_none_is_one_line(monkeypatch, capsys, address):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    assert main(["segment", "photo.jpg", "--classes", "dog"]) == 2
+    (line,) = errors_of(capsys)
+    assert line.startswith("pnp-ovss: HF_ENDPOINT is no web address (")
+    assert "long-password" not in line
+
+
 @pytest.mark.skipif(os.name != "posix", reason="pipes of posix")
 def test_a_reader_that_stops_early_is_no_error(tmp_path):
     run = f"{sys.executable} -c 'from pnp_ovss.cli import main; raise SystemExit(main([\"--help\"]))'"

@@ -128,6 +128,41 @@ def test_weights_may_lie_on_another_host_which_gets_no_token(hub, repository, ti
     assert hub.tokens_elsewhere == {None}
 
 
+def test_no_token_goes_to_another_host_with_the_list_of_files(hub, repository, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    repository.moved = True
+    assert refusal().startswith("fetching it failed (")
+    assert hub.tokens == {"Bearer hf_secret"}
+    assert hub.tokens_elsewhere <= {None}
+
+
+TOKEN = "hf_0123456789abcdef"
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500])
+@pytest.mark.parametrize("place", ["environment", "file"])
+def test_a_hub_that_repeats_the_token(hub, repository, monkeypatch, tmp_path, status, place):
+    if place == "environment":
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+    else:
+        (tmp_path / "no-token").write_text(TOKEN)
+    repository.refusal = (status, "Odd")
+    text = refusal()
+    assert hub.tokens == {f"Bearer {TOKEN}"}
+    assert TOKEN[:8] not in text
+
+
+@pytest.mark.parametrize("place", ["environment", "file"])
+def test_a_token_with_odd_letters_is_one_line(hub, monkeypatch, tmp_path, place):
+    if place == "environment":
+        monkeypatch.setenv("HF_TOKEN", "hf_\u00e4\u00f6\u00fc-0123456789")
+    else:
+        (tmp_path / "no-token").write_text("hf_\u00e4\u00f6\u00fc-0123456789", encoding="utf-8")
+    assert refusal() == "the hub's token holds characters that no token has; copy the token alone into HF_TOKEN"
+    (tmp_path / "no-token").write_bytes(b"hf_\xff")
+    refusal()
+
+
 def test_offline_takes_the_cache_and_asks_nothing(hub, monkeypatch):
     first = load()
     hub.forget()

@@ -15,12 +15,13 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 from tqdm import tqdm
 
 from pnp_ovss._version import VERSION
-from pnp_ovss.errors import PnpError, one_line
+from pnp_ovss.errors import ConfigError, PnpError, one_line
 from pnp_ovss.redaction import redacted
 
 PROG = "pnp-ovss"
@@ -83,6 +84,10 @@ def _program(
 
 def _parser(asked: str) -> Any:
     """Return the command line; of the commands only the one that is asked for is imported."""
+    try:
+        _ = urlsplit(os.environ.get("HF_ENDPOINT", "")).port
+    except ValueError as error:  # the hub's client would raise it on import
+        raise ConfigError(f"HF_ENDPOINT is no web address ({one_line(error)}); unset it, or mend it") from error
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.callback(epilog=f"example: {PROG} demo")(_program)
     for name, summary in COMMANDS.items():

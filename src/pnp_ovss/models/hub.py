@@ -34,6 +34,7 @@ REASONS = {
     errors.OfflineModeIsEnabled: "not all of it is in the cache, and HF_HUB_OFFLINE is set; fetch it once without it",
     errors.RevisionNotFoundError: "the hub has no such revision of it; give a branch, a tag or a commit, or none",
     errors.GatedRepoError: "its repository is gated; accept its terms on its page and set HF_TOKEN",
+    UnicodeEncodeError: "the hub's token holds characters that no token has; copy the token alone into HF_TOKEN",
     errors.RepositoryNotFoundError: "no folder here, no public repository on the hub; check the name, or set HF_TOKEN",
 }
 """What an error of the hub client means, and what to do."""
