@@ -35,10 +35,11 @@ class Segmentation:
     labels: Int[np.ndarray, "h w"]
     classes: tuple[str, ...]
     scores: Float[np.ndarray, "ch h w"]
-    """After refinement: one channel per entry of ``classes``, float32, in [0, 1]. Without any refiner: the enlarged
-    class maps, >= 0 and unbounded."""
+    """After refinement: one channel per entry of ``classes``, float32, in [0, 1]. Of PnP-OVSS without any refiner: the
+    enlarged class maps, >= 0 and unbounded."""
     salience: Float[np.ndarray, "cls gh gw"]
-    """Summed class maps before the threshold, >= 0, all classes on one scale, float32."""
+    """The class maps that the scores are made from, all classes on one scale, float32: of PnP-OVSS those summed over
+    the passes, >= 0; of a method on CLIP cosines."""
     match: float | None
     """Match logit of the whole photo with the whole prompt, where the method has one."""
     config: Any

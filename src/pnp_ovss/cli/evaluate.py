@@ -22,6 +22,7 @@ from pnp_ovss.evaluation.report import write_report
 from pnp_ovss.evaluation.result import load_results, losses
 from pnp_ovss.evaluation.run import Run, evaluate, load_choice, read_predictions, scenes, segment
 from pnp_ovss.lock import LOCK, hold
+from pnp_ovss.methods import method_info
 from pnp_ovss.types import Vocabulary
 
 EXAMPLE = "evaluate scenes --scenes 20"
@@ -105,7 +106,7 @@ def command(
     if folders:
         raise InputError(f"{folders[0]} came besides {what}; name the folder with --root")
     if what == SCENES:
-        model = replace(model, model=model.model or "mini-blip")
+        model = replace(model, model=model.model or method_info(model.method).mini)
     out, (index, parts) = flags.out or Path("evaluation") / what, flags.shard or (1, 1)
     # Shards may share a folder: each has images of its own.
     with hold(out, LOCK if parts == 1 else f".pnp-ovss-{index}-of-{parts}.lock", ("images", "oracle")):

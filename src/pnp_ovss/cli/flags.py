@@ -24,7 +24,7 @@ import typer
 
 from pnp_ovss.data.vocabulary import BENCHMARKS, load_vocabulary, parse_classes, read_classes
 from pnp_ovss.errors import InputError
-from pnp_ovss.methods import DEFAULT_METHOD, METHODS, resolve_config
+from pnp_ovss.methods import DEFAULT_METHOD, METHODS, method_info, resolve_config
 from pnp_ovss.models.clip import Clip, load_clip
 from pnp_ovss.naming import NAMERS, Options, load_namer
 from pnp_ovss.pictures import MOST_CLASSES, check_count
@@ -77,7 +77,7 @@ class ModelFlags:
     @property
     def checkpoint(self) -> str:
         """The model that is named, or the method's own."""
-        return self.model or METHODS[self.method].checkpoint
+        return self.model or method_info(self.method).checkpoint
 
     def config(self) -> Any:
         """Return the settings; nothing is fetched. Raises: ConfigError, ModelError."""

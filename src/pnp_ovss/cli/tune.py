@@ -17,6 +17,8 @@ from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.files import write_text
 from pnp_ovss.images import find_images, read_image
 from pnp_ovss.lock import hold
+from pnp_ovss.methods import method_info
+from pnp_ovss.methods.pnp import Config
 from pnp_ovss.naming import Naming, load_namer, name_photos
 from pnp_ovss.tuning import search
 from pnp_ovss.tuning.objective import Example, MapCache, Objective, search_space
@@ -99,6 +101,8 @@ def command(
     for path in paths.values():
         if not os.path.isfile(path):
             raise InputError(f"there is no photo {path}; check the path given with --images")
+    if not issubclass(method_info(model.method).config, Config):
+        raise ConfigError(f"tune has nothing to choose for the method {model.method}; it is for pnp")
     choices = {name: [model.settings[name]] for name in TUNED if name in model.settings}  # given, so not tuned
     choices |= {name: values for name in TUNED if (values := getattr(flags, f"{name}s"))}
     for name, values in choices.items():  # a wrong value should not cost a download

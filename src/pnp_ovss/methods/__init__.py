@@ -5,9 +5,10 @@ from typing import Any
 
 from pnp_ovss.errors import ConfigError
 from pnp_ovss.methods.base import Method, MethodInfo
-from pnp_ovss.methods.pnp import Config, PnP
+from pnp_ovss.methods.dense_clip import ClearClip, MaskClip, Naclip, PlainClip, Sclip
+from pnp_ovss.methods.pnp import PRESETS, Config, PnP
 
-__all__ = ["DEFAULT_METHOD", "METHODS", "Method", "MethodInfo", "load_method", "resolve_config"]
+__all__ = ["DEFAULT_METHOD", "METHODS", "Method", "MethodInfo", "load_method", "method_info", "resolve_config"]
 
 DEFAULT_METHOD = "pnp"
 
@@ -19,7 +20,14 @@ METHODS: dict[str, MethodInfo] = {
         Config,
         PnP.from_pretrained,
         PnP.resolve_config,
+        PRESETS,
+        "mini-blip",
     ),
+    "clip": PlainClip.info("CLIP as it is: its patches compared with words", "Radford et al., ICML 2021"),
+    "maskclip": MaskClip.info("MaskCLIP: every patch attends to itself alone", "Zhou, Loy, Dai, ECCV 2022"),
+    "sclip": Sclip.info("SCLIP: attention by like queries and by like keys", "Wang, Mei, Yuille, ECCV 2024"),
+    "clearclip": ClearClip.info("ClearCLIP: attention by like queries, no residual", "Lan et al., ECCV 2024"),
+    "naclip": Naclip.info("NACLIP: attention by like keys that are near", "Hajimiri, Ben Ayed, Dolz, WACV 2025"),
 }
 
 
@@ -38,7 +46,7 @@ def load_method(
 
     Raises: ConfigError for a method or setting that does not exist; ModelError if the checkpoint cannot be loaded.
     """
-    info = _info(name)
+    info = method_info(name)
     return info.load(model or info.checkpoint, device, dtype, revision, preset, **settings)
 
 
@@ -53,11 +61,12 @@ def resolve_config(
 
     Raises: ConfigError for a method, preset or setting that does not exist; ModelError if the model is here and broken.
     """
-    info = _info(method)
+    info = method_info(method)
     return info.resolve_config(model or info.checkpoint, preset, revision, **settings)
 
 
-def _info(name: str) -> MethodInfo:
+def method_info(name: str) -> MethodInfo:
+    """Return the method's line of ``METHODS``. Raises: ConfigError if there is none."""
     if name not in METHODS:
         raise ConfigError(f"there is no method {name!r}; the methods are {', '.join(METHODS)}")
     return METHODS[name]

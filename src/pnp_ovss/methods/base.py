@@ -1,7 +1,7 @@
 """What a method is: photos and words become class maps, and class maps become scores per pixel."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -51,3 +51,7 @@ class MethodInfo:
     """(model, device, dtype, revision, preset, **settings) -> the method."""
     resolve_config: Callable[..., Any]
     """(model, preset, revision, **settings) -> its settings; nothing is fetched."""
+    presets: Mapping[str, Settings] = field(default_factory=dict)
+    """Settings by name."""
+    mini: str | None = None
+    """The shipped model that it takes for drawn scenes where none is named."""

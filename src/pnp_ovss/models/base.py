@@ -33,7 +33,8 @@ Fused = tuple[Float[Tensor, "b logit"], dict[int, Kept]]
 
 Hidden = Float[Tensor, "b n width"]
 Context = Float[Tensor, "b m width"]
-Padding = Float[Tensor, "b 1 1 m"] | None
+Padding = Float[Tensor, "*_ m"] | None
+"""What is added to attention scores, (b, head, n, m) once broadcast."""
 
 
 class VLM(Pretrained):

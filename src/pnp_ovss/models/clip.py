@@ -1,23 +1,29 @@
-"""Image-text similarity by a dual encoder: image and text each become a vector, and near ones belong together.
+"""CLIP: image and text each become a vector, and near ones belong together. Its blocks are open to the methods.
 
 Radford et al.: Learning Transferable Visual Models From Natural Language Supervision, ICML 2021. Any ``CLIPModel``
-checkpoint fits.
+checkpoint fits: OpenAI's, LAION's, MetaCLIP's; its ``config.json`` says which GELU it was trained with.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import interpolate, normalize
 from transformers import CLIPModel
 
 from pnp_ovss.errors import ModelError
+from pnp_ovss.models.base import fused_attention
 from pnp_ovss.models.hub import Checkpoint, find, read_settings
 from pnp_ovss.models.loading import Pretrained
 
 TEXTS_AT_ONCE = 256
+
+Tokens = Float[Tensor, "b token width"]
+"""States of an image's tokens: ``[CLS]``, then the patches row by row."""
+Heads = Float[Tensor, "b head token _"]
 
 
 class Clip(Pretrained):
@@ -31,9 +37,14 @@ class Clip(Pretrained):
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
         super().__init__(checkpoint, device, dtype)
-        self.tokenize(["a", "a b"])  # what cannot be used is found before any photo
+        if self.has_tokenizer:  # what cannot be used is found before any photo
+            self.tokenize(["a", "a b"])
         self.scale = float(self._model.logit_scale.detach().float().exp())
         """What the model was trained to multiply similarities by before a softmax."""
+        self.blocks: int = len(self._model.vision_model.encoder.layers)
+        """Transformer blocks of the image tower."""
+        self.heads: int = self._model.config.vision_config.num_attention_heads
+        self._vectors: dict[tuple[str, tuple[str, ...]], Tensor] = {}
 
     @torch.no_grad()
     def encode_images(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b width"]:
@@ -50,10 +61,106 @@ class Clip(Pretrained):
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             some = list(texts[start : start + TEXTS_AT_ONCE])
             tokens = self.tokenize(some, truncation=True, max_length=longest)
-            ids, mask = tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
-            pooled = self._model.text_model(input_ids=ids, attention_mask=mask).pooler_output
-            parts.append(normalize(self._model.text_projection(pooled).float(), dim=-1))
+            parts.append(self.encode_tokens(tokens["input_ids"], tokens["attention_mask"]))
         return torch.cat(parts)
+
+    @torch.no_grad()
+    def encode_tokens(self, ids: Int[Tensor, "n token"], mask: Int[Tensor, "n token"]) -> Float[Tensor, "n width"]:
+        """Return a vector for each text, given as the tokenizer's ids; ``mask`` is 0 for padding."""
+        pooled = self._model.text_model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device))
+        return normalize(self._model.text_projection(pooled.pooler_output).float(), dim=-1)
+
+    def encode_words(self, words: Sequence[str], templates: Sequence[str]) -> Float[Tensor, "word width"]:
+        """Return a vector for each word: the direction of the mean over its texts, one per template.
+
+        In a template such as "a photo of a {}." the braces stand for the word. What was encoded once is kept.
+
+        Raises: InputError if the model cannot know a word.
+        """
+        self.check_known(words)
+        form = tuple(templates)
+        new = [word for word in dict.fromkeys(words) if (word, form) not in self._vectors]
+        if new:
+            texts = [template.replace("{}", word) for word in new for template in form]
+            means = ensemble(self.encode_texts(texts).view(len(new), len(form), -1))
+            self._vectors |= {(word, form): mean for word, mean in zip(new, means, strict=True)}
+        return torch.stack([self._vectors[word, form] for word in words])
+
+    def embed(self, pixels: Float[Tensor, "b 3 h w"], by_size: bool = False) -> Tokens:
+        """Return what the first block of the image tower reads.
+
+        The grid has ``side // patch`` rows and columns; the rest is left out. ``by_size``: as ``positions``.
+        """
+        vision, weight = (
+            self._model.vision_model.embeddings,
+            self._model.vision_model.embeddings.position_embedding.weight,
+        )
+        patches = vision.patch_embedding(pixels.to(self.device, self._model.dtype))
+        table = positions(weight, patches.shape[2], patches.shape[3], by_size)
+        start = vision.class_embedding.expand(len(patches), 1, -1)
+        tokens = torch.cat([start, patches.flatten(2).transpose(1, 2)], 1) + table
+        embedded: Tokens = self._model.vision_model.pre_layrnorm(tokens)
+        return embedded
+
+    def run(self, tokens: Tokens, first: int, last: int) -> Tokens:
+        """Return the tokens after the blocks ``first`` to ``last - 1``."""
+        for index in range(first, last):
+            q, k, v = self.qkv(index, tokens)
+            tokens = tokens + self.mix(index, fused_attention(q, k, v, self.heads))
+            tokens = self.feed(index, tokens)
+        return tokens
+
+    def qkv(self, index: int, tokens: Tokens) -> tuple[Tokens, Tokens, Tokens]:
+        """Return queries, keys and values of a block, from the tokens that enter it; the heads lie side by side."""
+        block = self._block(index)
+        y, attention = block.layer_norm1(tokens), block.self_attn
+        return attention.q_proj(y), attention.k_proj(y), attention.v_proj(y)
+
+    def mix(self, index: int, attended: Tokens) -> Tokens:
+        """Return what a block's attention gives: its heads' values, once attended, through the output layer."""
+        mixed: Tokens = self._block(index).self_attn.out_proj(attended)
+        return mixed
+
+    def feed(self, index: int, tokens: Tokens) -> Tokens:
+        """Return the tokens after the second half of a block: the feed-forward layers, added to what enters."""
+        block = self._block(index)
+        fed: Tokens = tokens + block.mlp(block.layer_norm2(tokens))
+        return fed
+
+    def project(self, tokens: Tokens) -> Float[Tensor, "b token out"]:
+        """Return vectors that can be compared with those of texts, not yet of length 1; float32."""
+        projected: Tensor = self._model.visual_projection(self._model.vision_model.post_layernorm(tokens))
+        return projected.float()
+
+    def _block(self, index: int) -> Any:
+        return self._model.vision_model.encoder.layers[index]
+
+
+def ensemble(texts: Float[Tensor, "*word template width"]) -> Float[Tensor, "*word width"]:
+    """Return the direction of the mean over the templates; the vectors are of length 1."""
+    return normalize(texts.mean(-2), dim=-1)
+
+
+def positions(
+    table: Float[Tensor, "n width"], rows: int, columns: int, by_size: bool = False
+) -> Float[Tensor, "_ width"]:
+    """Return position embeddings for ``[CLS]`` and a grid of this size, from those of a square grid.
+
+    Bicubic. As DINO does it, and after it all methods on CLIP, the factor is a tenth of a cell too large, and is itself
+    what coordinates are scaled by; a table with as many cells as the grid, whatever its shape, is taken as it is.
+    ``by_size``: as transformers and MMSegmentation do it, by the sizes of the two grids.
+    """
+    cells = table.shape[0] - 1
+    side = int(cells**0.5)
+    if rows * columns == cells and (not by_size or rows == columns):
+        return table
+    square = table[1:].T.reshape(1, -1, side, side).float()
+    if by_size:
+        grid = interpolate(square, size=(rows, columns), mode="bicubic")
+    else:
+        factors = (rows + 0.1) / side, (columns + 0.1) / side
+        grid = interpolate(square, scale_factor=factors, mode="bicubic")
+    return torch.cat([table[:1], grid[0].flatten(1).T.to(table)])
 
 
 def similarity(images: Float[Tensor, "b width"], texts: Float[Tensor, "n width"]) -> Float[Tensor, "b n"]:

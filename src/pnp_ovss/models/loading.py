@@ -3,6 +3,7 @@
 import pickle
 import zipfile
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from transformers.utils import logging as transformers_logging
 from pnp_ovss.errors import InputError, ModelError
 from pnp_ovss.models.hub import Checkpoint, read_settings, reading, weight_files
 from pnp_ovss.types import RGB
+
+TOKENIZERS = ("tokenizer.json", "vocab.txt")
+"""Files of which a tokenizer can be made."""
 
 EMBEDDINGS = ("word_embeddings", "token_embedding")
 """End of the name of the module that has a vector per token."""
@@ -69,9 +73,10 @@ class Pretrained:
         self.device = resolve_device(device)
         model = load_model(self.model_class, folder, self.name, resolve_dtype(dtype, self.device))
         self._model: Any = model.to(self.device)
-        self._tokenizer = load_tokenizer(folder, self.name)
+        self._folder = folder
         modules = self._model.named_modules()
-        self._words = next(module.num_embeddings for name, module in modules if name.endswith(EMBEDDINGS))
+        sizes = (module.num_embeddings for name, module in modules if name.endswith(EMBEDDINGS))
+        self._words = next(sizes, 0)
         config = self._model.config
         vision = getattr(config, "vision_config", config)
         self.size: int = vision.image_size
@@ -92,6 +97,16 @@ class Pretrained:
         if not _are_colours(self.mean, -FARTHEST) or not _are_colours(self.std, 1 / FARTHEST):
             expected = "three numbers for image_mean, and above 0 for image_std"
             raise ModelError(f"{self.name}: expected {expected}, got {self.mean!r:.80} and {self.std!r:.80}")
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether texts can be read: a checkpoint of which only images are asked needs no tokenizer."""
+        return any((self._folder / file).is_file() for file in TOKENIZERS)
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        """The folder's tokenizer, loaded when a text is read. Raises: ModelError if there is none."""
+        return load_tokenizer(self._folder, self.name)
 
     def check_known(self, names: Sequence[str]) -> None:
         """Raise InputError for the first name that the model cannot know."""
@@ -190,7 +205,7 @@ def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
 
     Raises: ModelError if there is none.
     """
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt")):
+    if not any((folder / file).is_file() for file in TOKENIZERS):
         # transformers would make one that knows no word.
         raise ModelError(f"{name}: expected a tokenizer.json, got none; fetch it")
     with reading(name, "the tokenizer cannot be read"):

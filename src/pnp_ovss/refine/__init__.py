@@ -40,6 +40,7 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 @dataclass(frozen=True)
 class _Steps(Settings):
     refiners: tuple[str, ...] = setting(("blur", "crf"), "refinement steps, in order")
+    stretch: bool = setting(True, "stretch the scores of each channel to [0, 1] before a refinement step")
     max_pixels: int = setting(4_200_000, "refine larger photos at this many pixels, then upsample", 1, 10**9)
 
     def __post_init__(self) -> None:
@@ -125,31 +126,31 @@ def refine_scores(
 ) -> Scores:
     """Return the scores of photos after all refiners; ``scores_at((h, w))`` gives those before at a size.
 
-    Every refiner starts from channels stretched to [0, 1]. Photos of more than ``config.max_pixels`` are refined at
-    about that many, with lengths given in pixels shortened alike, and the scores enlarged along the edges of the photo.
+    With ``config.stretch`` every refiner starts from channels stretched to [0, 1]. Photos of more than
+    ``config.max_pixels`` are refined at about that many, with lengths given in pixels shortened alike, and the scores
+    enlarged along the edges of the photo.
     """
     h, w = images.shape[1:3]
     steps = config.steps()
     shrink = (config.max_pixels / (h * w)) ** 0.5
-    if not steps or shrink >= 1:
-        return _refined(scores_at((h, w)), images, steps, on_step)
-    small = _shrunk(images, shrink)
-    size = small.shape[1], small.shape[2]
-    scores = _refined(scores_at(size), small, [step.scaled(shrink) for step in steps], on_step)
+    if not config.refiners or shrink >= 1:
+        return _refined(scores_at((h, w)), images, steps, config.stretch, on_step)
+    size = max(1, round(h * shrink)), max(1, round(w * shrink))
+    small, steps = _shrunk(images, size), [step.scaled(shrink) for step in steps]
+    scores = _refined(scores_at(size), small, steps, config.stretch, on_step)
     return guided_upsample(scores, small, images, on_step=on_step)
 
 
-def _refined(scores: Scores, images: Images, steps: list[Refiner], on_step: OnStep) -> Scores:
+def _refined(scores: Scores, images: Images, steps: list[Refiner], stretched: bool, on_step: OnStep) -> Scores:
     for number, step in enumerate(steps):
         on_step("refine", number, len(steps))
-        scores = step(stretch(scores), images, on_step)
+        scores = step(stretch(scores) if stretched else scores, images, on_step)
     return scores
 
 
-def _shrunk(images: Images, factor: float) -> UInt8[Tensor, "b sh sw 3"]:
-    """Return the photos with sides ``factor`` times as long, at least 1: means over the pixels that fall together."""
-    h, w = (max(1, round(side * factor)) for side in images.shape[1:3])
-    small = [interpolate(image.permute(2, 0, 1)[None].float(), size=(h, w), mode="area") for image in images]
+def _shrunk(images: Images, size: tuple[int, int]) -> UInt8[Tensor, "b sh sw 3"]:
+    """Return the photos at a smaller size: means over the pixels that fall together."""
+    small = [interpolate(image.permute(2, 0, 1)[None].float(), size=size, mode="area") for image in images]
     return torch.cat(small).round_().permute(0, 2, 3, 1).to(torch.uint8)
 
 

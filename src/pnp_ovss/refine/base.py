@@ -19,7 +19,7 @@ class Refiner(Settings):
     """A refinement step. Its fields are its settings; each becomes a field of ``Config`` and a flag of that name."""
 
     def __call__(self, scores: Scores, image: Images, on_step: OnStep = ignore) -> Scores:
-        """Return refined scores of the same shape; ``scores`` are stretched to [0, 1] per channel."""
+        """Return refined scores of the same shape; ``scores`` are in [0, 1]."""
         raise NotImplementedError
 
     def scaled(self, factor: float) -> "Refiner":

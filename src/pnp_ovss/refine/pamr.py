@@ -43,7 +43,13 @@ def pamr(
 
     Source: Araslanov and Roth, "Single-stage semantic segmentation from image labels", CVPR 2020, section 4.2.
     """
-    colour = image.permute(0, 3, 1, 2).to(scores) / 255
+    return diffuse(scores, image.permute(0, 3, 1, 2).to(scores) / 255, iterations, dilations, on_step)
+
+
+def diffuse(
+    scores: Scores, colour: Float[Tensor, "b 3 h w"], iterations: int, dilations: Dilations, on_step: OnStep = ignore
+) -> Scores:
+    """Return ``pamr`` of the scores for a picture in floats; its scale and offset per channel do not matter."""
     affinity = _affinity(colour, dilations)
     for iteration in range(iterations):
         on_step("pamr", iteration, iterations)
