@@ -199,3 +199,11 @@ def test_a_checkpoint_without_a_tokenizer_serves_where_vectors_of_words_are_give
     assert logits.shape == (1, 2, 4, 5)
     with pytest.raises(ModelError, match="expected a tokenizer.json"):
         Segmenter(method)(photo(9, 9), ["dog"])
+
+
+def test_pamr_on_a_large_photo_is_at_max_pixels(folder, monkeypatch):
+    sizes = []
+    method = load_method("naclip", folder, device="cpu", short_side=32, max_pixels=800)
+    monkeypatch.setattr(method, "scores", lambda maps, size, own=method.scores: sizes.append(size) or own(maps, size))
+    assert Segmenter(method)(photo(40, 80), ["dog"]).labels.shape == (40, 80)
+    assert sizes == [(20, 40)]

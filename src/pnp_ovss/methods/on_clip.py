@@ -81,6 +81,11 @@ class ClipConfig(RefinementSettings):  # type: ignore[misc]  # its base is made 
         """Return whether a photo with so many named classes gets a background channel."""
         return self.background == "always" or (self.background == "few" and classes < FEW)
 
+    @property
+    def refines(self) -> bool:
+        """Whether scores are refined, PAMR included, which is done at ``max_pixels`` at most."""
+        return "pamr" in self.refiners or bool(self.steps())
+
     def steps(self) -> list[Refiner]:
         """Return the refiners that come after the softmax."""
         rest = tuple(name for name in self.refiners if name != "pamr")

@@ -61,6 +61,11 @@ class _Steps(Settings):
         """Whether "tidy" is among the refiners."""
         return "tidy" in self.refiners
 
+    @property
+    def refines(self) -> bool:
+        """Whether scores are refined, which is done at ``max_pixels`` at most."""
+        return bool(self.steps())
+
     def steps(self) -> list[Refiner]:
         """Return the refiners of scores in order, each with its own settings."""
         return [step for step in self._all_steps() if isinstance(step, Refiner)]
@@ -133,7 +138,7 @@ def refine_scores(
     h, w = images.shape[1:3]
     steps = config.steps()
     shrink = (config.max_pixels / (h * w)) ** 0.5
-    if not config.refiners or shrink >= 1:
+    if not config.refines or shrink >= 1:
         return _refined(scores_at((h, w)), images, steps, config.stretch, on_step)
     size = max(1, round(h * shrink)), max(1, round(w * shrink))
     small, steps = _shrunk(images, size), [step.scaled(shrink) for step in steps]
