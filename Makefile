@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+HASHED := --require-hashes --no-deps
+# Its CPU build where an index has one. Left to itself, pip takes a build whose hash the index tells before one whose
+# hash is found by reading it. Where it is the CUDA build, `pip install torch` adds CUDA's libraries.
+TORCH := $(shell sed -n 's/^torch==\([^ ]*\).*/\1/p' constraints.txt)
 
 .PHONY: help install demo test test-all lint mini bench docs
 
@@ -19,8 +23,12 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "pnp-ovss needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement constraints.txt
-	$(BIN)/python -m pip install --quiet torch  # where its CUDA build was found, this adds CUDA's libraries
+	$(BIN)/python -m pip download --quiet --no-deps --dest $(VENV)/wheels torch==$(TORCH)
+	sed -n '/^torch==/,/[^\\]$$/p' constraints.txt > $(VENV)/wheels/torch.txt
+	$(BIN)/python -m pip install --quiet $(HASHED) --no-index --find-links $(VENV)/wheels --requirement $(VENV)/wheels/torch.txt
+	$(BIN)/python -m pip install --quiet $(HASHED) --requirement constraints.txt
+	$(BIN)/python -m pip install --quiet torch
+	@rm -r $(VENV)/wheels
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
