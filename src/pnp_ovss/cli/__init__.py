@@ -12,6 +12,7 @@ import tempfile
 import traceback
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,18 +22,59 @@ import typer
 from tqdm import tqdm
 
 from pnp_ovss._version import VERSION
+from pnp_ovss.cli.runfile import defaults_of, take_runfile
 from pnp_ovss.errors import ConfigError, PnpError, one_line
 from pnp_ovss.redaction import redacted
 
 PROG = "pnp-ovss"
 PARTLY, FAILED, BUG, STOPPED = 1, 2, 70, 130
 DEBUG = "--debug"
+COMPLETE = "_PNP_OVSS_COMPLETE"
+"""Set by a shell that completes a line."""
 COMMANDS: dict[str, str] = json.loads(Path(__file__).with_name("commands.json").read_text(encoding="ascii"))
 """Summary of each command, in the order of the help."""
 
 
+@dataclass
+class Output:
+    """What of a command's output is wanted."""
+
+    quiet: bool = False
+    """Neither lines nor a progress bar, but errors."""
+    verbose: bool = False
+    """Details as well, on stderr."""
+    json: bool = False
+    """On stdout nothing but a line of JSON for each photo."""
+    runfile: bool = False
+    """Whether flags came from a run file."""
+
+
+OUTPUT = Output()
+"""Of the command that runs; ``main`` begins with a fresh one."""
+
+
 def say(line: str) -> None:
-    """Print one line on stdout, above a progress bar."""
+    """Print one line on stdout, above a progress bar, unless the output is to be quiet or JSON."""
+    if OUTPUT.quiet or OUTPUT.json:
+        return
+    _print(line)
+
+
+def report(line: str, **facts: Any) -> None:
+    """Print what was found in a photo on stdout: the line, if it is not empty, or these facts as JSON."""
+    if OUTPUT.json:
+        _print(json.dumps(facts, ensure_ascii=False))
+    elif line:
+        say(line)
+
+
+def detail(line: str) -> None:
+    """Print one line on stderr if details are wanted."""
+    if OUTPUT.verbose:
+        complain(line)
+
+
+def _print(line: str) -> None:
     with tqdm.external_write_mode(sys.stdout):
         print(redacted(line), flush=True)
 
@@ -44,7 +86,7 @@ def complain(message: str) -> None:
 
 def follow(items: Iterable[Any], total: int, unit: str = "photo", **more: Any) -> Any:
     """Return the items, with a progress bar on stderr while one goes through them, unless there is only one."""
-    return tqdm(items, total=total, unit=unit, disable=total == 1, file=sys.stderr, **more)
+    return tqdm(items, total=total, unit=unit, disable=total == 1 or OUTPUT.quiet, file=sys.stderr, **more)
 
 
 def go_through(faults: Iterable[str | None], total: int, hint: str, done: int = 0) -> tuple[int, int]:
@@ -88,13 +130,15 @@ def _parser(asked: str) -> Any:
         _ = urlsplit(os.environ.get("HF_ENDPOINT", "")).port
     except ValueError as error:  # the hub's client would raise it on import
         raise ConfigError(f"HF_ENDPOINT is no web address ({one_line(error)}); unset it, or mend it") from error
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app = typer.Typer(rich_markup_mode=None)
     app.callback(epilog=f"example: {PROG} demo")(_program)
     for name, summary in COMMANDS.items():
         command, example = _program, ""
         if name == asked:
             module = import_module(f"pnp_ovss.cli.{name}")
-            command, example = import_module("pnp_ovss.cli.flags").expand(module.command), module.EXAMPLE
+            # What says all of its flags itself is ready at once: no other flag has to be known.
+            light, example = getattr(module, "LIGHT", False), module.EXAMPLE
+            command = module.command if light else import_module("pnp_ovss.cli.flags").expand(module.command)
         app.command(name, short_help=summary, epilog=f"example: {PROG} {example}")(command)
     return typer.main.get_command(app)
 
@@ -112,8 +156,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args[0] == "--version":
         print(f"{PROG} {VERSION}")
         return 0
+    OUTPUT.__init__()  # type: ignore[misc]
     try:
-        code = _parser(args[0]).main(args, prog_name=PROG, standalone_mode=False)
+        args, runfile = take_runfile(args)
+        typed = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS") or ""
+        asked = typed.split()[1:] if COMPLETE in os.environ else args  # the shell may ask what comes next
+        parser = _parser(asked[0] if asked else "")
+        OUTPUT.runfile = bool(runfile)
+        defaults = (
+            {args[0]: defaults_of(parser.commands[args[0]], runfile)} if runfile and args[0] in COMMANDS else None
+        )
+        code = parser.main(args, prog_name=PROG, standalone_mode=False, default_map=defaults)
         sys.stdout.flush()
     except typer.TyperException as error:  # wrong use; anything else of typer's is a bug
         command = getattr(getattr(error, "ctx", None), "command_path", PROG)

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from pnp_ovss.cli import PARTLY, complain, go_through, say
+from pnp_ovss.cli import PARTLY, complain, go_through, report, say
 from pnp_ovss.cli.flags import ClassFlags, Count, ModelFlags, value
 from pnp_ovss.files import Folder
 from pnp_ovss.lock import hold
-from pnp_ovss.runs.batch import Engine, Job, find_photos, open_run, work_here
+from pnp_ovss.runs.batch import Done, Engine, Job, find_photos, open_run, work_here
 from pnp_ovss.runs.record import FOLDERS
 
 EXAMPLE = 'batch demo --model mini-blip --classes "rocket, cactus"  (after pnp-ovss demo)'
@@ -67,10 +67,15 @@ def command(
     job = Job(out=out, classes=source, batch=batch_size, overlays=overlays, **how)
     with hold(out, below=FOLDERS):
         run = open_run(job, format, rows, places)
-        faults, before = (one.fault for one in run(work)), run.total - len(run.todo)
+        faults, before = (_fault(one) for one in run(work)), run.total - len(run.todo)
         done, failed = go_through(faults, run.total, "; the same command goes on", before)
     say(f"{done} of {run.total} photos are done, in {out}")
     if failed:
         why = f"faults/ in {out} says why, and a next run tries again"
         complain(f"{failed} of {run.total} photos could not be done; {why}")
     return PARTLY if failed else 0
+
+
+def _fault(one: Done) -> str:
+    report("", key=one.key, fault=one.fault)
+    return one.fault

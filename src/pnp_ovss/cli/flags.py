@@ -12,6 +12,7 @@ A parameter that is a dataclass is a group of flags that several commands share:
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -22,17 +23,24 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
+from pnp_ovss.cli import OUTPUT
+from pnp_ovss.cli.runfile import echo
 from pnp_ovss.data.vocabulary import BENCHMARKS, load_vocabulary, parse_classes, read_classes
 from pnp_ovss.errors import InputError
+from pnp_ovss.files import Folder
 from pnp_ovss.methods import DEFAULT_METHOD, METHODS, method_info, resolve_config
 from pnp_ovss.models.clip import Clip, load_clip
 from pnp_ovss.naming import NAMERS, Options, load_namer
 from pnp_ovss.pictures import MOST_CLASSES, check_count
 from pnp_ovss.pictures.palette import Palette, read_colours
+from pnp_ovss.redaction import redacted
 from pnp_ovss.refine import RefinementSettings
 from pnp_ovss.runs.batch import ClassSource
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import Vocabulary
+
+ECHOING = ("segment", "batch", "demo", "tune", "evaluate")
+"""Commands that fill a folder: a run file is copied there."""
 
 NONE = "none"
 """The setting's value None: the flag's own None says that it was not given."""
@@ -220,15 +228,42 @@ class ClassFlags:
         return Palette(numbers, colours)
 
 
+@dataclass(frozen=True)
+class OutputFlags:
+    """What every command has.
+
+    Args:
+        config: a YAML or JSON file with flags of the command ('model: mini-blip'); those of the command line win, and
+            run.yaml beside the results has both
+        quiet: print errors alone
+        verbose: print details on stderr as well
+        json: print a line of JSON for each photo on stdout, and nothing else there
+    """
+
+    config: File | None = None
+    quiet: bool = False
+    verbose: bool = False
+    json: bool = False
+
+
 def expand(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return the command as typer takes it: with a parameter for each flag, its help in the annotation."""
+    module = sys.modules[command.__module__]
+    flags = _flags(command)
+    flags += [flag for flag in _flags(OutputFlags) if flag.name != "json" or hasattr(module, "report")]
 
     def expanded(**given: Any) -> Any:
+        OUTPUT.quiet, OUTPUT.verbose, OUTPUT.json = (bool(given.get(name)) for name in ("quiet", "verbose", "json"))
         chosen = {flag.name: given.get(flag.name) for flag in _setting_flags()}
         settings = {name: None if got == NONE else got for name, got in chosen.items() if got is not None}
-        return _call(command, given | {"settings": settings})
+        code = _call(command, given | {"settings": settings})
+        name = module.__name__.rsplit(".")[-1]
+        if OUTPUT.runfile and name in ECHOING and given["out"]:
+            asked = {flag.name: given[flag.name] for flag in flags if given[flag.name] != flag.default}
+            Folder(str(given["out"])).write("run.yaml", redacted(echo(name, asked)).encode())
+        return code
 
-    expanded.__signature__ = Signature(_flags(command))  # type: ignore[attr-defined]
+    expanded.__signature__ = Signature(flags)  # type: ignore[attr-defined]
     expanded.__doc__ = (getdoc(command) or "").partition("\nArgs:\n")[0]
     return expanded
 

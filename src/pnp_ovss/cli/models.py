@@ -1,21 +1,32 @@
 """``pnp-ovss models``: what can be loaded by a short name."""
 
 from contextlib import suppress
+from json import dumps
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from pnp_ovss.errors import ModelError
 from pnp_ovss.models.hub import MODELS, Model, find_folder, weight_files
 
 EXAMPLE = "models"
+LIGHT = True
 HEADINGS = ("name", "family", "parameters", "input", "weights", "licence", "preset", "checked")
 
 
-def command() -> None:
+def command(
+    json: Annotated[bool, typer.Option("--json", help="a line of JSON for each model")] = False,
+) -> None:
     """List the models with a short name: what they are, how large, under which licence, and where they are."""
     rows: list[tuple[str, ...]] = [HEADINGS]
     for name, model in MODELS.items():
         numbers = f"{model.millions:.0f} M", f"{model.pixels} px"
         rows.append((name, model.family, *numbers, _weights(model), model.licence, model.preset, model.checked))
+    if json:
+        for row in rows[1:]:
+            print(dumps(dict(zip(HEADINGS, row, strict=True))))
+        return
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

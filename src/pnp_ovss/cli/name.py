@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pnp_ovss._version import VERSION
-from pnp_ovss.cli import complain, conclude, go_through, say
+from pnp_ovss.cli import complain, conclude, go_through, report, say
 from pnp_ovss.cli.flags import File, ModelFlags, Name, NamerFlags, Photos
 from pnp_ovss.errors import ConfigError, InputError, PnpError
 from pnp_ovss.files import as_json, remove, write_bytes
@@ -118,7 +118,7 @@ def _print(photo: Path, naming: Naming, keep: float) -> None:
         complain(f"{photo}: {note}")
     confidence = {named.name: named.confidence for named in naming.classes}
     kept = ", ".join(f"{name} {100 * confidence[name]:.0f} %" for name in naming.kept(keep))
-    say(f"{photo}: {kept or f'nothing above {100 * keep:.0f} %'}")
+    report(f"{photo}: {kept or f'nothing above {100 * keep:.0f} %'}", **_entry(photo, naming, keep))
 
 
 def _entry(photo: Path, naming: Naming, keep: float) -> dict[str, Any]:

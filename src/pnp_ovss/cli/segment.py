@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
-from pnp_ovss.cli import conclude, go_through, say
+from pnp_ovss.cli import conclude, detail, go_through, report, say
 from pnp_ovss.cli.flags import ClassFlags, Count, Dir, ModelFlags, Name, Photos, Share
 from pnp_ovss.images import find_images, read_image
 from pnp_ovss.lock import hold
@@ -85,5 +85,8 @@ def _write(
             result = replace(result, palette=palette)
             write_result(out, path, photo, result, outcome.seconds["segment"] + outcome.seconds["refine"])
             areas = sorted(result.areas.items(), key=lambda entry: (entry[0] == BACKGROUND, -entry[1]))
-            say(f"{path}: {', '.join(f'{name} {share(area)}' for name, area in areas if area > 0)}")
+            line = f"{path}: {', '.join(f'{name} {share(area)}' for name, area in areas if area > 0)}"
+            report(line, photo=str(path), record=str(out / f"{path.stem}.json"), areas=result.areas, match=result.match)
+            spent = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in outcome.seconds.items())
+            detail(f"{path}: {spent}; {result.method} on {result.model}, {result.revision}")
             yield ""

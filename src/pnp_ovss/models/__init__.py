@@ -1,61 +1,24 @@
-"""Vision-language models by name. A new family is a file and a line in ``FAMILIES``."""
+"""Vision-language models by name. A new family is a file and a line in ``FAMILIES``, in ``families.py``.
 
-from pathlib import Path
-from typing import Any
-
-from pnp_ovss.errors import ModelError
-from pnp_ovss.models.base import VLM
-from pnp_ovss.models.blip import Blip
-from pnp_ovss.models.blip2 import Blip2
-from pnp_ovss.models.bridgetower import BridgeTower
-from pnp_ovss.models.hub import MODELS, find, find_folder, read_settings
-from pnp_ovss.models.vilt import Vilt
-
-__all__ = ["FAMILIES", "MODELS", "VLM", "find", "load_vlm", "preset_of"]
-
-FAMILIES: dict[str, type[VLM]] = {"blip": Blip, "bridgetower": BridgeTower, "vilt": Vilt, "blip-2": Blip2}
-"""Class by ``model_type``, as ``config.json`` names it.
-
-A checkpoint without a matching head is refused when its weights are read.
+What needs torch and transformers is imported on use: listing the models takes none of it.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-def load_vlm(name: str | Path, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> VLM:
-    """Return the model with this short name, hub id or local folder.
+from pnp_ovss.models.hub import MODELS, find, find_folder
 
-    ``device``: "auto" takes CUDA where there is one, else the CPU. ``dtype``: "auto" is bfloat16 on CUDA, else float32.
-    Only a short name or hub id that is not in the cache is downloaded.
+if TYPE_CHECKING:  # "as" says to type checkers that these are public
+    from pnp_ovss.models.base import VLM as VLM
+    from pnp_ovss.models.families import FAMILIES as FAMILIES, load_vlm as load_vlm, preset_of as preset_of
 
-    Raises: ModelError if it cannot be found, fetched, read or used.
-    """
-    checkpoint = find(name, revision)
-    family = _family(read_settings(checkpoint.folder / "config.json", checkpoint.name), checkpoint.name)
-    return family(checkpoint, device, dtype)
+_ON_USE = {"FAMILIES": "families", "VLM": "base", "load_vlm": "families", "preset_of": "families"}
 
-
-def preset_of(name: str | Path, revision: str | None = None) -> str | None:
-    """Return the name of a model's own preset, else of its family's; nothing is fetched.
-
-    A copy of a shipped model has that one's. None: no short name, and no ``config.json`` on this machine.
-
-    Raises: ModelError if ``config.json`` cannot be read or names no family.
-    """
-    for short, model in MODELS.items():
-        if str(name) in (short, str(model.source)):
-            return model.preset
-    folder = find_folder(name, revision)
-    if folder is None:
-        return None
-    settings = read_settings(folder / "config.json", str(name))
-    for short, model in MODELS.items():
-        if isinstance(model.source, Path) and settings == read_settings(model.source / "config.json", short):
-            return model.preset
-    return _family(settings, str(name)).preset
+__all__ = ["MODELS", "find", "find_folder", *_ON_USE]
 
 
-def _family(settings: dict[str, Any], name: str) -> type[VLM]:
-    kind = str(settings.get("model_type"))
-    if kind not in FAMILIES:
-        expected = f"a checkpoint of {', '.join(FAMILIES)}, such as blip-large-flickr"
-        raise ModelError(f"{name}: expected {expected}, got one of kind {kind!r}")
-    return FAMILIES[kind]
+def __getattr__(name: str) -> Any:
+    if name not in _ON_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(f"{__name__}.{_ON_USE[name]}"), name)
+    return value

@@ -1,0 +1,110 @@
+"""``pnp-ovss doctor``: what is here, for a person with a problem and for a bug report."""
+
+import os
+import platform
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires, version
+from json import dumps
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+from huggingface_hub import constants
+
+from pnp_ovss._version import VERSION
+from pnp_ovss.models.hub import SHORT_NAMES, find_folder, weight_files
+from pnp_ovss.redaction import bare
+
+EXAMPLE = "doctor"
+LIGHT = True
+CORE = ("torch", "transformers", "huggingface_hub", "numpy", "scipy", "pillow", "typer")
+PATIENCE = 3.0
+"""Seconds that the hub has to answer."""
+
+
+def command(
+    json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+) -> None:
+    """Say what is installed, which devices there are, where models are kept, and whether the hub answers.
+
+    Nothing is fetched and no photo leaves the machine; a bug report is easier to answer with these lines.
+    """
+    facts = dict(_facts())
+    if json:
+        print(dumps(facts))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name.ljust(width)}  {value}")
+
+
+def _facts() -> Iterator[tuple[str, str]]:
+    yield "pnp-ovss", f"{VERSION}, in {Path(__file__).parents[1]}"
+    yield "python", f"{platform.python_version()}, {platform.platform()}"
+    yield "packages", ", ".join(f"{name} {_version(name) or 'missing'}" for name in CORE)
+    yield from _extras()
+    yield "devices", ", ".join(_devices())
+    cache = Path(constants.HF_HUB_CACHE)
+    nearest = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(nearest).free / 1e9
+    yield "cache", f"{cache}, {free:.1f} GB free" + ("" if cache.exists() else ", not there yet")
+    yield "models here", ", ".join(filter(_is_here, SHORT_NAMES)) or "none"
+    yield "hub", _hub()
+
+
+def _version(package: str) -> str:
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return ""
+
+
+def _extras() -> Iterator[tuple[str, str]]:
+    """Yield for each extra which of its packages are missing."""
+    listed = dict[str, list[str]]()
+    for line in requires("pnp-ovss") or ():
+        found = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", line)
+        if found and found[1] != "pnp-ovss":
+            listed.setdefault(found[2], []).append(found[1])
+    for extra, packages in sorted(listed.items()):
+        if extra not in ("all", "bench", "dev"):
+            missing = [package for package in packages if not _version(package)]
+            advice = f"without {', '.join(missing)}: pip install 'pnp-ovss[{extra}]'"
+            yield f"[{extra}]", advice if missing else "installed"
+
+
+def _devices() -> Iterator[str]:
+    import torch
+
+    yield f"cpu ({os.cpu_count()} cores, {torch.get_num_threads()} threads)"
+    for number in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(number)
+        yield f"cuda:{number} ({about.name}, {about.total_memory / 1e9:.0f} GB)"
+    if torch.backends.mps.is_available():
+        yield "mps"
+
+
+def _is_here(name: str) -> bool:
+    folder = find_folder(SHORT_NAMES[name].source)
+    with suppress(Exception):  # without its weights
+        return bool(folder and weight_files(folder, name))
+    return False
+
+
+def _hub() -> str:
+    """Return whether the hub, or the mirror of HF_ENDPOINT, takes a connection."""
+    address = bare(constants.ENDPOINT)
+    if constants.HF_HUB_OFFLINE:
+        return f"{address} is not asked: HF_HUB_OFFLINE is set"
+    parts = urlsplit(constants.ENDPOINT)
+    try:
+        port = parts.port or (80 if parts.scheme == "http" else 443)
+        with socket.create_connection((parts.hostname or "", port), PATIENCE):
+            return f"{address} answers"
+    except (OSError, ValueError) as error:
+        advice = "set HF_ENDPOINT to a mirror, or give --model a local folder; mini-blip is in the box"
+        return f"{address} does not answer ({getattr(error, 'strerror', None) or error}); {advice}"
