@@ -282,7 +282,7 @@ def _flags(target: Any, defaults: Any = None) -> list[Parameter]:
             shared += _setting_flags()
         else:
             option = _option(name, annotations[name])
-            option.help = " ".join(helps.get(name, "").split())
+            option.help = " ".join(helps.get(name, "").split()) or option.help
             own.append(_flag(name, kinds[name], option, default))
     return own + shared
 
