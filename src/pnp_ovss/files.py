@@ -13,6 +13,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -69,6 +72,9 @@ MOST_BYTES = 10**8
 """Of a file of names, settings or records. Read as JSON it may take twenty times as much memory."""
 DEEPEST = 50
 """Levels of JSON; whatever goes through it ends far from Python's limit."""
+
+MODIFIED = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
+"""What object stores call that which changes with a file."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -227,22 +233,100 @@ class Folder:
 
     def names(self, below: str) -> list[str]:
         """Return the paths of all files in a folder below this one and its folders, as paths below that one."""
+        return list(self.sizes(below))
+
+    def sizes(self, below: str) -> dict[str, int]:
+        """Return all files in a folder below this one and its folders: bytes by path below that folder."""
         with reachable(self.place):
             self.files.invalidate_cache()
             start = f"{self.root}/{below}"
-            return [path[len(start) + 1 :] for path in self.files.find(start)]
+            found = self.files.find(start, detail=True)
+            return {path[len(start) + 1 :]: info["size"] for path, info in found.items()}
 
 
-def fetch(place: str) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The file that a photo was read from, as it was at that moment: what a result is kept by."""
+
+    place: str
+    """Path or URL."""
+    size: int | None = None
+    """Bytes; None where it is not known."""
+    modified: str = ""
+    """Time of the last change, or what an object store has for it; empty where it is not known."""
+    sha256: str = ""
+    """Of all its bytes; empty as long as it has not been read."""
+
+    def about(self) -> dict[str, Any]:
+        """Return what a record says of the photo's file."""
+        known = {"size": self.size, "modified": self.modified, "sha256": self.sha256}
+        return {"photo": self.stored().place} | ({"file": known} if self.sha256 else {})
+
+    def stored(self) -> "Source":
+        """Return it without what is secret in its place, as it is written down."""
+        return replace(self, place=bare(self.place))
+
+    def is_unchanged(self, now: "Source") -> bool:
+        """Return whether the file, as it is found ``now``, holds the bytes that were read.
+
+        It is read only where place, size and time leave that open; what cannot be read has changed.
+        """
+        if now.modified and replace(now.stored(), sha256=self.sha256) == self.stored():
+            return True
+        if None not in (now.size, self.size) and now.size != self.size:
+            return False
+        with suppress(InputError):
+            return fetch_source(now.place)[1].sha256 == self.sha256
+        return False
+
+
+def look(place: str | Path) -> Source:
+    """Return the file of a photo as it is now, without reading it; of one that is not there only the place.
+
+    Raises: InputError if a store cannot be reached.
+    """
+    with reachable(place):
+        return listed(*_locate(place), str(place))
+
+
+def listed(files: Any, path: str, place: str, info: dict[str, Any] | None = None) -> Source:
+    """Return what ``look`` does, from the ``info`` of a listing if there is one; a local file, often a link, is asked.
+
+    ``path`` is that in the file system ``files``.
+    """
+    with suppress(OSError):
+        if isinstance(files, LocalFileSystem):
+            status = os.stat(path)
+            return Source(place, status.st_size, str(status.st_mtime_ns))
+        info = info or files.info(path)
+        modified = next((info[name] for name in MODIFIED if info.get(name)), "")
+        if isinstance(modified, datetime):  # where a listing has the seconds alone
+            modified = modified.timestamp()
+        return Source(place, info.get("size"), str(modified))
+    return Source(place)
+
+
+def fetch(place: str | Path) -> bytes:
     """Return what the file of a photo at a path or URL holds.
 
     Raises: InputError if it cannot be read.
     """
-    keep_url(place)
+    return fetch_source(place)[0]
+
+
+def fetch_source(place: str | Path) -> tuple[bytes, Source]:
+    """Return what the file of a photo at a path or URL holds, and what it was when it was read.
+
+    Raises: InputError if it cannot be read.
+    """
+    keep_url(str(place))
     with reachable(place, "cannot be read", "check the path and the file"):
-        files, path = fsspec.url_to_fs(place)
-        with suppress(FileNotFoundError):
-            return bytes(files.cat_file(path))
+        files, path = _locate(place)
+        before = listed(files, path, str(place))  # first: a change while it is read shows later
+        if not isinstance(files, LocalFileSystem) or os.path.isfile(path):  # a pipe would be waited for
+            with suppress(FileNotFoundError):
+                content = bytes(files.cat_file(path))
+                return content, replace(before, sha256=sha256(content).hexdigest())
     raise InputError(f"there is no photo {place}; check the path")
 
 
@@ -277,6 +361,14 @@ def _below(folder: Folder, place: str) -> str | None:
     path, root = (strip_protocol(bare(url)).rstrip("/") for url in (place, folder.place))
     within = path.startswith(f"{root}/") and ".." not in unquote(path).split("/")
     return path[len(root) + 1 :] if within else None
+
+
+def _locate(place: str | Path) -> tuple[Any, str]:
+    """Return the file system and the path in it; a ``Path`` is one of this machine, whatever it looks like."""
+    if isinstance(place, Path):
+        return LocalFileSystem(), os.path.abspath(place)
+    files, path = fsspec.url_to_fs(place)
+    return files, str(path)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.files import expanded, reachable
+from pnp_ovss.files import Source, expanded, fetch_source, reachable
 from pnp_ovss.types import RGB
 
 Photo = str | Path | Image.Image | np.ndarray
@@ -54,6 +54,15 @@ def read_image(photo: Photo, upright: bool = True) -> RGB:
     if not os.path.isfile(path):
         raise InputError(f"there is no photo {path}; check the path")
     return _open(path, path, MAX_PIXELS, upright)
+
+
+def read_photo(place: str | Path, name: str = "") -> tuple[RGB, Source]:
+    """Return the photo at a path or URL as ``read_image`` does, and the file it was read from.
+
+    Raises: InputError as ``read_image``; it calls the file ``name``, else by its place.
+    """
+    content, source = fetch_source(place)
+    return decode_image(content, name or str(place)), source
 
 
 def decode_image(content: bytes, name: str, most_pixels: int = MAX_PIXELS) -> RGB:

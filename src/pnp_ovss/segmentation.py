@@ -13,11 +13,10 @@ from PIL import Image
 from pnp_ovss.data import rle
 from pnp_ovss.errors import InputError
 from pnp_ovss.export.coco import dataset, detections
-from pnp_ovss.files import as_json, as_png, remove, save_png, write_bytes
+from pnp_ovss.files import Source, as_json, as_png, remove, save_png, write_bytes
 from pnp_ovss.pictures import Colours, label_png, mask_picture
 from pnp_ovss.pictures.figures import STRENGTH, data_url, overlay, paint, panels, share
 from pnp_ovss.pictures.palette import Palette
-from pnp_ovss.redaction import bare
 from pnp_ovss.types import BACKGROUND, RGB, LabelMap, fold
 
 ABOUT = ("method", "model", "revision", "version")
@@ -112,7 +111,7 @@ class Segmentation:
         """
         return panels(self._photo(photo), self.labels, self.classes, self.salience, self.colours)
 
-    def save(self, folder: str | Path, name: str = "photo", place: str = "", seconds: float = 0.0) -> None:
+    def save(self, folder: str | Path, name: str = "photo", place: str | Source = "", seconds: float = 0.0) -> None:
         """Write what ``pnp-ovss segment`` does: ``<name>.png``, ``<name>.overlay.png`` and ``<name>.json``.
 
         These are the label map, whose values the record explains, the overlay, and the record. ``place`` is where the
@@ -139,15 +138,16 @@ class Segmentation:
         """The colour of each class."""
         return self.palette.colours_of(self.classes)
 
-    def record(self, key: str, place: str, seconds: float) -> dict[str, Any]:
+    def record(self, key: str, place: str | Source, seconds: float) -> dict[str, Any]:
         """Return the record of a photo: what was found, and the settings, model and version that found it.
 
-        ``key`` is what the photo is called, ``place`` its path or URL, of which what is secret is left out, and
-        ``seconds`` what it took. ``segments`` holds the region of each class that is there, but the background, as
-        COCO's compressed run lengths.
+        ``key`` is what the photo is called, ``place`` its path or URL, of which what is secret is left out, or all that
+        is known of its file, and ``seconds`` what it took. ``segments`` holds the region of each class that is there,
+        but the background, as COCO's compressed run lengths.
         """
         height, width = self.labels.shape
-        record = {"key": key, "photo": bare(place), "width": width, "height": height, "classes": list(self.classes)}
+        source = place if isinstance(place, Source) else Source(place)
+        record = {"key": key, **source.about(), "width": width, "height": height, "classes": list(self.classes)}
         record["values"] = values = self.palette.values_of(self.classes)
         record["areas"] = {name: round(area, 6) for name, area in self.areas.items()}
         found = self.label_map()

@@ -274,6 +274,8 @@ class LabelMap:
     model: str = ""
     photo: str = ""
     """Path or URL of the photo."""
+    sha256: str = ""
+    """Of the photo's file; empty if not known."""
     clean: Callable[[Integer[np.ndarray, "h w"], bool], Integer[np.ndarray, "h w"]] | None = None
     """Cleans labels that are read, such as ``refine.tidy.Tidy.clean``; it takes whether label 0 is the background."""
     split: bool = False

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,9 @@ def test_a_photo_gets_a_label_map_an_overlay_and_a_record(segment, capsys, tiny_
     assert record["areas"] == pytest.approx(expected.areas, abs=1e-6)
     assert record["match"] == pytest.approx(expected.match, abs=1e-5)
     assert (record["photo"], record["width"], record["height"]) == ("photos/dog.jpg", 50, 40)
+    content, status = Path("photos/dog.jpg").read_bytes(), os.stat("photos/dog.jpg")
+    about = {"size": len(content), "modified": str(status.st_mtime_ns), "sha256": sha256(content).hexdigest()}
+    assert record["file"] == about
     assert (record["labels"], record["overlay"]) == ("dog.png", "dog.overlay.png")
     assert (record["model"], record["revision"]) == (str(tiny_blip_folder), expected.revision)
     assert record["version"] == pnp_ovss.__version__

@@ -264,6 +264,35 @@ def test_a_damaged_manifest_is_one_line(voc, tiny_blip_folder, tmp_path, capsys,
         assert capsys.readouterr().err == f"pnp-ovss: {manifest} is damaged; remove it, or give another --out\n"
 
 
+def test_a_run_does_photos_anew_that_changed(voc, tiny_blip_folder, tmp_path, capsys):
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    photo, record = voc / f"JPEGImages/{KEYS[0]}.jpg", out / f"images/{KEYS[0]}.json"
+    flags = ("--limit", "2")
+    assert main(arguments(voc, tiny_blip_folder, out, *flags)) == 0
+    before = record.stat().st_mtime_ns
+    os.utime(photo, (0, 0))  # touched: the same content
+    assert main(arguments(voc, tiny_blip_folder, out, *flags)) == 0
+    assert record.stat().st_mtime_ns == before
+    assert "done anew" not in capsys.readouterr().out
+    Image.fromarray(np.random.default_rng(5).integers(0, 255, (16, 24, 3), dtype=np.uint8)).save(photo)
+    assert main(arguments(voc, tiny_blip_folder, out, *flags)) == 0
+    assert "1 image changed since and is done anew\n" in capsys.readouterr().out
+    assert main(arguments(voc, tiny_blip_folder, fresh, *flags)) == 0
+    assert without_times(out) == without_times(fresh)
+
+
+def test_label_maps_of_ours_are_not_scored_on_other_photos(voc, tiny_blip_folder, tmp_path, capsys):
+    model = ["--model", str(tiny_blip_folder), "--preset", "mini", "--drop", "2", "--refine", "blur"]
+    assert main(["batch", str(voc / "JPEGImages"), "--classes", "cat", *model, "--out", str(tmp_path / "r")]) == 0
+    given = ["--root", str(voc), "--predictions", str(tmp_path / "r/images"), "--values", "own"]
+    assert main(["evaluate", "voc21", *given, "--out", str(tmp_path / "out")]) == 0
+    Image.new("RGB", (24, 16)).save(voc / f"JPEGImages/{KEYS[0]}.jpg")
+    assert main(["evaluate", "voc21", *given, "--out", str(tmp_path / "out")]) == 1
+    record = tmp_path / f"r/images/{KEYS[0]}.json"
+    assert f"{record} is the record of another photo than {voc}" in capsys.readouterr().err
+    assert read_report(tmp_path / "out")["score"]["images"] == len(KEYS) - 1
+
+
 def test_results_with_the_true_names_are_left_out_unless_complete_or_asked_for(voc, tiny_blip_folder, tmp_path, capsys):
     out, note = tmp_path / "out", "pnp-ovss: results with the true names are not there for these images: left out"
     named = ("--names", "given", "--limit")

@@ -6,6 +6,7 @@ import re
 import warnings
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 
@@ -384,6 +385,19 @@ def test_a_photo_that_is_gone_is_reported(folder, tmp_path, capsys):
     line = refused(capsys, str(folder), *PHOTOS, str(tmp_path / "photos"), "--out", str(tmp_path / "out"))
     assert f"there is no photo {tmp_path}/photos/tiny.bmp; check the path" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_photo_that_is_another_by_now_is_reported(folder, tmp_path, capsys):
+    record = folder / "tiny.json"
+    content = json.loads(record.read_text())
+    file = {"size": None, "modified": "", "sha256": sha256((tmp_path / "photos/tiny.bmp").read_bytes()).hexdigest()}
+    record.write_text(json.dumps(content | {"file": file}))
+    export(load_results(folder), "yolo", tmp_path / "out", fetch=fetch)
+    (tmp_path / "photos/tiny.bmp").write_bytes(b"another")
+    photos = ("--photos", str(tmp_path / "photos"))
+    line = refused(capsys, str(folder), "--to", "yolo", *photos, "--out", str(tmp_path / "other"))
+    assert f"{tmp_path}/photos/tiny.bmp is another photo than was segmented; segment it again" in line
+    assert not (tmp_path / "other").exists()
 
 
 def test_photos_are_fetched_from_where_batch_found_them(folder, tmp_path, capsys):

@@ -2,8 +2,10 @@
 
 import json
 import os
-import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +13,18 @@ import pytest
 import torch
 from PIL import Image
 
-from pnp_ovss import Config, InputError
+from pnp_ovss import Config, InputError, files
 from pnp_ovss.cli import main
 from pnp_ovss.data import rle
-from pnp_ovss.files import Folder, fetch
+from pnp_ovss.files import Folder, Source, fetch
 from pnp_ovss.methods import resolve_config
 from pnp_ovss.models.hub import Checkpoint
 from pnp_ovss.runs import batch as runs
-from pnp_ovss.runs.batch import ClassSource, Job, find_photos, open_run, shard_of
+from pnp_ovss.runs.batch import ClassSource, Job, find_photos, open_run
 from pnp_ovss.runs.record import Results
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import Vocabulary
+from terminal import errors_of
 
 SMALL = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine", "blur")
 NAMES = {"a": ["dog"], "b": ["cat", "traffic light"], "deep/down/c": ["sky", "dog"], "deep/e": ["boat"]}
@@ -51,12 +54,6 @@ def batch(desk, tiny_blip_folder):
         return main(["batch", photos, *classes, "--model", str(tiny_blip_folder), *SMALL, *arguments])
 
     return run
-
-
-def errors_of(capsys) -> list[str]:
-    """Return the lines on stderr, the progress bar's left out."""
-    text = re.sub(r"\r[^\r\n]*(?=\r|$)", "", capsys.readouterr().err)
-    return [line for line in text.replace("\r", "").splitlines() if "photo" not in line.split("|")[-1][-9:]]
 
 
 def records(folder: str = "results") -> dict[str, dict]:
@@ -251,7 +248,7 @@ def test_workers_take_the_commit_and_the_settings_of_the_manifest(desk, tiny_bli
     monkeypatch.setattr(runs, "find", lambda name, revision: fetched)
     classes = ClassSource(Vocabulary.of(["dog"]))
     job = Job("results", classes, "somebody/blip", str(preset), revision="main", settings={"drop": 2})
-    opened = open_run(job, "files", 256, {"a": "a.jpg"})
+    opened = open_run(job, "files", 256, {"a": Source("a.jpg")})
     preset.unlink()
     settings = json.loads(Path("results/manifest.json").read_text())["settings"]
     assert opened.job.revision == settings["revision"] == "c0ffee"
@@ -316,7 +313,8 @@ def test_keys_are_paths_below_what_was_named(desk):
     out = Folder("results")
     root = str(desk / "photos")
     assert list(find_photos(["photos"], out)) == ["a", "b", "deep/broken", "deep/down/c", "deep/e"]
-    assert find_photos(["photos/a.jpg"], out) == {"a": f"{root}/a.jpg"}
+    status = os.stat("photos/a.jpg")
+    assert find_photos(["photos/a.jpg"], out) == {"a": Source(f"{root}/a.jpg", status.st_size, str(status.st_mtime_ns))}
     assert list(find_photos(["photos/**/*.png"], out)) == ["b", "deep/e"]
     assert list(find_photos(["photos/deep", "photos/a.jpg"], out)) == [
         "a",
@@ -376,22 +374,22 @@ def test_a_missing_file_is_a_fault(batch):
 def test_photos_and_results_behind_addresses(batch):
     import fsspec
 
-    files = fsspec.filesystem("memory")
+    store = fsspec.filesystem("memory")
     try:
         for path in Path("photos").rglob("*.*"):
             if path.is_file():
-                files.pipe_file(f"/bucket/photos/{path.relative_to('photos')}", path.read_bytes())
+                store.pipe_file(f"/bucket/photos/{path.relative_to('photos')}", path.read_bytes())
         assert batch("--out", "memory://bucket/run", photos="memory://bucket/photos") == 1
         assert batch() == 1
-        kept = sorted(name for name in files.find("/bucket/run/images"))
+        kept = sorted(name for name in store.find("/bucket/run/images"))
         assert kept == sorted(f"/bucket/run/images/{key}.{end}" for key in NAMES for end in ("json", "png"))
         for key in NAMES:
-            assert files.cat_file(f"/bucket/run/images/{key}.png") == Path(f"results/images/{key}.png").read_bytes()
-        files.rm_file("/bucket/run/images/a.json")
+            assert store.cat_file(f"/bucket/run/images/{key}.png") == Path(f"results/images/{key}.png").read_bytes()
+        store.rm_file("/bucket/run/images/a.json")
         assert batch("--out", "memory://bucket/run", photos="memory://bucket/photos") == 1
-        assert files.isfile("/bucket/run/images/a.json")
+        assert store.isfile("/bucket/run/images/a.json")
     finally:
-        files.rm("/bucket", recursive=True)
+        store.rm("/bucket", recursive=True)
 
 
 class Refusal(Exception):
@@ -419,12 +417,12 @@ def test_few_photos_are_held_at_a_time(desk, monkeypatch, batch):
     for number in range(40):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(f"photos/many-{number:02}.png")
     read, held = [], []
-    write = Results.write
-    monkeypatch.setattr(runs, "fetch", lambda place: (read.append(place), fetch(place))[1])
+    write, read_photo = Results.write, runs.read_photo
+    monkeypatch.setattr(runs, "read_photo", lambda *all: (read.append(all), read_photo(*all))[1])
 
     def writing(self, *all):
         held.append(len(read) - len(held))
-        write(self, *all)
+        return write(self, *all)
 
     monkeypatch.setattr(Results, "write", writing)
     assert batch("--batch-size", "2") == 1
@@ -553,18 +551,223 @@ def test_a_batch_gives_each_photo_the_labels_it_gets_alone(batch, names_file):
             assert labels(key, f"by-{size}").tolist() == labels(key, "by-1").tolist()
 
 
-def test_shards_are_even_and_stay():
-    keys = [f"scene-{number:05}" for number in range(4000)]
-    counts = np.bincount([shard_of(key, 8) for key in keys], minlength=8)
-    assert counts.min() > 420
-    assert [shard_of(key, 8) for key in ("a", "deep/e", "naïve 犬")] == [
-        shard_of(key, 8) for key in ("a", "deep/e", "naïve 犬")
-    ]
-    assert shard_of("a", 1) == 0
-
-
 @pytest.mark.parametrize("step", ["locate", "refine"])
 def test_a_full_gpu_is_one_line(batch, monkeypatch, capsys, step):
     fail_at(monkeypatch, 1, torch.OutOfMemoryError("full"), step)
     assert batch() == 2
     assert errors_of(capsys)[-1].startswith("pnp-ovss: the GPU is full; use a smaller --batch-size")
+
+
+# A result belongs to what a photo's file held.
+
+
+def noise(seed: int, place: str = "photos/a.jpg", size: tuple[int, int] = (20, 30)) -> None:
+    """Put another photo in the place of one."""
+    Path(place).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)).save(place)
+
+
+FORMATS = pytest.mark.parametrize("format", ["files", "parquet"])
+
+
+@pytest.fixture
+def whole(batch) -> Callable[..., int]:
+    """Run ``batch`` over photos that can all be read."""
+    pytest.importorskip("pyarrow")
+    Path("photos/deep/broken.jpg").unlink()
+    return partial(batch)
+
+
+def results(format: str, folder: str = "results") -> dict[str, dict]:
+    """Return what is known of each photo, by key, without the time it took and where the photo was."""
+    if format == "parquet":
+        found = {row["key"]: row for row in rows(folder)}
+        assert len(rows(folder)) == len(found)
+    else:
+        found = {key: record | {"labels": labels(key, folder).tolist()} for key, record in records(folder).items()}
+    return {key: {**row, "photo": "", "file": row["file"]["sha256"]} for key, row in found.items()}
+
+
+@FORMATS
+def test_a_photo_that_was_replaced_is_done_anew(whole, located, capsys, format):
+    assert whole("--format", format) == 0
+    noise(7)
+    noise(8, "photos/deep/e.png", (9, 9))
+    del located[:]
+    capsys.readouterr()
+    assert whole("--format", format) == 0
+    assert "2 photos changed since and are done anew\n" in capsys.readouterr().out
+    assert len(located) == 2
+    assert whole("--format", format, "--out", "fresh") == 0
+    assert results(format) == results(format, "fresh")
+    assert whole("--format", format) == 0
+    assert "anew" not in capsys.readouterr().out
+    assert len(located) == 2 + 4
+
+
+@FORMATS
+def test_photos_of_other_folders_with_equal_names_are_done_anew(whole, capsys, format):
+    assert whole("--format", format) == 0
+    noise(9, "others/a.jpg")
+    assert whole("--format", format, photos="others") == 0
+    assert "1 photo changed since and is done anew\n" in capsys.readouterr().out
+    assert whole("--format", format, "--out", "fresh", photos="others") == 0
+    assert results(format)["a"] == results(format, "fresh")["a"]
+    assert sorted(results(format)) == sorted(NAMES)
+
+
+@FORMATS
+def test_photos_that_moved_or_were_touched_are_not_done_anew_and_read_once_more(whole, located, format, monkeypatch):
+    assert whole("--format", format) == 0
+    before = results(format)
+    os.rename("photos", "moved")
+    for path in Path("moved").rglob("*.*"):
+        os.utime(path, (0, 0))
+    read = []
+    monkeypatch.setattr(files, "sha256", lambda content: (read.append(content), sha256(content))[1])
+    assert whole("--format", format, photos="moved") == 0
+    assert (len(located), len(read)) == (4, 4)
+    assert results(format) == before
+    if format == "files":  # the index has the new places now
+        assert whole("--format", format, photos="moved") == 0
+        assert len(read) == 4
+
+
+def test_a_photo_of_equal_size_that_is_put_back_later_is_noticed(whole):
+    """A, then B, then A again; nothing says so but the time and the content."""
+    noise(1, "photos/a.bmp")
+    Path("photos/a.jpg").unlink()
+    first = Path("photos/a.bmp").read_bytes()
+    assert whole() == 0
+    one = results("files")["a"]
+    noise(2, "photos/a.bmp")
+    assert os.path.getsize("photos/a.bmp") == len(first)
+    assert whole() == 0
+    two = results("files")["a"]
+    Path("photos/a.bmp").write_bytes(first)
+    assert whole() == 0
+    assert results("files")["a"] == one != two
+
+
+@pytest.mark.parametrize("harm", [
+    lambda record, labels: record.write_bytes(b""),
+    lambda record, labels: record.write_bytes(record.read_bytes()[:40]),
+    lambda record, labels: record.write_text('{"photo": "a.jpg"}'),
+    lambda record, labels: record.write_text('[]'),
+    lambda record, labels: record.write_text(record.read_text().replace('"sha256"', '"sha"')),
+    lambda record, labels: labels.unlink(),
+    lambda record, labels: labels.write_bytes(b""),
+])  # fmt: skip
+@pytest.mark.parametrize("index", [True, False])
+def test_a_damaged_result_is_not_done(whole, capsys, harm, index):
+    assert whole() == 0
+    before = results("files")
+    harm(Path("results/images/deep/e.json"), Path("results/images/deep/e.png"))
+    if not index:
+        [path.unlink() for path in Path("results/state").glob("*")]
+    assert whole() == 0
+    assert "1 photo had a damaged record and is done anew" in capsys.readouterr().out
+    assert results("files") == before
+
+
+def test_a_run_that_goes_on_opens_only_the_records_that_its_index_lacks(whole, monkeypatch):
+    assert whole() == 0
+    opened = []
+    read = Folder.read
+    monkeypatch.setattr(Folder, "read", lambda self, name: (opened.append(name), read(self, name))[1])
+    assert whole() == 0
+    assert not [name for name in opened if name.startswith("images/")]
+    (index,) = Path("results/state").glob("index-*.json")
+    index.write_bytes(index.read_bytes()[:-9])  # damaged: as good as absent
+    assert whole() == 0
+    assert len([name for name in opened if name.startswith("images/")]) == 4
+    del opened[:]
+    assert whole() == 0
+    assert not [name for name in opened if name.startswith("images/")]
+
+
+def test_photos_in_an_object_store_are_known_by_what_it_says_of_them(whole, located, monkeypatch):
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    try:
+        for name in ("a", "b"):
+            noise(5, f"{name}.png")
+            store.pipe_file(f"/bucket/photos/{name}.png", Path(f"{name}.png").read_bytes())
+        there = {"photos": "memory://bucket/photos"}
+        assert whole(**there) == 0
+        read = []
+        monkeypatch.setattr(files, "sha256", lambda content: (read.append(content), sha256(content))[1])
+        assert whole(**there) == 0
+        assert (len(located), len(read)) == (2, 0)
+        store.pipe_file("/bucket/photos/a.png", Path("a.png").read_bytes())  # the same again
+        noise(6, "b.png", (10, 10))
+        store.pipe_file("/bucket/photos/b.png", Path("b.png").read_bytes())
+        assert whole(**there) == 0
+        assert (len(located), len(read)) == (3, 2)  # a to compare, b to segment
+    finally:
+        store.rm("/bucket", recursive=True)
+
+
+def test_a_link_is_what_it_points_to(whole, located):
+    noise(1, "one.bmp")
+    Path("photos/link.bmp").symlink_to(Path("one.bmp").absolute())
+    assert whole() == 0
+    noise(2, "one.bmp")
+    assert whole() == 0
+    assert len(located) == 5 + 1
+
+
+def test_a_changed_photo_that_cannot_be_read_keeps_no_result(whole):
+    pytest.importorskip("pyarrow")
+    for format in ("files", "parquet"):
+        noise(3)
+        assert whole("--format", format, "--out", format) == 0
+        Path("photos/a.jpg").write_bytes(b"no picture")
+        assert whole("--format", format, "--out", format) == 1
+        assert sorted(results(format, format)) == sorted(set(NAMES) - {"a"})
+        assert Path(format, "faults/a.json").exists()
+
+
+def test_results_of_an_earlier_format_are_refused(whole, capsys):
+    assert whole() == 0
+    manifest = Path("results/manifest.json")
+    manifest.write_text(manifest.read_text().replace('"manifest": 2', '"manifest": 1'))
+    assert whole() == 2
+    assert errors_of(capsys) == ["pnp-ovss: results holds no run of batch that can be read; give another --out"]
+
+
+def test_parquet_files_are_filled_one_after_the_other(whole):
+    whole("--format", "parquet", "--rows", "3")
+    assert {path.name: len(pq_keys(path)) for path in sorted(Path("results/shards").glob("*"))} == {
+        "00000.parquet": 3, "00001.parquet": 1,
+    }  # fmt: skip
+    for number in range(5):
+        noise(number, f"photos/z{number}.png", (4, 4))
+    noise(9)  # leaves the first file, and its place goes to another
+    whole("--format", "parquet", "--rows", "3")
+    found = {path.name: pq_keys(path) for path in sorted(Path("results/shards").glob("*"))}
+    assert {name: len(keys) for name, keys in found.items()} == {
+        "00000.parquet": 2, "00001.parquet": 3, "00002.parquet": 3, "00003.parquet": 1,
+    }  # fmt: skip
+    assert sorted(key for keys in found.values() for key in keys) == sorted(
+        [*NAMES, *(f"z{number}" for number in range(5))]
+    )
+
+
+def pq_keys(path: Path) -> list[str]:
+    from pyarrow import parquet
+
+    return parquet.read_table(path)["key"].to_pylist()
+
+
+def test_each_parquet_file_is_written_once_and_loose_results_are_listed_once(whole, monkeypatch):
+    for number in range(30):
+        noise(number, f"photos/z{number:02}.png", (4, 4))
+    packed, listed = [], []
+    pack, sizes = Results.pack, Folder.sizes
+    monkeypatch.setattr(Results, "pack", lambda self, name, keys: (packed.append(name), pack(self, name, keys))[1])
+    monkeypatch.setattr(Folder, "sizes", lambda self, below: (listed.append(below), sizes(self, below))[1])
+    assert whole("--format", "parquet", "--rows", "2") == 0
+    assert packed == [f"shards/{number:05}.parquet" for number in range(17)]
+    assert listed.count("images") <= 2

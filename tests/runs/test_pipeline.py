@@ -17,7 +17,7 @@ PETS = Vocabulary.of(["cat", "dog"])
 class Brightness:
     """Finds the first class where a photo is bright; refuses words that hold 'x'."""
 
-    name, model, revision = "toy", "none", "1"
+    name, model, revision, device = "toy", "none", "1", torch.device("cpu")
 
     def __init__(self) -> None:
         self.config = Config(refiners=(), threshold=0.5)
@@ -49,7 +49,7 @@ def photo(level: int) -> RGB:
 
 
 def item(number: int, classes: Vocabulary | None = PETS) -> Item:
-    return Item(str(number), lambda: photo(number % 4), classes)
+    return Item(str(number), lambda: (photo(number % 4), None), classes)
 
 
 def broken(key: str) -> Item:
@@ -120,7 +120,7 @@ def test_few_photos_are_read_ahead(method):
     read = []
 
     def counted(number: int) -> Item:
-        return Item(str(number), lambda: read.append(number) or photo(0), PETS)
+        return Item(str(number), lambda: read.append(number) or (photo(0), None), PETS)
 
     outcomes = run(lambda: Segmenter(method), map(counted, range(100)), batch=2)
     next(outcomes)

@@ -1,5 +1,6 @@
 """Records: what ``segment`` and ``batch`` write is read again as the same label maps."""
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -10,7 +11,8 @@ from PIL import Image
 
 from pnp_ovss import Config, ConfigError, InputError, Segmentation
 from pnp_ovss.data import rle
-from pnp_ovss.files import Folder
+from pnp_ovss.files import Folder, Source
+from pnp_ovss.runs import record
 from pnp_ovss.runs.record import Results, check_same, load_results, make_record, write_result
 
 CLASSES = ("background", "dog", "traffic light")
@@ -36,16 +38,16 @@ def write(folder: Path, *photos: str) -> None:
         write_result(folder, Path(photo), blank(result), result, 0.0)
 
 
-def batch(folder: Path, *keys: str, pack: bool = False) -> None:
-    """Write results as ``batch`` does; each is as wide as its key is long."""
+def batch(folder: Path, *keys: str, pack: str = "") -> None:
+    """Write results as ``batch`` does, each as wide as its key is long; ``pack``: the number of a Parquet file."""
     folder.mkdir(exist_ok=True)
     (folder / "manifest.json").write_text('{"manifest": 1}')
     results = Results(Folder(folder))
     for key in keys:
         result = segmentation(np.ones((1, len(key)), np.int64), ("dog", "cat"))
-        results.write(key, f"{key}.jpg", blank(result), result, 0.0)
+        results.write(key, Source(f"{key}.jpg"), blank(result), result, 0.0)
     if pack:
-        results.pack(0, keys)
+        results.pack(f"shards/{pack}.parquet", keys)
 
 
 def sizes(folder: Path) -> dict[str, tuple[int, ...]]:
@@ -55,8 +57,9 @@ def sizes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 def test_a_record_has_what_was_found_and_what_found_it():
     result = segmentation(LABELS, quality=np.array([0.5, 0.25]))
-    record = make_record("a/dog", "photos/a/dog.jpg", blank(result), result, 1.23456)
+    record = make_record("a/dog", Source("photos/a/dog.jpg", 9, "1", "c0ffee"), blank(result), result, 1.23456)
     assert (record["key"], record["photo"]) == ("a/dog", "photos/a/dog.jpg")
+    assert record["file"] == {"size": 9, "modified": "1", "sha256": "c0ffee"}
     assert (record["width"], record["height"]) == (3, 2)
     assert record["classes"] == list(CLASSES)
     assert record["areas"] == {"background": 0.333333, "dog": 0.5, "traffic light": 0.166667}
@@ -75,14 +78,14 @@ def test_a_record_has_what_was_found_and_what_found_it():
 
 def test_without_a_background_the_first_class_has_a_segment():
     result = segmentation(np.array([[0, 1]]), ("dog", "background"))
-    record = make_record("a", "a.jpg", blank(result), result, 0.0)
+    record = make_record("a", Source("a.jpg"), blank(result), result, 0.0)
     assert [part["class"] for part in record["segments"]] == ["dog", "background"]
 
 
 def test_segment_and_batch_write_the_same_record(tmp_path):
     result = segmentation(LABELS)
     write_result(tmp_path / "segment", Path("dog.jpg"), blank(result), result, 0.5)
-    Results(Folder(tmp_path / "batch")).write("dog", "dog.jpg", blank(result), result, 0.5)
+    Results(Folder(tmp_path / "batch")).write("dog", Source("dog.jpg"), blank(result), result, 0.5)
     one = json.loads((tmp_path / "segment/dog.json").read_text())
     two = json.loads((tmp_path / "batch/images/dog.json").read_text())
     assert one == two | {"labels": "dog.png", "overlay": "dog.overlay.png"}
@@ -171,24 +174,39 @@ def test_results_of_segment_and_batch_in_one_folder_are_all_read(tmp_path):
 
 def test_packed_results_are_read_as_they_were_at_that_moment(tmp_path):
     pytest.importorskip("pyarrow")
-    batch(tmp_path, "dog", "no/thing", pack=True)
+    batch(tmp_path, "dog", "no/thing", pack="00000")
     before = load_results(tmp_path)
-    batch(tmp_path, "a", "dogs", pack=True)
+    batch(tmp_path, "a", "dogs", pack="00000")
     batch(tmp_path, "dog")  # done again, and newer than the packed one
     assert sizes(tmp_path) == {"a": (1, 1), "dog": (1, 3), "dogs": (1, 4), "no/thing": (1, 8)}
     assert {found.key: found.values(found.names).shape for found in before} == {"dog": (1, 3), "no/thing": (1, 8)}
     assert before[0].values(("dog", "cat")).tolist() == [[2, 2, 2]]
 
 
+def test_each_parquet_file_is_read_once_and_label_maps_are_not_held(tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    for number in range(20):
+        batch(tmp_path, f"dog-{number:02}", pack=f"{number:05}")
+    read, read_shard = [], record.read_shard
+    monkeypatch.setattr(record, "read_shard", lambda *all: (read.append(all[1]), read_shard(*all))[1])
+    found = load_results(tmp_path)
+    assert len(found) == 20
+    assert all((label_map.values(label_map.names) == 2).all() for label_map in [*found, *found[::-1]])
+    assert sorted(read) == [f"shards/{number:05}.parquet" for number in range(20)]
+    assert {type(part) for label_map in found for part in label_map.read.args} == {int, str}
+    del found
+    gc.collect()  # closes the temporary file without a warning
+
+
 def test_a_packed_key_that_leads_out_of_the_folder_is_refused(tmp_path):
     pytest.importorskip("pyarrow")
-    batch(tmp_path, "a/../../b", pack=True)
+    batch(tmp_path, "a/../../b", pack="00000")
     with pytest.raises(InputError, match="no record of a result"):
         load_results(tmp_path)
 
 
 def test_a_photo_in_which_nothing_was_named_has_no_region(tmp_path):
-    Results(Folder(tmp_path)).write("a", "a.jpg", np.zeros((3, 4, 3), np.uint8), None, 0.0)
+    Results(Folder(tmp_path)).write("a", Source("a.jpg"), np.zeros((3, 4, 3), np.uint8), None, 0.0)
     (found,) = load_results(tmp_path)
     assert not found.values(()).any()
     assert found.values(()).shape == (3, 4)

@@ -62,6 +62,15 @@ def test_tuning_writes_a_preset_and_a_page_and_goes_on_where_it_was(tune, tmp_pa
     )
 
 
+def test_a_study_goes_on_with_the_same_photos_only(tune, capfd):
+    assert tune("--trials", "1") == 0
+    Image.new("RGB", (40, 40), "red").save("photos/c.png")  # has no class, so it does not count
+    assert tune("--trials", "1") == 0
+    Image.new("RGB", (40, 40), "red").save("photos/a.png")
+    assert tune("--trials", "2") == 2
+    assert "the study was begun with another content of the photos" in capfd.readouterr().err
+
+
 def test_a_setting_that_is_given_is_not_tuned(tune, tmp_path):
     assert tune("--trials", "2", "--layer", "1", "--heads", "0", "--sampler", "grid", "--reward", "graded") == 0
     config = Config.from_preset(tmp_path / "tuning" / "preset.json")

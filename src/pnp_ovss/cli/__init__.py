@@ -79,6 +79,12 @@ def _print(line: str) -> None:
         print(redacted(line), flush=True)
 
 
+def say_anew(count: int, unit: str, why: str = "changed since") -> None:
+    """Say how many photos or images are done again, if any."""
+    if count:
+        say(f"{count} {unit}{'s' * (count > 1)} {why} and {'are' if count > 1 else 'is'} done anew")
+
+
 def complain(message: str) -> None:
     """Print one line on stderr, above a progress bar."""
     tqdm.write(f"{PROG}: {' '.join(redacted(message).splitlines())}", file=sys.stderr)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pnp_ovss.cli import PARTLY, complain, go_through, report, say
+from pnp_ovss.cli import PARTLY, complain, go_through, report, say, say_anew
 from pnp_ovss.cli.flags import ClassFlags, Count, ModelFlags, value
 from pnp_ovss.files import Folder
 from pnp_ovss.lock import hold
@@ -62,11 +62,13 @@ def command(
         load_ray()
         source.palette.grows = False  # no worker knows which classes the others met
         work = partial(work_on_ray, workers=workers, cpus=cpus, address=cluster)
-    places = find_photos(photos, folder)
+    sources = find_photos(photos, folder)
     how = asdict(replace(model, model=model.checkpoint))
     job = Job(out=out, classes=source, batch=batch_size, overlays=overlays, **how)
     with hold(out, below=FOLDERS):
-        run = open_run(job, format, rows, places)
+        run = open_run(job, format, rows, sources)
+        say_anew(len(run.changed), "photo")
+        say_anew(len(run.damaged), "photo", "had a damaged record")
         faults, before = (_fault(one) for one in run(work)), run.total - len(run.todo)
         done, failed = go_through(faults, run.total, "; the same command goes on", before)
     say(f"{done} of {run.total} photos are done, in {out}")

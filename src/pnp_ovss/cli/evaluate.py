@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pnp_ovss.cli import PARTLY, PROG, complain, follow, say
+from pnp_ovss.cli import PARTLY, PROG, complain, follow, say, say_anew
 from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Seed, value
 from pnp_ovss.data import DATASETS, Dataset, benchmark_vocabulary, default_vocabulary, load_dataset
 from pnp_ovss.data.dataset import Sample
@@ -174,7 +174,8 @@ def _prepare(
 def _score(run: Run, samples: Sequence[Sample], protocol: str, title: str) -> list[Record]:
     """Score the samples under a progress bar that shows the score so far; return the records of those that failed."""
     counts, failed = no_counts(len(run.dataset.labels)), list[Record]()
-    bar = follow(evaluate(run, samples), len(samples), "image", desc=title)
+    records = evaluate(run, samples, partial(say_anew, unit="image"))
+    bar = follow(records, len(samples), "image", desc=title)
     for record in bar:
         if record.counts is None:
             failed.append(record)

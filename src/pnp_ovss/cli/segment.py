@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pnp_ovss.cli import conclude, detail, go_through, report, say
 from pnp_ovss.cli.flags import ClassFlags, Count, Dir, ModelFlags, Name, Photos, Share
-from pnp_ovss.images import find_images, read_image
+from pnp_ovss.images import find_images, read_photo
 from pnp_ovss.lock import hold
 from pnp_ovss.models.clip import Clip
 from pnp_ovss.pictures.figures import share
@@ -52,7 +52,7 @@ def command(
     with hold(out):
         encoder = model.load_clip(clip) if clip or min_quality is not None else None
         load, shared, total = cache(model.load), source.classes is not None, len(paths)
-        items = [Item(path.stem, partial(read_image, path), source.classes) for path in paths]
+        items = [Item(path.stem, partial(read_photo, path), source.classes) for path in paths]
         outcomes = run(load, items, source.name_photos(load), batch_size, strict=shared or total == 1)
         if not classes.values:  # what lies in the folder keeps its values
             source.palette.begin_with(numbers_in(out, paths))
@@ -82,8 +82,8 @@ def _write(
         else:
             result = rate(result, photo, clip) if clip else result
             result = result if least is None else drop_below(result, least)
-            result = replace(result, palette=palette)
-            write_result(out, path, photo, result, outcome.seconds["segment"] + outcome.seconds["refine"])
+            result, seconds = replace(result, palette=palette), outcome.seconds["segment"] + outcome.seconds["refine"]
+            write_result(out, path, photo, result, seconds, outcome.source)
             areas = sorted(result.areas.items(), key=lambda entry: (entry[0] == BACKGROUND, -entry[1]))
             line = f"{path}: {', '.join(f'{name} {share(area)}' for name, area in areas if area > 0)}"
             report(line, photo=str(path), record=str(out / f"{path.stem}.json"), areas=result.areas, match=result.match)

@@ -14,7 +14,7 @@ from pnp_ovss.cli import STOPPED, complain, follow, say
 from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, NamerFlags, Seed, Share, number, value
 from pnp_ovss.cli.name import photos_by_name, readable
 from pnp_ovss.errors import ConfigError, InputError
-from pnp_ovss.files import write_text
+from pnp_ovss.files import fetch_source, write_text
 from pnp_ovss.images import find_images, read_image
 from pnp_ovss.lock import hold
 from pnp_ovss.methods import method_info
@@ -114,7 +114,7 @@ def command(
     with hold(out):
         objective = _objective(paths, namer, out, flags, model)
         space = search_space(objective.maps.vlm, **choices)
-        study = search.open_study(url, _about(objective), space, flags.sampler, flags.seed)
+        study = search.open_study(url, _about(objective, paths), space, flags.sampler, flags.seed)
         try:
             _search(study, objective, flags)
         except KeyboardInterrupt:
@@ -163,9 +163,10 @@ def _objective(paths: dict[str, Path], namer: NamerFlags, out: Path, flags: Tune
     return Objective(maps, reward, examples, method.config)
 
 
-def _about(objective: Objective) -> dict[str, Any]:
+def _about(objective: Objective, paths: dict[str, Path]) -> dict[str, Any]:
     """Return what the rewards are rewards of: a study goes on only with the same."""
     vlm, reward = objective.maps.vlm, objective.reward
+    photos = [fetch_source(paths[example.key])[1].sha256 for example in objective.examples]
     named = [(example.key, example.classes) for example in objective.examples]
     settings = json.loads(objective.config.to_json())
     return {
@@ -173,6 +174,7 @@ def _about(objective: Objective) -> dict[str, Any]:
         "CLIP": f"{reward.clip.name} {reward.clip.revision}",
         "reward": reward.form,
         "names": hashlib.sha256(json.dumps([named, reward.names]).encode()).hexdigest(),
+        "content of the photos": hashlib.sha256(json.dumps(photos).encode()).hexdigest(),
         "settings": {name: value for name, value in settings.items() if name not in TUNED},
     }
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from pnp_ovss.data.vocabulary import read_lines
 from pnp_ovss.errors import InputError
-from pnp_ovss.images import FORMATS, read_image, readable
+from pnp_ovss.files import Source
+from pnp_ovss.images import FORMATS, read_photo, readable
 from pnp_ovss.types import BACKGROUND, RGB
 
 IGNORE = 255
@@ -53,7 +54,14 @@ class Sample:
 
         Raises: InputError if it cannot be read.
         """
-        return read_image(self.image) if isinstance(self.image, Path) else self.image()
+        return self.read()[0]
+
+    def read(self) -> tuple[RGB, Source | None]:
+        """Return the photo, and the file it was read from unless it is drawn.
+
+        Raises: InputError if it cannot be read.
+        """
+        return read_photo(self.image) if isinstance(self.image, Path) else (self.image(), None)
 
 
 @dataclass(frozen=True)

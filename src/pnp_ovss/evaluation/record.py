@@ -7,7 +7,7 @@ import os
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pnp_ovss._version import VERSION
 from pnp_ovss.data import Dataset
 from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.metrics import Counts
-from pnp_ovss.files import as_json, read_json, write_bytes
+from pnp_ovss.files import Source, as_json, read_json, write_bytes
 from pnp_ovss.runs.record import about_model as about, check_same
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import Vocabulary
@@ -46,6 +46,8 @@ class Record:
     """The largest of the classes' salience; for pictures."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Per stage."""
+    photo: Source | None = None
+    """The file that was segmented; None where the photo is drawn, or the label map comes from elsewhere."""
 
 
 def about_data(dataset: Dataset, name: str, split: str | None) -> dict[str, Any]:
@@ -57,9 +59,8 @@ def about_data(dataset: Dataset, name: str, split: str | None) -> dict[str, Any]
 def about_model(segmenter: Segmenter, dtype: str, names: str, vocabulary: Vocabulary) -> dict[str, Any]:
     """Return what predicts, and the names it is given."""
     method = segmenter.method
-    device = method.device.type if hasattr(method, "device") else "cpu"
     words = {cls: list(words) for cls, words in vocabulary.words.items() if words != (cls,)}
-    made_with = about(method.model, method.revision, device, dtype, method.config)
+    made_with = about(method.model, method.revision, method.device.type, dtype, method.config)
     return made_with | {"names": names, "vocabulary": vocabulary.name, "words": words}
 
 
@@ -108,7 +109,8 @@ def read_record(path: Path) -> Record:
     """
     content = _unsealed(read_json(path), path)
     arrays = {name: _decode(content[name]) for name in ("counts", "salience") if content[name]}
-    return Record(**content | arrays)
+    photo = Source(**content["photo"]) if content["photo"] else None
+    return Record(**content | arrays | {"photo": photo})
 
 
 def load_records(folders: Sequence[Path], keys: Sequence[str]) -> list[Record]:
@@ -142,6 +144,8 @@ def _unsealed(sealed: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _encode(value: Any) -> Any:
+    if isinstance(value, Source):
+        return asdict(value)
     if not isinstance(value, np.ndarray):
         return value
     values = b64encode(zlib.compress(value.tobytes())).decode("ascii")

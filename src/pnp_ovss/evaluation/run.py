@@ -24,11 +24,12 @@ from pnp_ovss.data.vocabulary import read_lines
 from pnp_ovss.errors import InputError, PnpError
 from pnp_ovss.evaluation.metrics import Labels, count
 from pnp_ovss.evaluation.record import Record, read_record, write_record
-from pnp_ovss.files import expanded, read_json, save_png
+from pnp_ovss.files import Source, expanded, look, read_json, save_png
 from pnp_ovss.mini import THINGS, draw
 from pnp_ovss.naming.replies import parse_reply
 from pnp_ovss.pictures import class_colours, label_png
 from pnp_ovss.runs import pipeline
+from pnp_ovss.runs.record import source_of
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import BACKGROUND, RGB, Vocabulary
 
@@ -51,15 +52,17 @@ class Task:
     salience: Float[np.ndarray, "gh gw"] | None = None
     fault: PnpError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    source: Source | None = None
+    """The file of the photo that was segmented; None where it is drawn, or the prediction comes from elsewhere."""
 
-    def photo(self) -> RGB:
-        """Return the photo.
+    def read(self) -> tuple[RGB, Source | None]:
+        """Return the photo and its file.
 
         Raises: InputError if it, or its truth, cannot be read.
         """
         if self.fault:
             raise self.fault
-        return self.sample.photo()
+        return self.sample.read()
 
 
 @dataclass(frozen=True)
@@ -113,17 +116,21 @@ def load_choice(source: str, dataset: Dataset, vocabulary: Vocabulary) -> tuple[
     return title, lambda key, truth: chosen
 
 
-def evaluate(run: Run, samples: Sequence[Sample]) -> Iterator[Record]:
+def evaluate(run: Run, samples: Sequence[Sample], changed: Callable[[int], None]) -> Iterator[Record]:
     """Yield the record of every sample: first those that are there, then the others, made and written now.
 
-    A sample that could not be scored before, or whose truth has changed, is done again.
+    A sample that could not be scored before, or whose photo or truth has changed, is done again; ``changed`` is called
+    with the number of the latter.
     """
-    rest = []
+    rest, count = [], 0
     for sample in samples:
-        if run.keep and (record := _earlier(run, sample)):
+        record = _earlier(run, sample) if run.keep else None
+        if record and _is_current(run, sample, record):
             yield record
         else:
             rest.append(sample)
+            count += record is not None
+    changed(count)
     for task in run.predict(_task(run, sample) for sample in rest):
         record = _scored(run, task)
         write_record(run.folder, record)
@@ -146,11 +153,11 @@ def segment(
             every = len(task.named) == len(dataset.classes) and BACKGROUND in words.words
             named = (*task.named, BACKGROUND) if every else task.named
             classes = Vocabulary({cls: words.words[cls] for cls in named})
-            yield pipeline.Item(task.sample.key, task.photo, classes)
+            yield pipeline.Item(task.sample.key, task.read, classes)
 
     for outcome in pipeline.run(lambda: segmenter, items(), batch=batch, readers=workers, finishers=workers):
         task = waiting.popleft()
-        task.fault, task.seconds = outcome.fault, outcome.seconds
+        task.fault, task.seconds, task.source = outcome.fault, outcome.seconds, outcome.source
         if outcome.result is not None:
             own = np.array([label[name] for name in outcome.result.classes], dtype=np.uint8)
             task.labels, task.salience = own[outcome.result.labels], outcome.result.salience.max(axis=0)
@@ -163,6 +170,7 @@ def read_predictions(tasks: Iterable[Task], folder: Path, dataset: Dataset, valu
     """Yield each task with the label map of another system; ``values`` as in ``read_prediction``."""
     for task in tasks:
         try:
+            _check_photo(folder, task.sample)
             task.labels = read_prediction(folder, task.sample.key, dataset, values)
         except InputError as error:
             task.fault = task.fault or error
@@ -188,6 +196,15 @@ def read_prediction(folder: Path, key: str, dataset: Dataset, values: str) -> La
     return labels
 
 
+def _check_photo(folder: Path, sample: Sample) -> None:
+    """Raise InputError if the label map is ours, and was made of another content of the photo, as its record says."""
+    path = folder / f"{sample.key}.json"
+    source = source_of(read_json(path)) if isinstance(sample.image, Path) and path.is_file() else None
+    if isinstance(sample.image, Path) and source and not source.is_unchanged(look(sample.image)):
+        advice = "segment it again, or remove the record to score it all the same"
+        raise InputError(f"{path} is the record of another photo than {sample.image} is now; {advice}")
+
+
 def _present(dataset: Dataset, truth: Labels) -> tuple[str, ...]:
     """Return the classes that a truth holds, without the background."""
     labels = np.flatnonzero(np.bincount(truth.ravel(), minlength=1))  # several times faster than np.unique
@@ -210,11 +227,18 @@ def _in_order(names: Iterable[str], dataset: Dataset, vocabulary: Vocabulary) ->
 
 
 def _earlier(run: Run, sample: Sample) -> Record | None:
-    with suppress(InputError):  # there is none, or it is made anew
+    with suppress(InputError):  # there is none, or it is damaged
         record = read_record(run.folder / f"{sample.key}.json")
-        if not record.fault and record.truth == _digest(run.dataset.truth(sample)):
-            return record
+        return None if record.fault else record
     return None
+
+
+def _is_current(run: Run, sample: Sample, record: Record) -> bool:
+    if isinstance(sample.image, Path) and not (record.photo and record.photo.is_unchanged(look(sample.image))):
+        return False
+    with suppress(InputError):  # the sample is done again, and says so
+        return record.truth == _digest(run.dataset.truth(sample))
+    return False
 
 
 def _digest(truth: Labels) -> str:
@@ -241,4 +265,4 @@ def _scored(run: Run, task: Task) -> Record:
         colours = class_colours((BACKGROUND, *run.dataset.classes))
         save_png(run.folder / f"{key}.png", label_png(labels.astype(np.int32), colours))
     seconds = task.seconds | {"score": round(perf_counter() - started, 5)}
-    return Record(key, "", _digest(truth), counts, task.named, true, task.salience, seconds)
+    return Record(key, "", _digest(truth), counts, task.named, true, task.salience, seconds, task.source)

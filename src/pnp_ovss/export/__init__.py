@@ -100,7 +100,10 @@ def _export(
             written.append(place)
         if fetch:
             for label_map, place in zip(label_maps, photos, strict=True):
-                write_bytes(beside / place, fetch(label_map.photo))
+                content = fetch(label_map.photo)
+                if label_map.sha256 not in ("", sha256(content).hexdigest()):
+                    raise InputError(f"{label_map.photo} is another photo than was segmented; segment it again")
+                write_bytes(beside / place, content)
         if not all((beside / place).is_file() for place in (*written, *photos)):
             raise InputError(f"{beside} was removed while it was written; run the same command again")
         with reachable(out, "cannot be written", "choose another place"):

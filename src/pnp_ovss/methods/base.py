@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,6 +24,8 @@ class Method(Protocol):
     """What the checkpoint's files were: a commit, or a digest of a local folder."""
     config: Any
     """Its settings, with those of the refiners: a child of ``RefinementSettings``."""
+    device: torch.device
+    """Where it computes."""
 
     def class_maps(
         self, images: Photos, vocabularies: Sequence[Vocabulary], on_step: OnStep = ignore

@@ -4,38 +4,55 @@ Results are packed into Parquet files if wanted.
 """
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Set
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from glob import has_magic
-from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Any
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import ConfigError, InputError
-from pnp_ovss.files import Folder, as_json, expanded, fetch, parse_json, reachable
-from pnp_ovss.images import SUFFIXES, decode_image
+from pnp_ovss.files import Folder, Source, as_json, expanded, listed, parse_json, reachable
+from pnp_ovss.images import SUFFIXES, read_photo
 from pnp_ovss.methods import DEFAULT_METHOD, resolve_config
 from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.models import VLM, find
 from pnp_ovss.naming import KEEP, NamePhotos, Options, load_namer, photo_namer
 from pnp_ovss.naming.cached import digest
 from pnp_ovss.pictures.palette import Palette
+from pnp_ovss.runs.deaths import UNDER_WAY, UnderWay
 from pnp_ovss.runs.pipeline import Item, Outcome, run
-from pnp_ovss.runs.record import BOTH, IMAGES, MANIFEST, Results, about_model, check_same, load_pyarrow
+from pnp_ovss.runs.record import (
+    BOTH,
+    IMAGES,
+    INDEXED,
+    MANIFEST,
+    READERS,
+    SHARDS,
+    Entry,
+    Results,
+    about_model,
+    check_same,
+    load_pyarrow,
+)
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.segmenter import Segmenter
-from pnp_ovss.types import RGB, Vocabulary
+from pnp_ovss.types import Vocabulary
 
-FORMAT = 1
+FORMAT = 2
 """Of manifest and results; raised when older ones cannot be read any more."""
 
 
 Places = dict[str, str]
 """Path or URL of each photo, such as ``s3://bucket/2024/05/dog.jpg``, by its key, which names its result: the path
 below the folder it was found in, without suffix, such as ``2024/05/dog``."""
+
+Sources = dict[str, Source]
+"""The file of each photo by its key, as it is listed: not read yet."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +118,8 @@ class Done:
 
     key: str
     fault: str = ""
+    entry: Entry | None = None
+    """Of the result, for the index."""
 
 
 Engine = Callable[[Job, Places], Iterator[Done]]
@@ -119,28 +138,36 @@ class Worker:
         if self.palette.grows:
             self.palette.numbers.update(self.results.numbers())
 
-    def __call__(self, places: Places) -> Iterator[Done]:
+    def load(self) -> None:
+        """Load the models before a photo needs them."""
+        self._segmenter()
+        self._name_photos()
+
+    def __call__(self, places: Places, begin: Callable[[str], None] = lambda key: None) -> Iterator[Done]:
         """Yield every photo after its result or its fault was written; few photos are held at a time.
+
+        ``begin`` is called with each key before its photo is read.
 
         Raises: PnpError if no photo can be done: the model cannot be loaded or does not know the classes that all
         photos share, nobody names them any more, or results cannot be written.
         """
-        classes = self.job.classes.classes
+        classes, entries = self.job.classes.classes, dict[str, Entry]()
 
-        def read(place: str) -> RGB:
-            return decode_image(fetch(place), "the file")  # the fault says whose
+        def items() -> Iterator[Item]:
+            for key, place in places.items():
+                begin(key)
+                yield Item(key, partial(read_photo, place, "the file"), classes)  # the fault says whose
 
         def write(one: Outcome) -> None:
-            if one.photo is None or one.fault:
+            if one.photo is None or one.source is None or one.fault:
                 self.results.write_fault(one.key, places[one.key], f"{one.key}: {one.fault}")
             else:
                 spent = one.seconds.get("segment", 0.0) + one.seconds.get("refine", 0.0)
-                self.results.write(one.key, places[one.key], one.photo, self._painted(one), spent)
+                entries[one.key] = self.results.write(one.key, one.source, one.photo, self._painted(one), spent)
 
-        items = (Item(key, partial(read, place), classes) for key, place in places.items())
         how = (self._name_photos(), self.job.batch, classes is not None)
-        for one in run(self._segmenter, items, *how, finish=write):
-            yield Done(one.key, f"{one.key}: {one.fault}" if one.fault else "")
+        for one in run(self._segmenter, items(), *how, finish=write):
+            yield Done(one.key, f"{one.key}: {one.fault}" if one.fault else "", entries.pop(one.key, None))
 
     def _painted(self, one: Outcome) -> Segmentation | None:
         """Return the result in the colours of the run, after what has to be there before its record was written."""
@@ -156,8 +183,25 @@ class Worker:
 
 
 def work_here(job: Job, places: Places) -> Iterator[Done]:
-    """Do the photos in this process; yield each when its result is written."""
-    return Worker(job)(places)
+    """Do the photos in this process; yield each when its result is written.
+
+    Photos of a run that died are done first, one by one, and one with which it dies once more is left out: see
+    ``runs.deaths``.
+    """
+    worker, rest = Worker(job), dict(places)
+    under_way = UnderWay(worker.results.folder, places, 32 + 4 * max(job.batch, job.classes.calls))
+    with under_way.watched():
+        for key in filter(under_way.is_deadly, places):
+            advice = f"leave it out, or remove {UNDER_WAY} in {job.out} to have it tried again"
+            fault = f"{key}: the process died twice while it was done; {advice}"
+            worker.results.write_fault(key, rest.pop(key), fault)
+            yield Done(key, fault)
+        if under_way.suspects:
+            worker.load()
+        for key in [*under_way.suspects]:
+            with under_way.alone(key):
+                yield from worker({key: rest.pop(key)})
+        yield from worker(rest, under_way.begin(list(rest)))
 
 
 @dataclass(frozen=True)
@@ -169,34 +213,59 @@ class Run:
     total: int
     """How many photos there are."""
     todo: Places
-    """Those without a result, shard after shard."""
-    shards: int
-    """How many Parquet files the results fall to."""
-    packs: bool
-    """Whether results are moved into Parquet files."""
+    """Those without a result."""
+    changed: Set[str] = frozenset()
+    """Those of them with a result of what their file held before."""
+    damaged: Set[str] = frozenset()
+    """Those whose record is damaged."""
+    kept: dict[str, Entry] = field(default_factory=dict)
+    """The results that are not packed."""
+    shards: dict[str, str] | None = None
+    """The Parquet file for each photo to do and each result that is not packed; None: results are not packed."""
+    packed: dict[str, dict[str, Source]] = field(default_factory=dict)
+    """What the Parquet files hold."""
 
     def __call__(self, engine: Engine) -> Iterator[Done]:
-        """Do what is to be done and yield every photo; a shard is packed when its last photo is there."""
-        left = Counter(shard_of(key, self.shards) for key in self.todo)
-        self._pack(left)
-        for done in engine(self.job, self.todo) if self.todo else ():
-            shard = shard_of(done.key, self.shards)
-            left[shard] -= 1
-            if not left[shard]:
-                self._pack(left)
+        """Do what is to be done and yield every photo; a Parquet file is written when its last photo is there."""
+        self.results.forget(self.changed | self.damaged, self.changed | self.kept.keys(), self.packed)
+        done = engine(self.job, self.todo) if self.todo else iter(())
+        return self._indexed(done) if self.shards is None else self._packed(done, self.shards)
+
+    def _indexed(self, work: Iterator[Done]) -> Iterator[Done]:
+        self.results.index(self.kept, anew=True)
+        entries: dict[str, Entry] = {}
+        try:
+            for done in work:
+                if done.entry:
+                    entries[done.key] = done.entry
+                if len(entries) == INDEXED:
+                    self.results.index(entries)
+                    entries = {}
+                yield done
+        finally:
+            with suppress(InputError):  # what the index lacks is read from the records
+                self.results.index(entries)
+
+    def _packed(self, work: Iterator[Done], shards: dict[str, str]) -> Iterator[Done]:
+        left, ready = Counter(shards[key] for key in self.todo), defaultdict[str, list[str]](list)
+        for key in self.kept:
+            ready[shards[key]].append(key)
+        for name in [name for name in ready if not left[name]]:
+            self.results.pack(name, ready.pop(name))
+        for done in work:
+            name = shards[done.key]
+            left[name] -= 1
+            if not done.fault:
+                ready[name].append(done.key)
+            if not left[name] and name in ready:
+                self.results.pack(name, ready.pop(name))
             yield done
 
-    def _pack(self, left: Counter[int]) -> None:
-        """Pack the results of the shards that have no photo left to do."""
-        loose = {key: shard_of(key, self.shards) for key in self.results.loose()} if self.packs else {}
-        for shard in {shard for shard in loose.values() if not left[shard]}:
-            self.results.pack(shard, [key for key in loose if loose[key] == shard])
 
-
-def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
+def open_run(job: Job, format: str, rows: int, sources: Sources) -> Run:
     """Return the run over these photos: a new one, or what is left of the one that is in the folder.
 
-    ``rows`` is about how many photos a Parquet file gets; a run that goes on keeps the number of files it began with.
+    A photo is done if its result belongs to what its file holds now. ``rows`` is how many photos a Parquet file gets.
 
     Raises: ConfigError if the folder holds a run with other settings; InputError if its manifest cannot be read;
     ModelError if there is no such model.
@@ -204,7 +273,7 @@ def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
     packs = format == "parquet"
     if packs:
         load_pyarrow()
-        for text in places.values():
+        for text in (source.place for source in sources.values()):
             if text.encode(errors="ignore").decode() != text:
                 raise InputError(f"{text!a} is no UTF-8, which Parquet needs; rename it, or take --format files")
     results = Results(Folder(job.out))
@@ -217,29 +286,46 @@ def open_run(job: Job, format: str, rows: int, places: Places) -> Run:
     job = replace(job, preset="auto", settings=asdict(config), revision=pinned)
     settings = about_model(checkpoint.name, checkpoint.revision, job.device, job.dtype, config)
     settings |= {"method": job.method, "names": _about(job.classes), "format": format}
-    folder, done = results.folder, results.loose()
+    folder, written = results.folder, results.written()
     content = folder.read(MANIFEST)
     before = parse_json(content, f"{folder.place}/{MANIFEST}") if content else {}
     if content and before.get("manifest") != FORMAT:
         raise InputError(f"{folder.place} holds no run of batch that can be read; give another --out")
-    if content and (done or results.shards()):
+    if content and (written or results.shards()):
         check_same(folder.place, {"method": DEFAULT_METHOD} | before["settings"], settings)
-        shards = before["shards"]
-        if packs:
-            packed = results.packed()
-            results.sweep(packed)
-            done |= packed
     else:  # nothing was made yet with the settings of a manifest: a mistyped command binds nobody
-        shards, done = max(1, round(len(places) / rows)), set()
-        manifest = {"manifest": FORMAT, "version": VERSION, "shards": shards, "settings": settings}
-        folder.write(MANIFEST, as_json(manifest, indent=1))
-    todo = sorted(places.keys() - done, key=lambda key: (shard_of(key, shards), key))
-    return Run(job, results, len(places), {key: places[key] for key in todo}, shards, packs)
+        folder.write(MANIFEST, as_json({"manifest": FORMAT, "version": VERSION, "settings": settings}, indent=1))
+    return _rest(job, results, written, sources, rows if packs else None)
 
 
-def shard_of(key: str, shards: int) -> int:
-    """Return the shard that a key falls to, evenly and always the same."""
-    return int.from_bytes(sha256(key.encode("utf-8", "surrogateescape")).digest()[:8], "big") % shards
+def _rest(job: Job, results: Results, written: Set[str], sources: Sources, rows: int | None) -> Run:
+    """Return what is left of a run; ``written`` are the records that are not packed."""
+    kept, packed = results.loose(), results.packed() if rows else {}
+    there = {key: source for held in packed.values() for key, source in held.items()}
+    if packed:
+        results.sweep(there.keys())
+    there |= {key: entry[0] for key, entry in kept.items()}
+    both = [key for key in sources if key in there]
+    with ThreadPoolExecutor(READERS) as pool:  # some may have to be read
+        same = pool.map(lambda key: there[key].is_unchanged(sources[key]), both)
+        changed = {key for key, is_same in zip(both, same, strict=True) if not is_same}
+    damaged = (written - kept.keys()) & sources.keys()
+    # The next run need not read again what this one has read.
+    now = {key: sources.get(key, there[key]).stored() for key in kept.keys() - changed}
+    fresh = {key: replace(source, sha256=there[key].sha256) for key, source in now.items()}
+    kept = {key: (fresh[key], *kept[key][1:]) for key in sorted(fresh)}
+    todo = {key: sources[key].place for key in sorted(sources) if key in changed or key not in there}
+    shards = _shards([*kept, *todo], packed, changed, rows) if rows else None
+    return Run(job, results, len(sources), todo, changed, damaged, kept, shards, packed)
+
+
+def _shards(keys: Iterable[str], packed: dict[str, dict[str, Source]], gone: Set[str], rows: int) -> dict[str, str]:
+    """Return the Parquet file for each of these keys: the last one as long as it has room, then new ones."""
+    numbers = {int(stem): held for name, held in packed.items() if (stem := PurePosixPath(name).stem).isdecimal()}
+    last = max(numbers, default=0)
+    filled = min(rows, len(numbers.get(last, {}).keys() - gone))
+    places = enumerate(sorted(keys), start=last * rows + filled)
+    return {key: f"{SHARDS}/{place // rows:05}.parquet" for place, key in places}
 
 
 def _about(found: ClassSource) -> dict[str, Any]:
@@ -258,7 +344,7 @@ def _about_names(found: ClassSource) -> dict[str, Any]:
     return about | {"vocabulary": digest(named) if named else None}
 
 
-def find_photos(patterns: Iterable[str], out: Folder) -> Places:
+def find_photos(patterns: Iterable[str], out: Folder) -> Sources:
     """Return the photos that files, folders and globs mean, sorted by key; ``out`` is where results are to go.
 
     A folder stands for all pictures in it and in the folders below, by suffix, without hidden ones; a glob for the
@@ -266,15 +352,16 @@ def find_photos(patterns: Iterable[str], out: Folder) -> Places:
 
     Raises: InputError if there is none, two photos have one key, or results would lie among the photos.
     """
-    found: Places = {}
+    found: Sources = {}
     for pattern in patterns:
-        for key, place in _expand(expanded(pattern), out):
-            if found.setdefault(key, place) != place:
-                raise InputError(BOTH.format(found[key], place, f"as {key}"))
+        for key, source in _expand(expanded(pattern), out):
+            before = found.setdefault(key, source)
+            if before.place != source.place:
+                raise InputError(BOTH.format(before.place, source.place, f"as {key}"))
     return dict(sorted(found.items()))
 
 
-def _expand(pattern: str, out: Folder) -> Iterator[tuple[str, str]]:
+def _expand(pattern: str, out: Folder) -> Iterator[tuple[str, Source]]:
     folder = Folder(pattern)
     files, root = folder.files, folder.root
     with reachable(pattern):
@@ -287,23 +374,24 @@ def _expand(pattern: str, out: Folder) -> Iterator[tuple[str, str]]:
         raise InputError(f"the results in {out.place} would lie among the photos of {pattern}; give another --out")
     if not matches:
         raise InputError(f"there is no photo in {pattern}; give a file, a folder or a glob such as 'photos/*.jpg'")
-    for match in matches:
+    for match, info in matches.items():
         place = match if folder.is_local else files.unstrip_protocol(match)
         name = match.partition("?")[0] if "://" in match else match  # the query of a web address is no part of a key
-        yield str(PurePosixPath(name[len(base) :].lstrip("/")).with_suffix("")), place
+        key = str(PurePosixPath(name[len(base) :].lstrip("/")).with_suffix(""))
+        yield key, listed(files, match, place, info)
 
 
-def _matches(files: Any, path: str) -> tuple[list[str], str]:
-    """Return the pictures that a path means, and the folder that their keys start below."""
-    found, base = [path], os.path.dirname(path.partition("?")[0] if "://" in path else path)
+def _matches(files: Any, path: str) -> tuple[dict[str, Any], str]:
+    """Return the pictures that a path means, as they are listed, and the folder that their keys start below."""
+    found, base = {path: None}, os.path.dirname(path.partition("?")[0] if "://" in path else path)
     if files.isdir(path):
-        found, base = files.find(path), path
+        found, base = files.find(path, detail=True), path
     elif files.exists(path):
         return found, base
     elif has_magic(path):
         base = next(str(parent) for parent in PurePosixPath(path).parents if not has_magic(str(parent))).rstrip("/")
         entries = files.glob(path, detail=True)
-        found = [name for name in entries if entries[name]["type"] != "directory"]
+        found = {name: info for name, info in entries.items() if info["type"] != "directory"}
     # A photo that is gone is a fault of its own.
     shown = (name for name in found if not any(part.startswith(".") for part in name[len(base) :].split("/")))
-    return [name for name in shown if os.path.splitext(name)[1].lower() in SUFFIXES], base
+    return {name: found[name] for name in shown if os.path.splitext(name)[1].lower() in SUFFIXES}, base

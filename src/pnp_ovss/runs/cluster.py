@@ -52,7 +52,7 @@ def work_on_ray(
             if row["stop"]:
                 raise pickle.loads(row["stop"])
             del left[row["key"]]
-            yield Done(row["key"], row["fault"])
+            yield Done(row["key"], row["fault"], pickle.loads(row["entry"]))
         yield from _given_up(job, left)
     finally:
         ray.shutdown()
@@ -107,20 +107,22 @@ class _Actor:
         self._died = ray.get_runtime_context().was_current_actor_reconstructed
 
     def __call__(self, block: Any) -> dict[str, list[Any]]:
-        """Do the photos of a block that are not done yet; return key, fault and what stops the run, pickled."""
+        """Do the photos of a block that are not done yet; return key, fault, entry and what stops the run, pickled."""
         places = {row["key"]: row["place"] for row in block.to_pylist()}
         try:
             done = [*(self._one_by_one if self._died else self._worker)(places)]
         except Exception as error:  # Ray would drop the block without a word
             stop = error if isinstance(error, PnpError) else RuntimeError(traceback.format_exc())
-            return {"key": [""], "fault": [""], "stop": [pickle.dumps(stop)]}
+            return {"key": [""], "fault": [""], "entry": [b""], "stop": [pickle.dumps(stop)]}
         self._died = False
-        return {"key": [one.key for one in done], "fault": [one.fault for one in done], "stop": [b""] * len(done)}
+        keys, faults = [one.key for one in done], [one.fault for one in done]
+        entries = [pickle.dumps(one.entry) for one in done]
+        return {"key": keys, "fault": faults, "entry": entries, "stop": [b""] * len(done)}
 
     def _one_by_one(self, places: Places) -> Iterator[Done]:
         """Do photos one of which may have killed the worker; one that kills it alone is not tried again."""
         results = self._worker.results
-        there = results.loose()
+        there = results.written()
         for key, place in places.items():
             deadly = f"{key}: its worker died while it was done (run {self._run}); see Ray's log, or leave it out"
             if key in there:
@@ -135,7 +137,7 @@ class _Actor:
 def _given_up(job: Job, places: Places) -> Iterator[Done]:
     """Yield the photos of blocks that Ray gave up, for worker after worker died: some are done all the same."""
     results = Results(Folder(job.out))
-    there = results.loose() if places else set()
+    there = results.written() if places else set()
     for key, place in places.items():
         fault = "" if key in there else f"{key}: {RETRIES + 1} workers died over it or its neighbours"
         if fault:

@@ -14,6 +14,7 @@ import torch
 
 from pnp_ovss.concurrent import ahead
 from pnp_ovss.errors import InputError, ModelError, PnpError
+from pnp_ovss.files import Source
 from pnp_ovss.naming import NamePhotos
 from pnp_ovss.pictures import check_count
 from pnp_ovss.segmentation import Segmentation
@@ -29,8 +30,8 @@ class Item:
     """A photo to segment."""
 
     key: str
-    read: Callable[[], RGB]
-    """Gives the photo. Raises: InputError if it cannot be read."""
+    read: Callable[[], tuple[RGB, Source | None]]
+    """Gives the photo and the file it was read from, if it was. Raises: InputError if it cannot be read."""
     classes: Vocabulary | None = None
     """None: a namer says them; an empty one: there is nothing to look for."""
 
@@ -41,6 +42,8 @@ class Outcome:
 
     key: str
     photo: RGB | None = None
+    source: Source | None = None
+    """The file that the photo was read from."""
     classes: Vocabulary | None = None
     located: Located | None = None
     """Class maps on the way to a result."""
@@ -94,7 +97,7 @@ def _read(item: Item) -> Outcome:
     begin = perf_counter()
     outcome = Outcome(item.key, classes=item.classes)
     try:
-        outcome.photo = item.read()
+        outcome.photo, outcome.source = item.read()
     except InputError as error:
         outcome.fault = error
     outcome.seconds["read"] = perf_counter() - begin

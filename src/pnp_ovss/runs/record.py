@@ -2,16 +2,22 @@
 
 ``segment`` writes ``<name>.png``, ``.overlay.png`` and ``.json`` into one folder. ``batch`` writes by key:
 ``images/<key>.png`` and ``.json``, the record last: where it lies, the other is whole. ``faults/<key>.json`` says why a
-photo has none. ``shards/00000.parquet`` holds the results of the photos whose key falls to that shard; those in it have
-left ``images/``. Whatever dies in between, a key counts once.
+photo has none. ``shards/00000.parquet`` and so on hold results that have left ``images/``. Whatever dies in between, a
+key counts once.
+
+A result belongs to the content of a photo: its record holds place, size, time and SHA-256 of the file. So that a run
+that goes on need not open every record, ``state/index-*.json`` repeat that; what they lack is read from the record.
 """
 
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import secrets
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -22,7 +28,7 @@ import torch
 from PIL import Image
 
 from pnp_ovss.errors import ConfigError, InputError, import_extra
-from pnp_ovss.files import Folder, as_json, as_png, parse_json, read_json
+from pnp_ovss.files import Folder, Source, as_json, as_png, parse_json, reachable, read_json
 from pnp_ovss.images import readable
 from pnp_ovss.pictures import MOST_CLASSES
 from pnp_ovss.redaction import bare
@@ -32,23 +38,38 @@ from pnp_ovss.types import BACKGROUND, RGB, LabelMap
 BOTH = "{} and {} would both be written {}; rename one, or give each its own --out"
 """Said of two photos whose results have one name."""
 
-MANIFEST, IMAGES, FAULTS, SHARDS = "manifest.json", "images", "faults", "shards"
-OVERLAYS, NUMBERS = "overlays", "state/classes.json"
+MANIFEST, IMAGES, FAULTS, SHARDS, STATE = "manifest.json", "images", "faults", "shards", "state"
+OVERLAYS, NUMBERS = "overlays", f"{STATE}/classes.json"
 """What ``batch`` writes into its folder."""
-FOLDERS = (IMAGES, FAULTS, SHARDS, OVERLAYS, "state")
+FOLDERS = (IMAGES, FAULTS, SHARDS, OVERLAYS, STATE)
+
+INDEXED = 4096
+"""Results in a file of the index."""
+READERS = 16
+"""Files that are read at a time where many small ones are: a store answers late."""
+LATER = ("file", "values")
+"""Columns that the Parquet files of earlier versions lack."""
+
+Entry = tuple[Source, int, int]
+"""A result in the index: of which file, and the bytes of its record and label map, by which damaged ones are found."""
 
 
-def make_record(key: str, place: str, photo: RGB, result: Segmentation | None, seconds: float) -> dict[str, Any]:
+def make_record(key: str, source: Source, photo: RGB, result: Segmentation | None, seconds: float) -> dict[str, Any]:
     """Return the record of a photo; ``result`` is None where nothing was named. A URL is stored without its secrets."""
     if result is not None:
-        return result.record(key, place, seconds)
+        return result.record(key, source, seconds)
     size = {"width": photo.shape[1], "height": photo.shape[0]}
-    return {"key": key, "photo": bare(place)} | size | {"classes": [], "areas": {}, "segments": []}
+    return {"key": key, **source.about()} | size | {"classes": [], "areas": {}, "segments": []}
 
 
-def write_result(folder: Path, path: Path, photo: RGB, result: Segmentation, seconds: float) -> None:
-    """Write the three files of a photo as ``Segmentation.save`` does; ``path`` is where the photo came from."""
-    replace(result, photo=photo).save(folder, path.stem, str(path), seconds)
+def write_result(
+    folder: Path, path: Path, photo: RGB, result: Segmentation, seconds: float, source: Source | None = None
+) -> None:
+    """Write the three files of a photo as ``Segmentation.save`` does.
+
+    ``path`` is where the photo came from, and ``source`` what its file was, if known.
+    """
+    replace(result, photo=photo).save(folder, path.stem, source or str(path), seconds)
 
 
 def _places(folder: Path, photo: Path) -> tuple[Path, Path, Path]:
@@ -84,19 +105,29 @@ def numbers_in(folder: Path, but: Sequence[Path] = ()) -> dict[str, int]:
     return numbers
 
 
+def source_of(record: Mapping[str, Any]) -> Source | None:
+    """Return the file that a record is of, or None if it does not say, as those of earlier versions."""
+    try:
+        return Source(record["photo"], **record["file"])
+    except (KeyError, TypeError):
+        return None
+
+
 class Results:
     """The results of a run in its folder. Raises: InputError where a file cannot be read or written."""
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
 
-    def write(self, key: str, place: str, photo: RGB, result: Segmentation | None, seconds: float) -> None:
+    def write(self, key: str, source: Source, photo: RGB, result: Segmentation | None, seconds: float) -> Entry:
         """Write a photo's label map and record; ``None`` where nothing was named. A fault of before is forgotten."""
         self.folder.remove(f"{FAULTS}/{key}.json")  # before the record, after which nobody looks again
-        if result is not None:
-            self.folder.write(f"{IMAGES}/{key}.png", as_png(result.label_png()))
-        record = make_record(key, place, photo, result, seconds)
-        self.folder.write(f"{IMAGES}/{key}.json", as_json(record))
+        labels = b"" if result is None else as_png(result.label_png())
+        if labels:
+            self.folder.write(f"{IMAGES}/{key}.png", labels)
+        record = as_json(make_record(key, source, photo, result, seconds))
+        self.folder.write(f"{IMAGES}/{key}.json", record)
+        return source.stored(), len(record), len(labels)
 
     def write_overlay(self, key: str, result: Segmentation) -> None:
         """Write the photo under its classes' colours."""
@@ -121,36 +152,105 @@ class Results:
         content = self.folder.read(place)
         return str(parse_json(content, place)["fault"]) if content else ""
 
-    def sweep(self, packed: set[str]) -> None:
+    def sweep(self, packed: Set[str]) -> None:
         """Remove the label maps that a run left which died while it packed them."""
         names = set(self.folder.names(IMAGES))
         for key in packed:
             if f"{key}.png" in names and f"{key}.json" not in names:
                 self.folder.remove(f"{IMAGES}/{key}.png")
 
-    def loose(self) -> set[str]:
-        """Return the keys of the results that are not packed."""
+    def written(self) -> set[str]:
+        """Return the keys of the records that are not packed, whole or not."""
         return {name.removesuffix(".json") for name in self.folder.names(IMAGES) if name.endswith(".json")}
 
-    def packed(self) -> set[str]:
-        """Return the keys of the results in Parquet files."""
-        shards = (read_shard(self.folder, name, ["key"]) for name in self.shards())
-        return {row["key"] for rows in shards for row in rows}
+    def loose(self) -> dict[str, Entry]:
+        """Return the results that are not packed, without damaged ones, by key.
+
+        Few records are opened: the others are in the index, and as large as it says.
+        """
+        sizes, indexed = self.folder.sizes(IMAGES), self._index()
+        found: dict[str, Entry] = {}
+        unknown = []
+        for key in (name.removesuffix(".json") for name in sizes if name.endswith(".json")):
+            entry = indexed.get(key)
+            if entry and entry[1:] == (sizes[f"{key}.json"], sizes.get(f"{key}.png", 0)):
+                found[key] = entry
+            else:
+                unknown.append(key)
+        with ThreadPoolExecutor(READERS) as pool:
+            read = pool.map(lambda key: self._entry(key, sizes.get(f"{key}.png", 0)), unknown)
+            return found | {key: entry for key, entry in zip(unknown, read, strict=True) if entry}
+
+    def _entry(self, key: str, labels: int) -> Entry | None:
+        """Return the result whose record is there, or None if it is damaged."""
+        place = f"{IMAGES}/{key}.json"
+        content = self.folder.read(place) or b""
+        with suppress(InputError):
+            record = parse_json(content, place)
+            source = source_of(record)
+            if source and (labels or record.get("classes") == []):
+                return source, len(content), labels
+        return None
+
+    def _index(self) -> dict[str, Entry]:
+        """Return what the index says; a damaged file of it counts as absent."""
+        found: dict[str, Entry] = {}
+        for name in self.folder.names(STATE):
+            if name.startswith("index-"):
+                with suppress(InputError, ValueError, TypeError):
+                    for key, entry in parse_json(self.folder.read(f"{STATE}/{name}") or b"", name).items():
+                        *about, record, labels = entry
+                        found[key] = Source(*about), record, labels
+        return found
+
+    def index(self, entries: Mapping[str, Entry], anew: bool = False) -> None:
+        """Add results to the index; ``anew``: instead of all that it has."""
+        for name in self.folder.names(STATE) if anew else ():
+            if name.startswith("index-"):
+                self.folder.remove(f"{STATE}/{name}")
+        keys = list(entries)
+        for start in range(0, len(keys), INDEXED):
+            part = {key: entries[key] for key in keys[start : start + INDEXED]}
+            content = {key: (*astuple(source), *sizes) for key, (source, *sizes) in part.items()}
+            self.folder.write(f"{STATE}/index-{secrets.token_hex(8)}.json", as_json(content))
+
+    def packed(self) -> dict[str, dict[str, Source]]:
+        """Return which file each result in a Parquet file is of, by the Parquet file's name and by key."""
+        shards = {name: read_shard(self.folder, name, ["key", "photo", "file"]) for name in self.shards()}
+        return {name: {row["key"]: source_of(row) or Source("") for row in shards[name]} for name in shards}
 
     def shards(self) -> list[str]:
         """Return the names of the Parquet files."""
-        return [f"{SHARDS}/{name}" for name in self.folder.names(SHARDS) if name.endswith(".parquet")]
+        return sorted(f"{SHARDS}/{name}" for name in self.folder.names(SHARDS) if name.endswith(".parquet"))
 
-    def pack(self, shard: int, keys: Sequence[str]) -> None:
-        """Move the results of these keys into the shard's Parquet file, where they take the place of older ones."""
-        pyarrow, parquet = load_pyarrow()
-        name = f"{SHARDS}/{shard:05}.parquet"
+    def pack(self, name: str, keys: Iterable[str]) -> None:
+        """Move the results of these keys into a Parquet file, beside those that it has."""
         before = read_shard(self.folder, name) if name in self.shards() else []
         rows = {row["key"]: row for row in before} | {key: self._row(key) for key in keys}
+        self._write_shard(name, rows)
+        self._remove(keys)
+
+    def forget(self, loose: Set[str], packed: Set[str], shards: Mapping[str, Mapping[str, Source]]) -> None:
+        """Remove results, some that are not packed and some that are; ``shards`` says what the Parquet files hold."""
+        self._remove(loose)
+        for key in loose:
+            self.folder.remove(f"{OVERLAYS}/{key}.png")
+        for name in (name for name, held in shards.items() if held.keys() & packed):
+            rows = {row["key"]: row for row in read_shard(self.folder, name)}
+            self._write_shard(name, {key: rows[key] for key in rows.keys() - packed})
+
+    def _write_shard(self, name: str, rows: Mapping[str, dict[str, Any]]) -> None:
+        """Write a Parquet file of these rows, or none where there is no row."""
+        pyarrow, parquet = load_pyarrow()
+        if not rows:
+            self.folder.remove(name)
+            return
         table = pyarrow.Table.from_pylist([rows[key] for key in sorted(rows)], schema=_schema(pyarrow))
         buffer = io.BytesIO()
         parquet.write_table(table, buffer, compression="zstd")
         self.folder.write(name, buffer.getvalue())
+
+    def _remove(self, keys: Iterable[str]) -> None:
         for key in keys:  # the record first: a label map without one is no result
             self.folder.remove(f"{IMAGES}/{key}.json")
             self.folder.remove(f"{IMAGES}/{key}.png")
@@ -170,7 +270,8 @@ class Results:
 def _schema(pyarrow: Any) -> Any:
     text, whole, number = pyarrow.string(), pyarrow.int32(), pyarrow.float64()
     segment = {"class": text, "label": whole, "area": pyarrow.int64(), "counts": text}
-    columns = {"key": text, "photo": text, "width": whole, "height": whole}
+    file = {"size": pyarrow.int64(), "modified": text, "sha256": text}
+    columns = {"key": text, "photo": text, "file": pyarrow.struct(file), "width": whole, "height": whole}
     columns |= {
         "classes": pyarrow.list_(text),
         "values": pyarrow.list_(whole),
@@ -191,7 +292,8 @@ def read_shard(folder: Folder, name: str, columns: list[str] | None = None) -> l
     path = f"{folder.root}/{name}"
     try:
         table = parquet.read_table(path, columns=columns, filesystem=folder.files, partitioning=None)
-        asked = [name for name in columns or table.column_names if name != "values" or name in table.column_names]
+        names = set(table.column_names)
+        asked = [name for name in columns or table.column_names if name not in LATER or name in names]
         return list(table.select(asked).to_pylist())
     except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are children of these
         fault = "is no whole Parquet file of a run; remove it, and its photos are done again"
@@ -208,6 +310,8 @@ def load_pyarrow() -> tuple[Any, Any]:
 
 def load_results(folder: Path) -> list[LabelMap]:
     """Return what ``segment`` or ``batch`` wrote into a folder, sorted by key; label maps are decoded when needed.
+
+    Packed label maps are copied into a temporary file, so that each Parquet file is read once and none is held.
 
     Raises: InputError if there is no such folder, it holds no result, or a record in it cannot be read.
     """
@@ -230,11 +334,33 @@ def _loose(folder: Path) -> Iterator[LabelMap]:
 
 
 def _packed(folder: Path) -> Iterator[LabelMap]:
-    columns = ["key", "photo", "width", "height", "classes", "values", "model", "labels"]
+    columns = ["key", "photo", "file", "width", "height", "classes", "values", "model", "labels"]
+    copies = _Copies()
     for path in sorted((folder / SHARDS).glob("*.parquet")):
         for row in read_shard(Folder(folder), f"{SHARDS}/{path.name}", columns):
-            key, place = row["key"], f"{path}, {row['key']}"
-            yield _label_map(row, key, place, partial(_decode, io.BytesIO(row["labels"]), place))
+            place = f"{path}, {row['key']}"
+            yield _label_map(row, row["key"], place, partial(copies.decode, *copies.add(row["labels"] or b""), place))
+
+
+class _Copies:
+    """Packed label maps in a temporary file, which is there as long as this is."""
+
+    def __init__(self) -> None:
+        self.file, self.size = tempfile.TemporaryFile(buffering=0), 0  # noqa: SIM115
+
+    def __del__(self) -> None:
+        self.file.close()
+
+    def add(self, content: bytes) -> tuple[int, int]:
+        """Append a label map; return the bytes before it, and its own."""
+        with reachable("the temporary folder", "cannot be written", "make room, or set TMPDIR to another"):
+            self.file.write(content)
+        self.size += len(content)
+        return self.size - len(content), len(content)
+
+    def decode(self, start: int, size: int, place: str) -> np.ndarray:
+        self.file.seek(start)
+        return _decode(io.BytesIO(self.file.read(size)), place)
 
 
 def _label_map(record: dict[str, Any], key: str, place: object, read: Callable[[], np.ndarray]) -> LabelMap:
@@ -245,14 +371,15 @@ def _label_map(record: dict[str, Any], key: str, place: object, read: Callable[[
         size = int(record["height"]), int(record["width"])
         classes = tuple(map(str, record["classes"]))
         values = list(map(int, record.get("values") or range(len(classes))))  # earlier versions had no other values
+        sha256 = (record.get("file") or {}).get("sha256", "")  # nor a file
         if len(values) != len(classes):
             raise ValueError(values)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{place} is no record of a result; give a folder that segment or batch wrote") from error
     file_name = key + (Path(photo).suffix or ".jpg")
     if values != list(range(len(classes))):
         read = partial(_indices, read, values)
-    return LabelMap(key, file_name, *size, classes, read, model=model, photo=photo)
+    return LabelMap(key, file_name, *size, classes, read, model=model, photo=photo, sha256=sha256)
 
 
 def _indices(read: Callable[[], np.ndarray], values: list[int]) -> np.ndarray:
