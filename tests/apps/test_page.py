@@ -54,6 +54,20 @@ def large_file(tmp_path_factory) -> Path:
     return path
 
 
+def test_the_page_keeps_no_history_and_reports_to_nobody(models, tmp_path, monkeypatch):
+    """Gradio's run history would write with the hub token of whoever serves the page."""
+    gradio = pytest.importorskip("gradio")
+    from pnp_ovss.apps import page
+
+    given = {}
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(page, "build", lambda _: gradio.Blocks(analytics_enabled=False))
+    monkeypatch.setattr(page, "sweep_on", lambda _: None)
+    monkeypatch.setattr(gradio.Blocks, "launch", lambda _, **settings: given.update(settings))
+    page.serve(models, "127.0.0.1", None)
+    assert (given["run_history"], given["enable_monitoring"], given["share"]) == (False, False, False)
+
+
 def test_a_photo_is_refused_before_it_is_decoded(models, tmp_path, large_file, monkeypatch):
     (tmp_path / "no.png").write_text("no picture")
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("was decoded"))
