@@ -3,17 +3,21 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import pnp_ovss
 from pnp_ovss import PRESETS, ConfigError, InputError, Segmenter
 from pnp_ovss.methods import resolve_config
 from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.models import FAMILIES, MODELS
-from pnp_ovss.types import Vocabulary
+from pnp_ovss.models.loading import resolve_device, resolve_dtype
+from pnp_ovss.types import ClassMaps, Vocabulary
 from tiny import tiny_blip2, tiny_bridgetower, tiny_vilt
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
@@ -205,3 +209,46 @@ def test_auto_for_a_copy_of_a_model_in_the_box_is_that_one_s(tmp_path):
 @pytest.mark.parametrize("name", ["somebody/blip", "no-such-model", "", "nul\0", "a/b/c", "x" * 5000])
 def test_auto_is_released_where_no_family_is_known(name):
     assert resolve_config(name) == PRESETS["released"]
+
+
+# Apple's GPU: no machine with one was at hand; what the code does for it is.
+
+
+class _NoDoubles(TorchDispatchMode):
+    """Fail where a float64 tensor is made, as that GPU does."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, tuple | list) else (made,):
+            assert getattr(tensor, "dtype", None) != torch.float64, function
+        return made
+
+
+def test_the_model_makes_no_float64(segmenter):
+    with _NoDoubles():
+        segmenter.locate([PHOTO, PHOTO], [Vocabulary.of(["dog"]), Vocabulary.of(["cat", "boat"])])
+
+
+def test_class_maps_of_an_apple_gpu_are_refined_on_the_cpu(segmenter, monkeypatch):
+    moved = []
+
+    class OnMPS(torch.Tensor):
+        device = torch.device("mps")
+
+        def cpu(self):
+            moved.append(self)
+            return torch.zeros(1, 4, 4)
+
+    maps = ClassMaps(torch.zeros(1, 4, 4).as_subclass(OnMPS), Vocabulary.of(["dog"]))
+    monkeypatch.setattr(segmenter.method, "class_maps", lambda *_: [maps])
+    (found,) = segmenter.locate([PHOTO], [maps.vocabulary])
+    assert len(moved) == 1
+    assert found.maps.maps.device.type == "cpu"
+    assert segmenter.refine(found).labels.shape == PHOTO.shape[:2]
+
+
+def test_an_apple_gpu_is_taken_by_name_in_float32(monkeypatch):
+    monkeypatch.setattr("torch.empty", lambda *_, device: SimpleNamespace(device=torch.device(device)))
+    device = resolve_device("mps")
+    assert device.type == "mps"
+    assert resolve_dtype("auto", device) == torch.float32

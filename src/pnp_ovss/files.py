@@ -77,6 +77,10 @@ MODIFIED = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated",
 """What object stores call that which changes with a file."""
 
 
+for _scheme in ("http", "https"):  # fsspec's own needs another package and bounds nothing
+    fsspec.register_implementation(_scheme, "pnp_ovss.web.Web", clobber=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Put ``content`` into the file, with the folders above it; a failed or interrupted write leaves nothing behind.
 

@@ -8,17 +8,39 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.files import Source, expanded, fetch_source, reachable
+from pnp_ovss.files import Source, expanded, fetch, fetch_source, reachable
+from pnp_ovss.redaction import bare
 from pnp_ovss.types import RGB
 
 Photo = str | Path | Image.Image | np.ndarray
-"""A path, a PIL image, or an RGB uint8 array (height, width, 3)."""
+"""A path or web address, a PIL image, or an RGB uint8 array (height, width, 3)."""
+
+
+class Address(str):
+    """Where a photo is in the web, with what is asked of a path."""
+
+    __slots__ = ()
+
+    @property
+    def stem(self) -> str:
+        """The name without suffix: what results are called by."""
+        return PurePosixPath(unquote(urlsplit(self).path)).stem or "photo"
+
+    @staticmethod
+    def is_one(place: str | Path) -> bool:
+        """Return whether a place is a web address."""
+        return isinstance(place, str) and place.casefold().startswith(("http://", "https://"))
+
+
+Place = Path | Address
+"""Of a photo."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
 """What counts as a photo in a folder, in upper or lower case."""
@@ -50,6 +72,8 @@ def read_image(photo: Photo, upright: bool = True) -> RGB:
     if not isinstance(photo, str | Path):
         form = "a path, a PIL image or an RGB uint8 array (height, width, 3)"
         raise InputError(f"expected a photo as {form}, got {type(photo).__name__}")
+    if Address.is_one(photo):
+        return decode_image(fetch(str(photo)), bare(str(photo)))
     path = expanded(photo)
     if not os.path.isfile(path):
         raise InputError(f"there is no photo {path}; check the path")
@@ -73,16 +97,20 @@ def decode_image(content: bytes, name: str, most_pixels: int = MAX_PIXELS) -> RG
     return _open(io.BytesIO(content), name, most_pixels)
 
 
-def find_images(patterns: Iterable[str | Path]) -> list[Path]:
+def find_images(patterns: Iterable[str | Path]) -> list[Place]:
     """Return the photos meant by files, folders and globs, in the order given, each once.
 
     A folder stands for the pictures right in it, by suffix and sorted, without hidden files; a glob (``**`` goes into
-    folders) for the pictures among its matches, sorted. A file is taken as it is, whether it can be read or not.
+    folders) for the pictures among its matches, sorted. A file or a web address is taken as it is, whether it can be
+    read or not.
 
     Raises: InputError if a folder or a glob holds no picture.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, Place] = {}
     for pattern in patterns:
+        if Address.is_one(pattern):
+            found.setdefault(str(pattern), Address(pattern))
+            continue
         for path in _expand(Path(expanded(pattern))):
             found.setdefault(os.path.abspath(path), path)
     if not found:

@@ -1,7 +1,7 @@
 """Photos + words -> method -> refinement -> ``Segmentation``."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -89,7 +89,7 @@ class Segmenter:
         """
         if not photos:
             return []
-        maps = self.method.class_maps(photos, vocabularies, on_step)
+        maps = map(_refinable, self.method.class_maps(photos, vocabularies, on_step))
         return [Located(photo, found) for photo, found in zip(photos, maps, strict=True)]
 
     def refine(self, located: Located, on_step: OnStep = ignore) -> Segmentation:
@@ -114,6 +114,11 @@ class Segmenter:
             photo=located.photo,
             method=self.method.name,
         )
+
+
+def _refinable(maps: ClassMaps) -> ClassMaps:
+    """Return the class maps where they can be refined: Apple's GPU has no float64, and the CPU refines for it."""
+    return replace(maps, maps=maps.maps.cpu()) if maps.maps.device.type == "mps" else maps
 
 
 def _channels(vocabulary: Vocabulary, background: bool) -> tuple[tuple[str, ...], list[int]]:

@@ -69,7 +69,7 @@ class ModelFlags:
         model: short name, hub id or local folder (default: the method's own; for pnp, blip-large-flickr)
         revision: commit, branch or tag of a hub repository
         preset: settings to start from: auto (the model's own), a preset's name, or a .json file
-        device: auto, cpu, cuda, cuda:1, ...
+        device: auto, cpu, cuda, cuda:1, mps, ...
         dtype: auto, float32, bfloat16 or float16
     """
 

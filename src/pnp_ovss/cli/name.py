@@ -11,11 +11,12 @@ from pnp_ovss.cli import complain, conclude, go_through, report, say
 from pnp_ovss.cli.flags import File, ModelFlags, Name, NamerFlags, Photos
 from pnp_ovss.errors import ConfigError, InputError, PnpError
 from pnp_ovss.files import as_json, remove, write_bytes
-from pnp_ovss.images import find_images, read_image
+from pnp_ovss.images import Place, find_images, read_image
 from pnp_ovss.lock import hold
 from pnp_ovss.models import load_vlm
 from pnp_ovss.naming import Namer, Naming, load_namer, name_photos
 from pnp_ovss.naming.openai import OpenAI, estimate
+from pnp_ovss.redaction import bare
 from pnp_ovss.types import RGB, Vocabulary
 
 EXAMPLE = "name demo/scene-000.png --model mini-blip  (after pnp-ovss demo)"
@@ -43,12 +44,12 @@ def command(
     there already; given, your own list.
 
     Args:
-        photos: file, folder (the pictures right in it) or glob
+        photos: file, folder (the pictures right in it), glob or web address
         out: write names and confidences to this .json file too
         dry_run: openai: only say how many calls, and about what they cost
         model: itm: the model that matches (default: the one that segments)
         revision: commit, branch or tag of its hub repository
-        device: auto, cpu, cuda, cuda:1, ...
+        device: auto, cpu, cuda, cuda:1, mps, ...
         dtype: auto, float32, bfloat16 or float16
     """
     keys = photos_by_name(find_images(photos))
@@ -62,16 +63,16 @@ def command(
         return _print_cost(loaded, keys, namer.candidates()) if dry_run else _name(loaded, keys, namer, out)
 
 
-def photos_by_name(photos: Sequence[Path]) -> dict[str, Path]:
+def photos_by_name(photos: Sequence[Place]) -> dict[str, Place]:
     """Return photos by their name without suffix. Raises: InputError if two have the same."""
-    keys: dict[str, Path] = {}
+    keys: dict[str, Place] = {}
     for path in photos:
         if keys.setdefault(path.stem, path) is not path:
             raise InputError(f"{keys[path.stem]} and {path} have one name; name them one after the other")
     return keys
 
 
-def readable(keys: dict[str, Path]) -> Iterator[tuple[str, RGB]]:
+def readable(keys: dict[str, Place]) -> Iterator[tuple[str, RGB]]:
     """Yield key and pixels of the photos that can be read; say which cannot."""
     for key, path in keys.items():
         try:
@@ -80,7 +81,7 @@ def readable(keys: dict[str, Path]) -> Iterator[tuple[str, RGB]]:
             complain(str(error))
 
 
-def _name(namer: Namer, keys: dict[str, Path], flags: NamerFlags, out: Path | None) -> int:
+def _name(namer: Namer, keys: dict[str, Place], flags: NamerFlags, out: Path | None) -> int:
     candidates, found = flags.candidates(), dict[str, Naming]()
     # A file that is there stays until all photos are named, for it may hold more.
     so_far = out.with_suffix(".partial.json") if out and os.path.exists(out) else out
@@ -113,7 +114,7 @@ def _name(namer: Namer, keys: dict[str, Path], flags: NamerFlags, out: Path | No
     return conclude(len(keys) - done, len(keys), "got no names")
 
 
-def _print(photo: Path, naming: Naming, keep: float) -> None:
+def _print(photo: Place, naming: Naming, keep: float) -> None:
     for note in naming.notes:
         complain(f"{photo}: {note}")
     confidence = {named.name: named.confidence for named in naming.classes}
@@ -121,12 +122,12 @@ def _print(photo: Path, naming: Naming, keep: float) -> None:
     report(f"{photo}: {kept or f'nothing above {100 * keep:.0f} %'}", **_entry(photo, naming, keep))
 
 
-def _entry(photo: Path, naming: Naming, keep: float) -> dict[str, Any]:
+def _entry(photo: Place, naming: Naming, keep: float) -> dict[str, Any]:
     names = {one.name: round(one.confidence, 6) for one in naming.classes if one.confidence > NEGLIGIBLE}
-    return {"photo": str(photo), "kept": list(naming.kept(keep)), "names": names, "notes": list(naming.notes)}
+    return {"photo": bare(str(photo)), "kept": list(naming.kept(keep)), "names": names, "notes": list(naming.notes)}
 
 
-def _print_cost(namer: Namer, keys: dict[str, Path], candidates: Vocabulary | None) -> int:
+def _print_cost(namer: Namer, keys: dict[str, Place], candidates: Vocabulary | None) -> int:
     if not isinstance(namer, OpenAI):
         raise ConfigError("--dry-run is for --namer openai; the other namers make no calls")
     read = [(namer.is_cached(image, candidates), image.shape) for _, image in readable(keys)]

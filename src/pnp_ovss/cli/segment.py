@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pnp_ovss.cli import conclude, detail, go_through, report, say
 from pnp_ovss.cli.flags import ClassFlags, Count, Dir, ModelFlags, Name, Photos, Share
-from pnp_ovss.images import find_images, read_photo
+from pnp_ovss.images import Place, find_images, read_photo
 from pnp_ovss.lock import hold
 from pnp_ovss.models.clip import Clip
 from pnp_ovss.pictures.figures import share
@@ -38,7 +38,7 @@ def command(
     The default model is fetched once (1.8 GB). mini-blip comes along, but knows drawn scenes only, such as the demo's.
 
     Args:
-        photos: file, folder (the pictures right in it) or glob
+        photos: file, folder (the pictures right in it), glob or web address
         out: folder
         batch_size: photos the model sees at a time
         clip: dual encoder, such as clip-base, that rates each mask from 0 to 1 in the record
@@ -64,7 +64,7 @@ def command(
 
 
 def _write(
-    paths: list[Path],
+    paths: list[Place],
     outcomes: Iterator[Outcome],
     out: Path,
     palette: Palette,

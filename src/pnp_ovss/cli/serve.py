@@ -32,7 +32,7 @@ def command(
 
     Args:
         model: short name, hub id or local folder; several times for a choice (default: those in the box)
-        device: auto, cpu, cuda, cuda:1, ...
+        device: auto, cpu, cuda, cuda:1, mps, ...
         host: address to listen on; 127.0.0.1 is this machine alone
         port: default: the first free from 7860 on
         max_megapixels: largest photo taken

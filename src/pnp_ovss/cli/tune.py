@@ -15,7 +15,7 @@ from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, NamerFlags, Seed, S
 from pnp_ovss.cli.name import photos_by_name, readable
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.files import fetch_source, write_text
-from pnp_ovss.images import find_images, read_image
+from pnp_ovss.images import Place, find_images, read_image
 from pnp_ovss.lock import hold
 from pnp_ovss.methods import method_info
 from pnp_ovss.methods.pnp import Config
@@ -137,7 +137,7 @@ def _namer(names: str, flags: TuneFlags) -> NamerFlags:
     raise ConfigError(f"expected --names to be a file or one of {', '.join(NAMERS)}, got {names}")
 
 
-def _objective(paths: dict[str, Path], namer: NamerFlags, out: Path, flags: TuneFlags, model: ModelFlags) -> Objective:
+def _objective(paths: dict[str, Place], namer: NamerFlags, out: Path, flags: TuneFlags, model: ModelFlags) -> Objective:
     """Load the models and name the photos."""
     # Layer and head are chosen later; those of the preset may be more than this model has.
     method: Any = replace(model, settings=model.settings | {"layer": 0, "head": 0}).load().method

@@ -16,7 +16,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, errors, get_token, hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub import (
+    HfApi,
+    constants,
+    errors,
+    get_token,
+    hf_hub_download,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from tqdm.auto import tqdm
 
@@ -38,6 +46,8 @@ REASONS = {
     errors.RepositoryNotFoundError: "no folder here, no public repository on the hub; check the name, or set HF_TOKEN",
 }
 """What an error of the hub client means, and what to do."""
+INSTEAD = "set HF_ENDPOINT to a mirror, give --model a local folder, or take mini-blip, which is in the box"
+"""What works without the hub."""
 
 LOCAL = "local-"
 SHIPPED = Path(__file__).parents[1] / "mini" / "checkpoints"
@@ -208,9 +218,11 @@ def _fetch(repository: str, name: str, revision: str | None) -> Path:
                 return cached
         outer = isinstance(error, errors.LocalEntryNotFoundError)
         cause = error.__cause__ if outer and error.__cause__ else error
-        reason = f"fetching it failed ({one_line(cause)}); check connection, disk and HF_TOKEN, then try again"
-        known = (text for kind, text in REASONS.items() if isinstance(cause, kind))
-        raise ModelError(f"{name}: {next(known, reason)}") from error
+        reason = f"fetching it failed ({one_line(cause)}); check connection, disk and HF_TOKEN"
+        known = next((text for kind, text in REASONS.items() if isinstance(cause, kind)), "")
+        if known and not isinstance(cause, errors.OfflineModeIsEnabled):
+            raise ModelError(f"{name}: {known}") from error
+        raise ModelError(f"{name}: {known or reason}, {INSTEAD}; the cache is {constants.HF_HUB_CACHE}") from error
 
 
 def _download(repository: str, revision: str | None) -> Path:

@@ -29,7 +29,7 @@ from PIL import Image
 
 from pnp_ovss.errors import ConfigError, InputError, import_extra
 from pnp_ovss.files import Folder, Source, as_json, as_png, parse_json, reachable, read_json
-from pnp_ovss.images import readable
+from pnp_ovss.images import Place, readable
 from pnp_ovss.pictures import MOST_CLASSES
 from pnp_ovss.redaction import bare
 from pnp_ovss.segmentation import ABOUT, Segmentation
@@ -63,7 +63,7 @@ def make_record(key: str, source: Source, photo: RGB, result: Segmentation | Non
 
 
 def write_result(
-    folder: Path, path: Path, photo: RGB, result: Segmentation, seconds: float, source: Source | None = None
+    folder: Path, path: Place, photo: RGB, result: Segmentation, seconds: float, source: Source | None = None
 ) -> None:
     """Write the three files of a photo as ``Segmentation.save`` does.
 
@@ -72,16 +72,16 @@ def write_result(
     replace(result, photo=photo).save(folder, path.stem, source or str(path), seconds)
 
 
-def _places(folder: Path, photo: Path) -> tuple[Path, Path, Path]:
+def _places(folder: Path, photo: Place) -> tuple[Path, Path, Path]:
     """Return where ``segment`` writes a photo's label map, overlay and record."""
     stem = folder / photo.stem
     return Path(f"{stem}.png"), Path(f"{stem}.overlay.png"), Path(f"{stem}.json")
 
 
-def check_places(folder: Path, photos: Sequence[Path]) -> None:
+def check_places(folder: Path, photos: Sequence[Place]) -> None:
     """Raise InputError if a result would take the place of a photo or of another photo's result."""
     sources = {os.path.realpath(photo) for photo in photos}
-    taken: dict[str, Path] = {}
+    taken: dict[str, Place] = {}
     for photo in photos:
         for place in _places(folder, photo):
             if os.path.realpath(place) in sources:
@@ -91,7 +91,7 @@ def check_places(folder: Path, photos: Sequence[Path]) -> None:
                 raise InputError(BOTH.format(holder, photo, f"to {place}"))
 
 
-def numbers_in(folder: Path, but: Sequence[Path] = ()) -> dict[str, int]:
+def numbers_in(folder: Path, but: Sequence[Place] = ()) -> dict[str, int]:
     """Return the value of each class in the label maps that ``segment`` wrote, but those of photos to be done anew."""
     numbers, again = dict[str, int](), {_places(folder, photo)[2] for photo in but}
     for path in sorted(folder.glob("*.json")):
