@@ -157,7 +157,7 @@ def _photo(path: Path, vocabulary: Vocabulary) -> Photo:
 
 def _scene(seed: int, index: int, size: int) -> Photo:
     scene = draw(seed, index, size)
-    return Photo(scene.image, Vocabulary.of(scene.things), scene.things_mask())
+    return Photo(scene.image, Vocabulary.of(scene.things), scene.things_mask().astype(np.int64))
 
 
 def _run(
