@@ -31,7 +31,9 @@ def table(folder) -> list[dict[str, str]]:
 
 def test_scenes_are_scored(tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["compare", "scenes", "--methods", "sclip", "--scenes", "2", "--scene-size", "64", "--out", str(out)]) == 0
+    assert (
+        main(["compare", "scenes", "--methods", "sclip", "--scenes", "2", "--scene-size", "64", "--out", str(out)]) == 0
+    )
     segmenter, pooled = Segmenter.from_pretrained("mini-clip", method="sclip"), Confusion.empty(1 + len(THINGS))
     names = ("background", *THINGS)
     for scene in (draw(2, index, 64) for index in range(2)):

@@ -68,6 +68,12 @@ def report(line: str, **facts: Any) -> None:
         say(line)
 
 
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table as lines, its columns aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
 def detail(line: str) -> None:
     """Print one line on stderr if details are wanted."""
     if OUTPUT.verbose:

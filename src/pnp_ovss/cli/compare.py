@@ -12,7 +12,7 @@ from typing import Annotated
 
 import numpy as np
 
-from pnp_ovss.cli import follow
+from pnp_ovss.cli import align, follow, say
 from pnp_ovss.cli.flags import Count, Dir, File, Name, Photos, Seed, value
 from pnp_ovss.data.vocabulary import parse_classes, read_classes
 from pnp_ovss.errors import InputError
@@ -133,9 +133,9 @@ def command(
         sheet = comparison_sheet([photo.image for photo in shown], columns, (BACKGROUND, *names))
         save_png(out / "comparison.png", sheet)
         write_text(out / "comparison.csv", _as_csv(table))
-    for line in _aligned(table):
-        print(line)
-    print(f"{len(reads)} photo{'s' * (len(reads) > 1)}, in {out}: comparison.png and comparison.csv")
+    for line in align(table):
+        say(line)
+    say(f"{len(reads)} photo{'s' * (len(reads) > 1)}, in {out}: comparison.png and comparison.csv")
     return 0
 
 
@@ -199,8 +199,3 @@ def _as_csv(table: Sequence[Sequence[str]]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(table)
     return buffer.getvalue()
-
-
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pnp_ovss.cli import align
 from pnp_ovss.errors import ModelError
 from pnp_ovss.models.hub import MODELS, Model, find_folder, weight_files
 
@@ -27,9 +28,8 @@ def command(
         for row in rows[1:]:
             print(dumps(dict(zip(HEADINGS, row, strict=True))))
         return
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in align(rows):
+        print(line)
     print("\n" + Path(__file__).with_name("models.txt").read_text(encoding="utf-8").rstrip())
 
 
