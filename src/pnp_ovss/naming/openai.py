@@ -167,7 +167,8 @@ class OpenAI:
         address, http = self.base_url or SERVER, _http_client(openai)
         try:
             parts = urlsplit(address)
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            host = re.fullmatch(r"\S+", parts.hostname or "")
+            if parts.scheme not in ("http", "https") or not host or parts.port == 0:
                 raise ValueError("it is no web address")
             how: dict[str, Any] = {"base_url": address, "max_retries": self.retries, "timeout": self.timeout}
             return openai.OpenAI(api_key=key or "none", http_client=http, **how)
