@@ -18,9 +18,10 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ import torch
 from PIL import Image
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from tqdm import tqdm
 
 import chat_server
 from pnp_ovss import files, lock
@@ -37,7 +39,6 @@ from pnp_ovss.cli import batch, evaluate, export, main, name, segment, tune  # n
 from pnp_ovss.evaluation import run as evaluation
 from pnp_ovss.runs import pipeline
 from pnp_ovss.runs.deaths import UNDER_WAY
-from pnp_ovss.tuning import search
 from tiny import WORDS, tiny_blip, tiny_clip
 from trees import save
 
@@ -156,6 +157,9 @@ class World:
         lines = [line.rpartition("\r")[2] for line in text.splitlines()]
         lines = [line for line in lines if line.strip() and "|" not in line]
         operations = int(count.read_text()) if count.exists() else 0
+        for module in (about / "modules").read_text().splitlines() if count.exists() else ():
+            with suppress(Exception):  # once here, not in every run
+                import_module(module)
         shutil.rmtree(about)
         return Ended(os.waitstatus_to_exitcode(status), operations, lines)
 
@@ -168,12 +172,14 @@ class World:
             sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
             os.environ["OPENAI_API_KEY"] = chat_server.KEY
             pipeline.perf_counter = evaluation.perf_counter = lambda: 0.0  # type: ignore[assignment]
+            tqdm.set_lock(threading.RLock())  # its own is shared by all runs, one of which was killed with it
             lock.STALE, name.SAVE_EVERY = 0.2, 1
             lock.BEAT = 0.02 if disturbance.act == "gone" else lock.BEAT
-            search.open_study.__defaults__ = (*search.open_study.__defaults__[:-1], 1)
+            before = set(sys.modules)
             disturbance.install()
             code = main(list(case.arguments))
             (about / "count").write_text(str(disturbance.count))
+            (about / "modules").write_text("\n".join(set(sys.modules) - before))
         except BaseException:
             traceback.print_exc()
         finally:
@@ -222,7 +228,7 @@ def make_world(folder: Path) -> Iterator[World]:
             Case("name", ("name", str(photos), *ask, "--out", "out/names.json")),
             Case("evaluate", ("evaluate", *voc, *model, *out)),
             Case("tune", ("tune", *study, *plain, *out)),
-            Case("export", ("export", results, "--to", "yolo", "--photos", "--out", "out/yolo"), 0, True),
+            Case("export", ("export", results, "--to", "yolo", "--photos", str(photos), "--out", "out/yolo"), 0, True),
         )}  # fmt: skip
         made = world.run(Case("", ("segment", str(photos), *classes, *model, "--out", "results")), folder)
         assert made.code == 0, made.lines
@@ -326,7 +332,9 @@ class Trial:
             ended = self.world.run(self.case, place, act, number)
             if ended.code not in (code, self.case.code) and not (self.case.once and ended.code == 2):
                 wrong = f"it ended with {ended.code}: {ended.lines[-3:]}"
-            if code == 2 and (traces := [name for name in tree(place) if name.endswith((".part", ".lock"))]):
+            if code == 2 and (
+                traces := [path.name for path in place.rglob("*.*") if path.suffix in (".part", ".lock")]
+            ):
                 wrong = f"it left {traces}"
         stored, asked = len(list(place.glob("cache/??/*.json"))), len(self.world.chat.calls)
         ended = self.world.run(self.case, place)
@@ -342,33 +350,39 @@ class Trial:
         return wrong
 
 
-def everything(seed: int = 0, most: int | None = None) -> None:
-    """Try all operations of all cases, or ``most`` of each, and print a table."""
+def everything(commands: list[str], most: int | None, others: int, seed: int) -> int:
+    """Kill commands at all of their operations, or ``most``, disturb them in other ways at some; print a table."""
     rng, failures = random.Random(seed), list[str]()
     print(
-        "| command | operations | killed at | killed twice | full disk | folder removed | wrong |\n" + "|---" * 7 + "|"
+        "| command | operations | killed at | killed twice | disk full | folder removed | wrong |\n" + "|---" * 7 + "|"
     )
     with tempfile.TemporaryDirectory() as folder, make_world(Path(folder).resolve()) as world:
-        for case in world.cases.values():
+        for case in filter(lambda case: case.name in commands or not commands, world.cases.values()):
             trial, wrong = Trial.of(world, case), list[str]()
-            every = list(range(trial.operations))
-            chosen = every if most is None else sorted(rng.sample(every, min(most, len(every))))
-            pairs = [(rng.choice(every), rng.choice(every)) for _ in range(len(chosen) // 4)]
-            tries: list[tuple[str, tuple[int, ...]]] = [("kill", (at,)) for at in chosen]
-            tries += [("kill", pair) for pair in pairs] + [(act, (at,)) for act in ("full", "gone") for at in chosen]
-            tries += [("read_only", ()), ("twice", ())]
-            for act, at in tries:
+            every = range(trial.operations)
+            killed, some = sample(rng, every, most), sample(rng, every, others)
+            pairs = [(rng.choice(every), rng.choice(every)) for _ in some]
+            tries: list[tuple[str, tuple[int, ...]]] = [("kill", (at,)) for at in killed]
+            tries += [("kill", pair) for pair in pairs]
+            tries += [(act, (at,)) for act in ("full", "gone") for at in some]
+            for act, at in [*tries, ("read_only", ()), ("twice", ())]:
                 if said := getattr(trial, act)(*at):
                     wrong.append(f"{case.name}, {act} {at}: {said}")
-            counts = f"{len(every)} | {len(chosen)} | {len(pairs)} | {len(chosen)} | {len(chosen)} | {len(wrong)}"
-            print(f"| `{case.name}` | {counts} |", flush=True)
+            counts = (len(every), len(killed), len(pairs), len(some), len(some), len(wrong))
+            print(f"| {case.name} | {' | '.join(map(str, counts))} |", flush=True)
+            print("\n".join(wrong), file=sys.stderr, flush=True)
             failures += wrong
-    print("\n".join(failures), file=sys.stderr)
-    sys.exit(bool(failures))
+    return int(bool(failures))
+
+
+def sample(rng: random.Random, every: Sequence[int], most: int | None) -> list[int]:
+    return list(every) if most is None or most >= len(every) else sorted(rng.sample(every, most))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("commands", nargs="*", help="such as segment (default: all)")
+    parser.add_argument("--most", type=int, metavar="N", help="kill at N operations of each (default: at all)")
+    parser.add_argument("--others", type=int, default=8, metavar="N", help="disturb in other ways at N (default: 8)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--most", type=int, help="operations of each command (default: all)")
-    everything(**vars(parser.parse_args()))
+    sys.exit(everything(**vars(parser.parse_args())))

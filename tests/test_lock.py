@@ -4,16 +4,23 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
+from PIL import Image
 
-from pnp_ovss import InputError, lock
+import chat_server
+from pnp_ovss import Config, InputError, files, lock, segmentation
+from pnp_ovss.cli import main
+from pnp_ovss.evaluation.record import write_manifest
 from pnp_ovss.files import part_of, sweep, write_bytes
 from pnp_ovss.lock import LOCK, hold
 from pnp_ovss.processes import this_process
+from terminal import errors_of
 
 HOLDER = """
 import sys, time
@@ -61,17 +68,18 @@ def leave(folder: Path, name: str = LOCK, **about: str) -> None:
     (folder / name).write_text(json.dumps(usual | about))
 
 
-def work(seconds: float = 5) -> None:
+def work(seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(0.01)
 
 
-def test_the_second_process_is_refused_at_once_and_hears_who_is_there(tmp_path, holder):
+def test_the_second_process_is_refused_at_once_and_hears_who_is_there(tmp_path, holder, monkeypatch):
+    monkeypatch.setattr(lock, "STALE", 60)
     process = holder(tmp_path / "out")
     began = time.monotonic()
     said = refusal(tmp_path / "out")
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < 30
     about = json.loads((tmp_path / "out" / LOCK).read_text())
     assert said == (
         f"{tmp_path}/out is being written by another run (process {process.pid} on {about['host']}, since "
@@ -81,7 +89,8 @@ def test_the_second_process_is_refused_at_once_and_hears_who_is_there(tmp_path, 
         pass
 
 
-def test_a_killed_process_is_followed_at_once(tmp_path, holder):
+def test_a_killed_process_is_followed_at_once(tmp_path, holder, monkeypatch):
+    monkeypatch.setattr(lock, "STALE", 60)
     process = holder(tmp_path / "out")
     process.kill()
     process.wait()
@@ -89,14 +98,14 @@ def test_a_killed_process_is_followed_at_once(tmp_path, holder):
     began = time.monotonic()
     with hold(tmp_path / "out"):
         assert json.loads((tmp_path / "out" / LOCK).read_text())["number"] == str(os.getpid())
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < 30
 
 
 def test_of_many_that_find_a_dead_lock_one_gets_it(tmp_path, holder):
     process = holder(tmp_path)
     process.kill()
     process.wait()
-    code = HOLDER.replace("time.sleep(60)", "time.sleep(8)")
+    code = HOLDER.replace("time.sleep(60)", "time.sleep(15)")
     many = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], **PIPES) for _ in range(4)]
     said = [one.communicate()[0] for one in many]
     assert sorted(said) == ["", "", "", "held\n"]
@@ -161,7 +170,7 @@ def test_a_folder_that_is_removed_stops_the_run(tmp_path):
     began = time.monotonic()
     with pytest.raises(InputError) as stop:
         run()
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 30
     assert str(stop.value) == f"{tmp_path}/out was removed while it was written; run the same command again"
 
 
@@ -174,7 +183,7 @@ def test_a_folder_that_was_taken_over_stops_the_run_and_stays_with_the_other(tmp
     began = time.monotonic()
     with pytest.raises(InputError, match="was taken over by another run while it was written"):
         run()
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 30
     assert json.loads((tmp_path / LOCK).read_text())["token"] == "other"
 
 
@@ -305,3 +314,97 @@ def test_a_folder_that_is_held_is_swept(tmp_path, dead):
     part(tmp_path / "images/a", dead)
     with hold(tmp_path, below=("images",)):
         assert sorted(path.name for path in tmp_path.rglob("*")) == [LOCK, "a", "images"]
+
+
+# The commands.
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch) -> Path:
+    """A folder to work in, with a photo, and names and results for it."""
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    Image.new("RGB", (8, 6), "red").save("photos/a.png")
+    Path("names.json").write_text('{"a": ["dog", "cat"]}')
+    segmentation.Segmentation(
+        np.zeros((6, 8), np.int64), ("background", "dog"), np.zeros((2, 6, 8), np.float32),
+        np.zeros((1, 2, 2), np.float32), 1.0, Config(), "mini-blip", "r", "0", photo=np.zeros((6, 8, 3), np.uint8),
+    ).save("results", "a")  # fmt: skip
+    return tmp_path
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    def load(*arguments, **settings):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("pnp_ovss.segmenter.Segmenter.from_pretrained", load)
+    monkeypatch.setattr("pnp_ovss.cli.name.load_vlm", load)
+    monkeypatch.setattr("pnp_ovss.cli.flags.ModelFlags.load", load)
+    monkeypatch.setattr("pnp_ovss.cli.flags.ModelFlags.load_clip", load)
+
+
+COMMANDS = {
+    "segment": ["segment", "photos", "--classes", "dog", "--model", "mini-blip", "--out", "out"],
+    "batch": ["batch", "photos", "--classes", "dog", "--model", "mini-blip", "--out", "out"],
+    "demo": ["demo", "--out", "out"],
+    "evaluate": ["evaluate", "scenes", "--out", "out"],
+    "merge": ["evaluate", "merge", "out"],
+    "tune": ["tune", "--images", "photos", "--names", "names.json", "--model", "mini-blip", "--out", "out"],
+    "name": ["name", "photos", "--model", "mini-blip", "--out", "out"],
+    "export": ["export", "results", "--to", "coco", "--out", "out"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_refused_before_it_loads_a_model(desk, no_model, capsys, command):
+    if command == "merge":
+        write_manifest(Path("out"), {"dataset": "voc21"}, keys=[], root=None)
+    with hold("out", beside=command in ("name", "export")):
+        assert main(COMMANDS[command]) == 2
+        *_, line = errors_of(capsys)
+    assert line.startswith("pnp-ovss: out is being written by another run (process ")
+
+
+def test_shards_share_a_folder_and_the_same_one_is_refused(desk, no_model, capsys):
+    command = ["evaluate", "scenes", "--out", "out", "--shard"]
+    with hold("out", ".pnp-ovss-1-of-2.lock"):
+        assert main([*command, "1/2"]) == 2
+        assert "is being written by another run" in errors_of(capsys)[0]
+        with pytest.raises(AssertionError, match="a model was loaded"):
+            main([*command, "2/2"])
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing(desk, capsys, monkeypatch):
+    pytest.importorskip("openai")
+    Path("cache").touch()
+    monkeypatch.setenv("OPENAI_API_KEY", chat_server.KEY)
+    with chat_server.serve() as chat:
+        ask = ["name", "photos", "--namer", "openai", "--base-url", chat.url, "--cache", "cache"]
+        assert main(ask) == 2
+        assert chat.calls == []
+    said = "pnp-ovss: the folder cache cannot be written (not a directory); give another one with --cache"
+    assert errors_of(capsys) == [said]
+
+
+def test_a_page_sweeps_what_dead_ones_left(tmp_path, dead, monkeypatch, no_model):
+    pytest.importorskip("gradio")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("signal.signal", lambda *given: None)
+    visitor = tmp_path / f"pnp-ovss-{dead}-ab_12345.part/photo.jpg"
+    living = tmp_path / f"pnp-ovss-{this_process()}-ab_12345.part/photo.jpg"
+    for photo in (visitor, living):
+        photo.parent.mkdir()
+        photo.touch()
+    seen = []
+
+    def look(*given):
+        seen.extend(path.name for path in tmp_path.iterdir() if path != living.parent)
+        raise InputError("enough")
+
+    monkeypatch.setattr("pnp_ovss.cli.serve.PageModels", look)
+    assert main(["serve", "--model", "mini-blip"]) == 2
+    assert not visitor.parent.exists()
+    assert living.exists()
+    (own,) = seen
+    assert files.PART.fullmatch(own)  # the next one would find it

@@ -195,6 +195,24 @@ def test_a_run_that_died_goes_on_with_what_is_missing(batch, located):
     assert records() == records("whole")
 
 
+def test_a_run_that_died_after_a_record_leaves_no_fault(batch, monkeypatch):
+    assert batch() == 1
+    Image.new("RGB", (9, 7), "red").save("photos/deep/broken.jpg")
+    write = Folder.write
+
+    def die(self, name, content):
+        write(self, name, content)
+        if name == "images/deep/broken.json":
+            raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "write", die)
+        with pytest.raises(RuntimeError, match="power cut"):
+            batch()
+    assert batch() == 0
+    assert list(Path("results/faults").rglob("*.json")) == []
+
+
 def test_a_photo_without_its_record_is_done_again(batch):
     batch()
     Path("results/images/deep/e.json").unlink()
@@ -496,6 +514,20 @@ def test_a_result_both_packed_and_loose_counts_once(batch):
     batch("--format", "parquet")
     assert sorted(row["key"] for row in rows()) == sorted(NAMES)
     assert not list(Path("results/images").rglob("*.json"))
+
+
+def test_label_maps_left_by_a_run_that_died_while_it_packed_are_removed(batch):
+    pytest.importorskip("pyarrow")
+    remove = Folder.remove
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Folder, "remove", lambda self, name: None if name.endswith(".png") else remove(self, name))
+        batch("--format", "parquet")
+    own = Path("results/images/my own.png")
+    own.touch()
+    assert len(list(Path("results/images").rglob("*.png"))) == 5
+    batch("--format", "parquet")
+    assert list(Path("results/images").rglob("*.png")) == [own]
+    assert len(rows()) == 4
 
 
 def test_a_shard_cut_short_is_reported(batch, capsys):

@@ -31,7 +31,7 @@ from pnp_ovss.tuning.objective import (
     search_space,
 )
 from pnp_ovss.tuning.reward import REWARDS, ClipReward, drop_below, named_masks, rate
-from pnp_ovss.tuning.search import best_trial, finished_trials, open_study, run_trials, storage_url
+from pnp_ovss.tuning.search import best_trial, finished_trials, open_study, requeue, run_trials, storage_url
 
 COLOURS = ("red", "green", "blue")
 
@@ -305,6 +305,19 @@ def test_a_stopped_study_goes_on_and_gives_back_what_was_begun(tmp_path):
     assert rest[0] == begun[3]
     assert len(rest) == 5
     assert len(distinct(finished_trials(study))) == 8
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")
+def test_what_a_dead_process_had_begun_is_begun_again(tmp_path):
+    study = open_study(url(tmp_path), ABOUT, SPACE)
+    study.ask()  # killed here, before its first heartbeat
+    chosen = study.ask()
+    begun = {name: chosen.suggest_categorical(name, values) for name, values in SPACE.items()}
+    again = open_study(url(tmp_path), ABOUT, SPACE)
+    requeue(again)
+    rest = [trial.params for trial in run_trials(again, earn, SIZE)]
+    assert begun in rest
+    assert len(rest) == len(distinct(finished_trials(again))) == SIZE
 
 
 WORKER = """

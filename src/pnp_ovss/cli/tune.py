@@ -115,6 +115,8 @@ def command(
         objective = _objective(paths, namer, out, flags, model)
         space = search_space(objective.maps.vlm, **choices)
         study = search.open_study(url, _about(objective, paths), space, flags.sampler, flags.seed)
+        if flags.storage is None:
+            search.requeue(study)
         try:
             _search(study, objective, flags)
         except KeyboardInterrupt:

@@ -104,6 +104,18 @@ def run_trials(study: Study, rewards: Rewards, trials: int, prune: bool = True) 
                 optuna.storages.fail_stale_trials(study)
 
 
+def requeue(study: Study) -> None:
+    """Queue the trials that are said to run, in a study of this process alone: those that ran them are dead.
+
+    Where many work on a study, this is found out by their heartbeats, the first of which may be missing.
+    """
+    with _optuna():
+        for trial in _trials(study):
+            if trial.state == TrialState.RUNNING:
+                study.tell(trial.number, state=TrialState.FAIL)
+                RetryHeartbeatStaleTrialCallback()(study, trial)
+
+
 def finished_trials(study: Study) -> list[FrozenTrial]:
     """Return every trial that is finished, by whichever worker, in the order they were begun."""
     return [trial for trial in _trials(study) if trial.state in FINISHED]
