@@ -10,7 +10,7 @@ from PIL import Image
 from pnp_ovss.errors import InputError
 from pnp_ovss.types import BACKGROUND
 
-Colours = UInt8[np.ndarray, "cls 3"]
+Colours = UInt8[np.ndarray, "ch 3"]
 
 DARK = (38, 41, 48)
 """The background's colour."""
