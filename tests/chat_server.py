@@ -18,7 +18,7 @@ class Chat:
     """What the server does. ``script`` holds one behaviour per call; when it is used up, all goes well."""
 
     url: str = ""
-    script: list[str] = field(default_factory=list)
+    script: list[str | tuple[bytes, ...]] = field(default_factory=list)
     answer: Any = ANSWER
     schema: bool = True
     """Whether it takes a ``response_format``."""
@@ -70,7 +70,8 @@ FIXED: dict[str, tuple[int, dict[str, Any] | bytes]] = {
     "echo": (400, error(f"cannot do this for {KEY}")),
 }
 """Answers that are always the same. Other behaviours: a status, "says ...", "drop", "cut", "hold", "slow"; "packed
-ENCODING", where ``answer`` is the body; "redirect STATUS"; and those of ``echo``."""
+ENCODING", where ``answer`` is the body; "redirect STATUS"; and those of ``echo``; and
+pieces of bytes, which are sent one by one whatever they are."""
 
 
 def echo(behaviour: str, text: str) -> tuple[int, dict[str, Any]]:
@@ -116,10 +117,12 @@ def serve() -> Iterator[Chat]:
                 with lock:
                     chat.now -= 1
 
-        def _behave(self, behaviour: str, body: dict[str, Any]) -> None:
+        def _behave(self, behaviour: str | tuple[bytes, ...], body: dict[str, Any]) -> None:
             answer = chat.answer(body) if callable(chat.answer) else chat.answer
             sent = (self.headers["Authorization"] or "").removeprefix("Bearer ")
-            if self.path != "/v1/chat/completions":
+            if isinstance(behaviour, tuple):
+                self._send_pieces(behaviour)
+            elif self.path != "/v1/chat/completions":
                 self._send(404, error(f"Invalid URL (POST {self.path})"))
             elif sent != KEY:
                 self._send(401, error(f"Incorrect API key provided: {sent}.", "invalid_api_key"))
@@ -161,6 +164,12 @@ def serve() -> Iterator[Chat]:
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+
+        def _send_pieces(self, pieces: tuple[bytes, ...]) -> None:
+            for piece in pieces:
+                self.wfile.write(piece)
+                self.wfile.flush()
+            self.close_connection = True
 
         def _drop(self, body: dict[str, Any]) -> None:
             content = json.dumps(body).encode()
