@@ -40,10 +40,10 @@ RESULT, CLEAR = "result", "clear error"
 TITLE = "## Damaged and hostile inputs"
 TEXT = """Whatever somebody gives it, the program ends with a result or with one line that says what came and what to
 do. A photo or mask that cannot be read is a fault of that photo, whatever its reader raises, and the rest go on. Each
-input below is made by a seeded generator: a whole photo, data set, checkpoint, reply or folder of results in which bytes are
-flipped, lost, doubled or numbers are made absurd, values of another kind, nested or missing, texts that nobody expects.
-Each is given to the code that people use. None may end in an exception of another kind, an error of several lines, a
-traceback on the terminal, more than 30 seconds, or more than 4 GB of memory."""
+input below is made by a seeded generator: a whole photo, data set, checkpoint, reply or folder of results in which
+bytes are flipped, lost, doubled or numbers are made absurd, values of another kind, nested or missing, texts that
+nobody expects. Each is given to the code that people use. None may end in an exception of another kind, an error of
+several lines, a traceback on the terminal, more than 30 seconds, or more than 4 GB of memory."""
 
 
 @dataclass(frozen=True)
