@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,8 @@ from pnp_ovss.errors import PnpError
 TESTS = Path(__file__).resolve().parents[1]
 PAGE = TESTS.parent / "docs" / "reliability.md"
 SECONDS, BYTES = 30, 4 << 30
+WAITS = 10
+"""By the clock an input may take so many times as long."""
 RESULT, CLEAR = "result", "clear error"
 TITLE = "## Damaged and hostile inputs"
 TEXT = """Whatever somebody gives it, the program ends with a result or with one line that says what came and what to
@@ -145,6 +148,7 @@ def _note(report: Report, name: str, number: int, outcome: str, target: str) -> 
         which = f" --target {shlex.quote(target)}" if target else ""
         again = f"python -m tests.fuzz --seed {report.seed}{which} --input {number}"
         report.failures.append(f"{name}, input {number} ({again}):\n{outcome}")
+        print(report.failures[-1], file=sys.stderr, flush=True)
 
 
 def chosen(number: int, seed: int, only: str, table: str) -> tuple[str, Random]:
@@ -160,16 +164,20 @@ def serve(numbers: Sequence[int], seed: int, target: str, shared: str, table: st
     out = os.fdopen(os.dup(1), "w")
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory(dir=shared) as desk:
         errors = os.fdopen(os.dup(2), "w")
+        faulthandler.register(signal.SIGPROF, file=errors, chain=True)
         for stream in (1, 2):
             os.dup2(said.fileno(), stream)
         os.chdir(desk)
         for number in numbers:
             name, rng = chosen(number, seed, target, table)
             print(json.dumps((name, number, "")), file=out, flush=True)
-            faulthandler.dump_traceback_later(seconds, exit=True, file=errors)
+            # By the processor's time, for the machine may be busy; by the clock where one waits for ever.
+            signal.setitimer(signal.ITIMER_PROF, seconds)
+            faulthandler.dump_traceback_later(WAITS * seconds, exit=True, file=errors)
             warnings.resetwarnings()
             outcome = outcome_of(import_module(table).TARGETS[name][0], rng, Path(shared), most)
             faulthandler.cancel_dump_traceback_later()
+            signal.setitimer(signal.ITIMER_PROF, 0)
             sys.stderr.flush()
             said.seek(0)
             printed = said.read()

@@ -25,7 +25,7 @@ def test_10_000_inputs_end_in_a_result_or_a_clear_error():
     "leaves": "SystemExit: 2",
     "many_lines": "an error that is no line: 'one\\ntwo'",
     "says_nothing": "an error that is no line: ''",
-    "hangs": "the process ended (1)",
+    "hangs": "the process ended (-27)",
     "dies": "the process ended (3)",
     "fills": "it took ",
     "dies_in_a_thread": "ZeroDivisionError",
