@@ -54,7 +54,7 @@ from pnp_ovss.cli import main
 from pnp_ovss.data import benchmark_vocabulary, load_dataset, rle
 from pnp_ovss.data.vocabulary import load_vocabulary, parse_classes, read_classes
 from pnp_ovss.errors import InputError, PnpError
-from pnp_ovss.evaluation.record import write_manifest
+from pnp_ovss.evaluation.record import about_data, write_manifest
 from pnp_ovss.evaluation.report import write_report
 from pnp_ovss.evaluation.result import load_results as load_scores
 from pnp_ovss.evaluation.run import Run, Task, evaluate, load_choice, scenes
@@ -529,16 +529,7 @@ def scores_again(rng: Random, place: Place) -> None:
             task.labels = np.zeros((24, 24), np.uint8)
             yield task
 
-    settings = {
-        "dataset": "scenes",
-        "title": data.title,
-        "classes": list(data.classes),
-        "nothing": data.labels[0],
-        "split": None,
-        "predictions": "x",
-        "values": "own",
-        "names": "unknown",
-    }
+    settings = about_data(data, "scenes", None) | {"predictions": "x", "values": "own", "names": "unknown"}
     run = Run(data, lambda key, truth: ("rocket",), predict, out / "images")
     for round in range(2):
         write_manifest(out, settings, root=None, keys=[sample.key for sample in data.samples], faults=())
