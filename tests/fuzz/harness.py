@@ -15,6 +15,7 @@ import faulthandler
 import json
 import os
 import re
+import resource
 import shlex
 import signal
 import subprocess
@@ -161,6 +162,8 @@ def chosen(number: int, seed: int, only: str, table: str) -> tuple[str, Random]:
 
 def serve(numbers: Sequence[int], seed: int, target: str, shared: str, table: str, seconds: int, most: int) -> None:
     """Do the inputs in this process; say on stdout what is begun and what came of it."""
+    import_module(table)
+    resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + 2 * most, resource.RLIM_INFINITY))  # or all is full
     out = os.fdopen(os.dup(1), "w")
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory(dir=shared) as desk:
         errors = os.fdopen(os.dup(2), "w")
@@ -199,7 +202,7 @@ def outcome_of(target: Callable[[Random, Place], None], rng: Random, shared: Pat
             outcome = CLEAR if text.strip() and text.isprintable() else f"an error that is no line: {text!r}"
         except BaseException:
             outcome = traceback.format_exc()
-    if (bytes := peak()) > most:
+    if (bytes := memory("VmHWM")) > most:
         outcome = f"it took {bytes / 1e9:.1f} GB"
     return outcome
 
@@ -210,11 +213,11 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak() -> int:
-    """Return the most memory that this process had since then, in bytes; 0 where nobody knows."""
+def memory(kind: str) -> int:
+    """Return the memory of this process in bytes, "VmHWM" the most that it had since then; 0 where nobody knows."""
     if not os.path.exists("/proc/self/status"):
         return 0
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    found = re.search(rf"{kind}:\s*(\d+) kB", Path("/proc/self/status").read_text())
     return int(found[1]) << 10 if found else 0
 
 

@@ -19,7 +19,7 @@ import trees
 from fuzz.harness import Place
 from fuzz.mutate import damaged
 from pnp_ovss import Segmenter
-from pnp_ovss.files import Folder
+from pnp_ovss.files import Folder, Source
 from pnp_ovss.methods.pnp import Config, PnP
 from pnp_ovss.models import VLM, load_vlm
 from pnp_ovss.models.clip import load_clip
@@ -243,14 +243,14 @@ def batch_loose(shared: Path, folder: Path) -> None:
     """Write what ``batch`` does, as files."""
     results = Results(Folder(folder))
     for key in ("a", "deep/b"):
-        results.write(key, f"photos/{key}.png", pixels(), segmenter(shared)(pixels(), NAMES), 0.1)
-    results.write("deep/nothing", "photos/deep/nothing.png", pixels(), None, 0.1)
+        results.write(key, Source(f"photos/{key}.png"), pixels(), segmenter(shared)(pixels(), NAMES), 0.1)
+    results.write("deep/nothing", Source("photos/deep/nothing.png"), pixels(), None, 0.1)
 
 
 def batch_packed(shared: Path, folder: Path) -> None:
     """Write what ``batch`` does, as a Parquet file."""
     batch_loose(shared, folder)
-    Results(Folder(folder)).pack(0, ["a", "deep/b", "deep/nothing"])
+    Results(Folder(folder)).pack("shards/00000.parquet", ["a", "deep/b", "deep/nothing"])
 
 
 MAKERS: dict[str, Callable[[Path, Path], None]] = {

@@ -44,8 +44,8 @@ def load_dataset(name: str, root: str | Path, split: str | None = None) -> Datas
         raise InputError(f"there is no folder {root}; give the one that holds the data set")
     try:
         return folder(root, split) if name == "folder" else _benchmark(name, root, split)
-    except (InputError, KeyError, TypeError) as error:
-        damaged = f"annotations in {root} are damaged: {one_line(repr(error))}"  # they lack something
+    except (InputError, KeyError, TypeError, AttributeError, OSError, ValueError) as error:
+        damaged = f"annotations in {root} are damaged: {one_line(repr(error))}"  # they lack something, or name no file
         fault = error if isinstance(error, InputError) else damaged
         raise InputError(f"{fault}; {ABOUT[DATASETS[name][0]]['source']}") from error
 

@@ -134,7 +134,7 @@ class OpenAI:
             reply = _reply(client.chat.completions.create(**request))
         except APIConnectionError as error:
             raise NoReply(f"{self._host} gave no reply ({one_line(error.__cause__ or error)})") from None
-        except (ValueError, TypeError, AttributeError, LookupError):
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
             raise NoReply(f"{self._host} gave a reply that is no chat completion") from None
         except APIStatusError as error:
             if error.response.is_redirect:

@@ -29,7 +29,7 @@ from PIL import Image
 
 from pnp_ovss.errors import ConfigError, InputError, import_extra
 from pnp_ovss.files import Folder, Source, as_json, as_png, parse_json, reachable, read_json
-from pnp_ovss.images import Place, readable
+from pnp_ovss.images import MAX_PIXELS, Place, readable
 from pnp_ovss.pictures import MOST_CLASSES
 from pnp_ovss.redaction import bare
 from pnp_ovss.segmentation import ABOUT, Segmentation
@@ -369,12 +369,14 @@ def _label_map(record: dict[str, Any], key: str, place: object, read: Callable[[
             raise ValueError(key)
         photo, model = str(record["photo"]), record.get("model") or ""
         size = int(record["height"]), int(record["width"])
+        if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
+            raise ValueError(size)
         classes = tuple(map(str, record["classes"]))
         values = list(map(int, record.get("values") or range(len(classes))))  # earlier versions had no other values
         sha256 = (record.get("file") or {}).get("sha256", "")  # nor a file
         if len(values) != len(classes):
             raise ValueError(values)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{place} is no record of a result; give a folder that segment or batch wrote") from error
     file_name = key + (Path(photo).suffix or ".jpg")
     if values != list(range(len(classes))):
