@@ -63,6 +63,7 @@ FIXED: dict[str, tuple[int, dict[str, Any] | bytes]] = {
     "no json": (200, b'{"choices": [{"mess'),
     "page": (200, b"<html>Log in first</html>"),
     "odd": (200, {"choices": [{"message": None}]}),
+    "deep": (200, b'{"choices": ' * 100_000),
     "refusal": (200, completion(None, refusal="I'm sorry, I can't help with that.")),
     "filtered": (200, completion("", finish="content_filter")),
     "filter": (400, error("The response was filtered by the policy", "content_filter")),

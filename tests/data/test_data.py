@@ -211,6 +211,14 @@ def test_a_place_that_cannot_be_is_one_line(place):
         read_image(place)
 
 
+@pytest.mark.parametrize("split", ["x" * 300, "a\0b", "c\ud800"])
+@pytest.mark.parametrize("name", ["voc21", "object81", "ade150", "folder"])
+def test_a_split_that_no_file_can_be_called_by_is_one_line(tmp_path, name, split):
+    with pytest.raises(InputError) as raised:
+        load_dataset(name, coco(tmp_path), split)
+    assert str(raised.value).isprintable()
+
+
 def test_an_image_listed_twice_is_there_once_and_told(tmp_path):
     dataset = load_dataset("voc21", voc(tmp_path, listed="2007_1\n2007_2\n2007_1\n"))
     assert [sample.key for sample in dataset.samples] == ["2007_1", "2007_2"]

@@ -167,7 +167,7 @@ def test_what_does_not_pass_costs_this_photo_alone(chat, namer, tmp_path, fault,
     assert names(namer(photo(1), PETS, "b")) == {"dog": 0.95, "cat": 0.4}
 
 
-@pytest.mark.parametrize("fault", ["no json", "page", "odd"])
+@pytest.mark.parametrize("fault", ["no json", "page", "odd", "deep"])
 def test_what_is_no_chat_completion_costs_this_photo_alone(chat, namer, tmp_path, fault):
     chat.script = [fault]
     with pytest.raises(NoReply, match=r"^127\.0\.0\.1 gave a reply that is no chat completion$"):

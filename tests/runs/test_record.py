@@ -152,6 +152,15 @@ def test_large_label_maps_are_read_without_a_warning(tmp_path, monkeypatch):
     assert sizes(tmp_path) == {"dog": (1, 7)}
 
 
+@pytest.mark.parametrize("height", [10**9, 0, -1, float("inf"), float("nan"), None, "tall"])
+def test_a_record_of_a_size_that_no_photo_has_is_one_line(tmp_path, height):
+    write(tmp_path, "dog.jpg")
+    record = json.loads((tmp_path / "dog.json").read_text())
+    (tmp_path / "dog.json").write_text(json.dumps(record | {"height": height, "classes": []}))
+    with pytest.raises(InputError, match="dog.json is no record of a result"):
+        load_results(tmp_path)
+
+
 def test_photos_may_be_called_as_results_are(tmp_path):
     write(tmp_path, "x.overlay.png", "y.png.jpg", "manifest.jpg")
     assert [found.file_name for found in load_results(tmp_path)] == ["manifest.jpg", "x.overlay.png", "y.png.jpg"]
