@@ -554,6 +554,14 @@ def test_what_is_not_installed_is_reported(batch, arguments, module, message, mo
     assert not os.path.exists("results/manifest.json")
 
 
+def test_a_name_that_parquet_cannot_hold_costs_its_photo_alone(batch, names_file):
+    pytest.importorskip("pyarrow")
+    Path("names.json").write_text(json.dumps(NAMES | {"a": ["caf\udce9"]}))
+    assert batch("--format", "parquet", classes=names_file) == 1
+    assert sorted(row["key"] for row in rows()) == sorted(set(NAMES) - {"a"})
+    assert "is no Unicode" in json.loads(Path("results/faults/a.json").read_text())["fault"]
+
+
 def test_names_that_parquet_cannot_hold_are_reported_before_anything_is_done(batch, capsys):
     pytest.importorskip("pyarrow")
     assert batch("--format", "parquet", classes=("--classes", "caf\udce9")) == 2
