@@ -37,7 +37,8 @@ def command(
     shards/*.parquet.
     For what cannot be done, faults/<key>.json says why, and the run goes on (exit code 1).
 
-    The same command goes on with a run that was stopped, whatever stopped it; one with other settings is refused.
+    The same command goes on with a run that was stopped, whatever stopped it, and does photos anew whose files changed;
+    one with other settings is refused.
     Memory does not grow with the number of photos. docs/scale.md has photos per hour, cost, and runs on a cluster.
 
     Args:
