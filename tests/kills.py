@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet  # noqa: F401
+import pyarrow.parquet
 import torch
 from PIL import Image
 from sqlalchemy import event
@@ -241,6 +241,9 @@ def tree(folder: Path) -> dict[str, Any]:
     for path in sorted(folder.rglob("*")):
         if path.name.startswith("index-"):  # what is in which one depends on the runs
             found["index"] = found.get("index", {}) | json.loads(path.read_bytes())
+        elif path.suffix == ".parquet":  # a run that goes on may begin another file
+            rows = map(repr, pyarrow.parquet.read_table(path).to_pylist())
+            found["rows"] = sorted([*found.get("rows", ()), *rows])
         elif path.is_file():
             found[str(path.relative_to(folder))] = content(path)
         elif not any(path.iterdir()) and path.name != "images":  # packed results leave it empty
