@@ -8,7 +8,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "pnp_ovss"
 LEVELS = (
     ("redaction",),
     ("errors", "_version", "processes", "parts"),
-    ("settings", "types", "images", "files", "lock", "concurrent", "web"),
+    ("settings", "types", "images", "files", "lock", "concurrent", "web", "memory"),
     ("models", "refine", "data", "pictures", "mini"),
     ("methods", "export"),
     ("segmentation",),

@@ -11,6 +11,7 @@ from PIL import Image
 from pnp_ovss import Config, InputError, Segmentation
 from pnp_ovss.pictures import class_colours
 from pnp_ovss.pictures.palette import Palette
+from pnp_ovss.refine.scores import ScoreMap
 from pnp_ovss.runs.record import load_results, numbers_in
 
 CLASSES = ("background", "dog", "traffic light")
@@ -20,7 +21,8 @@ PHOTO = np.full((2, 4, 3), 90, np.uint8)
 
 def segmentation(**more) -> Segmentation:
     scores, salience = np.zeros((3, 2, 4), np.float32), np.zeros((2, 2, 2), np.float32)
-    result = Segmentation(LABELS, CLASSES, scores, salience, 1.25, Config(), "mini-blip", "r", "0", photo=PHOTO)
+    about = Config(), "mini-blip", "r", "0"
+    result = Segmentation(LABELS, CLASSES, ScoreMap.of(scores), salience, 1.25, *about, photo=PHOTO)
     return replace(result, **more)
 
 
@@ -46,7 +48,7 @@ def test_a_result_prints_as_one_line():
 def test_the_opacity_goes_from_the_photo_alone_to_the_labels_alone():
     photo = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
     one = np.ones((400, 400), np.int64)
-    result = segmentation(labels=one, scores=np.zeros((3, 400, 400), np.float32), photo=photo)
+    result = segmentation(labels=one, score_map=ScoreMap.of(np.zeros((3, 400, 400), np.float32)), photo=photo)
     found = [np.asarray(result.overlay(opacity=opacity))[200:300, 200:300].astype(int) for opacity in (0.0, 0.5, 1.0)]
     spreads = [float(part.std(axis=(0, 1)).mean()) for part in found]
     assert spreads[0] > spreads[1] > spreads[2] == 0

@@ -17,6 +17,7 @@ from pnp_ovss.methods import resolve_config
 from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.models import FAMILIES, MODELS
 from pnp_ovss.models.loading import resolve_device, resolve_dtype
+from pnp_ovss.refine.budget import need
 from pnp_ovss.types import ClassMaps, Vocabulary
 from tiny import tiny_blip2, tiny_bridgetower, tiny_vilt
 
@@ -146,6 +147,35 @@ def test_words_of_the_background_count_for_it(segmenter):
     assert by_class.salience.shape[0] == 1
     bare = Segmenter(PnP(segmenter.method.vlm, replace(segmenter.config, background="never")))
     assert bare(PHOTO, words).classes == ("background", "dog")
+
+
+def test_where_memory_is_short_a_photo_is_refined_at_fewer_pixels_and_says_so(segmenter, monkeypatch):
+    photo = np.random.default_rng(0).integers(0, 255, (400, 600, 3), dtype=np.uint8)
+    whole = segmenter(photo, ["dog", "cat"])
+    assert (whole.refined, whole.reduced) == ((400, 600), False)
+    generous = Segmenter(segmenter.method, "100GB")(photo, ["dog", "cat"])
+    assert (generous.refined, generous.reduced) == ((400, 600), False)
+    np.testing.assert_array_equal(whole.labels, generous.labels)
+
+    steps = segmenter.config.steps()
+    monkeypatch.setattr(pnp_ovss.segmenter, "room", lambda budget: need(steps, 3, 180_000, 240_000))
+    result = segmenter(photo, ["dog", "cat"])
+    assert (result.refined, result.reduced) == ((346, 520), True)
+    assert result.labels.shape == (400, 600)
+    assert result.scores.shape == (3, 400, 600)
+    np.testing.assert_array_equal(result.labels, result.scores.argmax(0))
+    assert [*result.label_map().scores] == pytest.approx(
+        [float(part[result.labels == label].mean()) for label, part in enumerate(result.scores)], rel=1e-5
+    )
+    assert not segmenter(photo[:100, :100], ["dog", "cat"]).reduced
+
+
+def test_a_photo_that_does_not_fit_into_the_memory_is_one_line(segmenter):
+    tight = Segmenter(segmenter.method, "1MB")
+    with pytest.raises(InputError, match=r"^the photo needs 0.\d GB of memory, and there is room for 0.0 GB; raise"):
+        tight(PHOTO, ["dog"])
+    with pytest.raises(ConfigError, match="^expected an amount of memory such as 4GB"):
+        Segmenter.from_pretrained("nobody/nothing", memory="much")
 
 
 def test_every_photo_needs_its_own_classes(segmenter):

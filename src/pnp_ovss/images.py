@@ -48,6 +48,12 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What Pillow may open, if it can. Others, such as EPS, would start a program."""
 
+ORIENTATION = 0x0112
+"""The entry of EXIF that says how a photo is turned."""
+
+STRIP = 2**20
+"""Pixels converted at a time."""
+
 MAX_PIXELS = 150_000_000
 """Larger photos are refused by their header, before anything is decoded."""
 
@@ -78,6 +84,13 @@ def read_image(photo: Photo, upright: bool = True) -> RGB:
     if not os.path.isfile(path):
         raise InputError(f"there is no photo {path}; check the path")
     return _open(path, path, MAX_PIXELS, upright)
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Return rows and columns of a photo as its header says, not turned upright; None where there is no such header."""
+    with suppress(Exception), Image.open(path, formats=_formats()) as image:
+        return image.height, image.width
+    return None
 
 
 def read_photo(place: str | Path, name: str = "") -> tuple[RGB, Source]:
@@ -174,13 +187,19 @@ def _decode(image: Image.Image, name: str, most_pixels: int, upright: bool) -> R
     image.load()
     if upright:
         with suppress(Exception):  # damaged EXIF says nothing about the pixels; Pillow raises all kinds of errors
-            image = ImageOps.exif_transpose(image)
-    return np.array(_to_rgb(image))
+            if image.getexif().get(ORIENTATION, 1) != 1:  # Pillow would copy one that is upright as well
+                image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        image = Image.fromarray(_to_eight_bits(np.asarray(image)))
+    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):  # by strips: Pillow makes several copies on the way
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        pixels[top : top + rows] = np.asarray(_to_rgb(strip))
+    return pixels
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_eight_bits(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:
         solid = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(solid, image.convert("RGBA")).convert("RGB")

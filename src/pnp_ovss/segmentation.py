@@ -17,7 +17,8 @@ from pnp_ovss.files import Source, as_json, as_png, remove, save_png, write_byte
 from pnp_ovss.pictures import Colours, label_png, mask_picture
 from pnp_ovss.pictures.figures import STRENGTH, data_url, overlay, paint, panels, share
 from pnp_ovss.pictures.palette import Palette
-from pnp_ovss.types import BACKGROUND, RGB, LabelMap, fold
+from pnp_ovss.refine.scores import ScoreMap
+from pnp_ovss.types import BACKGROUND, RGB, LabelMap, count_labels, fold
 
 ABOUT = ("method", "model", "revision", "version")
 """What a record says of what segmented the photo."""
@@ -33,9 +34,8 @@ class Segmentation:
 
     labels: Int[np.ndarray, "h w"]
     classes: tuple[str, ...]
-    scores: Float[np.ndarray, "ch h w"]
-    """After refinement: one channel per entry of ``classes``, float32, in [0, 1]. Of PnP-OVSS without any refiner: the
-    enlarged class maps, >= 0 and unbounded."""
+    score_map: ScoreMap
+    """The scores as they were refined, of a large photo at a smaller size."""
     salience: Float[np.ndarray, "cls gh gw"]
     """The class maps that the scores are made from, all classes on one scale, float32: of PnP-OVSS those summed over
     the passes, >= 0; of a method on CLIP cosines."""
@@ -54,16 +54,34 @@ class Segmentation:
     """The method's key in ``METHODS``."""
     palette: Palette = field(default_factory=Palette)
     """Value and colour of each class in what is written and shown; by default in the order of ``classes``."""
+    means: tuple[float, ...] = ()
+    """Mean score of each class in its mask, 0 where it has none; empty if not known."""
+    reduced: bool = False
+    """Whether the photo was refined at fewer pixels than the settings say, because memory was short."""
 
     def __post_init__(self) -> None:
-        if self.scores.shape != (len(self.classes), *self.labels.shape):
-            given = f"{self.scores.shape} for {len(self.classes)} classes and labels of shape {self.labels.shape}"
+        if self.score_map.shape != (len(self.classes), *self.labels.shape):
+            given = f"{self.score_map.shape} for {len(self.classes)} classes and labels of shape {self.labels.shape}"
             raise ValueError(f"expected scores of shape (classes, *labels), got {given}")
+
+    @property
+    def scores(self) -> Float[np.ndarray, "ch h w"]:
+        """After refinement: one channel per entry of ``classes``, float32, in [0, 1].
+
+        Of PnP-OVSS without any refiner: the enlarged class maps, >= 0 and unbounded. Of a photo that was refined at a
+        smaller size they are enlarged at every call.
+        """
+        return self.score_map.array()
+
+    @property
+    def refined(self) -> tuple[int, int]:
+        """Rows and columns that the photo was refined at."""
+        return self.score_map.size
 
     @property
     def areas(self) -> dict[str, float]:
         """Share of the photo that each class covers, in [0, 1]; they sum to 1."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
+        counts = count_labels(self.labels, len(self.classes))
         return {name: float(count) / self.labels.size for name, count in zip(self.classes, counts, strict=True)}
 
     def __getitem__(self, name: str) -> Bool[np.ndarray, "h w"]:
@@ -87,11 +105,9 @@ class Segmentation:
 
     def label_map(self, file_name: str = "photo.jpg") -> LabelMap:
         """Return what the export formats take. The score of a class is the mean of ``scores`` in its mask."""
-        own = [scores[self.labels == label] for label, scores in enumerate(self.scores)]
-        means = tuple(float(scores.mean()) if scores.size else 0.0 for scores in own)
         height, width = self.labels.shape
         key = Path(file_name).stem
-        return LabelMap(key, file_name, height, width, self.classes, lambda: self.labels, means, self.model)
+        return LabelMap(key, file_name, height, width, self.classes, lambda: self.labels, self.means, self.model)
 
     def overlay(self, photo: RGB | None = None, opacity: float = STRENGTH) -> Image.Image:
         """Return the photo with each class in its colour, and a legend of names and area shares.
@@ -156,7 +172,7 @@ class Segmentation:
             record["quality"] = {name: round(share, 6) for name, share in quality}
         record["match"] = None if self.match is None else round(self.match, 6)
         record |= {name: getattr(self, name) for name in ABOUT}
-        record |= {"seconds": round(seconds, 3), "config": asdict(self.config)}
+        record |= {"refined": list(self.refined), "seconds": round(seconds, 3), "config": asdict(self.config)}
         record["segments"] = parts = []
         for region in found.regions(found.names):
             label = values[self.classes.index(region.name)]

@@ -2,18 +2,21 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import InputError
 from pnp_ovss.images import Photo, read_image
+from pnp_ovss.memory import parse_bytes, room
 from pnp_ovss.methods import DEFAULT_METHOD, Method, load_method
 from pnp_ovss.refine import refine_scores
+from pnp_ovss.refine.base import Scores
+from pnp_ovss.refine.budget import fit
+from pnp_ovss.refine.scores import ScoreMap
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.types import BACKGROUND, RGB, Classes, ClassMaps, OnStep, Photos, Vocabulary, ignore
 
@@ -27,10 +30,18 @@ class Located:
 
 
 class Segmenter:
-    """Segments photos into the classes somebody names, by one method."""
+    """Segments photos into the classes somebody names, by one method.
 
-    def __init__(self, method: Method) -> None:
+    ``memory``: what the process may hold on a CPU, such as "4GB"; None: most of what the machine, and the container it
+    may be in, has left. A photo that needs more is refined at fewer pixels, which ``Segmentation.refined`` says.
+    Photos, models and results that are held already count.
+
+    Raises: ConfigError if ``memory`` is no amount of memory.
+    """
+
+    def __init__(self, method: Method, memory: str | int | None = None) -> None:
         self.method = method
+        self.memory = None if memory is None else parse_bytes(memory)
 
     @property
     def config(self) -> Any:
@@ -46,16 +57,19 @@ class Segmenter:
         dtype: str = "auto",
         revision: str | None = None,
         method: str = DEFAULT_METHOD,
+        memory: str | int | None = None,
         **overrides: Any,
     ) -> "Segmenter":
         """Return a segmenter on a model by short name, hub id or local folder; without one, on the method's own.
 
         ``preset``: a name of ``PRESETS``, a JSON file, or "auto": the model's own, which is its family's but for a mini
-        model. ``overrides`` are single settings, such as ``threshold=0.2``.
+        model. ``memory``: what the process may hold, such as "4GB". ``overrides`` are single settings, such as
+        ``threshold=0.2``.
 
         Raises: ModelError, ConfigError.
         """
-        return cls(load_method(method, model, device, dtype, revision, preset, **overrides))
+        memory = None if memory is None else parse_bytes(memory)  # a wrong one should not cost a download
+        return cls(load_method(method, model, device, dtype, revision, preset, **overrides), memory)
 
     @overload
     def __call__(self, images: Photo, classes: Classes, on_step: OnStep = ignore) -> Segmentation: ...
@@ -93,19 +107,32 @@ class Segmenter:
         return [Located(photo, found) for photo, found in zip(photos, maps, strict=True)]
 
     def refine(self, located: Located, on_step: OnStep = ignore) -> Segmentation:
-        """Return the label map of a photo: scores per pixel, refined along its edges, and the best class of each."""
+        """Return the label map of a photo: scores per pixel, refined along its edges, and the best class of each.
+
+        Raises: InputError if there is no memory for it.
+        """
         maps, vocabulary = located.maps, located.maps.vocabulary
         image = torch.from_numpy(located.photo).to(maps.maps.device)[None]
-        scores = refine_scores(lambda size: self.method.scores(maps, size)[None], image, self.config, on_step)[0]
-        background = len(scores) > len(vocabulary.flat)
+        photo, steps = image.shape[1] * image.shape[2], self.config.steps()
+        most = bound = min(self.config.max_pixels, photo) if self.config.refines else photo
+        if image.device.type == "cpu":  # a GPU has memory of its own
+            most = fit(steps, len(vocabulary.flat) + 1, photo, bound, room(self.memory))
+        scores_at = partial(self._scores_at, maps)
+        scores, small = refine_scores(scores_at, image, self.config, on_step, most)
+        background = scores.shape[1] > len(vocabulary.flat)
         classes, owners = _channels(vocabulary, background)
-        scores = _largest(scores, owners, len(classes))
-        salience = _largest(maps.maps, [owner - background for owner in owners[background:]], len(classes) - background)
+        score_map = ScoreMap(scores[0], owners)
+        if small is not image:
+            score_map = ScoreMap(scores[0], owners, small[0], image[0])
+        labels, means = score_map.label(partial(self.config.clean, background=background), on_step)
+        named = tuple(tuple(channel - background for channel in channels) for channels in owners[background:])
         return Segmentation(
-            labels=self.config.clean(scores.argmax(0).int().cpu().numpy(), background),
+            labels=labels,
             classes=classes,
-            scores=scores.cpu().numpy(),
-            salience=salience.cpu().numpy(),
+            score_map=score_map,
+            salience=ScoreMap(maps.maps, named).array(),
+            means=means,
+            reduced=most < bound,
             match=maps.match,
             config=self.config,
             model=self.method.model,
@@ -115,26 +142,23 @@ class Segmenter:
             method=self.method.name,
         )
 
+    def _scores_at(self, maps: ClassMaps, size: tuple[int, int]) -> Scores:
+        return self.method.scores(maps, size)[None]
+
 
 def _refinable(maps: ClassMaps) -> ClassMaps:
     """Return the class maps where they can be refined: Apple's GPU has no float64, and the CPU refines for it."""
     return replace(maps, maps=maps.maps.cpu()) if maps.maps.device.type == "mps" else maps
 
 
-def _channels(vocabulary: Vocabulary, background: bool) -> tuple[tuple[str, ...], list[int]]:
-    """Return the classes of the labels, and for each channel (background, then words) the class it counts for.
+def _channels(vocabulary: Vocabulary, background: bool) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
+    """Return the classes of the labels, and for each class its channels (background, then words).
 
     Words for the class "background" count for the background, where there is one.
     """
     named = [name for name in vocabulary.classes if not (background and name == BACKGROUND)]
     classes = (BACKGROUND, *named) if background else tuple(named)
-    owners = [classes.index(name) for name, words in vocabulary.words.items() for _ in words]
-    return classes, [0] * background + owners
-
-
-def _largest(values: Float[Tensor, "ch h w"], owners: Sequence[int], classes: int) -> Float[Tensor, "cls h w"]:
-    """Return for each class the largest value of its channels; channels of class -1 are left out."""
-    if list(owners) == list(range(classes)):
-        return values
-    index = [[channel for channel, owner in enumerate(owners) if owner == cls] for cls in range(classes)]
-    return torch.stack([values[channels].amax(0) for channels in index])
+    owners = [0] * background + [classes.index(name) for name, words in vocabulary.words.items() for _ in words]
+    return classes, tuple(
+        tuple(channel for channel, owner in enumerate(owners) if owner == number) for number in range(len(classes))
+    )

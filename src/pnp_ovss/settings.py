@@ -15,6 +15,10 @@ MANY = 10**6
 """A bound for counts and weights: beyond any use, and far from what floats and memory cannot hold."""
 
 
+MOST_STEPS = 1000
+"""A bound for how often something is repeated: photos are done long before, and more would only take for ever."""
+
+
 def setting(default: Any, help: str, low: int | float = 0, high: int | float = MANY) -> Any:
     """Return a dataclass field with a meaning, which the command line shows, and bounds for its numbers."""
     return field(default=default, metadata={"help": help, "low": low, "high": high})

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer, UInt8
+from jaxtyping import Bool, Float, Int, Integer, UInt8
 from torch import Tensor
 
 from pnp_ovss.errors import InputError
@@ -307,7 +307,8 @@ class LabelMap:
             raise InputError(f"expected {expected} of {self.key}, {fault}")
         background = [0] * (len(self.classes) - len(self.names))
         labels = self.clean(labels, bool(background)) if self.clean else labels
-        values: np.ndarray = np.array([*background, *(names.index(name) + 1 for name in self.names)])[labels]
+        numbers = [*background, *(names.index(name) + 1 for name in self.names)]
+        values: np.ndarray = np.array(numbers, dtype=np.int32)[labels]
         return values
 
     def regions(self, names: Sequence[str]) -> Iterator[Region]:
@@ -317,7 +318,10 @@ class LabelMap:
         """
         values = self.values(names)
         scores = dict(zip(self.classes, self.scores, strict=False))
-        index, owners = values, {number: number for number in np.unique(values).tolist()}
+        index, owners = (
+            values,
+            {number: number for number in np.flatnonzero(count_labels(values, len(names) + 1)).tolist()},
+        )
         if self.split:
             parts = find_parts(values)
             index, owners = parts.index, dict(enumerate(parts.labels.tolist()))
@@ -325,3 +329,11 @@ class LabelMap:
             if number:
                 name = names[number - 1]
                 yield Region(name, number, index == part, scores.get(name))
+
+
+def count_labels(labels: Integer[np.ndarray, "h w"], count: int) -> Int[np.ndarray, " count"]:
+    """Return how many pixels have each of ``count`` labels; row by row, for NumPy counts in copies of eight bytes."""
+    step = max(1, 2**20 // max(1, labels.shape[1]))
+    parts = (labels[row : row + step].ravel() for row in range(0, len(labels), step))
+    total: np.ndarray = sum((np.bincount(part, minlength=count) for part in parts), np.zeros(count, dtype=np.int64))
+    return total

@@ -15,6 +15,7 @@ from PIL import Image
 import pnp_ovss
 from pnp_ovss import PRESETS, Config, ModelError
 from pnp_ovss.cli import main
+from pnp_ovss.refine.budget import need
 from pnp_ovss.segmenter import Segmenter
 from terminal import errors_of
 
@@ -361,3 +362,27 @@ def test_a_second_run_that_fails_leaves_no_record_of_other_classes(segment, monk
     monkeypatch.setattr("pnp_ovss.segmentation.save_png", lambda *_: (_ for _ in ()).throw(ModelError("stopped")))
     assert segment("photos/dog.jpg", classes="cat, dog, bird") == 2
     assert not Path("results/dog.json").exists()
+
+
+# Memory.
+
+
+def test_a_photo_that_had_to_be_refined_smaller_says_so(segment, capsys, monkeypatch):
+    Image.effect_noise((800, 600), 40).convert("RGB").save("photos/large.png")
+    config = Config(refiners=("blur",))
+    monkeypatch.setattr(pnp_ovss.segmenter, "room", lambda budget: need(config.steps(), 3, 480_000, 480_000) - 1)
+    assert segment("photos/large.png", "--memory", "9GB") == 0
+    line = "photos/large.png: refined at 292 x 390 pixels to fit into the memory"
+    assert line in capsys.readouterr().out.splitlines()
+    record = json.loads(Path("results/large.json").read_text())
+    assert (record["height"], record["width"], record["refined"]) == (600, 800, [292, 390])
+    with Image.open("results/large.png") as labels:
+        assert labels.size == (800, 600)
+
+
+def test_a_photo_that_cannot_fit_is_one_line(segment, capsys):
+    assert segment("photos/dog.jpg", "--memory", "1MB") == 2
+    (line,) = errors_of(capsys)
+    assert line.startswith("pnp-ovss: photos/dog.jpg: the photo needs 0.2 GB of memory, and there is room for 0.0 GB;")
+    assert segment("photos/dog.jpg", "--memory", "a lot") == 2
+    assert errors_of(capsys) == ["pnp-ovss: expected an amount of memory such as 4GB or 512MiB, got 'a lot'"]

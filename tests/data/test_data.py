@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,26 +95,26 @@ def test_annotations_that_belong_to_no_image_are_one_line(tmp_path, message, spo
 
 
 def test_coco_object_conversion(tmp_path):
-    photo(tmp_path / "images/val2017/1.jpg")
+    photo(tmp_path / "images/val2017/1.jpg", 3, 1)
     save(tmp_path / "annotations/val2017/1_instanceTrainIds.png", [[0, 1, 80]])
     assert truths("object81", tmp_path) == {"1": [[0, 1, 80]]}
 
 
 def test_coco_stuff_ids_have_gaps(tmp_path):
-    photo(tmp_path / "val2017/1.jpg")
+    photo(tmp_path / "val2017/1.jpg", 6, 1)
     save(tmp_path / "stuffthingmaps/val2017/1.png", [[0, 12, 89, 91, 181, 255]])  # category - 1; there is no 11
     assert truths("stuff171", tmp_path) == {"1": [[1, 12, 80, 81, 171, IGNORE]]}
 
 
 def test_coco_stuff_conversion(tmp_path):
-    photo(tmp_path / "images/val2017/1.jpg")
+    photo(tmp_path / "images/val2017/1.jpg", 4, 1)
     save(tmp_path / "annotations/val2017/1.png", [[0, 12, 181, 255]])
     save(tmp_path / "annotations/val2017/1_labelTrainIds.png", [[0, 11, 170, 255]])
     assert truths("stuff171", tmp_path) == {"1": [[1, 12, 171, IGNORE]]}
 
 
 def test_coco_panoptic(tmp_path):
-    photo(tmp_path / "val2017/1.jpg")
+    photo(tmp_path / "val2017/1.jpg", 3, 1)
     save(tmp_path / "annotations/panoptic_val2017/1.png", [[(7, 1, 0), (0, 0, 0), (9, 0, 2)]])
     segments = [{"id": 7 + 256, "category_id": 1}, {"id": 9 + 2 * 65536, "category_id": 200}]
     annotations = {"annotations": [{"file_name": "1.png", "segments_info": segments}]}
@@ -125,7 +127,7 @@ def test_coco_panoptic(tmp_path):
 
 
 def test_ade(tmp_path):
-    photo(tmp_path / "ADEChallengeData2016/images/validation/ADE_val_1.jpg")
+    photo(tmp_path / "ADEChallengeData2016/images/validation/ADE_val_1.jpg", 3, 1)
     save(tmp_path / "ADEChallengeData2016/annotations/validation/ADE_val_1.png", [[0, 1, 150]])
     assert truths("ade150", tmp_path) == {"ADE_val_1": [[IGNORE, 1, 150]]}
 
@@ -137,7 +139,7 @@ def test_ade(tmp_path):
     ("\ufeff2: cat\n0: Background\n", [[0, 1, IGNORE]], ("background", "cat")),
 ])  # fmt: skip
 def test_folder(tmp_path, listed, expected, labels):
-    photo(tmp_path / "images/a.jpg")
+    photo(tmp_path / "images/a.jpg", 3, 1)
     save(tmp_path / "masks/a.png", [[0, 2, 255]])
     write(tmp_path / "classes.txt", listed)
     assert truths("folder", tmp_path) == {"a": expected}
@@ -228,7 +230,7 @@ def test_an_image_listed_twice_is_there_once_and_told(tmp_path):
 
 
 @pytest.mark.parametrize(("spoil", "message"), [
-    (lambda path: save(path, [[0, 21, 1]]), "holds the unknown label id 21"),
+    (lambda path: save(path, [[0, 21, 1], [0, 0, 0]]), "holds the unknown label id 21"),
     (lambda path: path.write_bytes(path.read_bytes()[:-30]), "the mask .* (cannot be read|is no picture)"),
     (lambda path: path.write_bytes(b"no picture"), "the mask .* (cannot be read|is no picture)"),
     (lambda path: path.unlink(), "the mask .* cannot be read"),
@@ -239,6 +241,68 @@ def test_a_mask_that_cannot_be_used(tmp_path, spoil, message):
     spoil(tmp_path / "VOCdevkit/VOC2012/SegmentationClass/2007_1.png")
     with pytest.raises(InputError, match=message):
         dataset.truth(dataset.samples[0])
+
+
+def peak(code: str, *arguments: object) -> int:
+    """Return the peak of the memory of a process that runs this code, above what importing takes, in bytes."""
+    read = "[int(line.split()[1]) << 10 for line in open('/proc/self/status') if line.startswith(name)][0]"
+    prelude = f"import sys\nfrom pnp_ovss.data import load_dataset\nmemory = lambda name: {read}\n"
+    prelude += "from pnp_ovss import InputError\nbefore = memory('VmRSS')\n"
+    command = [sys.executable, "-c", f"{prelude}{code}\nprint(memory('VmHWM') - before)", *map(str, arguments)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+TRUTH = """
+dataset = load_dataset(sys.argv[1], sys.argv[2])
+try:
+    dataset.truth(dataset.samples[0])
+except InputError:
+    pass
+"""
+
+
+def large_panoptic(root: Path, side: int, photo_side: int) -> None:
+    photo(root / "val2017/1.jpg", photo_side, photo_side)
+    masks = root / "annotations/panoptic_val2017"
+    masks.mkdir(parents=True)
+    Image.new("RGB", (side, side), (7, 0, 0)).save(masks / "1.png")
+    segments = {"file_name": "1.png", "segments_info": [{"id": 7, "category_id": 1}]}
+    write(root / "annotations/panoptic_val2017.json", json.dumps({"annotations": [segments]}))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_a_mask_much_larger_than_its_photo_is_refused_by_its_header(tmp_path):
+    large_panoptic(tmp_path, 4000, 40)
+    with pytest.raises(InputError, match=r"1.png has 4000 x 4000 pixels and its photo 40 x 40; expected one size"):
+        truths("panoptic133", tmp_path)
+    assert peak(TRUTH, "panoptic133", tmp_path) < 10_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_a_large_panoptic_mask_takes_little_memory(tmp_path):
+    large_panoptic(tmp_path, 3000, 3000)
+    assert peak(TRUTH, "panoptic133", tmp_path) < 9_000_000 * 30
+
+
+def test_annotations_of_another_size_than_their_photo_are_refused_before_they_are_painted(tmp_path):
+    root = coco(tmp_path)
+    path = root / "annotations/instances_val2017.json"
+    content = json.loads(path.read_text())
+    for size, fault in (
+        ((9000, 9000), r"its mask in the annotations has 9000 x 9000 pixels and its photo \d x \d; expected one size"),
+        ((2**23, 2**23), "its mask in the annotations has more than 150 million pixels"),
+    ):
+        for image in content["images"]:
+            image["height"], image["width"] = size
+        write(path, json.dumps(content))
+        with pytest.raises(InputError, match=fault):
+            truths("object81", root)
+
+
+def test_a_mask_without_its_photo_is_read_all_the_same(tmp_path):
+    root = voc(tmp_path)
+    (root / "VOCdevkit/VOC2012/JPEGImages/2007_1.jpg").unlink(missing_ok=True)
+    assert truths("voc21", root) == {"2007_1": [[0, 15, IGNORE], [20, 1, 0]]}
 
 
 @pytest.mark.parametrize(("name", "folder", "count"), [

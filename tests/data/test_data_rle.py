@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, strategies as st
+from pycocotools import mask as coco_mask
 
 from pnp_ovss.data.rle import decode, encode, paint
 from pnp_ovss.errors import InputError
@@ -56,6 +58,33 @@ def test_a_region_that_is_none(region, message):
 def test_polygons_of_two_corners_cover_nothing():
     assert not decode([[0, 0, 3, 3], [1, 1]], 4, 4).any()
     assert not decode([], 4, 4).any()
+
+
+@pytest.mark.parametrize("far", [30, 1000, 2**20 - 1])
+def test_of_a_polygon_far_beyond_the_photo_the_part_within_is_painted(far):
+    height, width = 12, 20
+    square = decode([[-far, -far, far, -far, far, far, -far, far]], height, width)
+    assert square.all()
+    left = decode([[-far, -far, 7, -far, 7, far, -far, far]], height, width)
+    np.testing.assert_array_equal(left, np.arange(width)[None].repeat(height, 0) < 7)
+    assert not decode([[far, far, far - 9, far, far, far - 9]], height, width).any()
+    slope = decode([[-far, -far, far, far, -far, far]], 15, 15)  # below the diagonal
+    assert np.abs(slope.astype(int) - np.tri(15, dtype=int)).sum() <= 15
+
+
+@given(
+    corners=st.lists(st.tuples(st.floats(-20, 40), st.floats(-12, 24)), min_size=3, max_size=9),
+)
+def test_a_polygon_near_the_photo_is_painted_as_pycocotools_paints_it(corners):
+    polygon = [side for corner in corners for side in corner]
+    expected = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects([polygon], 12, 20)))
+    np.testing.assert_array_equal(decode([polygon], 12, 20), expected)
+
+
+def test_an_outline_that_fills_the_photo_many_times_is_refused_at_once():
+    zigzag = [[0, 0, 600, 400] * 50_000]
+    with pytest.raises(InputError, match=r"^expected polygons .* or runs of 307200 pixels, got \[\[0, 0, 600"):
+        decode(zigzag, 480, 640)
 
 
 SIZE = {"height": 1, "width": 2}

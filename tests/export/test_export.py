@@ -25,6 +25,7 @@ from pnp_ovss.export.voc import name_lines
 from pnp_ovss.export.yolo import lines, outlines, settings as data_yaml
 from pnp_ovss.files import Folder, fetch, fetch_from
 from pnp_ovss.pictures import class_colours
+from pnp_ovss.refine.scores import ScoreMap
 from pnp_ovss.runs.record import load_results, write_result
 
 NAMES = ("dog", "traffic light", "a/b: <\"é'&")
@@ -35,7 +36,11 @@ def segmentation(labels: np.ndarray, classes: tuple[str, ...]) -> Segmentation:
     np.put_along_axis(scores, labels[None].astype(np.int64), 0.75, axis=0)
     named = len(classes) - (classes[0] == "background")
     salience = np.zeros((named, 2, 2), np.float32)
-    return Segmentation(labels, classes, scores, salience, 1.0, Config(), "mini-blip", "r", "0")
+    means, about = (
+        tuple(0.75 * (labels == label).any() for label in range(len(classes))),
+        (Config(), "mini-blip", "r", "0"),
+    )
+    return Segmentation(labels, classes, ScoreMap.of(scores), salience, 1.0, *about, means=means)
 
 
 def hard() -> np.ndarray:

@@ -45,7 +45,10 @@ def test_a_preset_file(tmp_path):
     [
         ({"layer": -1}, "layer to be a whole number from 0 to 1000000, got -1"),
         ({"layer": 1.5}, "layer to be a whole number from 0 to 1000000, got 1.5"),
-        ({"passes": 0}, "passes to be a whole number from 1 to 1000000, got 0"),
+        ({"passes": 0}, "passes to be a whole number from 1 to 1000, got 0"),
+        ({"passes": 10**6}, "passes to be a whole number from 1 to 1000, got 1000000"),
+        ({"crf_iterations": 10**6}, "crf_iterations to be a whole number from 0 to 1000, got 1000000"),
+        ({"pamr_iterations": 1001}, "pamr_iterations to be a whole number from 0 to 1000, got 1001"),
         ({"max_pixels": 10**400}, f"max_pixels to be a whole number from 1 to 1000000000, got 1{'0' * 199}"),
         ({"drop": 1.5}, "drop to be a count of patches (10) or a share between 0 and 1 (0.5), got 1.5"),
         ({"drop": True}, "drop to be a whole number from 0 to 1000000 or a number from 0 to 1000000, got True"),

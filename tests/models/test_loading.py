@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -409,6 +410,24 @@ def test_settings_that_make_no_model(folder, tower, changes, reason):
     assert text.endswith(f"){AGAIN}")
 
 
+@pytest.mark.parametrize(
+    ("tower", "changes", "message"),
+    [
+        ("text_config", {"num_hidden_layers": 4_000_000_000}, r"expected num_hidden_layers up to \d+ .*, got 4e\+09; "),
+        ("vision_config", {"num_hidden_layers": 10**300}, r"expected num_hidden_layers up to \d+ .*, got 1e\+300; "),
+        ("text_config", {"num_labels": 10**8}, r"expected num_labels up to 1000000 in config.json, got 1e\+08; "),
+        ("text_config", {"intermediate_size": 900_000}, r"describes a model of \S+ parameters, and the files hold"),
+        ("vision_config", {"hidden_size": 100_000}, r"describes a model of \S+ parameters, and the files hold"),
+    ],
+)
+def test_a_model_that_its_weights_cannot_fill_is_refused_before_it_is_built(folder, tower, changes, message):
+    config = json.loads((folder / "config.json").read_text())
+    edit(folder / "config.json", **{tower: config[tower] | changes})
+    started = perf_counter()
+    assert re.search(message, refusal(folder))
+    assert perf_counter() - started < 20
+
+
 @pytest.mark.parametrize("towers", [[1], 5, "text"])
 def test_settings_of_the_wrong_kind(folder, towers):
     edit(folder / "config.json", text_config=towers)
@@ -532,7 +551,9 @@ def test_other_families_load_from_a_bin(other):
 
 def test_another_family_s_kind_is_refused_by_its_weights(folder):
     edit(folder / "config.json", model_type="vilt")
-    assert refusal(folder).startswith(("config.json does not describe", "the checkpoint lacks"))
+    assert refusal(folder).startswith(
+        ("config.json does not describe", "config.json describes a model of", "the checkpoint lacks")
+    )
 
 
 @pytest.fixture

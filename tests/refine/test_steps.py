@@ -219,7 +219,8 @@ def test_guided_filter_stays_in_the_range_of_each_channel():
     photo = torch.zeros(1, 1, 9, 3, dtype=torch.uint8)
     photo[0, 0, :, 0] = torch.tensor([0, 0, 0, 100, 100, 100, 250, 0, 0])  # one pixel far beyond the line fitted
     scores = torch.tensor([0.0, 0, 0, 1, 1, 1, 1, 0, 0]).view(1, 1, 1, 9)
-    fitted = guided._apply(guided._fit(scores, guided._colour(photo), 4, 1e-4), guided._colour(photo))
+    (fit,) = guided._fits([scores[:, 0]], guided._colour(photo), 4, 1e-4)
+    fitted = guided._apply(fit, guided._colour(photo))[:, None]
     assert fitted.max() > 1.1
     out = guided_filter(torch.cat([scores, 5 * scores], 1), photo, radius=4 / 9, epsilon=1e-4)
     torch.testing.assert_close(out[:, :1], fitted.clamp(0, 1))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import pnp_ovss
 from pnp_ovss import Config, InputError, ModelError, Segmenter, Vocabulary
 from pnp_ovss.refine.upsample import threshold_and_upsample
 from pnp_ovss.runs.pipeline import Item, run
@@ -155,3 +156,13 @@ def test_what_cannot_be_finished_stops_the_run(method):
 
     with pytest.raises(InputError, match="the disk is full"):
         list(run(lambda: Segmenter(method), map(item, range(9)), finish=finish))
+
+
+def test_a_photo_that_does_not_fit_into_the_memory_costs_that_photo_only(method, monkeypatch):
+    monkeypatch.setattr(pnp_ovss.segmenter, "room", lambda budget: 210_000_000)
+    large = Item("large", lambda: np.zeros((2000, 2000, 3), np.uint8), PETS)
+    first, second, third = run(lambda: Segmenter(method), [item(0), large, item(1)])
+    assert first.result is not None
+    assert third.result is not None
+    assert second.result is None
+    assert str(second.fault).startswith("the photo needs 0.3 GB of memory, and there is room for 0.2 GB; raise")

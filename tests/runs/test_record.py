@@ -12,6 +12,7 @@ from PIL import Image
 from pnp_ovss import Config, ConfigError, InputError, Segmentation
 from pnp_ovss.data import rle
 from pnp_ovss.files import Folder, Source
+from pnp_ovss.refine.scores import ScoreMap
 from pnp_ovss.runs import record
 from pnp_ovss.runs.record import Results, check_same, load_results, make_record, write_result
 
@@ -21,7 +22,7 @@ CLASSES = ("background", "dog", "traffic light")
 def segmentation(labels: np.ndarray, classes: tuple[str, ...] = CLASSES, **more) -> Segmentation:
     scores = np.zeros((len(classes), *labels.shape), np.float32)
     salience = np.zeros((len(classes) - (classes[0] == "background"), 2, 2), np.float32)
-    return Segmentation(labels, classes, scores, salience, 1.25, Config(), "mini-blip", "r", "0", **more)
+    return Segmentation(labels, classes, ScoreMap.of(scores), salience, 1.25, Config(), "mini-blip", "r", "0", **more)
 
 
 LABELS = np.array([[0, 1, 1], [2, 1, 0]])

@@ -19,6 +19,7 @@ from pnp_ovss import Config, ConfigError, InputError, Segmenter, load_vlm, make_
 from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.methods.pnp.saliency import class_maps
 from pnp_ovss.models.clip import Clip
+from pnp_ovss.refine.scores import ScoreMap
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.tuning.objective import (
     BLURS,
@@ -427,7 +428,7 @@ def segmentation(background: bool = True) -> Segmentation:
         scores, classes = scores[1:], COLOURS
     salience = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
     labels = scores.argmax(0).astype(np.int32)
-    return Segmentation(labels, classes, scores, salience, 1.0, Config(), "m", "r", "v")
+    return Segmentation(labels, classes, ScoreMap.of(scores), salience, 1.0, Config(), "m", "r", "v")
 
 
 def test_a_rated_segmentation_has_a_quality_per_class():
@@ -476,7 +477,7 @@ def test_a_single_class_is_compared_with_common_nouns():
         result,
         labels=result.labels % 2,
         classes=("background", "red"),
-        scores=result.scores[:2],
+        score_map=result.score_map.only([0, 1]),
         salience=result.salience[:1],
     )
     assert rate(only_red, photo(), clip).quality.tolist() == pytest.approx([0.5])  # vectors of 0 are like nothing

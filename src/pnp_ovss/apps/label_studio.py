@@ -169,6 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", help="short name, hub id or local folder")
     parser.add_argument("--preset", default="auto", help="settings to start from")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    parser.add_argument("--memory", help="what the process may hold, such as 4GB (default: most of what is left)")
     parser.add_argument("--files", type=Path, help="folder of the photos that Label Studio serves; no other is read")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=9090, help="(default: 9090)")
@@ -176,7 +177,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if given.files is not None and not given.files.is_dir():
             raise InputError(f"expected the folder whose files Label Studio serves, got --files {given.files}")
-        backend = Backend(Segmenter.from_pretrained(given.model, given.preset, given.device), given.files)
+        segmenter = Segmenter.from_pretrained(given.model, given.preset, given.device, memory=given.memory)
+        backend = Backend(segmenter, given.files)
         with make_server(backend, given.host, given.port) as server:
             address = f"http://{given.host}:{server.server_port}"
             print(f"{address} is the address for Label Studio; Ctrl-C stops it", flush=True)

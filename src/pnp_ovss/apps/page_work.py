@@ -29,8 +29,6 @@ from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import RGB, OnStep, Pass, Vocabulary
 
 MOST_NAMES = 60
-MOST_VALUES = 200_000_000
-"""Pixels times classes, the background among them; each takes about 20 bytes of memory while it is refined."""
 MOST_WAITING = 16
 """Requests that may wait for their turn."""
 MOST_OF_ONE = 2
@@ -46,12 +44,15 @@ SWEEP, POLL = 30, 0.02
 class PageModels:
     """The models that a page offers, each loaded once.
 
-    Photos of more than ``most_pixels`` are refused by their header, before anything is decoded.
+    Photos of more than ``most_pixels`` are refused by their header, before anything is decoded. ``memory``: as
+    ``Segmenter`` takes it.
     """
 
-    def __init__(self, models: Sequence[str], device: str = "auto", most_pixels: int = 50_000_000) -> None:
+    def __init__(
+        self, models: Sequence[str], device: str = "auto", most_pixels: int = 50_000_000, memory: int | None = None
+    ) -> None:
         self.models = tuple(models)
-        self.most_pixels = most_pixels
+        self.most_pixels, self.memory = most_pixels, memory
         self.palette = Palette(grows=True)
         """One colour and value per class, whoever names it."""
         self.vlm: Callable[[str], VLM] = cache(partial(load_vlm, device=device))
@@ -83,12 +84,10 @@ class PageModels:
         Raises: PnpError, and what ``on_step`` raises, before the next step.
         """
         photo, vocabulary = self.photo(path), parse_classes(names)
-        count, pixels = len(vocabulary.flat), photo.shape[0] * photo.shape[1]
-        most = min(MOST_NAMES, max(1, MOST_VALUES // pixels - 1))
-        if count > most:
-            raise InputError(f"expected at most {most} words for a photo this large, got {count}; name fewer")
+        if (count := len(vocabulary.flat)) > MOST_NAMES:
+            raise InputError(f"expected at most {MOST_NAMES} words, got {count}; name fewer")
         config = resolve_config(model, preset, refiners=tuple(dict.fromkeys(refiners)))
-        segmenter = Segmenter(PnP(self.vlm(model), config))
+        segmenter = Segmenter(PnP(self.vlm(model), config), self.memory)
         (located,) = segmenter.locate([photo], [vocabulary], on_step)
         result = replace(segmenter.refine(located, on_step), palette=self.palette)
         return result, located.maps.passes

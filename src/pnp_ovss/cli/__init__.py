@@ -120,6 +120,11 @@ def go_through(faults: Iterable[str | None], total: int, hint: str, done: int = 
     return done, failed
 
 
+def reduced(size: tuple[int, int]) -> str:
+    """Return the line that says that a photo was refined at this size, for want of memory."""
+    return f"refined at {size[0]} x {size[1]} pixels to fit into the memory"
+
+
 def conclude(failed: int, total: int, what: str) -> int:
     """Say how many photos failed, if any, and return the exit code."""
     if failed and total == 1:

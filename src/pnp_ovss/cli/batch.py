@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from pnp_ovss.cli import PARTLY, complain, go_through, report, say, say_anew
-from pnp_ovss.cli.flags import ClassFlags, Count, ModelFlags, value
+from pnp_ovss.cli import PARTLY, complain, go_through, reduced, report, say, say_anew
+from pnp_ovss.cli.flags import ClassFlags, Count, Memory, ModelFlags, value
 from pnp_ovss.files import Folder
 from pnp_ovss.lock import hold
 from pnp_ovss.runs.batch import Done, Engine, Job, find_photos, open_run, work_here
@@ -25,6 +25,7 @@ def command(
     rows: Count = 256,
     batch_size: Count = 1,
     overlays: bool = False,
+    memory: Memory | None = None,
     engine: Literal["local", "ray"] = "local",
     workers: Count | None = None,
     cpus: Count = 1,
@@ -48,6 +49,8 @@ def command(
         rows: parquet: photos per file, about
         batch_size: photos the model sees at a time
         overlays: write overlays/<key>.png too, the photo under its classes' colours with a legend
+        memory: what a process may hold, such as 4GB (default: most of what the machine or its container has left); a
+            photo that needs more is refined at fewer pixels
         engine: local: this process; ray: many workers
         workers: ray: models at a time (default: one per GPU, else per --cpus cores)
         cpus: ray: cores of a worker, where there is no GPU
@@ -65,7 +68,7 @@ def command(
         work = partial(work_on_ray, workers=workers, cpus=cpus, address=cluster)
     sources = find_photos(photos, folder)
     how = asdict(replace(model, model=model.checkpoint))
-    job = Job(out=out, classes=source, batch=batch_size, overlays=overlays, **how)
+    job = Job(out=out, classes=source, batch=batch_size, overlays=overlays, memory=memory, **how)
     with hold(out, below=FOLDERS):
         run = open_run(job, format, rows, sources)
         say_anew(len(run.changed), "photo")
@@ -81,4 +84,6 @@ def command(
 
 def _fault(one: Done) -> str:
     report("", key=one.key, fault=one.fault)
+    if one.reduced:
+        say(f"{one.key}: {reduced(one.reduced)}")
     return one.fault

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pnp_ovss.cli import PARTLY, PROG, complain, follow, say, say_anew
-from pnp_ovss.cli.flags import Count, Dir, ModelFlags, Name, Seed, value
+from pnp_ovss.cli.flags import Count, Dir, Memory, ModelFlags, Name, Seed, value
 from pnp_ovss.data import DATASETS, Dataset, benchmark_vocabulary, default_vocabulary, load_dataset
 from pnp_ovss.data.dataset import Sample
 from pnp_ovss.errors import InputError
@@ -57,6 +57,8 @@ class EvaluateFlags:
         shard: the I-th of N parts; then merge
         batch_size: images at a time
         workers: images that are read, or refined, at a time
+        memory: what the process may hold, such as 4GB (default: most of what the machine or its container has left); an
+            image that needs more is refined at fewer pixels
         predictions: score the label maps of any other system in this folder, <key>.png
         values: what their values are: as in the data set's masks, the place in its list of classes, or as we write them
         scenes: scenes: how many
@@ -75,6 +77,7 @@ class EvaluateFlags:
     shard: Annotated[Any, value("I/N", parser=_part)] = None
     batch_size: Count = 1
     workers: Count = 1
+    memory: Memory | None = None
     predictions: Dir | None = None
     values: Literal["file", "index", "own"] = "file"
     scenes: Count = 100
@@ -164,7 +167,7 @@ def _prepare(
     if not dataset.background and hasattr(model.config(), "background"):
         own = "few" if flags.protocol == "authors" else "never"  # the authors: only where fewer than 3 are named
         model = replace(model, settings={"background": own} | model.settings)
-    segmenter = model.load()
+    segmenter = model.load(flags.memory)
     settings |= about_model(segmenter, model.dtype, names, words)
     sizes: dict[str, Any] = {"batch": flags.batch_size, "workers": flags.workers}
     predict = partial(segment, segmenter=segmenter, dataset=dataset, words=words, **sizes)

@@ -28,6 +28,7 @@ from pnp_ovss.cli.runfile import echo
 from pnp_ovss.data.vocabulary import BENCHMARKS, load_vocabulary, parse_classes, read_classes
 from pnp_ovss.errors import InputError
 from pnp_ovss.files import Folder
+from pnp_ovss.memory import parse_bytes
 from pnp_ovss.methods import DEFAULT_METHOD, METHODS, method_info, resolve_config
 from pnp_ovss.models.clip import Clip, load_clip
 from pnp_ovss.naming import NAMERS, Options, load_namer
@@ -54,6 +55,7 @@ def value(metavar: str, **more: Any) -> Any:
 Count = Annotated[int, value("N", min=1)]
 Seed = Annotated[int, value("N", min=0)]
 Share = Annotated[float, value("X", min=0, max=1)]
+Memory = Annotated[int, value("SIZE", parser=parse_bytes)]
 Name = Annotated[str, value("NAME")]
 File = Annotated[Path, value("FILE")]
 Dir = Annotated[Path, value("DIR")]
@@ -91,10 +93,10 @@ class ModelFlags:
         """Return the settings; nothing is fetched. Raises: ConfigError, ModelError."""
         return resolve_config(self.model, self.preset, self.revision, self.method, **self.settings)
 
-    def load(self) -> Segmenter:
-        """Return the segmenter. Raises: ConfigError, ModelError."""
-        where = self.device, self.dtype, self.revision
-        return Segmenter.from_pretrained(self.model, self.preset, *where, self.method, **self.settings)
+    def load(self, memory: int | None = None) -> Segmenter:
+        """Return the segmenter; ``memory``: bytes that the process may hold. Raises: ConfigError, ModelError."""
+        where = self.device, self.dtype, self.revision, self.method
+        return Segmenter.from_pretrained(self.model, self.preset, *where, memory, **self.settings)
 
     def load_clip(self, name: str | None) -> Clip:
         """Return the dual encoder of this name, or the one that goes with the model. Raises: ModelError."""

@@ -5,8 +5,8 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
-from pnp_ovss.cli import conclude, detail, go_through, report, say
-from pnp_ovss.cli.flags import ClassFlags, Count, Dir, ModelFlags, Name, Photos, Share
+from pnp_ovss.cli import conclude, detail, go_through, reduced, report, say
+from pnp_ovss.cli.flags import ClassFlags, Count, Dir, Memory, ModelFlags, Name, Photos, Share
 from pnp_ovss.images import Place, find_images, read_photo
 from pnp_ovss.lock import hold
 from pnp_ovss.models.clip import Clip
@@ -26,6 +26,7 @@ def command(
     model: ModelFlags,
     out: Dir = Path("results"),
     batch_size: Count = 1,
+    memory: Memory | None = None,
     clip: Name | None = None,
     min_quality: Share | None = None,
 ) -> int:
@@ -41,6 +42,8 @@ def command(
         photos: file, folder (the pictures right in it), glob or web address
         out: folder
         batch_size: photos the model sees at a time
+        memory: what the process may hold, such as 4GB (default: most of what the machine or its container has left); a
+            photo that needs more is refined at fewer pixels
         clip: dual encoder, such as clip-base, that rates each mask from 0 to 1 in the record
         min_quality: drop the classes whose mask is rated lower; below 0.5 the reward of the paper rejects it
     """
@@ -51,7 +54,7 @@ def command(
     check_places(out, paths)
     with hold(out):
         encoder = model.load_clip(clip) if clip or min_quality is not None else None
-        load, shared, total = cache(model.load), source.classes is not None, len(paths)
+        load, shared, total = cache(partial(model.load, memory)), source.classes is not None, len(paths)
         items = [Item(path.stem, partial(read_photo, path), source.classes) for path in paths]
         outcomes = run(load, items, source.name_photos(load), batch_size, strict=shared or total == 1)
         if not classes.values:  # what lies in the folder keeps its values
@@ -89,4 +92,6 @@ def _write(
             report(line, photo=str(path), record=str(out / f"{path.stem}.json"), areas=result.areas, match=result.match)
             spent = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in outcome.seconds.items())
             detail(f"{path}: {spent}; {result.method} on {result.model}, {result.revision}")
+            if result.reduced:
+                say(f"{path}: {reduced(result.refined)}")
             yield ""

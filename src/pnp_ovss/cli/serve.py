@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pnp_ovss.apps.page_work import PageModels
 from pnp_ovss.cli import say
-from pnp_ovss.cli.flags import Count, Name, value
+from pnp_ovss.cli.flags import Count, Memory, Name, value
 from pnp_ovss.errors import import_extra
 from pnp_ovss.files import sweep
 from pnp_ovss.models import MODELS
@@ -24,6 +24,7 @@ def command(
     host: Name = "127.0.0.1",
     port: Annotated[int, value("N", min=1, max=65535)] | None = None,
     max_megapixels: Count = 50,
+    memory: Memory | None = None,
 ) -> int:
     """Serve a page on which to upload a photo, name classes or have them named, and look at the labels.
 
@@ -36,6 +37,8 @@ def command(
         host: address to listen on; 127.0.0.1 is this machine alone
         port: default: the first free from 7860 on
         max_megapixels: largest photo taken
+        memory: what the process may hold, such as 4GB (default: most of what the machine or its container has left); a
+            photo that needs more is refined at fewer pixels
     """
     models = model or [name for name in MODELS if name.startswith("mini-")]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends it, no visitor's photo is left behind
@@ -50,7 +53,7 @@ def command(
         import_extra("gradio", "web", "the page")
         from pnp_ovss.apps.page import serve
 
-        page_models = PageModels(models, device, max_megapixels * 1_000_000)
+        page_models = PageModels(models, device, max_megapixels * 1_000_000, memory)
         for name in models:  # one that cannot be loaded is found here, not by the first visitor
             page_models.vlm(name)
         page = serve(page_models, host, port)

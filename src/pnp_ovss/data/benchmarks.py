@@ -16,7 +16,18 @@ import numpy as np
 from jaxtyping import Int, Integer
 
 from pnp_ovss.data import dataset
-from pnp_ovss.data.dataset import IGNORE, Dataset, Samples, first_folder, from_masks, from_split, pairs, table
+from pnp_ovss.data.dataset import (
+    IGNORE,
+    Dataset,
+    Samples,
+    Size,
+    check_size,
+    first_folder,
+    from_masks,
+    from_split,
+    pairs,
+    table,
+)
 from pnp_ovss.data.rle import paint, whole_number
 from pnp_ovss.data.vocabulary import class_names, read_lines
 from pnp_ovss.errors import InputError, one_line
@@ -145,34 +156,44 @@ FIND: dict[str, Callable[[Path, str], Samples]] = {
 
 
 def _instances(
-    images: dict[Any, Any], regions: list[Any], photos: Path, layout: str, where: str, painter: Any = paint
+    images: dict[Any, Any], regions: list[Any], photos: Path, layout: str, where: str, painter: Any = None
 ) -> Samples:
     """Return samples whose truth ``painter`` paints from regions; ``images``: what the annotation file says, by id."""
     by_image: dict[Any, list[Any]] = defaultdict(list)
     for region in regions:
         by_image[region["image_id"]].append(region)
-    truths = {Path(image["file_name"]).stem: partial(painter, image, by_image[n]) for n, image in images.items()}
+    truths = {
+        Path(image["file_name"]).stem: partial(painter or _painted, image, by_image[n]) for n, image in images.items()
+    }
     found = sorted((photos / image["file_name"] for image in images.values()), key=lambda path: path.stem)
     return dataset.collect(found, lambda key: truths[key], layout, where)
 
 
-def _merged(image: Any, regions: list[Any]) -> Integer[np.ndarray, "h w"]:
+def _painted(image: Any, regions: list[Any], size: Size) -> Integer[np.ndarray, "h w"]:
+    """Return the category ids of an image, once its annotations say that it is as large as its photo."""
+    height, width = whole_number(image, "height"), whole_number(image, "width")
+    check_size("its mask in the annotations", height, width, size)
+    return paint(image, regions)
+
+
+def _merged(image: Any, regions: list[Any], size: Size) -> Integer[np.ndarray, "h w"]:
     """Return labels from regions of the 459 classes of Context; 0 for those that are none of the 59."""
     labels = table(ABOUT["context"]["merged"], dict.fromkeys(range(460), 0), size=460)
-    return dataset.translate(paint(image, regions), labels, "the truth")
+    return dataset.translate(_painted(image, regions, size), labels, "the truth")
 
 
-def _segments(path: Path, segments: list[Any]) -> Int[np.ndarray, "h w"]:
+def _segments(path: Path, segments: list[Any], size: Size) -> Int[np.ndarray, "h w"]:
     """Return category ids; a segment's number is R + 256 G + 65536 B, 0 where there is none."""
     category = {whole_number(one, "id"): whole_number(one, "category_id") for one in segments}
-    colours = np.asarray(dataset.open_mask(path).convert("RGB"))
-    coded = colours.astype(np.int64) @ np.array([1, 256, 65536])
-    numbers, index = np.unique(coded, return_inverse=True)
-    strange = [number for number in numbers.tolist() if number and number not in category]
-    if strange:
-        raise InputError(f"the mask {path} holds the unknown segment {strange[0]}; fetch it and its JSON anew")
-    categories = np.array([category.get(number, 0) for number in numbers.tolist()], dtype=np.int32)
-    return np.asarray(categories[index].reshape(coded.shape))
+    colours = np.asarray(dataset.open_mask(path, size).convert("RGB"))
+    found = np.empty(colours.shape[:2], dtype=np.int32)
+    for row, line in enumerate(colours):  # row by row: counting takes forty bytes per pixel
+        numbers, index = np.unique(line.astype(np.int64) @ np.array([1, 256, 65536]), return_inverse=True)
+        strange = [number for number in numbers.tolist() if number and number not in category]
+        if strange:
+            raise InputError(f"the mask {path} holds the unknown segment {strange[0]}; fetch it and its JSON anew")
+        found[row] = np.array([category.get(number, 0) for number in numbers.tolist()], dtype=np.int32)[index]
+    return found
 
 
 def _photos(root: Path, split: str) -> Path:

@@ -16,7 +16,7 @@ from PIL import Image
 from pnp_ovss.data.vocabulary import read_lines
 from pnp_ovss.errors import InputError
 from pnp_ovss.files import Source
-from pnp_ovss.images import FORMATS, read_photo, readable
+from pnp_ovss.images import FORMATS, MAX_PIXELS, image_size, read_photo, readable
 from pnp_ovss.types import BACKGROUND, RGB
 
 IGNORE = 255
@@ -33,10 +33,13 @@ Table = Int[np.ndarray, " value"]
 Faults = tuple[tuple[str, str], ...]
 """Samples that are not scored although they are listed: key, and why in one line."""
 
-Mask = Callable[[], Integer[np.ndarray, "h w"]]
-"""Reads or paints a mask, with the values of the data set's own files.
+Size = tuple[int, int] | None
+"""Rows and columns of a photo by its header, which may lie on its side; None if there is none."""
 
-Raises: InputError if that cannot be done."""
+Mask = Callable[[Size], Integer[np.ndarray, "h w"]]
+"""Reads or paints the mask of a photo of this size, with the values of the data set's own files.
+
+Raises: InputError if that cannot be done, or the mask says that it is of another size, before it is made."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ class Dataset:
         Raises: InputError if the mask cannot be read or holds a value that is no label.
         """
         try:
-            return translate(sample.mask(), self.to_label, "the truth")
+            size = image_size(sample.image) if isinstance(sample.image, Path) else None
+            return translate(sample.mask(size), self.to_label, "the truth")
         except InputError as error:
             raise InputError(f"{sample.key}: {error}") from error
 
@@ -136,24 +140,34 @@ def translate(mask: Integer[np.ndarray, "h w"], table: Table, what: str) -> UInt
     raise InputError(f"{what} holds the unknown label id {strange}; expected {known[0]} to {known[-1]}")
 
 
-def read_values(path: Path) -> Integer[np.ndarray, "h w"]:
-    """Return the values of a mask file with one channel, palette pictures as their indices.
+def check_size(what: str, height: int, width: int, size: Size) -> None:
+    """Raise InputError if a mask has more pixels than a photo may have, or another size than its photo."""
+    if height * width > MAX_PIXELS:
+        raise InputError(f"{what} has more than {MAX_PIXELS // 10**6} million pixels; no photo is so large")
+    if size is not None and (height, width) not in (size, size[::-1]):
+        sizes = f"{height} x {width} pixels and its photo {size[0]} x {size[1]}"
+        raise InputError(f"{what} has {sizes}; expected one size, fetch them again")
 
-    Raises: InputError if there is no such file, it is damaged, or it has several channels.
+
+def read_values(path: Path, size: Size = None) -> Integer[np.ndarray, "h w"]:
+    """Return the values of a mask file with one channel, palette pictures as their indices; ``size`` of the photo.
+
+    Raises: InputError if there is no such file, it is damaged, of another size, or it has several channels.
     """
-    picture = open_mask(path)
+    picture = open_mask(path, size)
     values = np.asarray(picture)
     if values.ndim != 2:
         raise InputError(f"expected one channel of label ids, got {picture.mode} in the mask {path}")
     return values if values.dtype == np.uint8 else values.astype(np.int32)
 
 
-def open_mask(path: Path) -> Image.Image:
-    """Return the picture of a mask file.
+def open_mask(path: Path, size: Size = None) -> Image.Image:
+    """Return the picture of a mask file; ``size`` of the photo.
 
-    Raises: InputError if there is no such file, or it is damaged.
+    Raises: InputError if there is no such file, it is damaged, or of another size.
     """
     with readable(f"the mask {path}"), Image.open(path, formats=FORMATS) as picture:
+        check_size(f"the mask {path}", picture.height, picture.width, size)
         picture.load()
         return picture
 

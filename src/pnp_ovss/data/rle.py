@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from pycocotools import mask as coco_mask
 
 from pnp_ovss.errors import InputError
 
 FARTHEST = 1 << 20
-"""No corner lies so many pixels away; pycocotools would fill the memory on the way to it."""
+"""No corner lies so many pixels away."""
+
+LONGEST = 16
+"""Times its photo's pixels that the outlines of a region may be long, in pixels: pycocotools keeps five points for
+each."""
 
 
 def whole_number(entry: Any, name: str) -> int:
@@ -66,11 +70,33 @@ def _from_polygons(region: list[Any], height: int, width: int) -> UInt8[np.ndarr
         near = (np.abs(corners) < FARTHEST).all()  # nor is NaN near
         if corners.ndim != 1 or not corners.size or corners.size % 2 or not near:
             raise ValueError("a polygon is no pairs of x and y")
-    polygons = [polygon for polygon in region if len(polygon) > 4]  # fewer corners cover no pixel
+    large = (polygon for polygon in region if len(polygon) > 4)  # fewer corners cover no pixel
+    clipped = [_clipped(np.array(one, dtype=np.float64).reshape(-1, 2), height, width) for one in large]
+    if sum(np.abs(some - np.roll(some, 1, axis=0)).sum() for some in clipped) > LONGEST * (height + 1) * (width + 1):
+        raise ValueError("the outlines fill the photo many times")
+    polygons = [some.ravel().tolist() for some in clipped if len(some) > 2]
     if not polygons:
         return np.zeros((height, width), dtype=np.uint8)
     runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     return np.asarray(coco_mask.decode(runs))
+
+
+def _clipped(corners: Float[np.ndarray, "n 2"], height: int, width: int) -> Float[np.ndarray, "m 2"]:
+    """Return the part of a polygon that lies in the photo or less than its height and width away from it.
+
+    One within is returned as it is. The cut is that far away so that it moves nothing in the photo: pycocotools rounds
+    corners. Source: Sutherland and Hodgman, "Reentrant polygon clipping", 1974.
+    """
+    for axis, length in enumerate((width, height)):
+        for bound, sign in ((-length, 1), (2 * length, -1)):
+            before = np.roll(corners, 1, axis=0)
+            inside, inside_before = (sign * (ends[:, axis] - bound) for ends in (corners, before))
+            crosses = (inside < 0) != (inside_before < 0)
+            share = inside_before / np.where(crosses, inside_before - inside, 1)
+            crossing = before + share[:, None] * (corners - before)
+            kept = np.stack([crosses, inside >= 0], 1)
+            corners = np.stack([crossing, corners], 1)[kept]
+    return corners
 
 
 def _from_runs(counts: Any, height: int, width: int) -> UInt8[np.ndarray, "h w"]:

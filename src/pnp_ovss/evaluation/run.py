@@ -84,7 +84,7 @@ def scenes(count: int, seed: int, size: int) -> Dataset:
 
     def sample(index: int) -> Sample:
         scene = partial(draw, seed, index, size)
-        return Sample(f"scene-{seed}-{index:05}", lambda: scene().image, lambda: scene().things_mask())
+        return Sample(f"scene-{seed}-{index:05}", lambda: scene().image, lambda size: scene().things_mask())
 
     title, layout = f"Drawn scenes, {len(THINGS)} things and background", f"series {seed}, {size} x {size} pixels"
     to_label, samples = table(range(1, len(THINGS) + 1), {0: 0, IGNORE: IGNORE}), tuple(map(sample, range(count)))

@@ -57,6 +57,10 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
+MOST, MOST_LAYERS = 1_000_000, 100
+"""Numbers in ``config.json``: none is larger, and layers are no more, unless there are as many tensors."""
+
+
 class Pretrained:
     """A checkpoint in memory. ``dtype`` and ``device``: as ``resolve_dtype`` and ``resolve_device`` read them."""
 
@@ -162,7 +166,9 @@ def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtyp
     with reading(name, f"config.json does not describe a {model_class.__name__}"):
         # The folder itself never reaches transformers, which would take adapters, other files or kernels that
         # config.json or a file beside it names.
+        _check_numbers(settings, len(weights), name)
         config = any_class.config_class.from_dict(settings)
+        _check_weights(any_class, config, weights, name)
         enabled = bars.is_progress_bar_enabled()
         bars.disable_progress_bar()
         try:
@@ -177,6 +183,29 @@ def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtyp
         some = ", ".join(sorted(lacking)[:3]) + more
         raise ModelError(f"{name}: the checkpoint lacks {some}; take a whole one, such as blip-large-flickr")
     return model.eval().requires_grad_(False)
+
+
+def _check_numbers(settings: Any, tensors: int, name: str, key: str = "") -> None:
+    """Raise ModelError for a number of layers that the weights cannot hold, or any number beyond those of models."""
+    if isinstance(settings, dict):
+        for inner, value in settings.items():
+            _check_numbers(value, tensors, name, str(inner))
+    elif isinstance(settings, list):
+        for value in settings:
+            _check_numbers(value, tensors, name, key)
+    elif isinstance(settings, int) and abs(settings) > (most := max(MOST_LAYERS, tensors) if "layer" in key else MOST):
+        raise ModelError(f"{name}: expected {key} up to {most} in config.json, got {settings:.6g}; fetch it again")
+
+
+def _check_weights(model_class: Any, config: Any, weights: dict[str, Tensor], name: str) -> None:
+    """Raise ModelError if a model has many more parameters than the files hold: transformers would make them up."""
+    with torch.device("meta"):
+        model = model_class._from_config(config, attn_implementation="eager")
+    asked = sum(parameter.numel() for parameter in model.parameters())
+    held = sum(tensor.numel() for tensor in weights.values())
+    if asked > 2 * held + MOST:
+        counts = f"a model of {asked:.3g} parameters, and the files hold {held:.3g}"
+        raise ModelError(f"{name}: config.json describes {counts}; fetch the checkpoint again")
 
 
 def read_weights(folder: Path, name: str) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from pnp_ovss.errors import printable
 from pnp_ovss.parts import find_parts
 from pnp_ovss.pictures import Colours, class_colours
-from pnp_ovss.types import BACKGROUND, RGB
+from pnp_ovss.types import BACKGROUND, RGB, count_labels
 
 Labels = Int[np.ndarray, "h w"]
 ClassMap = Float[np.ndarray, "gh gw"]
@@ -66,7 +66,7 @@ def overlay(
     large = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX))
     large_labels = np.asarray(Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
     painted = Image.fromarray(paint(large, large_labels, colours, classes[0] == BACKGROUND, strength))
-    areas = np.bincount(labels.ravel(), minlength=len(classes)) / labels.size
+    areas = count_labels(labels, len(classes)) / labels.size
     largest_first = sorted(range(len(classes)), key=lambda index: (classes[index] == BACKGROUND, -areas[index]))
     entries = [(classes[index], share(areas[index]), colours[index].tolist()) for index in largest_first]
     margin = min(72, max(13, round((size[0] * size[1]) ** 0.5 / 36)))

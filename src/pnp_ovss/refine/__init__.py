@@ -6,6 +6,7 @@ A new refiner is a file with a ``Refiner`` and a line of ``REFINERS``.
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, make_dataclass, replace
+from itertools import product
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -121,42 +122,50 @@ def refine_batch(
     def scores_at(size: tuple[int, int]) -> Scores:
         return threshold_and_upsample(class_maps, size, threshold=config.threshold, background=background)
 
-    scores = refine_scores(scores_at, images, config, on_step)
+    scores, small = refine_scores(scores_at, images, config, on_step)
+    if small is not images:
+        scores = guided_upsample(scores, small, images, on_step=on_step)
     labels = [config.clean(one.cpu().numpy(), background) for one in scores.argmax(1).int()]
     return torch.from_numpy(np.stack(labels)).to(scores.device), scores
 
 
 def refine_scores(
-    scores_at: Callable[[tuple[int, int]], Scores], images: Images, config: Any, on_step: OnStep = ignore
-) -> Scores:
-    """Return the scores of photos after all refiners; ``scores_at((h, w))`` gives those before at a size.
+    scores_at: Callable[[tuple[int, int]], Scores],
+    images: Images,
+    config: Any,
+    on_step: OnStep = ignore,
+    most_pixels: int | None = None,
+) -> tuple[Float[Tensor, "b ch sh sw"], UInt8[Tensor, "b sh sw 3"]]:
+    """Return the scores of photos after all refiners, and the photos at the size of these scores.
 
-    With ``config.stretch`` every refiner starts from channels stretched to [0, 1]. Photos of more than
-    ``config.max_pixels`` are refined at about that many, with lengths given in pixels shortened alike, and the scores
-    enlarged along the edges of the photo.
+    ``scores_at((h, w))`` gives the scores before at a size. With ``config.stretch`` every refiner starts from channels
+    stretched to [0, 1]. Photos of more than ``config.max_pixels`` are refined at about that many, with lengths given in
+    pixels shortened alike; those of more than ``most_pixels`` at about that many, even where there is no refiner. Then
+    the photos that are returned are smaller than ``images``, and ``guided_upsample`` enlarges the scores along their
+    edges.
     """
     h, w = images.shape[1:3]
     steps = config.steps()
-    shrink = (config.max_pixels / (h * w)) ** 0.5
-    if not config.refines or shrink >= 1:
-        return _refined(scores_at((h, w)), images, steps, config.stretch, on_step)
-    size = max(1, round(h * shrink)), max(1, round(w * shrink))
-    small, steps = _shrunk(images, size), [step.scaled(shrink) for step in steps]
-    scores = _refined(scores_at(size), small, steps, config.stretch, on_step)
-    return guided_upsample(scores, small, images, on_step=on_step)
-
-
-def _refined(scores: Scores, images: Images, steps: list[Refiner], stretched: bool, on_step: OnStep) -> Scores:
+    most = min(config.max_pixels if config.refines else h * w, most_pixels or h * w)
+    shrink = (most / (h * w)) ** 0.5
+    if shrink < 1:
+        size = max(1, round(h * shrink)), max(1, round(w * shrink))
+        images, steps = _shrunk(images, size), [step.scaled(shrink) for step in steps]
+    scores = scores_at((images.shape[1], images.shape[2]))
     for number, step in enumerate(steps):
         on_step("refine", number, len(steps))
-        scores = step(stretch(scores) if stretched else scores, images, on_step)
-    return scores
+        scores = stretch(scores) if config.stretch else scores  # not below: those before are not held any longer
+        scores = step(scores, images, on_step)
+    return scores, images
 
 
 def _shrunk(images: Images, size: tuple[int, int]) -> UInt8[Tensor, "b sh sw 3"]:
     """Return the photos at a smaller size: means over the pixels that fall together."""
-    small = [interpolate(image.permute(2, 0, 1)[None].float(), size=size, mode="area") for image in images]
-    return torch.cat(small).round_().permute(0, 2, 3, 1).to(torch.uint8)
+    small = images.new_empty(len(images), *size, 3)
+    for number, colour in product(range(len(images)), range(3)):  # one by one: floats take four times the memory
+        plane = images[number, :, :, colour].float()[None, None]
+        small[number, :, :, colour] = interpolate(plane, size=size, mode="area").round_()[0, 0]
+    return small
 
 
 def _tensor(array: np.ndarray | Tensor, what: str) -> Tensor:

@@ -1,5 +1,6 @@
-"""What a refinement step is, and the common scale of scores."""
+"""What a refinement step is, the common scale of scores, and channels in groups."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,9 @@ from pnp_ovss.types import OnStep, ignore
 Scores = Float[Tensor, "b ch h w"]
 Images = UInt8[Tensor, "b h w 3"]
 
+GROUP = 2**25
+"""Values that a refiner works on at a time: all of a usual photo, a few channels of a large one."""
+
 
 @dataclass(frozen=True)
 class Refiner(Settings):
@@ -25,6 +29,21 @@ class Refiner(Settings):
     def scaled(self, factor: float) -> "Refiner":
         """Return the step for a photo whose sides are ``factor`` times as long: lengths in pixels change alike."""
         return self
+
+    def memory(self, channels: int, pixels: int) -> int:
+        """Return about how many bytes the step takes at most, its input and its result included."""
+        return 4 * pixels * 4 * channels
+
+
+def groups(channels: int, pixels: int) -> Iterator[slice]:
+    """Yield the channels in groups of about ``GROUP`` values, at least one channel each."""
+    size = group_size(channels, pixels)
+    yield from (slice(first, min(first + size, channels)) for first in range(0, channels, size))
+
+
+def group_size(channels: int, pixels: int) -> int:
+    """Return how many channels of so many pixels are worked on at a time."""
+    return min(channels, max(1, GROUP // pixels))
 
 
 @dataclass(frozen=True)
@@ -43,4 +62,4 @@ def stretch(scores: Scores) -> Scores:
     """
     low = scores.amin((2, 3), keepdim=True)
     spread = scores.amax((2, 3), keepdim=True) - low
-    return (scores - low) / torch.where(spread > 0, spread, 1)
+    return (scores - low).div_(torch.where(spread > 0, spread, 1))

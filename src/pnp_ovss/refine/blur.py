@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pnp_ovss.refine.base import Images, Refiner, Scores, stretch
+from pnp_ovss.refine.base import Images, Refiner, Scores, group_size, groups, stretch
 from pnp_ovss.settings import setting
 from pnp_ovss.types import OnStep, ignore
 
@@ -27,6 +27,10 @@ class Blur(Refiner):
         """Return ``gaussian_blur(scores)``."""
         return gaussian_blur(scores, sigma=self.blur)
 
+    def memory(self, channels: int, pixels: int) -> int:
+        """Return the scores before and after, and six copies of a group: windows reach over each other."""
+        return 4 * pixels * (2 * channels + 6 * group_size(channels, pixels))
+
 
 def gaussian_blur(scores: Scores, *, sigma: float) -> Scores:
     """Return ``scores`` blurred, then stretched to [0, 1] per channel; ``sigma`` is a share of the longer side.
@@ -34,8 +38,11 @@ def gaussian_blur(scores: Scores, *, sigma: float) -> Scores:
     The same as ``scipy.ndimage.gaussian_filter`` with its default border (mirrored, the edge pixel repeated).
     """
     pixels = sigma * max(scores.shape[2:])
-    rows = _blur_rows(scores, pixels)
-    return stretch(_blur_rows(rows.transpose(2, 3), pixels).transpose(2, 3).contiguous())
+    result = torch.empty_like(scores, memory_format=torch.contiguous_format)
+    for part in groups(scores.shape[1], scores[:, 0].numel()):
+        rows = _blur_rows(scores[:, part], pixels)
+        result[:, part] = stretch(_blur_rows(rows.transpose(2, 3), pixels).transpose(2, 3))
+    return result
 
 
 def _blur_rows(scores: Float[Tensor, "b ch h w"], sigma: float) -> Float[Tensor, "b ch h w"]:

@@ -6,13 +6,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pnp_ovss.refine.base import Images, Refiner, Scores
+from pnp_ovss.refine.base import Images, Refiner, Scores, group_size, groups
 from pnp_ovss.refine.lattice import permutohedral_lattice
-from pnp_ovss.settings import MANY, setting
+from pnp_ovss.settings import MANY, MOST_STEPS, setting
 from pnp_ovss.types import OnStep, ignore
 
 LEAST = 1e-5
 """No channel starts with a smaller probability: one that the scores rule out can come back."""
+
+LATTICE = 400
+"""Bytes of both lattices per pixel of a noisy photo, where every pixel has vertices of its own."""
+
+ROWS = 2**18
+"""Pixels whose softmax is taken at a time."""
 
 WIDE = 16
 """Channels that fill the registers of a CPU: from here on torch's own softmax is the faster one."""
@@ -22,7 +28,7 @@ WIDE = 16
 class DenseCRF(Refiner):
     """Step 9 of the method."""
 
-    crf_iterations: int = setting(10, "crf: mean-field iterations")
+    crf_iterations: int = setting(10, "crf: mean-field iterations", 0, MOST_STEPS)
     crf_gaussian_sxy: float = setting(3.0, "crf: smoothness kernel, standard deviation in pixels", 1 / MANY)
     crf_gaussian_weight: float = setting(7.0, "crf: smoothness kernel, weight")
     crf_bilateral_sxy: float = setting(50.0, "crf: appearance kernel, standard deviation in pixels", 1 / MANY)
@@ -39,6 +45,11 @@ class DenseCRF(Refiner):
         """Return the step with both standard deviations in pixels scaled."""
         gaussian, bilateral = self.crf_gaussian_sxy * factor, self.crf_bilateral_sxy * factor
         return replace(self, crf_gaussian_sxy=gaussian, crf_bilateral_sxy=bilateral)
+
+    def memory(self, channels: int, pixels: int) -> int:
+        """Return the scores before, as energies and as probabilities, what filters a group, and the lattice."""
+        kept = 4 if self.crf_tolerance > 0 else 3
+        return 4 * pixels * (kept * channels + 6 * group_size(channels, pixels)) + LATTICE * pixels
 
 
 @torch.no_grad()
@@ -71,6 +82,7 @@ def dense_crf(
     b, channels, h, w = scores.shape
     rows = scores.float().permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
     log_unary = _softmax(rows.view(b * h * w, channels)).clamp_(min=LEAST).log_()
+    del rows
     y, x = (torch.arange(side, device=scores.device).float() for side in (h, w))
     position = torch.cartesian_prod(y, x).view(1, h * w, 2).flip(2).expand(b, -1, -1)
     colour = image.reshape(b, h * w, 3).float()
@@ -81,7 +93,11 @@ def dense_crf(
     done = torch.zeros(b, 1, 1, dtype=torch.bool, device=scores.device)
     for iteration in range(iterations):
         on_step("crf", iteration, iterations)
-        following = _softmax(gaussian.filter(probability).add_(bilateral.filter(probability)).add_(log_unary))
+        following = torch.empty_like(probability) if tolerance > 0 else probability
+        for part in groups(channels, b * h * w):  # the filters take each channel by itself
+            some = probability[:, part].contiguous()
+            following[:, part] = gaussian.filter(some).add_(bilateral.filter(some)).add_(log_unary[:, part])
+        following = _softmax(following)
         if tolerance > 0:
             old, new = probability.view(b, h * w, channels), following.view(b, h * w, channels)
             following = torch.where(done, old, new).view_as(probability)
@@ -98,6 +114,8 @@ def _softmax(energy: Float[Tensor, "n ch"]) -> Float[Tensor, "n ch"]:
     With few channels torch's own is several times slower, and over another axis its rounding depends on the batch.
     """
     if energy.shape[1] >= WIDE:
-        return energy.softmax(1)
+        for rows in torch.split(energy, ROWS):
+            rows.copy_(rows.softmax(1))
+        return energy
     energy.sub_(energy.amax(1, keepdim=True)).exp_()
     return energy.div_(energy.sum(1, keepdim=True))

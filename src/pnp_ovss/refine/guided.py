@@ -1,5 +1,6 @@
 """The guided filter: scores become a locally linear function of the photo's colour, at its own size or a larger one."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,9 @@ from pnp_ovss.types import OnStep, ignore
 STRIP = 2**20
 """Pixels enlarged at a time."""
 
+GUIDE = 300
+"""Bytes per pixel that it takes to fit anything to the photo's colours."""
+
 
 @dataclass(frozen=True)
 class GuidedFilter(Refiner):
@@ -26,6 +30,10 @@ class GuidedFilter(Refiner):
     def __call__(self, scores: Scores, image: Images, on_step: OnStep = ignore) -> Scores:
         """Return ``guided_filter(scores, image)`` with these settings."""
         return guided_filter(scores, image, radius=self.guided_radius, epsilon=self.guided_epsilon)
+
+    def memory(self, channels: int, pixels: int) -> int:
+        """Return the scores before and after, and what fits one channel at a time to the photo's colours."""
+        return 4 * pixels * 2 * channels + GUIDE * pixels
 
 
 @torch.no_grad()
@@ -42,8 +50,13 @@ def guided_filter(scores: Scores, image: Images, *, radius: float, epsilon: floa
     """
     colour = _colour(image)
     pixels = max(1, round(radius * max(scores.shape[2:])))
-    low, high = scores.amin((2, 3), keepdim=True), scores.amax((2, 3), keepdim=True)
-    return _apply(_fit(scores, colour, pixels, epsilon), colour).maximum(low).minimum(high)
+    result = torch.empty_like(scores)
+    for channel, (score, fit) in enumerate(
+        zip(scores.unbind(1), _fits(scores.unbind(1), colour, pixels, epsilon), strict=True)
+    ):
+        low, high = score.amin((1, 2), keepdim=True), score.amax((1, 2), keepdim=True)
+        result[:, channel] = _apply(fit, colour).maximum(low).minimum(high)
+    return result
 
 
 @torch.no_grad()
@@ -59,28 +72,51 @@ def guided_upsample(
     """Return ``scores`` at the size of ``image``, their edges on the photo's; ``small`` is the photo at their own size.
 
     The fit of ``guided_filter`` is made at the small size (``radius`` in its pixels) and enlarged; the colour is taken
-    at full size. Values stay within each channel's range. Works by strips of rows and needs little more
-    memory than the result.
+    at full size. Values stay within each channel's range. Needs little more memory than the result.
 
     Source: He and Sun, "Fast guided filter", arXiv 1505.00996.
     """
+    result = scores.new_empty(*scores.shape[:2], *image.shape[1:3])
+    for channel, enlarged in enumerate(enlarge(scores, small, image, radius=radius, epsilon=epsilon, on_step=on_step)):
+        result[:, channel] = enlarged
+    return result
+
+
+@torch.no_grad()
+def enlarge(
+    scores: Float[Tensor, "b ch sh sw"],
+    small: UInt8[Tensor, "b sh sw 3"],
+    image: Images,
+    *,
+    radius: int = 2,
+    epsilon: float = 1e-4,
+    order: Sequence[int] | None = None,
+    on_step: OnStep = ignore,
+) -> Iterator[Float[Tensor, "b h w"]]:
+    """Yield the channels of what ``guided_upsample`` returns, one by one, in this ``order`` if any."""
+    rows, order = scores.shape[2], range(scores.shape[1]) if order is None else order
+    chosen = [scores[:, channel] for channel in order]
+    for number, (score, fit) in enumerate(zip(chosen, _fits(chosen, _colour(small), radius, epsilon), strict=True)):
+        on_step("upsample", number, len(chosen))
+        low, high = score.amin((1, 2), keepdim=True), score.amax((1, 2), keepdim=True)
+        yield _enlarged(fit, rows, image, low, high)
+
+
+def _enlarged(
+    fit: Float[Tensor, "b 4 sh sw"], rows: int, image: Images, low: Tensor, high: Tensor
+) -> Float[Tensor, "b h w"]:
+    """Return the enlarged fit applied to the photo's colours, made by strips of rows."""
     h, w = image.shape[1:3]
-    channels, rows = scores.shape[1:3]
-    fit = _fit(scores, _colour(small), radius, epsilon).flatten(1, 2)
-    low, high = scores.amin((2, 3), keepdim=True), scores.amax((2, 3), keepdim=True)
-    result = scores.new_empty(len(scores), channels, h, w)
-    strips = torch.split(torch.arange(h, device=scores.device), max(1, STRIP // w))
-    for number, strip in enumerate(strips):
-        on_step("upsample", number, len(strips))
+    result = fit.new_empty(len(fit), h, w)
+    for strip in torch.split(torch.arange(h, device=fit.device), max(1, STRIP // w)):
         at = ((strip + 0.5) * (rows / h) - 0.5).clamp_(0, rows - 1)  # in rows of `fit`, pixel centres on pixel centres
         first, last = int(at[0]), int(at[-1].ceil()) + 1
         wide = interpolate(fit[:, :, first:last], size=(last - first, w), mode="bilinear", align_corners=False)
         above = at.long() - first
         below = (above + 1).clamp_(max=last - first - 1)
-        tall = torch.lerp(wide[:, :, above], wide[:, :, below], at.frac().to(scores)[:, None])
+        tall = torch.lerp(wide[:, :, above], wide[:, :, below], at.frac().to(fit)[:, None])
         part = slice(int(strip[0]), int(strip[-1]) + 1)
-        fitted = _apply(tall.view(len(scores), channels, 4, -1, w), _colour(image[:, part]))
-        result[:, :, part] = fitted.maximum(low).minimum(high)
+        result[:, part] = _apply(tall, _colour(image[:, part])).maximum(low).minimum(high)
     return result
 
 
@@ -88,17 +124,17 @@ def _colour(image: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
     return image.permute(0, 3, 1, 2).float() / 255
 
 
-def _apply(fit: Float[Tensor, "b ch 4 h w"], colour: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b ch h w"]:
-    result = fit[:, :, 3].clone()
+def _apply(fit: Float[Tensor, "b 4 h w"], colour: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
+    result = fit[:, 3].clone()
     for i in range(3):
-        result.addcmul_(fit[:, :, i], colour[:, i : i + 1])
+        result.addcmul_(fit[:, i], colour[:, i])
     return result
 
 
-def _fit(
-    scores: Float[Tensor, "b ch h w"], colour: Float[Tensor, "b 3 h w"], radius: int, epsilon: float
-) -> Float[Tensor, "b ch 4 h w"]:
-    """Return slope (3) and offset (1) per channel and pixel, each the mean over the windows that hold the pixel."""
+def _fits(
+    scores: Sequence[Float[Tensor, "b h w"]], colour: Float[Tensor, "b 3 h w"], radius: int, epsilon: float
+) -> Iterator[Float[Tensor, "b 4 h w"]]:
+    """Yield for each channel slope (3) and offset (1) per pixel, the mean over the windows that hold the pixel."""
     guide = colour.double()  # colours of a grey photo vary together: what is left of the determinant is tiny
     mean = _box(guide, radius)
     pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
@@ -109,15 +145,14 @@ def _fit(
     a, b, c = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
     d, e, f = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
     determinant = xx * a + xy * b + xz * c
-    a, b, c, d, e, f = ((cofactor / determinant).to(scores) for cofactor in (a, b, c, d, e, f))
-    mean = mean.to(scores)
-    fits = []
-    for score in scores.unbind(1):
+    a, b, c, d, e, f = ((cofactor / determinant).to(colour) for cofactor in (a, b, c, d, e, f))
+    mean = mean.to(colour)
+    del guide, determinant, xx, xy, xz, yy, yz, zz
+    for score in scores:
         level = _box(score, radius)
         x, y, z = (_box(colour[:, i] * score, radius) - mean[:, i] * level for i in range(3))
         slope = torch.stack([a * x + b * y + c * z, b * x + d * y + e * z, c * x + e * y + f * z], 1)
-        fits.append(_box(torch.cat([slope, (level - (slope * mean).sum(1))[:, None]], 1), radius))
-    return torch.stack(fits, 1)
+        yield _box(torch.cat([slope, (level - (slope * mean).sum(1))[:, None]], 1), radius)
 
 
 def _box(values: Float[Tensor, "*b h w"], radius: int) -> Float[Tensor, "*b h w"]:

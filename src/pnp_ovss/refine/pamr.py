@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pnp_ovss.refine.base import Images, Refiner, Scores
-from pnp_ovss.settings import setting
+from pnp_ovss.refine.base import Images, Refiner, Scores, group_size, groups
+from pnp_ovss.settings import MOST_STEPS, setting
 from pnp_ovss.types import OnStep, ignore
 
 Dilations = tuple[int, ...]
@@ -23,11 +23,16 @@ LEAST = 1e-8
 class PAMR(Refiner):
     """Scores averaged over neighbours of like colour."""
 
-    pamr_iterations: int = setting(10, "pamr: iterations")
+    pamr_iterations: int = setting(10, "pamr: iterations", 0, MOST_STEPS)
 
     def __call__(self, scores: Scores, image: Images, on_step: OnStep = ignore) -> Scores:
         """Return ``pamr(scores, image)`` with these settings."""
         return pamr(scores, image, iterations=self.pamr_iterations, on_step=on_step)
+
+    def memory(self, channels: int, pixels: int) -> int:
+        """Return the scores before and after, four copies of a group, and three of the affinities."""
+        neighbours = len(DILATIONS) * len(RING)
+        return 4 * pixels * (2 * channels + 4 * group_size(channels, pixels) + 3 * neighbours)
 
 
 @torch.no_grad()
@@ -51,13 +56,15 @@ def diffuse(
 ) -> Scores:
     """Return ``pamr`` of the scores for a picture in floats; its scale and offset per channel do not matter."""
     affinity = _affinity(colour, dilations)
+    parts = [scores[:, part] for part in groups(scores.shape[1], scores[:, 0].numel())]
     for iteration in range(iterations):
         on_step("pamr", iteration, iterations)
-        following = torch.zeros_like(scores)
-        for share, neighbour in zip(affinity.unbind(1), _neighbours(scores, dilations), strict=True):
-            following.addcmul_(share[:, None], neighbour)
-        scores = following
-    return scores
+        for number, part in enumerate(parts):
+            following = torch.zeros_like(part)
+            for share, neighbour in zip(affinity.unbind(1), _neighbours(part, dilations), strict=True):
+                following.addcmul_(share[:, None], neighbour)
+            parts[number] = following
+    return torch.cat(parts, 1)
 
 
 def _affinity(colour: Float[Tensor, "b 3 h w"], dilations: Dilations) -> Float[Tensor, "b n h w"]:

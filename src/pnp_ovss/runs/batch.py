@@ -105,10 +105,12 @@ class Job:
     """Photos the model sees at a time."""
     overlays: bool = False
     """Whether each photo is written under its classes' colours as well."""
+    memory: int | None = None
+    """Bytes that a process may hold; None: most of what is left."""
 
     def load(self) -> Segmenter:
         """Return the segmenter; raises what ``Segmenter.from_pretrained`` does."""
-        where = (self.device, self.dtype, self.revision, self.method)
+        where = (self.device, self.dtype, self.revision, self.method, self.memory)
         return Segmenter.from_pretrained(self.model, self.preset, *where, **self.settings)
 
 
@@ -120,6 +122,8 @@ class Done:
     fault: str = ""
     entry: Entry | None = None
     """Of the result, for the index."""
+    reduced: tuple[int, int] | None = None
+    """The size it was refined at for want of memory."""
 
 
 Engine = Callable[[Job, Places], Iterator[Done]]
@@ -167,7 +171,9 @@ class Worker:
 
         how = (self._name_photos(), self.job.batch, classes is not None)
         for one in run(self._segmenter, items(), *how, finish=write):
-            yield Done(one.key, f"{one.key}: {one.fault}" if one.fault else "", entries.pop(one.key, None))
+            reduced = one.result.refined if one.result and one.result.reduced else None
+            fault = f"{one.key}: {one.fault}" if one.fault else ""
+            yield Done(one.key, fault, entries.pop(one.key, None), reduced)
 
     def _painted(self, one: Outcome) -> Segmentation | None:
         """Return the result in the colours of the run, after what has to be there before its record was written."""

@@ -167,8 +167,11 @@ def _refined(segmenter: Load, finish: Callable[[Outcome], None], outcome: Outcom
     if isinstance(outcome, BaseException):
         raise outcome
     if outcome.located is not None:
-        begin = perf_counter()
-        outcome.result, outcome.located = segmenter().refine(outcome.located), None
+        begin, located, outcome.located = perf_counter(), outcome.located, None
+        try:
+            outcome.result = segmenter().refine(located)
+        except InputError as error:  # there is no memory for it
+            outcome.fault = error
         outcome.seconds["refine"] = perf_counter() - begin
     finish(outcome)
     return outcome

@@ -7,7 +7,7 @@ form.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -114,10 +114,11 @@ def drop_below(result: Segmentation, quality: float) -> Segmentation:
     if keep.all():
         return result
     channels = np.flatnonzero([*[True] * first, *keep])
-    scores, classes = result.scores[channels], tuple(result.classes[channel] for channel in channels)
-    labels = result.config.clean(scores.argmax(0).astype(result.labels.dtype), bool(first))
+    score_map, classes = result.score_map.only(channels.tolist()), tuple(result.classes[one] for one in channels)
+    labels, means = score_map.label(partial(result.config.clean, background=bool(first)))
     salience, rated = result.salience[keep], result.quality[keep]
-    return replace(result, labels=labels, classes=classes, scores=scores, salience=salience, quality=rated)
+    kept = {"labels": labels, "classes": classes, "score_map": score_map, "means": means}
+    return replace(result, **kept, salience=salience, quality=rated)
 
 
 def named_masks(result: Segmentation) -> tuple[Masks, tuple[str, ...]]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pnp_ovss.errors import ConfigError
 from pnp_ovss.refine import RefinementSettings
-from pnp_ovss.settings import setting
+from pnp_ovss.settings import MOST_STEPS, setting
 
 FEW = 3
 
@@ -23,7 +23,7 @@ class Config(RefinementSettings):  # type: ignore[misc]  # its base is made from
     head: int = setting(9, "attention head of that layer, 0-based")
     gradient: bool = setting(True, "weigh the attention by the positive gradient of the match logit (GradCAM)")
     sum_last_name: bool = setting(True, "sum the last name's tokens instead of averaging, as the released code does")
-    passes: int = setting(4, "passes of Saliency DropOut, the first one over the whole photo", 1)
+    passes: int = setting(4, "passes of Saliency DropOut, the first one over the whole photo", 1, MOST_STEPS)
     drop: int | float = setting(10, "patches hidden after each pass: 10 is a count, 0.5 a share of the visible ones")
     count_first_twice: bool = setting(True, "add the first pass's map twice, as the released code does")
     threshold: float = setting(0.15, "a class map counts where its min-max over the grid reaches this, in [0, 1]", 0, 1)
