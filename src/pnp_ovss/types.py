@@ -308,7 +308,9 @@ class LabelMap:
         background = [0] * (len(self.classes) - len(self.names))
         labels = self.clean(labels, bool(background)) if self.clean else labels
         numbers = [*background, *(names.index(name) + 1 for name in self.names)]
-        values: np.ndarray = np.array(numbers, dtype=np.int32)[labels]
+        table, values = np.array(numbers, dtype=np.int32), np.empty(labels.shape, dtype=np.int32)
+        for row, line in enumerate(labels):  # row by row: NumPy indexes by copies of eight bytes
+            values[row] = table[line]
         return values
 
     def regions(self, names: Sequence[str]) -> Iterator[Region]:

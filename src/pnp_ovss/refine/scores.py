@@ -74,6 +74,7 @@ class ScoreMap:
             for _ in channels[1:]:
                 torch.maximum(scores, next(enlarged)[0], out=scores)
             yield scores
+            del scores  # not held while the next ones are made
 
     def array(self) -> Float[np.ndarray, "cls h w"]:
         """Return all scores at full size, float32."""
@@ -93,6 +94,7 @@ class ScoreMap:
             better = scores > best
             labels.masked_fill_(better, number)
             torch.maximum(best, scores, out=best)
+            del scores, better
         found = labels.cpu().numpy()
         cleaned = clean(found)
         if cleaned is not found and not np.array_equal(cleaned, found):
