@@ -26,7 +26,7 @@ def setting(default: Any, help: str, low: int | float = 0, high: int | float = M
 
 @dataclass(frozen=True)
 class Settings:
-    """Base of all settings. Fields are int, float, bool, a Literal, a tuple of texts, or a union of these.
+    """Base of all settings. Fields are int, float, bool, str, a Literal, a tuple of texts, or a union of these.
 
     Raises: ConfigError for a value of the wrong type or out of bounds.
     """
@@ -105,4 +105,4 @@ def _described(kind: Any, metadata: Any) -> str:
         return " or ".join(map(repr, get_args(kind)))
     if get_origin(kind) is tuple:
         return "a tuple of names"
-    return {bool: "true or false", type(None): "none"}[kind]
+    return {bool: "true or false", str: "a text", type(None): "none"}[kind]

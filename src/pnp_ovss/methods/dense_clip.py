@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from pnp_ovss.methods.on_clip import ClipConfig, Encoded, OnClip, Pixels, Queries, presets
+from pnp_ovss.methods.on_clip import ALL_NAMED, MINI, ClipConfig, Encoded, OnClip, Pixels, Queries, presets
 from pnp_ovss.models.base import fused_attention
 from pnp_ovss.models.clip import Tokens
 from pnp_ovss.settings import setting
@@ -109,19 +109,6 @@ class DenseClip(OnClip):
             attended = clip.feed(last, tokens + attended)
         return normalize(clip.project(attended[:, 1:]), dim=-1).view(len(pixels), *grid, -1), k
 
-
-ALL_NAMED: dict[str, Any] = {"background": "never", "prob_threshold": 0.0, "area_threshold": 0.0}
-"""For benchmarks whose classes cover the whole photo."""
-MINI: dict[str, Any] = {
-    "templates": ("a picture of a {}", "{}"),
-    "short_side": 112,
-    "crop": 0,
-    "logit_scale": 20.0,
-    "background_words": ("sky", "grass", "sand", "water", "brick wall", "snow"),
-    "prob_threshold": 0.0,
-    "area_threshold": 0.0,
-}
-"""For the mini models, which know drawn scenes and few words."""
 
 SCLIP = DenseConfig(logit_scale=65.0, area_threshold=0.1)
 SCLIP_PRESETS = presets(

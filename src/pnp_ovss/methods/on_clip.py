@@ -39,6 +39,20 @@ PAMR_DILATIONS = (8, 16)
 SURROUNDINGS = benchmark_vocabulary("synonyms", class_names("voc"), "voc").words[BACKGROUND]
 """What SCLIP, and the papers that compare with it, call the background."""
 
+ALL_NAMED: dict[str, Any] = {"background": "never", "prob_threshold": 0.0, "area_threshold": 0.0}
+"""For benchmarks whose classes cover the whole photo."""
+MINI: dict[str, Any] = {
+    "templates": ("a picture of a {}", "{}"),
+    "short_side": 112,
+    "crop": 0,
+    "logit_scale": 20.0,
+    "background_words": ("sky", "grass", "sand", "water", "brick wall", "snow"),
+    "prob_threshold": 0.0,
+    "area_threshold": 0.0,
+}
+"""For the mini models, which know drawn scenes and few words."""
+
+
 Pixels = Float[Tensor, "b 3 h w"]
 Queries = Float[Tensor, "query vector"]
 Encoded = tuple[Tensor, ...]
@@ -116,6 +130,8 @@ class OnClip:
     """Settings by the name of the benchmark that they were published for."""
     fills: ClassVar[bool] = False
     """Whether windows are filled up with zeros to whole patches; else what is left of the last patch is dropped."""
+    multiple: ClassVar[int | None] = None
+    """Pixels, in place of a patch, that windows are filled up to a multiple of."""
     direct: ClassVar[bool] = True
     """Whether the grid of a photo seen whole is enlarged to the photo at once, not first to the size it is seen at."""
     normalisation: ClassVar[tuple[Sequence[float], Sequence[float]] | None] = None
@@ -127,6 +143,8 @@ class OnClip:
             raise ConfigError(f"expected {expected}, got {config.crop}; choose another")
         self.clip, self.config = clip, config
         self.model, self.revision, self.device = clip.name, clip.revision, clip.device
+        self.cell: int = clip.patch
+        """Side of a cell of the grid, in pixels."""
 
     @classmethod
     def info(cls, about: str, source: str) -> MethodInfo:
@@ -259,12 +277,8 @@ class OnClip:
 
     def _axes(self, h: int, w: int) -> tuple[Axis, Axis]:
         rows, columns = (along(side, self.config.crop, self.config.stride) for side in (h, w))
-        return (rows.padded(self.multiple), columns.padded(self.multiple)) if self.fills else (rows, columns)
-
-    @property
-    def multiple(self) -> int:
-        """Pixels in the side of a window where ``fills`` says so, or a multiple of them."""
-        return self.clip.patch
+        multiple = self.multiple or self.clip.patch
+        return (rows.padded(multiple), columns.padded(multiple)) if self.fills else (rows, columns)
 
     def _encode(self, pictures: Sequence[Tensor], on_step: OnStep) -> list[Encoded]:
         """Return what ``encode`` gives for the windows of each picture; those of one size go through together."""
@@ -275,7 +289,7 @@ class OnClip:
             members = [index for index, windows in enumerate(pictures) if windows.shape[1:] == shape]
             together = torch.cat([pictures[index] for index in members])
             parts = []
-            for some in torch.split(together, max(1, TOKENS_AT_ONCE * self.clip.patch**2 // (shape[1] * shape[2]))):
+            for some in torch.split(together, max(1, TOKENS_AT_ONCE * self.cell**2 // (shape[1] * shape[2]))):
                 on_step("windows", done, total)
                 parts.append(self.encode(some))
                 done += len(some)
@@ -292,7 +306,7 @@ class OnClip:
         rows, columns = axes
         windows = raster(self.compare(encoded, queries), len(columns.starts))
         own = windows[len(windows) - len(vocabulary.flat) :]
-        grid = tuple(max(1, axis.length // self.clip.patch) for axis in axes)
+        grid = tuple(max(1, axis.length // self.cell) for axis in axes)
         maps = self._spread(own, rows, columns, grid)
         return WindowMaps(maps, vocabulary, windows=windows, rows=rows, columns=columns, photo=photo)
 

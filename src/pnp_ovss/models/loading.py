@@ -2,7 +2,7 @@
 
 import pickle
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,8 @@ class Pretrained:
 
     model_class: type[PreTrainedModel]
     """The class of transformers that holds all weights needed."""
+    model_options: Mapping[str, Any] = {}
+    """What it is made with besides its configuration."""
     mean: Sequence[float] = (0.48145466, 0.4578275, 0.40821073)
     std: Sequence[float] = (0.26862954, 0.26130258, 0.27577711)
     """Of each RGB channel in [0, 1], for checkpoints that do not say theirs: CLIP's, which BLIP took over."""
@@ -75,7 +77,8 @@ class Pretrained:
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
         folder, self.name, self.revision = checkpoint.folder, checkpoint.name, checkpoint.revision
         self.device = resolve_device(device)
-        model = load_model(self.model_class, folder, self.name, resolve_dtype(dtype, self.device))
+        dtype_here = resolve_dtype(dtype, self.device)
+        model = load_model(self.model_class, folder, self.name, dtype_here, **self.model_options)
         self._model: Any = model.to(self.device)
         self._folder = folder
         modules = self._model.named_modules()
@@ -153,7 +156,7 @@ def _are_colours(values: Any, least: float) -> bool:
     return numbers and len(values) == 3 and all(least <= one <= FARTHEST for one in values)
 
 
-def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtype: torch.dtype) -> Any:
+def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtype: torch.dtype, **options: Any) -> Any:
     """Return the model of a folder in evaluation mode, its weights without gradients.
 
     Raises: ModelError if a weight is missing (transformers would fill it with random numbers), has another shape than
@@ -172,7 +175,9 @@ def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtyp
         enabled = bars.is_progress_bar_enabled()
         bars.disable_progress_bar()
         try:
-            model, report = any_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype, **how)
+            model, report = any_class.from_pretrained(
+                None, config=config, state_dict=weights, dtype=dtype, **how, **options
+            )
         finally:
             if enabled:
                 bars.enable_progress_bar()

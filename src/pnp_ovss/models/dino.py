@@ -1,0 +1,71 @@
+"""DINO and DINOv2: a vector for each patch of an image, learned from images alone.
+
+Caron et al.: Emerging Properties in Self-Supervised Vision Transformers, ICCV 2021. Oquab et al.: DINOv2, TMLR 2024.
+Any checkpoint of ``ViTModel`` or ``Dinov2Model`` fits.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import LayerNorm
+from transformers import Dinov2Model, PreTrainedModel, ViTModel
+
+from pnp_ovss.errors import ModelError
+from pnp_ovss.models.clip import positions
+from pnp_ovss.models.hub import Checkpoint, find, read_settings
+from pnp_ovss.models.loading import Pretrained
+
+LEAST_EPSILON = 1e-6
+"""Of a LayerNorm in DINO's own code; the configurations on the hub have a default of transformers, 1e-12."""
+
+
+FAMILIES: dict[str, tuple[type[PreTrainedModel], dict[str, Any]]] = {
+    "vit": (ViTModel, {"add_pooling_layer": False}),  # which DINO's checkpoints lack
+    "dinov2": (Dinov2Model, {}),
+}
+"""Class and options by ``model_type``, as ``config.json`` names it."""
+
+
+class Dino(Pretrained):
+    """A DINO checkpoint. Images of any size are read; what is left of the last patch is left out."""
+
+    mean = (0.485, 0.456, 0.406)
+    std = (0.229, 0.224, 0.225)
+
+    def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
+        settings = read_settings(checkpoint.folder / "config.json", checkpoint.name)
+        self.model_class, self.model_options = FAMILIES[settings["model_type"]]
+        super().__init__(checkpoint, device, dtype)
+        self._model.set_attn_implementation("sdpa")
+        self._model.embeddings.interpolate_pos_encoding = self._positions
+        for module in self._model.modules():
+            if isinstance(module, LayerNorm):
+                module.eps = max(module.eps, LEAST_EPSILON)
+
+    @torch.no_grad()
+    def encode_patches(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b gh gw width"]:
+        """Return the patches after the last norm, float32; ``pixels`` are normalised by ``mean`` and ``std``."""
+        gh, gw = pixels.shape[2] // self.patch, pixels.shape[3] // self.patch
+        inner = pixels[:, :, : gh * self.patch, : gw * self.patch].to(self.device, self._model.dtype)
+        how = {} if isinstance(self._model, Dinov2Model) else {"interpolate_pos_encoding": True}
+        tokens: Tensor = self._model(pixel_values=inner, **how).last_hidden_state[:, 1:]
+        return tokens.float().view(len(pixels), gh, gw, -1)
+
+    def _positions(self, embeddings: Tensor, height: int, width: int) -> Float[Tensor, "1 token width"]:
+        table = self._model.embeddings.position_embeddings[0]
+        return positions(table, height // self.patch, width // self.patch)[None]
+
+
+def load_dino(name: str | Path, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> Dino:
+    """Return the model with this short name, hub id or local folder. ``device``, ``dtype``: as in ``load_vlm``.
+
+    Raises: ModelError if it cannot be found, fetched, read or used.
+    """
+    checkpoint = find(name, revision)
+    kind = read_settings(checkpoint.folder / "config.json", checkpoint.name).get("model_type")
+    if kind not in FAMILIES:
+        raise ModelError(f"{name}: expected a DINO checkpoint such as dino-base, got {kind!r}")
+    return Dino(checkpoint, device, dtype)
