@@ -23,7 +23,7 @@ class ProxyClipConfig(ClipConfig):
     """Settings of ProxyCLIP."""
 
     proxy: str = setting("dino-base", "proxyclip: DINO's short name, hub id or local folder")
-    beta: float = setting(1.2, "proxyclip: likeness counts above so many times its mean")
+    beta: float = setting(1.2, "proxyclip: likeness counts above so many times its mean; scclip: above this")
     gamma: float = setting(3.0, "proxyclip: what is above is multiplied by this")
 
 
@@ -106,4 +106,5 @@ class ProxyClip(OnClip):
         """Return the pixels as DINO reads them."""
         both = [self.clip.mean, self.clip.std, self.dino.mean, self.dino.std]
         mean, std, own_mean, own_std = torch.tensor(both, device=pixels.device)[:, :, None, None]
-        return (pixels * std + mean - own_mean) / own_std
+        renormalised: Tensor = (pixels * std + mean - own_mean) / own_std
+        return renormalised

@@ -233,21 +233,23 @@ def fused_attention(q: Hidden, k: Context, v: Context, heads: int, padding: Padd
     differentiated = torch.is_grad_enabled() and any(part.requires_grad for part in (q, k, v))
     if differentiated and q.device.type != "cpu":
         return kept_attention(q, k, v, heads, padding)[0]
-    q, k, v = (_split(part, heads) for part in (q, k, v))
-    return _join(scaled_dot_product_attention(q, k, v, attn_mask=padding))
+    q, k, v = (split(part, heads) for part in (q, k, v))
+    return joined(scaled_dot_product_attention(q, k, v, attn_mask=padding))
 
 
 def kept_attention(q: Hidden, k: Context, v: Context, heads: int, padding: Padding = None) -> tuple[Hidden, Tensor]:
     """Return attention as ``fused_attention`` does, and the weights after softmax that it was computed from."""
-    q, k, v = (_split(part, heads) for part in (q, k, v))
+    q, k, v = (split(part, heads) for part in (q, k, v))
     scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
     weights = (scores if padding is None else scores + padding).softmax(-1)
-    return _join(weights @ v), weights
+    return joined(weights @ v), weights
 
 
-def _split(part: Hidden, heads: int) -> Float[Tensor, "b head n _"]:
+def split(part: Hidden, heads: int) -> Float[Tensor, "b head n _"]:
+    """Return each head's part of the width."""
     return part.view(*part.shape[:2], heads, -1).transpose(1, 2)
 
 
-def _join(parts: Float[Tensor, "b head n _"]) -> Hidden:
+def joined(parts: Float[Tensor, "b head n _"]) -> Hidden:
+    """Return the heads' parts side by side."""
     return parts.transpose(1, 2).flatten(2)
