@@ -1,0 +1,77 @@
+"""Time and memory of a method on CLIP against the bare image tower: ViT-B/16 of random weights, two threads.
+
+python -m benchmarks.clip_methods --method sclip
+"""
+
+import argparse
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import CLIPConfig, CLIPModel
+
+from pnp_ovss import METHODS, Segmenter, Vocabulary, load_method
+
+H, W = 480, 640
+WIDTH = 512
+
+
+def random_clip(folder: Path) -> Path:
+    """Write a CLIP with the image tower of ViT-B/16 and a small text tower, which no photo waits for."""
+    torch.manual_seed(0)
+    vision = {"image_size": 224, "patch_size": 16, "hidden_size": 768, "num_hidden_layers": 12}
+    vision |= {"num_attention_heads": 12, "intermediate_size": 3072}
+    text = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 64}
+    config = CLIPConfig(vision_config=vision, text_config=text | {"vocab_size": 100}, projection_dim=WIDTH)
+    CLIPModel(config).save_pretrained(folder)
+    return folder
+
+
+def fastest(work: Callable[[], Any], times: int) -> float:
+    seconds = []
+    for _ in range(times):
+        begin = perf_counter()
+        work()
+        seconds.append(perf_counter() - begin)
+    return min(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--method", default="sclip", choices=[name for name in METHODS if name != "pnp"])
+    parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--classes", type=int, nargs="+", default=[10, 150])
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    with TemporaryDirectory() as place:
+        how = {"device": "cpu", "dtype": "float32", "short_side": H, "crop": 224, "stride": 112}
+        method: Any = load_method(arguments.method, random_clip(Path(place)), background="never", **how)
+    photo = np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8)
+    rows, columns = method._axes(H, W)
+    windows = torch.randn(len(rows.starts) * len(columns.starts), 3, 224, 224)
+    tower = method.clip._model.vision_model
+    tower.set_attn_implementation("sdpa")
+
+    @torch.no_grad()
+    def bare() -> None:
+        tower(pixel_values=windows)
+
+    floor = fastest(bare, arguments.times)
+    print(f"{len(windows)} windows of 224 x 224, bare image tower: {floor:.2f} s")
+    for count in arguments.classes:
+        words = [f"class {number}" for number in range(count)]
+        vectors = torch.nn.functional.normalize(torch.randn(count, WIDTH), dim=1)
+        method._queries = lambda vocabulary, known=vectors: known
+        segmenter, vocabulary = Segmenter(method), Vocabulary.of(words)
+        seconds = fastest(lambda: segmenter(photo, vocabulary), arguments.times)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"{arguments.method}, {count} classes: {seconds:.2f} s, {seconds / floor:.2f} of it; {memory:.2f} GB")
+
+
+if __name__ == "__main__":
+    main()
