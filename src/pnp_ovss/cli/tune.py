@@ -165,7 +165,7 @@ def _objective(paths: dict[str, Place], namer: NamerFlags, out: Path, flags: Tun
     return Objective(maps, reward, examples, method.config)
 
 
-def _about(objective: Objective, paths: dict[str, Path]) -> dict[str, Any]:
+def _about(objective: Objective, paths: dict[str, Place]) -> dict[str, Any]:
     """Return what the rewards are rewards of: a study goes on only with the same."""
     vlm, reward = objective.maps.vlm, objective.reward
     photos = [fetch_source(paths[example.key])[1].sha256 for example in objective.examples]
