@@ -325,3 +325,9 @@ def test_a_folder_that_may_not_be_read_is_reported(album, monkeypatch):
     monkeypatch.setattr(images.os, "listdir", refuse)
     with pytest.raises(InputError, match=r"the folder sub cannot be read \(permission denied\); check its permissions"):
         find_images(["sub"])
+
+
+def test_an_array_is_as_large_as_a_file_may_be():
+    large = np.broadcast_to(np.uint8(7), (100_000, 100_000, 3))  # of one byte
+    with pytest.raises(InputError, match="^expected a photo of at most 150 million pixels, got one of shape "):
+        read_image(large)

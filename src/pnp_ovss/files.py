@@ -298,7 +298,7 @@ def listed(files: Any, path: str, place: str, info: dict[str, Any] | None = None
 
     ``path`` is that in the file system ``files``.
     """
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # nor is there a file of a name that none can have
         if isinstance(files, LocalFileSystem):
             status = os.stat(path)
             return Source(place, status.st_size, str(status.st_mtime_ns))

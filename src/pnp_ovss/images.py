@@ -71,6 +71,9 @@ def read_image(photo: Photo, upright: bool = True) -> RGB:
         if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or photo.size == 0:
             expected = "expected a photo as uint8 array of shape (height, width, 3), RGB from 0 to 255"
             raise InputError(f"{expected}, got {photo.dtype} of shape {photo.shape}")
+        if photo.size > 3 * MAX_PIXELS:
+            most = f"at most {MAX_PIXELS // 1_000_000} million pixels"
+            raise InputError(f"expected a photo of {most}, got one of shape {photo.shape}; make it smaller first")
         return np.array(photo, order="C")
     if isinstance(photo, Image.Image):
         with readable("the PIL image"):

@@ -121,7 +121,8 @@ def damaged_value(rng: Random, value: Any, odd: Callable[[Random], Any] = odd_va
             holder.insert(key, holder[key])
         else:
             other, place = rng.choice(spots)
-            holder[odd_text(rng)] = other[place] if place in other or isinstance(other, list) else None
+            moved = other.get(place) if isinstance(other, dict) else other[min(place, len(other) - 1)]
+            holder[odd_text(rng)] = deepcopy(moved)
     return value
 
 

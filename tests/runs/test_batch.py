@@ -542,6 +542,12 @@ def test_a_shard_cut_short_is_reported(batch, capsys):
     )
 
 
+@pytest.mark.parametrize("name", ["a\0b.png", "x" * 300 + ".png", "~\0/x.png"])
+def test_a_place_that_no_file_can_have_is_a_fault_or_one_line(batch, name, capsys):
+    assert batch(photos=name) in (1, 2)
+    assert all(line.isprintable() for line in errors_of(capsys))
+
+
 @pytest.mark.parametrize(("arguments", "module", "message"), [
     (("--format", "parquet"), "pyarrow", "Parquet needs pyarrow"),
     (("--engine", "ray"), "ray.data", "--engine ray needs ray"),

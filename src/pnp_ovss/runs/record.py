@@ -108,9 +108,11 @@ def numbers_in(folder: Path, but: Sequence[Place] = ()) -> dict[str, int]:
 def source_of(record: Mapping[str, Any]) -> Source | None:
     """Return the file that a record is of, or None if it does not say, as those of earlier versions."""
     try:
-        return Source(record["photo"], **record["file"])
+        source = Source(record["photo"], **record["file"])
     except (KeyError, TypeError):
         return None
+    texts = source.place, source.modified, source.sha256
+    return source if all(isinstance(text, str) for text in texts) else None
 
 
 class Results:
