@@ -18,7 +18,7 @@ from pnp_ovss.data.vocabulary import parse_classes, read_classes
 from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.files import save_png, write_text
-from pnp_ovss.images import Place, find_images, read_image
+from pnp_ovss.images import find_images, read_image
 from pnp_ovss.lock import hold
 from pnp_ovss.methods import METHODS, resolve_config
 from pnp_ovss.mini import THINGS, draw
@@ -42,9 +42,6 @@ class Photo:
     image: RGB
     classes: Vocabulary
     target: Labels | None = None
-
-
-Read = Callable[[], Photo]
 
 
 @dataclass(frozen=True)
@@ -122,7 +119,7 @@ def command(
     drawn = photos == [SCENES]
     entrants = [Entrant.parse(text, drawn) for text in methods.split(",")]
     if drawn:
-        names, reads = THINGS, _scenes(seed, scenes, scene_size)
+        names, reads = THINGS, [partial(_scene, seed, index, scene_size) for index in range(scenes)]
     else:
         names, reads = _own_photos(photos, _vocabulary(classes, classes_file))
     with hold(out):
@@ -148,18 +145,14 @@ def _vocabulary(classes: str | None, classes_file: Path | None) -> Vocabulary:
     return read_classes(classes_file) if classes_file else parse_classes(str(classes))
 
 
-def _own_photos(photos: Sequence[str], vocabulary: Vocabulary) -> tuple[tuple[str, ...], list[Read]]:
+def _own_photos(photos: Sequence[str], vocabulary: Vocabulary) -> tuple[tuple[str, ...], list[Callable[[], Photo]]]:
     check_count(vocabulary.classes)
     names = tuple(name for name in vocabulary.classes if name != BACKGROUND)
     return names, [partial(_photo, path, vocabulary) for path in find_images(photos)]
 
 
-def _photo(path: Place, vocabulary: Vocabulary) -> Photo:
+def _photo(path: Path, vocabulary: Vocabulary) -> Photo:
     return Photo(read_image(path), vocabulary)
-
-
-def _scenes(seed: int, count: int, size: int) -> list[Read]:
-    return [partial(_scene, seed, index, size) for index in range(count)]
 
 
 def _scene(seed: int, index: int, size: int) -> Photo:
@@ -167,7 +160,9 @@ def _scene(seed: int, index: int, size: int) -> Photo:
     return Photo(scene.image, Vocabulary.of(scene.things), scene.things_mask().astype(np.int64))
 
 
-def _run(entrant: Entrant, reads: Sequence[Read], names: Sequence[str], device: str, dtype: str) -> Tally:
+def _run(
+    entrant: Entrant, reads: Sequence[Callable[[], Photo]], names: Sequence[str], device: str, dtype: str
+) -> Tally:
     """Return what a method makes of the photos. One model is held at a time."""
     where = device, dtype, None, entrant.method
     segmenter, tally = Segmenter.from_pretrained(entrant.checkpoint, entrant.preset, *where), Tally()
@@ -188,9 +183,7 @@ def _run(entrant: Entrant, reads: Sequence[Read], names: Sequence[str], device: 
 
 def _in_common(result: Segmentation, classes: Sequence[str]) -> Labels:
     """Return the labels of a result as indices of ``classes``."""
-    numbers = np.array([classes.index(name) for name in result.classes])
-    labels: Labels = numbers[result.labels]
-    return labels
+    return np.array([classes.index(name) for name in result.classes])[result.labels]
 
 
 def _column(entrant: Entrant, tally: Tally) -> Column:

@@ -77,5 +77,4 @@ def _filled(labels: Labels) -> Labels:
     hole = (parts.labels == 0) & (low == high)
     for edge in (index[0], index[-1], index[:, 0], index[:, -1]):
         hole[edge] = False
-    filled: Labels = np.where(hole, high, parts.labels).astype(labels.dtype)[index]
-    return filled
+    return np.asarray(np.where(hole, high, parts.labels).astype(labels.dtype)[index])

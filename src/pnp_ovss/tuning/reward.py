@@ -117,8 +117,8 @@ def drop_below(result: Segmentation, quality: float) -> Segmentation:
     score_map, classes = result.score_map.only(channels.tolist()), tuple(result.classes[one] for one in channels)
     labels, means = score_map.label(partial(result.config.clean, background=bool(first)))
     salience, rated = result.salience[keep], result.quality[keep]
-    kept = replace(result, labels=labels, classes=classes, score_map=score_map, means=means)
-    return replace(kept, salience=salience, quality=rated)
+    kept = {"labels": labels, "classes": classes, "score_map": score_map, "means": means}
+    return replace(result, **kept, salience=salience, quality=rated)
 
 
 def named_masks(result: Segmentation) -> tuple[Masks, tuple[str, ...]]:
