@@ -166,14 +166,14 @@ def test_a_request_that_is_too_long_is_refused_unread(ask, monkeypatch, length):
     ],
 )
 def test_a_backend_that_cannot_start_says_why(segmenter, monkeypatch, capsys, arguments, message):
-    monkeypatch.setattr(Segmenter, "from_pretrained", lambda *_: segmenter)
+    monkeypatch.setattr(Segmenter, "from_pretrained", lambda *_, **__: segmenter)
     assert label_studio.main(["--model", "mini-blip", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
 
 
 def test_a_backend_may_be_stopped_while_it_loads(monkeypatch, capsys):
-    def stopped(*_):
+    def stopped(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Segmenter, "from_pretrained", stopped)

@@ -160,7 +160,7 @@ def test_what_cannot_be_finished_stops_the_run(method):
 
 def test_a_photo_that_does_not_fit_into_the_memory_costs_that_photo_only(method, monkeypatch):
     monkeypatch.setattr(pnp_ovss.segmenter, "room", lambda budget: 210_000_000)
-    large = Item("large", lambda: np.zeros((2000, 2000, 3), np.uint8), PETS)
+    large = Item("large", lambda: (np.zeros((2000, 2000, 3), np.uint8), None), PETS)
     first, second, third = run(lambda: Segmenter(method), [item(0), large, item(1)])
     assert first.result is not None
     assert third.result is not None
