@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pnp_ovss.naming.scores import Calibration
+from pnp_ovss.methods.presence import Calibration
 
 
 def calibrate(scores: Float[Tensor, "photo name"], present: Bool[Tensor, "photo name"]) -> Calibration:

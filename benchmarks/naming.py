@@ -24,10 +24,11 @@ from benchmarks.calibration import calibrate
 from pnp_ovss import Segmenter, load_vlm
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.methods.pnp import PnP
+from pnp_ovss.methods.presence import Calibration
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, STUFF, THINGS, TUNE_SEED, Scene, draw
 from pnp_ovss.models.clip import load_clip
 from pnp_ovss.naming import KEEP
-from pnp_ovss.naming.scores import Calibration, ClipNamer, Itm
+from pnp_ovss.naming.scores import ClipNamer, Itm
 from pnp_ovss.types import BACKGROUND, RGB, Vocabulary
 
 VOCABULARIES = {"things": THINGS, "things and stuff": THINGS + STUFF}

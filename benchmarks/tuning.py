@@ -1,6 +1,7 @@
 """Does the reward find good settings, and wrong masks? Measured on drawn scenes, whose masks only the score sees.
 
     python -m benchmarks.tuning [--model mini-blip] [--clip mini-clip] [--scenes 100] [--parts grid search quality]
+    python -m benchmarks.tuning --parts seeds [--searches 10] [--photos 30] [--scenes 40] [--size 112]
 
 Tuned on the tuning series, scored on the held-out one. Markdown out. Drawn scenes and mini models: a test bench for the
 code, no statement about photos.
@@ -30,12 +31,12 @@ from pnp_ovss.models.clip import Clip, load_clip
 from pnp_ovss.refine import refine
 from pnp_ovss.tuning.objective import Candidate, Example, MapCache, Objective, search_space
 from pnp_ovss.tuning.reward import REWARDS, ClipReward, named_masks, rate
-from pnp_ovss.tuning.search import best_trial, finished_trials, open_study, run_trials
+from pnp_ovss.tuning.search import best_trial, choose, finished_trials, open_study, run_trials
 from pnp_ovss.types import BACKGROUND
 
 WRONG = 0.5
 """A mask of less IoU with its class's truth is wrong; so is one of a class that the scene does not show."""
-PARTS = ("grid", "search", "quality")
+PARTS = ("grid", "search", "quality", "seeds")
 
 
 class Bench:
@@ -48,11 +49,11 @@ class Bench:
         self.clip: Clip = load_clip(args.clip)
         self.reward = ClipReward(self.clip, THINGS, "rest")  # which encodes all that any form needs
 
-    def objective(self, seed: int, form: str) -> Objective:
+    def objective(self, seed: int, form: str, count: int = 0, first: int = 0) -> Objective:
         """Return what the search maximises: the true names are given, the true masks are not."""
         examples = [
             Example(f"{seed}-{index}", partial(self._photo, seed, index), self.scene(seed, index).things)
-            for index in range(self.args.scenes)
+            for index in range(first, first + (count or self.args.scenes))
         ]
         maps = MapCache(self.vlm, self.config, self.folder / "maps")
         return Objective(maps, ClipReward(self.clip, THINGS, form), examples, self.config)
@@ -191,6 +192,33 @@ def quality(bench: Bench) -> Iterator[str]:
     yield "\nEach cell: precision / recall of wrong masks among those of less quality."
 
 
+def seeds(bench: Bench) -> Iterator[str]:
+    """Yield what ``pnp-ovss tune`` ends with, search by search: other photos, another order of the candidates."""
+    args, start = bench.args, {name: getattr(bench.preset, name) for name in search_space(bench.vlm)}
+    before = bench.miou(bench.preset)
+    yield f"\n## {args.searches} searches of {args.trials} trials on {args.photos} photos each\n"
+    yield f"The settings at the start have mIoU {before:.3f} on {args.scenes} held-out scenes.\n"
+    yield "| seed | best candidate | gain in reward | taken | its mIoU | mIoU of what comes out | against the start |"
+    yield "|---|---|---|---|---|---|---|"
+    worst = 0.0
+    for seed in range(args.searches):
+        objective = bench.objective(TUNE_SEED, args.forms[0], args.photos, seed * args.photos)
+        url = f"sqlite:///{bench.folder / f'seed-{seed}'}.db"
+        study = open_study(url, {"seed": seed}, search_space(bench.vlm), "random", seed, start=start)
+        for _ in tqdm(run_trials(study, objective, args.trials), total=args.trials, desc=f"seed {seed}"):
+            pass
+        choice = choose(study, objective, start)
+        assert choice is not None
+        best = before if choice.best.params == start else bench.miou(replace(bench.preset, **choice.best.params))
+        after = before if choice.params == start else best
+        worst = min(worst, after - before)
+        settings = ", ".join(f"{name} {value}" for name, value in choice.best.params.items())
+        taken = "yes" if choice.gain and choice.gain.certain else "no"
+        gained = choice.gain or "it is the start"
+        yield f"| {seed} | {settings} | {gained} | {taken} | {best:.3f} | {after:.3f} | {after - before:+.3f} |"
+    yield f"\nThe worst of them: {worst:+.3f}."
+
+
 LEAST = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
 
@@ -227,8 +255,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224, help="side of the drawn scenes, in pixels")
     parser.add_argument("--trials", type=int, default=34)
     parser.add_argument("--seed", type=int, default=0, help="of the random search")
+    parser.add_argument("--searches", type=int, default=10, help="seeds: how many")
+    parser.add_argument("--photos", type=int, default=30, help="seeds: of each search")
     parser.add_argument("--forms", nargs="+", choices=REWARDS, default=["black", "graded"], help="to search with")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS[:3]))
     parser.add_argument("--folder", type=Path, help="keep maps and studies here, and go on with what is there")
     args = parser.parse_args()
     print(
@@ -237,7 +267,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         bench = Bench(args, args.folder or Path(temporary))
         bench.folder.mkdir(parents=True, exist_ok=True)
-        for name, part in (("grid", grid), ("search", search), ("quality", quality)):
+        for name, part in (("grid", grid), ("search", search), ("quality", quality), ("seeds", seeds)):
             if name in args.parts:
                 for line in part(bench):
                     print(line, flush=True)

@@ -15,6 +15,8 @@ import pnp_ovss
 from pnp_ovss import PRESETS, ConfigError, InputError, Segmenter
 from pnp_ovss.methods import resolve_config
 from pnp_ovss.methods.pnp import PnP
+from pnp_ovss.methods.presence import Presence
+from pnp_ovss.mini import HELD_OUT_SEED, draw
 from pnp_ovss.models import FAMILIES, MODELS
 from pnp_ovss.models.loading import resolve_device, resolve_dtype
 from pnp_ovss.refine.budget import need
@@ -164,7 +166,7 @@ def test_where_memory_is_short_a_photo_is_refined_at_fewer_pixels_and_says_so(se
     assert result.labels.shape == (400, 600)
     assert result.scores.shape == (3, 400, 600)
     np.testing.assert_array_equal(result.labels, result.scores.argmax(0))
-    assert [*result.label_map().scores] == pytest.approx(
+    assert [*result.means] == pytest.approx(
         [float(part[result.labels == label].mean()) for label, part in enumerate(result.scores)], rel=1e-5
     )
     assert not segmenter(photo[:100, :100], ["dog", "cat"]).reduced
@@ -282,3 +284,95 @@ def test_an_apple_gpu_is_taken_by_name_in_float32(monkeypatch):
     device = resolve_device("mps")
     assert device.type == "mps"
     assert resolve_dtype("auto", device) == torch.float32
+
+
+# Present or absent.
+
+
+def rated(chances: dict[str, float]):
+    """Return what stands in for ``rate_presence`` and gives each class this chance."""
+
+    def rate(model, photos, vocabularies, choice, size=None):
+        named = [[name for name in one.classes if name != "background"] for one in vocabularies]
+        return [Presence({name: chances[name] for name in names}, choice, True) for names in named]
+
+    return rate
+
+
+@pytest.fixture
+def auto(segmenter, monkeypatch) -> Segmenter:
+    monkeypatch.setattr("pnp_ovss.segmenter.rate_presence", rated({"dog": 0.9, "cat": 0.2, "house": 0.8, "car": 0.1}))
+    return Segmenter(segmenter.method, present="auto")
+
+
+def test_an_absent_class_keeps_its_place_and_has_no_pixel(segmenter, auto):
+    result = auto(PHOTO, ["cat", "dog", "car", "house"])
+    assert result.classes == ("background", "cat", "dog", "car", "house")
+    assert result.presence.absent == ("cat", "car")
+    alone = segmenter(PHOTO, ["dog", "house"])
+    np.testing.assert_array_equal(result.labels, np.array([0, 2, 4])[alone.labels])
+    np.testing.assert_array_equal(result.scores[[0, 2, 4]], alone.scores)
+    np.testing.assert_array_equal(result.salience[[1, 3]], alone.salience)
+    assert not result.scores[[1, 3]].any()
+    assert not result.salience[[0, 2]].any()
+    assert result.confidence[[0, 2]].tolist() == [0, 0]
+    assert result.match == alone.match
+    assert result.labels.dtype == alone.labels.dtype
+
+
+def test_a_photo_with_no_class_is_all_background_whatever_the_settings(segmenter, auto):
+    calls = []
+    for background in ("always", "never"):
+        method = PnP(segmenter.method.vlm, replace(segmenter.config, background=background))
+        method.class_maps = lambda *_: calls.append(1)
+        result = Segmenter(method, present="auto")(PHOTO, ["cat", "car"])
+        assert result.classes == ("background", "cat", "car")
+        assert not result.labels.any()
+        assert result.areas == {"background": 1, "cat": 0, "car": 0}
+        assert result.match is None
+        assert result.confidence.tolist() == [0, 0]
+        assert result.to_coco()["annotations"] == []
+        assert result.plot().width > result.overlay().width
+    assert calls == []
+
+
+def test_photos_of_a_batch_have_their_own_absent_classes(segmenter, auto):
+    first, second, third = auto([PHOTO, PHOTO, PHOTO], [["cat", "dog"], ["car"], {"background": ["sky"], "house": []}])
+    assert [one.presence.absent for one in (first, second, third)] == [("cat",), ("car",), ()]
+    np.testing.assert_array_equal(first.labels, 2 * segmenter(PHOTO, ["dog"]).labels)
+    assert third.classes == ("background", "house")
+
+
+def test_absent_classes_never_win_without_a_background(segmenter, auto):
+    bare = Segmenter(
+        PnP(segmenter.method.vlm, replace(segmenter.config, background="never", refiners=())), present="auto"
+    )
+    result = bare(PHOTO, ["cat", "dog"])
+    assert result.classes == ("cat", "dog")
+    assert (result.labels == 1).all()
+
+
+def test_in_python_a_list_is_taken_at_its_word(segmenter, monkeypatch):
+    monkeypatch.setattr("pnp_ovss.segmenter.rate_presence", rated({"dog": 0.9, "cat": 0.2}))
+    result = segmenter(PHOTO, ["dog", "cat"])
+    assert result.presence.scores == {"dog": 0.9, "cat": 0.2}
+    assert result.presence.absent == ()
+    assert result.areas["cat"] > 0
+
+
+def test_the_photo_is_encoded_once_for_presence_and_first_pass(segmenter, monkeypatch):
+    vlm, calls = segmenter.method.vlm, []
+    encode = vlm._encode_images
+    monkeypatch.setattr(vlm, "_encode_images", lambda pixels: calls.append(len(pixels)) or encode(pixels))
+    segmenter([PHOTO, PHOTO[:9]], [["dog"], ["dog"]])
+    assert calls == [2] * segmenter.config.passes
+
+
+def test_scenes_without_a_cactus_get_none():
+    """A fixed list over a folder: what is not in a scene has no mask there."""
+    names, right = ["rocket", "cactus"], 0
+    segmenter = Segmenter.from_pretrained("mini-blip", device="cpu", present="auto")
+    scenes = [draw(HELD_OUT_SEED, index) for index in range(12)]
+    for scene, result in zip(scenes, segmenter([scene.image for scene in scenes], [names] * 12), strict=True):
+        right += set(result.presence.absent) == {*names} - {*scene.things}
+    assert right >= 11

@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pnp_ovss.data import rle
 from pnp_ovss.errors import InputError
 from pnp_ovss.export.coco import dataset, detections
 from pnp_ovss.files import Source, as_json, as_png, remove, save_png, write_bytes
+from pnp_ovss.methods.presence import Presence
 from pnp_ovss.pictures import Colours, label_png, mask_picture
 from pnp_ovss.pictures.figures import STRENGTH, data_url, overlay, paint, panels, share
 from pnp_ovss.pictures.palette import Palette
@@ -58,6 +59,12 @@ class Segmentation:
     """Mean score of each class in its mask, 0 where it has none; empty if not known."""
     reduced: bool = False
     """Whether the photo was refined at fewer pixels than the settings say, because memory was short."""
+    confidence: Float[np.ndarray, " cls"] | None = None
+    """How likely each class's region is right, in [0, 1]; 0 for a class without a region."""
+    presence: Presence | None = None
+    """How likely the photo shows each class, and the classes without a mask, where the model can say so."""
+    doubts: tuple[str, ...] = ()
+    """A line for each reason not to believe the result."""
 
     def __post_init__(self) -> None:
         if self.score_map.shape != (len(self.classes), *self.labels.shape):
@@ -104,10 +111,34 @@ class Segmentation:
         return f"Segmentation({width} x {height} pixels: {areas}; {self.method} on {self.model})"
 
     def label_map(self, file_name: str = "photo.jpg") -> LabelMap:
-        """Return what the export formats take. The score of a class is the mean of ``scores`` in its mask."""
+        """Return what the export formats take. The score of a class is its ``confidence``."""
+        known = [] if self.confidence is None else self.confidence.tolist()
+        scores = (*[0.0] * (len(self.classes) - len(known)), *known) if known else ()
         height, width = self.labels.shape
         key = Path(file_name).stem
-        return LabelMap(key, file_name, height, width, self.classes, lambda: self.labels, self.means, self.model)
+        return LabelMap(key, file_name, height, width, self.classes, lambda: self.labels, scores, self.model)
+
+    def among(self, classes: tuple[str, ...]) -> "Segmentation":
+        """Return the segmentation with more classes, none of which has a pixel: their scores and salience are 0.
+
+        ``classes``: those of the segmentation among them, in its order, and its background first, if it has one.
+        """
+        if classes == self.classes:
+            return self
+        place = np.array([classes.index(name) for name in self.classes])
+        first = len(self.classes) - len(self.salience)
+
+        def spread(values: np.ndarray, skip: int) -> np.ndarray:
+            wide = np.zeros((len(classes) - skip, *values.shape[1:]), values.dtype)
+            wide[place[len(self.classes) - len(values) :] - skip] = values
+            return wide
+
+        changed: dict[str, Any] = {"labels": place.astype(self.labels.dtype)[self.labels], "classes": classes}
+        changed |= {"score_map": self.score_map.among(place.tolist(), len(classes))}
+        changed |= {"salience": spread(self.salience, first), "means": tuple(spread(np.array(self.means), 0).tolist())}
+        if self.confidence is not None:
+            changed["confidence"] = spread(self.confidence, first)
+        return replace(self, **changed)
 
     def overlay(self, photo: RGB | None = None, opacity: float = STRENGTH) -> Image.Image:
         """Return the photo with each class in its colour, and a legend of names and area shares.
@@ -118,14 +149,14 @@ class Segmentation:
         """
         if not 0 <= opacity <= 1:
             raise InputError(f"expected an opacity from 0 to 1, got {opacity:g}")
-        return overlay(self._photo(photo), self.labels, self.classes, opacity, self.colours)
+        return overlay(self._photo(photo), self.labels, self.classes, opacity, self.colours, self.doubts)
 
     def plot(self, photo: RGB | None = None) -> Image.Image:
         """Return the overlay beside the salience of each class as heat: where the model looked.
 
         Raises: InputError if the result carries no photo and none is given.
         """
-        return panels(self._photo(photo), self.labels, self.classes, self.salience, self.colours)
+        return panels(self._photo(photo), self.labels, self.classes, self.salience, self.colours, self.doubts)
 
     def save(self, folder: str | Path, name: str = "photo", place: str | Source = "", seconds: float = 0.0) -> None:
         """Write what ``pnp-ovss segment`` does: ``<name>.png``, ``<name>.overlay.png`` and ``<name>.json``.
@@ -171,12 +202,16 @@ class Segmentation:
             quality = zip(found.names, self.quality.tolist(), strict=True)
             record["quality"] = {name: round(share, 6) for name, share in quality}
         record["match"] = None if self.match is None else round(self.match, 6)
+        if found.scores:
+            record["confidence"] = {name: round(sure, 6) for name, sure in zip(self.classes, found.scores, strict=True)}
+        record |= {"presence": self.presence and self.presence.record(), "doubts": list(self.doubts)}
         record |= {name: getattr(self, name) for name in ABOUT}
         record |= {"refined": list(self.refined), "seconds": round(seconds, 3), "config": asdict(self.config)}
         record["segments"] = parts = []
         for region in found.regions(found.names):
             label = values[self.classes.index(region.name)]
             part = {"class": region.name, "label": label, "area": region.area}
+            part |= {} if region.score is None else {"confidence": round(region.score, 6)}
             parts.append(part | {"segmentation": rle.encode(region.mask)})
         return record
 
@@ -196,8 +231,8 @@ class Segmentation:
     def to_hf(self) -> list[dict[str, Any]]:
         """Return what a Hugging Face image segmentation pipeline does: ``[{"score", "label", "mask"}, ...]``.
 
-        A mask is a PIL picture of mode L, 0 or 255; the score is the mean of ``scores`` in the mask: in [0, 1], but
-        unbounded above where no refiner ran. There is one per class that is there, the background left out.
+        A mask is a PIL picture of mode L, 0 or 255; the score is the ``confidence``, in [0, 1]. There is one per class
+        that is there, the background left out.
         """
         label_map = self.label_map()
         regions = label_map.regions(label_map.names)

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 import torch
 
 from pnp_ovss._version import VERSION
@@ -13,6 +14,9 @@ from pnp_ovss.errors import InputError
 from pnp_ovss.images import Photo, read_image
 from pnp_ovss.memory import parse_bytes, room
 from pnp_ovss.methods import DEFAULT_METHOD, Method, load_method
+from pnp_ovss.methods.confidence import EVEN, WEIGHTS, rate_regions
+from pnp_ovss.methods.doubts import doubts
+from pnp_ovss.methods.presence import Presence, check_present, rate_presence
 from pnp_ovss.refine import refine_scores
 from pnp_ovss.refine.base import Scores
 from pnp_ovss.refine.budget import fit
@@ -26,7 +30,11 @@ class Located:
     """A photo and what the method found in it, not refined yet."""
 
     photo: RGB
-    maps: ClassMaps
+    vocabulary: Vocabulary
+    maps: ClassMaps | None
+    """Of the classes that are present; None: there is none."""
+    presence: Presence | None
+    """None: the model cannot say which classes are."""
 
 
 class Segmenter:
@@ -34,13 +42,16 @@ class Segmenter:
 
     ``memory``: what the process may hold on a CPU, such as "4GB"; None: most of what the machine, and the container it
     may be in, has left. A photo that needs more is refined at fewer pixels, which ``Segmentation.refined`` says.
-    Photos, models and results that are held already count.
+    Photos, models and results that are held already count. ``present``: "all" classes get a mask, or "auto": only those
+    that the photo seems to show, where the model can say so; others stay in ``classes`` without a pixel, and a photo
+    with none is all background.
 
-    Raises: ConfigError if ``memory`` is no amount of memory.
+    Raises: ConfigError if ``memory`` is no amount of memory, or for another ``present``.
     """
 
-    def __init__(self, method: Method, memory: str | int | None = None) -> None:
-        self.method = method
+    def __init__(self, method: Method, memory: str | int | None = None, present: str = "all") -> None:
+        check_present(present)
+        self.method, self.present = method, present
         self.memory = None if memory is None else parse_bytes(memory)
 
     @property
@@ -58,18 +69,20 @@ class Segmenter:
         revision: str | None = None,
         method: str = DEFAULT_METHOD,
         memory: str | int | None = None,
+        present: str = "all",
         **overrides: Any,
     ) -> "Segmenter":
         """Return a segmenter on a model by short name, hub id or local folder; without one, on the method's own.
 
         ``preset``: a name of ``PRESETS``, a JSON file, or "auto": the model's own, which is its family's but for a mini
-        model. ``memory``: what the process may hold, such as "4GB". ``overrides`` are single settings, such as
-        ``threshold=0.2``.
+        model. ``memory``: what the process may hold, such as "4GB". ``present``: see the class. ``overrides`` are
+        single settings, such as ``threshold=0.2``.
 
         Raises: ModelError, ConfigError.
         """
         memory = None if memory is None else parse_bytes(memory)  # a wrong one should not cost a download
-        return cls(load_method(method, model, device, dtype, revision, preset, **overrides), memory)
+        check_present(present)
+        return cls(load_method(method, model, device, dtype, revision, preset, **overrides), memory, present)
 
     @overload
     def __call__(self, images: Photo, classes: Classes, on_step: OnStep = ignore) -> Segmentation: ...
@@ -103,20 +116,54 @@ class Segmenter:
         """
         if not photos:
             return []
-        maps = map(_refinable, self.method.class_maps(photos, vocabularies, on_step))
-        return [Located(photo, found) for photo, found in zip(photos, maps, strict=True)]
+        size = getattr(self.config, "size", None)
+        found = rate_presence(self._backbone, photos, vocabularies, self.present, size)
+        presences = found or [None] * len(photos)
+        asked = [one.present(names) if one else names for one, names in zip(presences, vocabularies, strict=True)]
+        some = [index for index, names in enumerate(asked) if names.words]
+        batch = [photos[index] for index in some], [asked[index] for index in some]
+        found_maps = map(_refinable, self.method.class_maps(*batch, on_step)) if some else ()
+        maps = dict(zip(some, found_maps, strict=True))
+        rows = zip(photos, vocabularies, map(maps.get, range(len(photos))), presences, strict=True)
+        return [Located(*row) for row in rows]
 
     def refine(self, located: Located, on_step: OnStep = ignore) -> Segmentation:
         """Return the label map of a photo: scores per pixel, refined along its edges, and the best class of each.
 
         Raises: InputError if there is no memory for it.
         """
-        maps, vocabulary = located.maps, located.maps.vocabulary
-        image = torch.from_numpy(located.photo).to(maps.maps.device)[None]
-        photo, steps = image.shape[1] * image.shape[2], self.config.steps()
-        most = bound = min(self.config.max_pixels, photo) if self.config.refines else photo
+        maps, photo, model = located.maps, located.photo, self._backbone
+        found = Segmentation(
+            **(self._label(maps, photo, on_step) if maps else _nothing(photo)),
+            match=maps.match if maps else None,
+            config=self.config,
+            model=self.method.model,
+            revision=self.method.revision,
+            version=VERSION,
+            photo=photo,
+            method=self.method.name,
+            presence=located.presence,
+            doubts=doubts(model, photo, maps.match if maps else None) if model else (),
+        )
+        names, classes, first = located.vocabulary.classes, found.classes, len(found.classes) - len(found.salience)
+        scores_of = located.presence.scores if located.presence else {}
+        chances = [scores_of.get(name, EVEN) for name in classes[first:]]
+        weights = getattr(model, "calibration", {}).get("confidence", WEIGHTS)
+        found = replace(found, confidence=rate_regions(found.labels, found.salience, chances, weights, first))
+        return found.among((*classes[:first], *(name for name in names if not (first and name == BACKGROUND))))
+
+    @property
+    def _backbone(self) -> Any:
+        """The model that compares names with photos, where the method has one."""
+        return getattr(self.method, "backbone", None)
+
+    def _label(self, maps: ClassMaps, photo: RGB, on_step: OnStep) -> dict[str, Any]:
+        """Return the parts of a segmentation that come of class maps."""
+        image, vocabulary = torch.from_numpy(photo).to(maps.maps.device)[None], maps.vocabulary
+        pixels, steps = image.shape[1] * image.shape[2], self.config.steps()
+        most = bound = min(self.config.max_pixels, pixels) if self.config.refines else pixels
         if image.device.type == "cpu":  # a GPU has memory of its own
-            most = fit(steps, len(vocabulary.flat) + 1, photo, bound, room(self.memory))
+            most = fit(steps, len(vocabulary.flat) + 1, pixels, bound, room(self.memory))
         scores_at = partial(self._scores_at, maps)
         scores, small = refine_scores(scores_at, image, self.config, on_step, most)
         background = scores.shape[1] > len(vocabulary.flat)
@@ -126,24 +173,18 @@ class Segmenter:
             score_map = ScoreMap(scores[0], owners, small[0], image[0])
         labels, means = score_map.label(partial(self.config.clean, background=background), on_step)
         named = tuple(tuple(channel - background for channel in channels) for channels in owners[background:])
-        return Segmentation(
-            labels=labels,
-            classes=classes,
-            score_map=score_map,
-            salience=ScoreMap(maps.maps, named).array(),
-            means=means,
-            reduced=most < bound,
-            match=maps.match,
-            config=self.config,
-            model=self.method.model,
-            revision=self.method.revision,
-            version=VERSION,
-            photo=located.photo,
-            method=self.method.name,
-        )
+        parts: dict[str, Any] = {"labels": labels, "classes": classes, "score_map": score_map, "means": means}
+        return parts | {"salience": ScoreMap(maps.maps, named).array(), "reduced": most < bound}
 
     def _scores_at(self, maps: ClassMaps, size: tuple[int, int]) -> Scores:
         return self.method.scores(maps, size)[None]
+
+
+def _nothing(photo: RGB) -> dict[str, Any]:
+    """Return the parts of a segmentation of a photo that shows no class: all of it is background."""
+    size, score_map = photo.shape[:2], ScoreMap.of(np.ones((1, *photo.shape[:2]), np.float32))
+    parts = {"labels": np.zeros(size, np.int32), "classes": (BACKGROUND,), "score_map": score_map, "means": (1.0,)}
+    return parts | {"salience": np.zeros((0, 1, 1), np.float32)}
 
 
 def _refinable(maps: ClassMaps) -> ClassMaps:

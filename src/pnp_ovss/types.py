@@ -24,6 +24,9 @@ from pnp_ovss.parts import find_parts
 
 BACKGROUND = "background"
 
+KEEP = 0.7
+"""Classes above this confidence count. Source: PnP-OVSS, which keeps what GPT-4o is more than 70 % sure of."""
+
 RGB = UInt8[np.ndarray, "h w 3"]
 """A photo: 8-bit RGB, rows from the top."""
 
@@ -241,7 +244,7 @@ class Region:
     mask: Bool[np.ndarray, "h w"]
     """At least one pixel."""
     score: float | None = None
-    """Mean score in the mask, where it is known."""
+    """How likely the region is right, in [0, 1], where it is known."""
 
     @property
     def area(self) -> int:
@@ -270,7 +273,7 @@ class LabelMap:
     read: Callable[[], Integer[np.ndarray, "..."]]
     """Returns the labels, which index ``classes``."""
     scores: tuple[float, ...] = ()
-    """Mean score of each class in its mask; empty if not known."""
+    """How likely each class's region is right, in [0, 1]; empty if not known."""
     model: str = ""
     photo: str = ""
     """Path or URL of the photo."""

@@ -15,6 +15,7 @@ from PIL import Image
 import pnp_ovss
 from pnp_ovss import PRESETS, Config, ModelError
 from pnp_ovss.cli import main
+from pnp_ovss.mini import HELD_OUT_SEED, Scene, draw
 from pnp_ovss.refine.budget import need
 from pnp_ovss.segmenter import Segmenter
 from terminal import errors_of
@@ -28,7 +29,8 @@ def segment(desk, tiny_blip_folder):
     """Run ``segment`` with a random model; returns the exit code."""
 
     def run(*arguments: str, classes: str = "dog, traffic light") -> int:
-        return main(["segment", *arguments, "--classes", classes, "--model", str(tiny_blip_folder), *SMALL])
+        usual = ["--classes", classes, "--model", str(tiny_blip_folder), "--present", "all"]
+        return main(["segment", *arguments, *usual, *SMALL])
 
     return run
 
@@ -62,7 +64,14 @@ def test_a_photo_gets_a_label_map_an_overlay_and_a_record(segment, capsys, tiny_
     assert record["seconds"] >= 0
     assert Config.from_json(json.dumps(record["config"])) == expected.config
     out = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"photos/dog\.jpg: ((dog|traffic light|background) (\d+|\d\.\d|< 0\.1) %(, )?)+", out[0])
+    areas = r"((dog|traffic light|background) (\d+|\d\.\d|< 0\.1) %(, )?)+"
+    assert re.fullmatch(rf"photos/dog\.jpg: {areas}; match {expected.match:.1f}", out[0])
+    sure = dict(zip(expected.classes, [0, *expected.confidence], strict=True))
+    assert record["confidence"] == pytest.approx(sure, abs=1e-6)
+    assert [part["confidence"] for part in record["segments"]] == [
+        record["confidence"][part["class"]] for part in record["segments"]
+    ]
+    assert record["presence"] == expected.presence.record()
     assert out[1] == "1 photo in results: for each a label map .png, an .overlay.png and a .json record"
 
 
@@ -386,3 +395,69 @@ def test_a_photo_that_cannot_fit_is_one_line(segment, capsys):
     assert line.startswith("pnp-ovss: photos/dog.jpg: the photo needs 0.2 GB of memory, and there is room for 0.0 GB;")
     assert segment("photos/dog.jpg", "--memory", "a lot") == 2
     assert errors_of(capsys) == ["pnp-ovss: expected an amount of memory such as 4GB or 512MiB, got 'a lot'"]
+
+
+# What a result is worth.
+
+
+@pytest.fixture
+def scenes(desk) -> list[Scene]:
+    """Drawn scenes as photos: neither shows a cactus."""
+    drawn = [scene for scene in (draw(HELD_OUT_SEED, index) for index in range(9)) if "cactus" not in scene.things][:2]
+    for index, scene in enumerate(drawn):
+        Image.fromarray(scene.image).save(f"photos/scene-{index}.png")
+    return drawn
+
+
+MINI = ("--model", "mini-blip", "--device", "cpu")
+
+
+def test_a_class_that_no_photo_shows_gets_no_mask_and_exports_keep_the_photos(scenes, capsys):
+    assert main(["segment", "photos/scene-?.png", "--classes", "cactus", *MINI]) == 0
+    out, err = capsys.readouterr()
+    assert [line for line in out.splitlines() if line.startswith("photos")] == [
+        f"photos/scene-{index}.png: background 100 %; absent: cactus" for index in (0, 1)
+    ]
+    assert "low" not in err
+    record = json.loads(Path("results/scene-0.json").read_text())
+    assert record["classes"] == ["background", "cactus"]
+    assert record["presence"]["absent"] == ["cactus"]
+    assert record["presence"]["scores"]["cactus"] < record["presence"]["threshold"]
+    assert not np.asarray(Image.open("results/scene-0.png")).any()
+    assert main(["export", "results", "--to", "coco"]) == 0
+    coco = json.loads(Path("export/coco/instances.json").read_text())
+    assert len(coco["images"]) == 2
+    assert coco["annotations"] == []
+    assert [category["name"] for category in coco["categories"]] == ["cactus"]
+    assert main(["export", "results", "--to", "yolo"]) == 0
+    assert [Path(f"export/yolo/labels/scene-{index}.txt").read_text() for index in (0, 1)] == ["", ""]
+
+
+def test_all_classes_are_taken_where_that_is_asked_and_a_low_match_is_said(scenes, capsys):
+    assert main(["segment", "photos/scene-1.png", "--classes", "cactus", "--present", "all", *MINI]) == 0
+    assert re.search(r"cactus \d+ %.*; match -\d", capsys.readouterr().out)
+    record = json.loads(Path("results/scene-1.json").read_text())
+    assert record["presence"]["choice"] == "all"
+    assert record["presence"]["absent"] == []
+    assert record["confidence"]["cactus"] < 0.1
+    assert main(["export", "results", "--to", "coco"]) == 0
+    (region,) = json.loads(Path("export/coco/instances.json").read_text())["annotations"]
+    assert region["score"] == record["confidence"]["cactus"]
+    main(["segment", "photos/scene-1.png", "--classes", "cactus", "--present", "all", *MINI])
+    (line,) = errors_of(capsys)
+    assert re.search(
+        r"scene-1\.png: the match of -\d\.\d is low \(below .*\): the photo may not show what is named", line
+    )
+
+
+def test_a_mini_model_on_a_photo_says_that_it_knows_none(desk, capsys):
+    assert main(["segment", "photos/dog.jpg", "--classes", "rocket", "--present", "all", *MINI]) == 0
+    lines = errors_of(capsys)
+    assert "photos/dog.jpg: mini-blip knows drawn scenes only, which this is not: its masks mean nothing" in lines[0]
+    assert json.loads(Path("results/dog.json").read_text())["doubts"][0].startswith("mini-blip knows drawn scenes only")
+
+
+def test_names_of_a_namer_are_taken_at_their_word(scenes):
+    Path("names.json").write_text(json.dumps({f"scene-{index}": ["cactus"] for index in (0, 1)}))
+    assert main(["segment", "photos/scene-?.png", "--classes-file", "names.json", *MINI]) == 0
+    assert json.loads(Path("results/scene-0.json").read_text())["areas"]["cactus"] > 0

@@ -17,6 +17,7 @@ from pnp_ovss.data import benchmark_vocabulary, load_dataset
 from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.record import read_record
 from pnp_ovss.evaluation.run import Task, load_choice, segment
+from pnp_ovss.mini import THINGS
 from shared import shared
 from trees import coco, save
 
@@ -390,6 +391,49 @@ def test_drawn_scenes(tiny_blip_folder, tmp_path):
     assert main(["evaluate", "scenes", *small, "--crf-iterations", "1", "--out", str(tmp_path)]) == 0
     assert read_report(tmp_path)["score"]["images"] == 2
     assert "These numbers say nothing about photos" in (tmp_path / "report.html").read_text()
+
+
+def test_the_report_says_how_well_confidences_order_regions(tmp_path, capsys):
+    small = ["--scenes", "4", "--scene-size", "80", "--model", "mini-blip", "--device", "cpu", "--out", str(tmp_path)]
+    assert main(["evaluate", "scenes", *small]) == 0
+    found, content = read_report(tmp_path)["confidence"], (tmp_path / "report.md").read_text()
+    records = [read_record(path) for path in sorted((tmp_path / "images").glob("*.json"))]
+    assert found["regions"] == sum(len(record.confidence) for record in records)
+    right = 0
+    for record in records:
+        counts = record.counts
+        for name, sure in record.confidence.items():
+            label, hit = 1 + THINGS.index(name), counts[1 + THINGS.index(name), 1 + THINGS.index(name)]
+            right += hit / (counts[:-4, label].sum() + counts[label].sum() - hit) > 0.5
+            assert 0 < sure <= 1
+    assert found["right"] == pytest.approx(right / found["regions"])
+    assert found["risk_at_coverage"]["100"] == pytest.approx(1 - found["right"])
+    assert 0 < found["average_precision"] <= 1
+    said = f"average precision {found['average_precision']:.3f}"
+    assert f"confidence of {found['regions']} regions: {said}" in capsys.readouterr().out
+    assert said in content
+    assert said.split()[-1] in (tmp_path / "report.html").read_text()
+
+
+def test_absent_classes_are_not_named_where_that_is_asked(tmp_path):
+    small = ["--scenes", "3", "--scene-size", "80", "--model", "mini-blip", "--device", "cpu", "--names", "given"]
+    scores = {}
+    for present in ("all", "auto"):
+        out = tmp_path / present
+        assert main(["evaluate", "scenes", *small, "--present", present, "--out", str(out)]) == 0
+        scores[present] = read_report(out)
+    assert scores["all"]["names"]["named_per_image"] == len(THINGS)
+    assert scores["auto"]["names"]["precision"] > 0.9
+    assert scores["auto"]["score"]["miou"] > scores["all"]["score"]["miou"]
+    assert main(["evaluate", "scenes", *small, "--out", str(tmp_path / "auto")]) == 2
+
+
+def test_label_maps_of_other_systems_have_no_confidence(voc, tmp_path):
+    folder = predict(tmp_path / "other")
+    assert (
+        main(["evaluate", "voc21", "--root", str(voc), "--predictions", str(folder), "--out", str(tmp_path / "o")]) == 0
+    )
+    assert read_report(tmp_path / "o")["confidence"] is None
 
 
 def test_names_from_files(voc, tmp_path):

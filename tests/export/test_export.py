@@ -36,11 +36,8 @@ def segmentation(labels: np.ndarray, classes: tuple[str, ...]) -> Segmentation:
     np.put_along_axis(scores, labels[None].astype(np.int64), 0.75, axis=0)
     named = len(classes) - (classes[0] == "background")
     salience = np.zeros((named, 2, 2), np.float32)
-    means, about = (
-        tuple(0.75 * (labels == label).any() for label in range(len(classes))),
-        (Config(), "mini-blip", "r", "0"),
-    )
-    return Segmentation(labels, classes, ScoreMap.of(scores), salience, 1.0, *about, means=means)
+    about, sure = (Config(), "mini-blip", "r", "0"), np.full(named, 0.75)
+    return Segmentation(labels, classes, ScoreMap.of(scores), salience, 1.0, *about, confidence=sure)
 
 
 def hard() -> np.ndarray:

@@ -12,13 +12,14 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from benchmarks.calibration import calibrate
 from pnp_ovss import InputError, ModelError, load_vlm, make_prompt
 from pnp_ovss.data.vocabulary import load_vocabulary
+from pnp_ovss.methods.presence import EVEN, STANDING_OUT, Calibration, fillers
 from pnp_ovss.mini import HELD_OUT_SEED, draw
 from pnp_ovss.models.base import Matcher
 from pnp_ovss.models.blip import Captioner
 from pnp_ovss.models.clip import Clip, load_clip, similarity
 from pnp_ovss.naming import Options, load_namer, name_photo
 from pnp_ovss.naming.caption import CaptionNamer, nouns, singular
-from pnp_ovss.naming.scores import EVEN, STANDING_OUT, Calibration, ClipNamer, Itm, fillers
+from pnp_ovss.naming.scores import ClipNamer, Itm
 from pnp_ovss.types import Vocabulary
 from shared import shared
 from tiny import SPECIAL, WORDS, tiny_blip, tiny_clip, write_random, write_tokenizer

@@ -32,7 +32,15 @@ from pnp_ovss.tuning.objective import (
     search_space,
 )
 from pnp_ovss.tuning.reward import REWARDS, ClipReward, drop_below, named_masks, rate
-from pnp_ovss.tuning.search import best_trial, finished_trials, open_study, requeue, run_trials, storage_url
+from pnp_ovss.tuning.search import (
+    best_trial,
+    choose,
+    finished_trials,
+    open_study,
+    requeue,
+    run_trials,
+    storage_url,
+)
 
 COLOURS = ("red", "green", "blue")
 
@@ -389,6 +397,59 @@ def test_poor_candidates_are_pruned_after_a_few_photos(tmp_path):
     assert photos[tuple(best_trial(study).params.items())] == 40
     whole = open_study(url(tmp_path, "whole"), ABOUT, SPACE)
     assert all(trial.state == TrialState.COMPLETE for trial in run_trials(whole, counted, 7, prune=False))
+
+
+START = {"layer": 2, "head": 1, "threshold": 0.15, "blur": 0.03}
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_the_settings_at_the_start_are_the_first_trial_and_no_other(tmp_path, sampler):
+    study = open_study(url(tmp_path), ABOUT, SPACE, sampler, start=START)
+    tried = [trial.params for trial in run_trials(study, earn, SIZE)]
+    assert tried[0] == START
+    assert len(tried) == SIZE
+    assert tried.count(START) == 1
+    again = open_study(url(tmp_path), ABOUT, SPACE, sampler, start=START)
+    assert list(run_trials(again, earn, SIZE)) == []
+
+
+def noisy(candidate: Candidate, photos: int = 30):
+    """Rewards of chance, but for layer 3, which is better in earnest."""
+    for number in range(photos):
+        rng = np.random.default_rng((2, number, *map(int, (100 * value for value in candidate.values()))))
+        yield (rng.random(2) < (0.95 if candidate["layer"] == 3 else 0.3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("start", [START, START | {"threshold": 0.3}])
+def test_the_start_stays_where_no_gain_is_certain_and_goes_where_one_is(tmp_path, start):
+    """Also one that is not in the space, since the user chose among others."""
+    worse = SPACE | {"layer": [0, 1, 2]}
+    study = open_study(url(tmp_path, "worse"), ABOUT, worse, start=start)
+    for _ in run_trials(study, noisy, 20):
+        pass
+    kept = choose(study, noisy, start)
+    assert kept.best.params != start
+    assert kept.gain.mean > 0
+    assert not kept.gain.certain
+    assert kept.params == start
+    assert np.array_equal(np.concatenate(kept.rewards), np.concatenate(list(noisy(start))))
+    study = open_study(url(tmp_path, "better"), ABOUT, SPACE, start=start)
+    for _ in run_trials(study, noisy, 20):
+        pass
+    taken = choose(study, noisy, start)
+    assert taken.gain.certain
+    assert taken.params == taken.best.params
+    assert taken.params["layer"] == 3
+
+
+def test_a_start_that_is_the_best_stays_and_without_one_the_best_is_taken(tmp_path):
+    best = {"layer": 3, "head": 1, "threshold": 0.15, "blur": 0.03}
+    study = open_study(url(tmp_path), ABOUT, SPACE, start=best)
+    assert choose(study, earn, best) is None
+    for _ in run_trials(study, earn, 3):
+        pass
+    assert (choose(study, earn, best).params, choose(study, earn, best).gain) == (best, None)
+    assert choose(study, earn, None).params == best
 
 
 def test_a_study_of_something_else_is_refused(tmp_path):

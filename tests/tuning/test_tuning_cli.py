@@ -71,6 +71,21 @@ def test_a_study_goes_on_with_the_same_photos_only(tune, capfd):
     assert "the study was begun with another content of the photos" in capfd.readouterr().err
 
 
+def test_with_few_photos_the_settings_at_the_start_stay_and_that_is_said(tune, tmp_path, capsys):
+    """Whatever a search finds on two photos, it may not hold for others."""
+    assert tune("--trials", "6", "--preset", "mini", "--reward", "graded") == 0
+    out, err = capsys.readouterr()
+    start, config = Config.from_preset("mini"), Config.from_preset(tmp_path / "tuning" / "preset.json")
+    assert [getattr(config, name) for name in ("layer", "head", "threshold", "blur")] == [1, 1, 0.05, 0.03]
+    assert (start.layer, start.head, start.threshold, start.blur) == (1, 1, 0.05, 0.03)
+    assert re.search(
+        r"(which is not certain: the settings at the start stay|no candidate is better, and they stay)", out
+    )
+    assert "only 2 photos: " in err
+    page = (tmp_path / "tuning" / "report.html").read_text(encoding="utf-8")
+    assert "Layer <b>1</b>, head <b>1</b>, threshold\n<b>0.05</b>, blur <b>0.03</b>" in page
+
+
 def test_a_setting_that_is_given_is_not_tuned(tune, tmp_path):
     assert tune("--trials", "2", "--layer", "1", "--heads", "0", "--sampler", "grid", "--reward", "graded") == 0
     config = Config.from_preset(tmp_path / "tuning" / "preset.json")

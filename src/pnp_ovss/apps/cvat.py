@@ -38,7 +38,7 @@ class Function:
 
         The photo is not turned by its EXIF orientation: masks lie as its pixels do. One that cannot be read has none,
         and there is a warning.
-        A class is left out if the mean score in its mask is below the caller's threshold.
+        A class is left out if its region's confidence is below the caller's threshold.
         """
         try:
             photo = read_image(image, upright=False)
@@ -58,10 +58,12 @@ class Function:
         return found
 
 
-def create(classes: str, model: str | None = None, preset: str = "auto", device: str = "auto") -> Function:
+def create(
+    classes: str, model: str | None = None, preset: str = "auto", device: str = "auto", present: str = "auto"
+) -> Function:
     """Return the function, as CVAT's command line asks for it; ``classes`` are as the command line takes them.
 
     Raises: PnpError if the model or a class cannot be used.
     """
     vocabulary = parse_classes(classes)
-    return Function(Segmenter.from_pretrained(model, preset, device), vocabulary)
+    return Function(Segmenter.from_pretrained(model, preset, device, present=present), vocabulary)

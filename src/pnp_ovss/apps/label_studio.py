@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pnp_ovss._version import VERSION
@@ -22,6 +22,7 @@ from pnp_ovss.errors import InputError, PnpError, one_line
 from pnp_ovss.export.label_studio import prediction
 from pnp_ovss.files import parse_json
 from pnp_ovss.images import decode_image, read_image
+from pnp_ovss.methods.presence import Present
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import BACKGROUND, RGB
 
@@ -170,6 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--preset", default="auto", help="settings to start from")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument("--memory", help="what the process may hold, such as 4GB (default: most of what is left)")
+    parser.add_argument("--present", choices=get_args(Present), default="auto", help="labels to look for in a photo")
     parser.add_argument("--files", type=Path, help="folder of the photos that Label Studio serves; no other is read")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=9090, help="(default: 9090)")
@@ -177,8 +179,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if given.files is not None and not given.files.is_dir():
             raise InputError(f"expected the folder whose files Label Studio serves, got --files {given.files}")
-        segmenter = Segmenter.from_pretrained(given.model, given.preset, given.device, memory=given.memory)
-        backend = Backend(segmenter, given.files)
+        how: dict[str, Any] = {"memory": given.memory, "present": given.present}
+        backend = Backend(Segmenter.from_pretrained(given.model, given.preset, given.device, **how), given.files)
         with make_server(backend, given.host, given.port) as server:
             address = f"http://{given.host}:{server.server_port}"
             print(f"{address} is the address for Label Studio; Ctrl-C stops it", flush=True)

@@ -4,11 +4,11 @@ import html
 import os
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 import numpy as np
@@ -18,11 +18,12 @@ from PIL import Image
 from pnp_ovss.apps.page_work import PageModels, WaitingLine, sweep_on, write_downloads
 from pnp_ovss.errors import ConfigError, PnpError, one_line
 from pnp_ovss.methods.pnp import PRESETS
+from pnp_ovss.methods.presence import Present
 from pnp_ovss.mini import HELD_OUT_SEED, draw
 from pnp_ovss.pictures.figures import data_url, heat, paint, resized, share
 from pnp_ovss.refine import REFINERS
 from pnp_ovss.segmentation import Segmentation
-from pnp_ovss.types import RGB, OnStep, Pass
+from pnp_ovss.types import BACKGROUND, RGB, OnStep, Pass
 
 PICTURE_SIDE, TILE_SIDE = 900, 420
 """Longer sides, in pixels, of pictures on the page; downloads have the photo's own size."""
@@ -50,12 +51,13 @@ def build(models: PageModels) -> gr.Blocks:
             raise _error(str(error)) from error
 
     async def segment(
-        photo: str | None, names: str, model: str, preset: str, refiners: list[str], request: gr.Request
+        photo: str | None, names: str, model: str, preset: str, refiners: list[str], present: str, request: gr.Request
     ) -> AsyncIterator[Any]:
         """Segment a photo into the classes named, which commas separate."""
 
         def work(on_step: OnStep) -> tuple[Any, ...]:
-            found = models.segment(photo, names or "", model, preset or "auto", refiners or [], on_step)
+            chosen: Any = model, preset or "auto", refiners or [], on_step, present or "auto"
+            found = models.segment(photo, names or "", *chosen)
             return _outputs(*found, Path(photo or ""))
 
         async for step in in_line(request, work):
@@ -124,11 +126,13 @@ def _left(models: PageModels) -> tuple[list[Any], gr.Button, gr.Button, gr.Butto
         model = gr.Dropdown(list(models.models), value=models.models[0], label="Model")
         preset = gr.Dropdown(["auto", *PRESETS], value="auto", label="Preset", info="auto: the model's own")
         refiners = gr.Dropdown(list(REFINERS), value=["blur", "crf"], multiselect=True, label="Refinement, in order")
+        about = "auto: a name that the photo does not seem to show gets no mask"
+        present = gr.Dropdown(list(get_args(Present)), value="auto", label="Names to look for", info=about)
     with tempfile.TemporaryDirectory(dir=os.environ.get("GRADIO_TEMP_DIR")) as place:  # Gradio keeps copies
         scenes = [draw(HELD_OUT_SEED, index, 448) for index in (0, 3, 7, 9)]
         samples = [[_save(Path(place), scene.caption, scene.image), ", ".join(scene.things)] for scene in scenes]
         gr.Examples(samples, [photo, names], label="Drawn samples", elem_id="samples")
-    return [photo, names, model, preset, refiners], suggest, run, cancel
+    return [photo, names, model, preset, refiners, present], suggest, run, cancel
 
 
 def _right() -> list[Any]:
@@ -176,7 +180,7 @@ def _outputs(result: Segmentation, passes: Sequence[Pass], path: Path) -> tuple[
     small, tile, colours = resized(photo, PICTURE_SIDE), resized(photo, TILE_SIDE), result.colours
     painted = paint(small, resized(result.labels.astype(np.uint8), PICTURE_SIDE), colours, False, strength=1.0)
     urls = {"photo": data_url(Image.fromarray(small)), "painted": data_url(Image.fromarray(painted), "PNG")}
-    classes = zip(result.classes, map(share, result.areas.values()), colours.tolist(), strict=True)
+    classes = zip(result.classes, _notes(result), colours.tolist(), strict=True)
     maps = zip(result.classes[-len(result.salience) :], result.salience, strict=True)
     heats = [(save(f"salience-{index}", heat(tile, grid)), name) for index, (name, grid) in enumerate(maps)]
     steps = []
@@ -187,9 +191,21 @@ def _outputs(result: Segmentation, passes: Sequence[Pass], path: Path) -> tuple[
         masked = np.where(np.asarray(large)[..., None], tile, HIDDEN)
         steps.append((save(f"saw-{number}", masked), f"pass {number} saw{hidden}"))
         steps.append((save(f"found-{number}", heat(tile, salience)), f"pass {number} found"))
-    status = f"{width} x {height} pixels, {result.model}, match {result.match:.2f}"
+    match = "" if result.match is None else f", match {result.match:.2f}"
+    status = "\n\n".join([f"{width} x {height} pixels, {result.model}{match}", *map("**{}**".format, result.doubts)])
     files = [gr.DownloadButton(value=file, interactive=True) for file in write_downloads(result, path, folder)]
     return status, LABELS.render(urls, classes=classes, opacity=OPACITY), heats, steps, *files
+
+
+def _notes(result: Segmentation) -> Iterator[str]:
+    """Yield what the legend says of each class: its area, how sure its region is, or that it is absent."""
+    absent = result.presence.absent if result.presence else ()
+    for name, area, score in zip(result.classes, result.areas.values(), result.label_map().scores, strict=True):
+        if name in absent and result.presence:
+            yield f"absent: {result.presence.scores[name]:.2f}, where {result.presence.threshold:g} is needed"
+        else:
+            sure = f", confidence {score:.2f}" if area and name != BACKGROUND else ""
+            yield share(area) + sure
 
 
 def _save(folder: Path, name: str, picture: RGB) -> str:

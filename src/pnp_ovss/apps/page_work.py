@@ -77,7 +77,14 @@ class PageModels:
         return name_photo(load_namer("itm", Options(vlm=lambda: vlm)), photo, vocabulary)
 
     def segment(
-        self, path: str | None, names: str, model: str, preset: str, refiners: Sequence[str], on_step: OnStep
+        self,
+        path: str | None,
+        names: str,
+        model: str,
+        preset: str,
+        refiners: Sequence[str],
+        on_step: OnStep,
+        present: str = "all",
     ) -> tuple[Segmentation, tuple[Pass, ...]]:
         """Return the segmentation of an uploaded photo and its passes; ``names`` are as the command line takes them.
 
@@ -87,10 +94,10 @@ class PageModels:
         if (count := len(vocabulary.flat)) > MOST_NAMES:
             raise InputError(f"expected at most {MOST_NAMES} words, got {count}; name fewer")
         config = resolve_config(model, preset, refiners=tuple(dict.fromkeys(refiners)))
-        segmenter = Segmenter(PnP(self.vlm(model), config), self.memory)
+        segmenter = Segmenter(PnP(self.vlm(model), config), self.memory, present)
         (located,) = segmenter.locate([photo], [vocabulary], on_step)
         result = replace(segmenter.refine(located, on_step), palette=self.palette)
-        return result, located.maps.passes
+        return result, located.maps.passes if located.maps else ()
 
 
 def write_downloads(result: Segmentation, photo: Path, folder: Path) -> list[str]:

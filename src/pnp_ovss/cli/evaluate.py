@@ -19,10 +19,11 @@ from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.metrics import PROTOCOLS, no_counts
 from pnp_ovss.evaluation.record import Record, about_data, about_model, check_run, read_manifest, write_manifest
 from pnp_ovss.evaluation.report import write_report
-from pnp_ovss.evaluation.result import load_results, losses
+from pnp_ovss.evaluation.result import confidence, load_results, losses
 from pnp_ovss.evaluation.run import Run, evaluate, load_choice, read_predictions, scenes, segment
 from pnp_ovss.lock import LOCK, hold
 from pnp_ovss.methods import method_info
+from pnp_ovss.methods.presence import Present
 from pnp_ovss.types import Vocabulary
 
 EXAMPLE = "evaluate scenes --scenes 20"
@@ -59,6 +60,7 @@ class EvaluateFlags:
         workers: images that are read, or refined, at a time
         memory: what the process may hold, such as 4GB (default: most of what the machine or its container has left); an
             image that needs more is refined at fewer pixels
+        present: auto: of the named classes an image gets those that it seems to show
         predictions: score the label maps of any other system in this folder, <key>.png
         values: what their values are: as in the data set's masks, the place in its list of classes, or as we write them
         scenes: scenes: how many
@@ -78,6 +80,7 @@ class EvaluateFlags:
     batch_size: Count = 1
     workers: Count = 1
     memory: Memory | None = None
+    present: Present = "all"
     predictions: Dir | None = None
     values: Literal["file", "index", "own"] = "file"
     scenes: Count = 100
@@ -167,7 +170,8 @@ def _prepare(
     if not dataset.background and hasattr(model.config(), "background"):
         own = "few" if flags.protocol == "authors" else "never"  # the authors: only where fewer than 3 are named
         model = replace(model, settings={"background": own} | model.settings)
-    segmenter = model.load(flags.memory)
+    segmenter = model.load(flags.memory, flags.present)
+    settings |= {} if flags.present == "all" else {"present": flags.present}  # as in manifests of earlier versions
     settings |= about_model(segmenter, model.dtype, names, words)
     sizes: dict[str, Any] = {"batch": flags.batch_size, "workers": flags.workers}
     predict = partial(segment, segmenter=segmenter, dataset=dataset, words=words, **sizes)
@@ -222,5 +226,8 @@ def _finish(folders: Sequence[Path], out: Path, flags: EvaluateFlags, dataset: D
     if lost := losses(result):
         best, names, place = (f"{100 * (number or 0):.1f}" for number in lost.values())
         say(f"with the true names {best}: naming costs {names}, localisation {place}")
+    if sure := confidence(result):
+        order = f"average precision {sure['average_precision']:.3f}, calibration error {sure['calibration_error']:.3f}"
+        say(f"confidence of {sure['regions']} regions: {order}")
     say(f"report: {out / 'report.html'} (and .md, .json)")
     return PARTLY if result.faults else 0

@@ -30,6 +30,7 @@ from pnp_ovss.errors import InputError
 from pnp_ovss.files import Folder
 from pnp_ovss.memory import parse_bytes
 from pnp_ovss.methods import DEFAULT_METHOD, METHODS, method_info, resolve_config
+from pnp_ovss.methods.presence import Present
 from pnp_ovss.models.clip import Clip, load_clip
 from pnp_ovss.naming import NAMERS, Options, load_namer
 from pnp_ovss.pictures import MOST_CLASSES, check_count
@@ -93,10 +94,10 @@ class ModelFlags:
         """Return the settings; nothing is fetched. Raises: ConfigError, ModelError."""
         return resolve_config(self.model, self.preset, self.revision, self.method, **self.settings)
 
-    def load(self, memory: int | None = None) -> Segmenter:
+    def load(self, memory: int | None = None, present: str = "all") -> Segmenter:
         """Return the segmenter; ``memory``: bytes that the process may hold. Raises: ConfigError, ModelError."""
         where = self.device, self.dtype, self.revision, self.method
-        return Segmenter.from_pretrained(self.model, self.preset, *where, memory, **self.settings)
+        return Segmenter.from_pretrained(self.model, self.preset, *where, memory, present, **self.settings)
 
     def load_clip(self, name: str | None) -> Clip:
         """Return the dual encoder of this name, or the one that goes with the model. Raises: ModelError."""
@@ -181,12 +182,15 @@ class ClassFlags:
         values: a vocabulary whose numbers are the values in label maps, such as coco-object; a file counts its lines
             (default: 1, 2, ... in the order of the classes or the --vocabulary; 0 is the background)
         colors: a file with a line for each class that is to have another colour, such as 'dog: #ff8000'
+        present: auto: of classes that all photos share, a photo gets those that it seems to show, if the model can say
+            so; all: each. What a namer or a .json file names in a photo is taken at its word
     """
 
     classes: Annotated[str, value("NAMES")] | None = None
     classes_file: File | None = None
     values: Annotated[str, value("|".join((*BENCHMARKS, "FILE")))] | None = None
     colors: File | None = None
+    present: Present = "auto"
     namer: NamerFlags = NamerFlags()
 
     def source(self, model: ModelFlags) -> ClassSource:
@@ -202,7 +206,7 @@ class ClassFlags:
         elif self.classes != "auto":
             vocabulary = read_classes(self.classes_file) if self.classes_file else parse_classes(str(self.classes))
             check_count(vocabulary.classes)
-            return ClassSource(vocabulary, palette=self._palette(vocabulary))
+            return ClassSource(vocabulary, present=self.present, palette=self._palette(vocabulary))
         namer.check(model)
         options, candidates = namer.options(model), namer.candidates()
         palette = self._palette(candidates)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
-from pnp_ovss.cli import conclude, detail, go_through, reduced, report, say
+from pnp_ovss.cli import complain, conclude, detail, go_through, reduced, report, say
 from pnp_ovss.cli.flags import ClassFlags, Count, Dir, Memory, ModelFlags, Name, Photos, Share
 from pnp_ovss.images import Place, find_images, read_photo
 from pnp_ovss.lock import hold
@@ -14,6 +14,7 @@ from pnp_ovss.pictures.figures import share
 from pnp_ovss.pictures.palette import Palette
 from pnp_ovss.runs.pipeline import Item, Outcome, run
 from pnp_ovss.runs.record import check_places, numbers_in, write_result
+from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.tuning.reward import drop_below, rate
 from pnp_ovss.types import BACKGROUND
 
@@ -32,7 +33,8 @@ def command(
 ) -> int:
     """Segment photos into the classes you name.
 
-    For each photo three files are written: <name>.png, a palette label map, 0 the background and 1, 2, ... the classes;
+    Classes that a photo does not seem to show get no mask in it (--present all: each gets one). For each photo three
+    files are written: <name>.png, a palette label map, 0 the background and 1, 2, ... the classes;
     <name>.overlay.png, the photo under the classes' colours with a legend; and <name>.json, the record: classes, area
     shares, regions, match score, settings, model and revision, version, seconds.
 
@@ -54,7 +56,8 @@ def command(
     check_places(out, paths)
     with hold(out):
         encoder = model.load_clip(clip) if clip or min_quality is not None else None
-        load, shared, total = cache(partial(model.load, memory)), source.classes is not None, len(paths)
+        load, shared = cache(partial(model.load, memory, source.present)), source.classes is not None
+        total = len(paths)
         items = [Item(path.stem, partial(read_photo, path), source.classes) for path in paths]
         outcomes = run(load, items, source.name_photos(load), batch_size, strict=shared or total == 1)
         if not classes.values:  # what lies in the folder keeps its values
@@ -87,11 +90,23 @@ def _write(
             result = result if least is None else drop_below(result, least)
             result, seconds = replace(result, palette=palette), outcome.seconds["segment"] + outcome.seconds["refine"]
             write_result(out, path, photo, result, seconds, outcome.source)
-            areas = sorted(result.areas.items(), key=lambda entry: (entry[0] == BACKGROUND, -entry[1]))
-            line = f"{path}: {', '.join(f'{name} {share(area)}' for name, area in areas if area > 0)}"
-            report(line, photo=str(path), record=str(out / f"{path.stem}.json"), areas=result.areas, match=result.match)
+            about = {"areas": result.areas, "match": result.match, "doubts": result.doubts}
+            about |= {"absent": result.presence.absent if result.presence else ()}
+            record = str(out / f"{path.stem}.json")
+            report(f"{path}: {_summary(result)}", photo=str(path), record=record, **about)
+            for doubt in result.doubts:
+                complain(f"{path}: {doubt}")
             spent = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in outcome.seconds.items())
             detail(f"{path}: {spent}; {result.method} on {result.model}, {result.revision}")
             if result.reduced:
                 say(f"{path}: {reduced(result.refined)}")
             yield ""
+
+
+def _summary(result: Segmentation) -> str:
+    """Return the area of every class that is there, the match, and what is absent."""
+    areas = sorted(result.areas.items(), key=lambda entry: (entry[0] == BACKGROUND, -entry[1]))
+    line = ", ".join(f"{name} {share(area)}" for name, area in areas if area > 0)
+    line += "" if result.match is None else f"; match {result.match:.1f}"
+    absent = result.presence.absent if result.presence else ()
+    return line + (f"; absent: {', '.join(absent)}" if absent else "")

@@ -21,6 +21,7 @@ from pnp_ovss.methods import method_info
 from pnp_ovss.methods.pnp import Config
 from pnp_ovss.naming import Naming, load_namer, name_photos
 from pnp_ovss.tuning import search
+from pnp_ovss.tuning.gain import FEW
 from pnp_ovss.tuning.objective import Example, MapCache, Objective, search_space
 from pnp_ovss.tuning.reward import ClipReward
 
@@ -86,9 +87,10 @@ def command(
     """Choose layer, head, threshold and blur for a model on photos of your own, without a mask.
 
     A dual encoder (CLIP) says how well each mask shows its class, and a search looks for the settings of the best
-    masks. Written are preset.json, which --preset takes in every command, and report.html. The model runs once on
-    each photo. Class maps and the study are kept in the folder: a run that was stopped goes on where it was. With
-    --storage, many processes work on one study.
+    masks. The preset that it starts from is the first candidate, and stays unless the gain over it is certain. Written
+    are preset.json, which --preset takes in every command, and report.html. The model runs once on each photo. Class
+    maps and the study are kept in the folder: a run that was stopped goes on where it was. With --storage, many
+    processes work on one study.
 
     Args:
         images: folders, files or globs to tune on
@@ -114,7 +116,8 @@ def command(
     with hold(out):
         objective = _objective(paths, namer, out, flags, model)
         space = search_space(objective.maps.vlm, **choices)
-        study = search.open_study(url, _about(objective, paths), space, flags.sampler, flags.seed)
+        start = _start(model, objective)
+        study = search.open_study(url, _about(objective, paths), space, flags.sampler, flags.seed, start=start)
         if flags.storage is None:
             search.requeue(study)
         try:
@@ -123,7 +126,7 @@ def command(
             done = len(search.finished_trials(study))
             complain(f"stopped; {done} trials are done, and the same command goes on from there")
             return STOPPED
-        return _write(study, objective, out)
+        return _write(study, objective, out, start)
 
 
 def _namer(names: str, flags: TuneFlags) -> NamerFlags:
@@ -165,6 +168,13 @@ def _objective(paths: dict[str, Place], namer: NamerFlags, out: Path, flags: Tun
     return Objective(maps, reward, examples, method.config)
 
 
+def _start(model: ModelFlags, objective: Objective) -> dict[str, Any] | None:
+    """Return what the preset has for the settings that are tuned, or None where the model lacks its layer or head."""
+    config, vlm = model.config(), objective.maps.vlm
+    fits = config.layer < vlm.layers and config.head < vlm.heads
+    return {name: getattr(config, name) for name in TUNED} if fits else None
+
+
 def _about(objective: Objective, paths: dict[str, Place]) -> dict[str, Any]:
     """Return what the rewards are rewards of: a study goes on only with the same."""
     vlm, reward = objective.maps.vlm, objective.reward
@@ -193,14 +203,24 @@ def _search(study: search.Study, objective: Objective, flags: TuneFlags) -> None
             bar.update(min(flags.trials, len(search.finished_trials(study))) - bar.n)
 
 
-def _write(study: search.Study, objective: Objective, out: Path) -> int:
-    best, maps = search.best_trial(study), objective.maps
-    if best is None:
+def _write(study: search.Study, objective: Objective, out: Path, start: dict[str, Any] | None) -> int:
+    choice, maps, photos = search.choose(study, objective, start), objective.maps, len(objective.examples)
+    if choice is None:
         raise InputError("no candidate was evaluated on all photos; run it again, or with --no-prune")
-    write_text(out / "preset.json", replace(objective.config, **best.params).to_json() + "\n")
-    write_text(out / "report.html", search.report(study, objective))
-    say(f"best: {_described(best)}")
-    photos = len(objective.examples)
+    write_text(out / "preset.json", replace(objective.config, **choice.params).to_json() + "\n")
+    write_text(out / "report.html", search.report(study, objective, choice))
+    say(f"best: {_described(choice.best)}")
+    if start is None:
+        say("the preset does not fit this model, so there are no settings to compare the best with")
+    elif choice.gain is None:
+        say("these are the settings at the start: no candidate is better, and they stay")
+    else:
+        ends = "and is taken" if choice.gain.certain else "which is not certain: the settings at the start stay"
+        say(f"gain over the settings at the start, reward {choice.start:.3f}: {choice.gain}, {ends}")
+    if choice.gain and photos < FEW:
+        complain(f"only {photos} photos: the gain may be from {choice.gain.low:+.3f} to {choice.gain.high:+.3f}")
+    elif photos < FEW:
+        complain(f"only {photos} photos: give {FEW} or more, or what is found may not hold for others")
     say(f"{maps.vlm.name} ran {maps.passes} times for {photos} photos; all trials used its class maps")
     say(f"preset: {out / 'preset.json'}, for --preset; report: {out / 'report.html'}")
     return 0

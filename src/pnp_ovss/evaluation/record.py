@@ -46,6 +46,8 @@ class Record:
     """The largest of the classes' salience; for pictures."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Per stage."""
+    confidence: dict[str, float] = field(default_factory=dict)
+    """Of each class that has a region; empty where nothing says it."""
     photo: Source | None = None
     """The file that was segmented; None where the photo is drawn, or the label map comes from elsewhere."""
 

@@ -11,13 +11,17 @@ from typing import Any, get_args
 import numpy as np
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.evaluation import metrics
+from pnp_ovss.evaluation import metrics, trust
 from pnp_ovss.evaluation.metrics import PROTOCOLS, Confusion, Counts, Protocol
 from pnp_ovss.evaluation.record import Record, load_records, read_manifest
 from pnp_ovss.types import BACKGROUND
 
 CONFUSIONS = 12
 """Pairs of classes in a report."""
+RIGHT = 0.5
+"""IoU above which a region is right."""
+COVERAGES = range(10, 101, 10)
+"""Percent of the regions, the surest first, of which a report says how many are wrong."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ def report(result: Result) -> dict[str, Any]:
         "confusions": confusions(result),
         "names": naming(result),
         "losses": losses(result),
+        "confidence": confidence(result),
         "images": {record.key: result.image_miou(record) for record in records},
     }
     strict: dict[str, Any] = json.loads(json.dumps(found), parse_float=_rounded, parse_constant=lambda nan: None)
@@ -137,6 +142,27 @@ def losses(result: Result) -> dict[str, float] | None:
     best = result.protocol.miou(result.oracle, result.background)
     lost = best - result.miou
     return {"miou_with_true_names": best, "lost_to_naming": lost, "lost_to_localisation": 1 - best}
+
+
+def confidence(result: Result) -> dict[str, Any] | None:
+    """Return how well the confidences order the regions, and whether they mean what they say; None without any.
+
+    A region is right if its IoU with the truth of its class in that image is above ``RIGHT``.
+    """
+    sure, right = list[float](), list[bool]()
+    for record in result.records:
+        if record.counts is not None and record.confidence:
+            iou = dict(zip(result.labels, metrics.confusion_of(record.counts, result.protocol.void).iou(), strict=True))
+            sure += record.confidence.values()
+            right += [bool(iou[name] > RIGHT) for name in record.confidence]
+    if not sure:
+        return None
+    both = np.array(sure), np.array(right)
+    curve = list(trust.risk_coverage(*both))
+    risks = {f"{part}": next(risk for covered, risk in curve if covered >= part / 100) for part in COVERAGES}
+    numbers = {"regions": len(sure), "right": float(both[1].mean()), "risk_at_coverage": risks}
+    scores = {"average_precision": trust.average_precision(*both), "calibration_error": trust.calibration_error(*both)}
+    return numbers | scores
 
 
 def best_and_worst(result: Result, each: int = 4) -> dict[str, list[Record]]:

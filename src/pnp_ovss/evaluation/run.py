@@ -50,6 +50,8 @@ class Task:
     labels: Labels | None = None
     """The prediction."""
     salience: Float[np.ndarray, "gh gw"] | None = None
+    confidence: dict[str, float] = field(default_factory=dict)
+    """Of each class that has a region."""
     fault: PnpError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     source: Source | None = None
@@ -160,7 +162,12 @@ def segment(
         task.fault, task.seconds, task.source = outcome.fault, outcome.seconds, outcome.source
         if outcome.result is not None:
             own = np.array([label[name] for name in outcome.result.classes], dtype=np.uint8)
-            task.labels, task.salience = own[outcome.result.labels], outcome.result.salience.max(axis=0)
+            task.labels, task.salience = own[outcome.result.labels], outcome.result.salience.max(axis=0, initial=0)
+            found = outcome.result.label_map()
+            scores = zip(found.classes, found.scores, outcome.result.areas.values(), strict=True)
+            task.confidence = {name: score for name, score, area in scores if area and name != BACKGROUND}
+            absent = outcome.result.presence.absent if outcome.result.presence else ()
+            task.named = tuple(name for name in task.named if name not in absent)
         elif outcome.photo is not None:  # nothing was named
             task.labels = np.zeros(outcome.photo.shape[:2], dtype=np.uint8)
         yield task
@@ -265,4 +272,6 @@ def _scored(run: Run, task: Task) -> Record:
         colours = class_colours((BACKGROUND, *run.dataset.classes))
         save_png(run.folder / f"{key}.png", label_png(labels.astype(np.int32), colours))
     seconds = task.seconds | {"score": round(perf_counter() - started, 5)}
-    return Record(key, "", _digest(truth), counts, task.named, true, task.salience, seconds, task.source)
+    return Record(
+        key, "", _digest(truth), counts, task.named, true, task.salience, seconds, task.confidence, task.source
+    )

@@ -14,7 +14,11 @@ from pnp_ovss.types import ClassMaps, OnStep, Photos, Vocabulary, ignore
 
 @runtime_checkable
 class Method(Protocol):
-    """A way to find classes in photos. Everything before and after it is shared."""
+    """A way to find classes in photos. Everything before and after it is shared.
+
+    A method with a ``backbone``, a ``Pretrained`` that compares names with photos, is asked as well how likely a photo
+    shows a class, and which photos the model knows.
+    """
 
     name: str
     """Its key in ``METHODS``."""

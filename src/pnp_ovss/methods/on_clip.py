@@ -142,6 +142,7 @@ class OnClip:
             expected = f"crop as 0 or from {clip.patch} on, {clip.name}'s patch"
             raise ConfigError(f"expected {expected}, got {config.crop}; choose another")
         self.clip, self.config = clip, config
+        self.backbone = clip
         self.model, self.revision, self.device = clip.name, clip.revision, clip.device
         self.cell: int = clip.patch
         """Side of a cell of the grid, in pixels."""

@@ -49,6 +49,8 @@ class VLM(Pretrained):
     layers: int
     heads: int
     max_tokens: int
+    _encoded: tuple[Pixels, States] | None = None
+    """The images that ``match`` has read last: those of ``attend`` are often the same."""
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
         super().__init__(checkpoint, device, dtype)
@@ -78,7 +80,7 @@ class VLM(Pretrained):
         shares = membership(prompts, offsets, ids == self._unknown, torch.isin(ids, self._special))
         ids, mask, shares = (part.to(self.device) for part in (ids, mask, shares))
         with torch.enable_grad():
-            images, texts = self._encode_images(pixels.to(self.device)), self._encode_texts(ids, mask)
+            images, texts = self._images(pixels.to(self.device)), self._encode_texts(ids, mask)
             logits, attention = self._fuse(images, texts, mask, min(picked))
             kept, match = [attention[layer] for layer in picked], logits[:, -1]
             # The images are independent of each other: the gradient of the sum holds each one's own.
@@ -92,6 +94,11 @@ class VLM(Pretrained):
         both = torch.stack(maps, dim=2).float() * mask[:, None, None, :, None]
         weights, gradient = both.view(*both.shape[:-1], *grid)
         return Attention(weights, gradient, shares, match.detach().float(), picked)
+
+    def _images(self, pixels: Pixels) -> States:
+        """Return the states of the images; those that ``match`` has computed are not computed again."""
+        before, self._encoded = self._encoded, None
+        return before[1] if before and torch.equal(before[0], pixels) else self._encode_images(pixels)
 
     def _configure(self, config: Any) -> None:
         """Set ``layers``, ``heads`` and ``max_tokens``. Every family has one."""
@@ -168,7 +175,9 @@ class Matcher(VLM):
 
         Raises: InputError if a prompt is too long, or a class name is unknown to the model.
         """
-        images = self._encode_images(pixels.to(self.device))
+        pixels = pixels.to(self.device)
+        images = self._encode_images(pixels)
+        self._encoded = pixels, images
         odds = torch.empty(len(pixels), len(prompts), device=self.device)
         # Sorted, so that little is padding.
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].text))

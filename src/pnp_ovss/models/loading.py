@@ -101,6 +101,9 @@ class Pretrained:
         path = folder / "preprocessor_config.json"
         stored = read_settings(path, self.name) if path.exists() else {}
         self.mean, self.std = stored.get("image_mean") or self.mean, stored.get("image_std") or self.std
+        path = folder / "calibration.json"
+        self.calibration: dict[str, Any] = read_settings(path, self.name) if path.exists() else {}
+        """What its scores mean, where somebody has measured it."""
         if not _are_colours(self.mean, -FARTHEST) or not _are_colours(self.std, 1 / FARTHEST):
             expected = "three numbers for image_mean, and above 0 for image_std"
             raise ModelError(f"{self.name}: expected {expected}, got {self.mean!r:.80} and {self.std!r:.80}")

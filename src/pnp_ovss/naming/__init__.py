@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pnp_ovss.concurrent import ahead
 from pnp_ovss.errors import ConfigError, InputError, ModelError, PnpError
-from pnp_ovss.types import RGB, Classes, Vocabulary
+from pnp_ovss.types import KEEP, RGB, Classes, Vocabulary
 
 NAMERS = {
     "given": "cached.Given",
@@ -24,8 +24,6 @@ NAMERS = {
 IN_A_ROW = 5
 """Photos without a reply, one after the other, until a run stops: then it is not the photos' fault."""
 
-KEEP = 0.7
-"""Names above this confidence count. Source: PnP-OVSS, which keeps what GPT-4o is more than 70 % sure of."""
 MOST = 25
 """Names of a photo: a prompt of more is no longer read well, or not at all. Source: the authors' question to GPT-4o."""
 

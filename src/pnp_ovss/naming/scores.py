@@ -1,47 +1,21 @@
 """Names by a score: ``itm``, the model that segments, or ``clip``, a dual encoder, compares names with the photo."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import log
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pnp_ovss.data.vocabulary import class_names
 from pnp_ovss.errors import ConfigError, InputError, ModelError
 from pnp_ovss.methods.pnp.prompt import PREFIX, make_prompt
+from pnp_ovss.methods.presence import Calibration, fillers, standing_out
 from pnp_ovss.models.base import Matcher
 from pnp_ovss.models.clip import Clip, load_clip, similarity
-from pnp_ovss.naming import KEEP, NamedClass, Naming, Options
-from pnp_ovss.types import RGB, Vocabulary, fold
+from pnp_ovss.naming import NamedClass, Naming, Options
+from pnp_ovss.types import RGB, Vocabulary
 
 Scores = Float[Tensor, " name"]
-EVEN = log(KEEP / (1 - KEEP))
-"""Log odds of ``KEEP``."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """``confidence = sigmoid(slope * (score - cut) + EVEN)``: ``KEEP`` where the score is ``cut``."""
-
-    slope: float = 1.0
-    cut: float = EVEN
-    """By default, scores are log odds and the confidence is their sigmoid."""
-
-    def __call__(self, scores: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return the confidences, in [0, 1]."""
-        return torch.sigmoid(self.slope * (scores - self.cut) + EVEN)
-
-
-CALIBRATIONS = {"mini-blip": Calibration(1.163, 6.25), "mini-clip": Calibration(2.913, 1.193)}
-"""Per model, chosen by ``python -m benchmarks.naming`` on 200 tuning scenes, whose names are known."""
-
-STANDING_OUT = Calibration(slope=2.0, cut=2.0)
-"""For a dual encoder nobody has calibrated: a name counts two standard deviations above the mean of the crowd."""
-CROWD = 50
-"""Names that a similarity is compared with; a smaller vocabulary is filled up with common nouns."""
 
 
 class Scorer:
@@ -52,7 +26,7 @@ class Scorer:
     def __init__(self, model: Any, calibration: Calibration | None = None) -> None:
         self.source = f"{self.kind} by {model.name}"
         self._model = model
-        self._calibration = calibration or CALIBRATIONS.get(model.name)
+        self._calibration = calibration or Calibration.of(model)
 
     def __call__(self, image: RGB, candidates: Vocabulary | None, key: str) -> Naming:
         """Return every class of the vocabulary, the surest first. Without one: the names the model can know.
@@ -126,8 +100,7 @@ class ClipNamer(Scorer):
         if self._calibration is not None:
             return super().confidences(image, names)
         scores = self.scores(image, (*names, *fillers(self._model, names)))
-        apart = (scores - scores.mean()) / scores.std().clamp_min(1e-6)
-        return STANDING_OUT(apart[: len(names)])
+        return standing_out(scores, len(names))
 
     def scores(self, image: RGB, names: Sequence[str]) -> Scores:
         """Return the similarity of the photo with each name, times the model's own scale."""
@@ -139,10 +112,3 @@ class ClipNamer(Scorer):
             self._texts = tuple(names), vectors
         photo = clip.encode_images(clip.prepare(image)[None])
         return (clip.scale * similarity(photo, vectors)[0]).cpu()
-
-
-def fillers(clip: Clip, names: Sequence[str]) -> tuple[str, ...]:
-    """Return what fills the names up to ``CROWD``: names the model knows, where these are few, else common nouns."""
-    taken = {fold(name) for name in names}
-    others = clip.known or class_names("context")
-    return tuple(name for name in others if fold(name) not in taken)[: max(0, CROWD - len(names))]

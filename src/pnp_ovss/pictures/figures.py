@@ -37,6 +37,7 @@ CAPTION = 54
 PAPER = (251, 250, 247)
 INK = (43, 46, 54)
 FAINT = (128, 132, 142)
+WARNING = (178, 34, 34)
 LONGEST = 15
 """Letter heights that a name may be wide in a legend."""
 TRANSPOSE = Image.Transpose.TRANSPOSE
@@ -48,12 +49,18 @@ RAMP = np.stack([np.interp(np.linspace(0, 5, 256), range(6), stops) for stops in
 
 
 def overlay(
-    photo: RGB, labels: Labels, classes: Sequence[str], strength: float = STRENGTH, colours: Colours | None = None
+    photo: RGB,
+    labels: Labels,
+    classes: Sequence[str],
+    strength: float = STRENGTH,
+    colours: Colours | None = None,
+    doubts: Sequence[str] = (),
 ) -> Image.Image:
     """Return the photo with each class in its colour, thin borders between them, and a legend of names and area shares.
 
     The background is the photo as it is; ``strength`` is that of ``paint``. The legend is to the right of an upright
-    photo, else below; it never hides anything. Small photos are enlarged, huge ones reduced.
+    photo, else below; it never hides anything. ``doubts`` are lines above the photo. Small photos are enlarged, huge
+    ones reduced.
 
     Raises: ValueError if photo and labels differ in size.
     """
@@ -74,7 +81,19 @@ def overlay(
         whole = beside([painted, legend(entries, margin, 1)], margin)
     else:
         whole = below([painted, legend(entries, margin, size[0])], margin * 3 // 4)
+    lines = [line for doubt in doubts for line in _wrapped(doubt, margin, whole.width)]
+    if lines:
+        whole = below([below([text(line, margin, WARNING) for line in lines], 0), whole], margin // 2)
     return ImageOps.expand(whole, margin, PAPER)
+
+
+def _wrapped(line: str, size: int, width: int) -> list[str]:
+    """Return the line in parts that are no wider than ``width`` in letters of ``size`` pixels, if words allow."""
+    parts = [""]
+    for word in line.split():
+        longer = f"{parts[-1]} {word}".strip()
+        parts = [*parts[:-1], longer] if length(longer, size) <= width or not parts[-1] else [*parts, word]
+    return parts
 
 
 def paint(photo: RGB, labels: Labels, colours: Colours, background: bool, strength: float = STRENGTH) -> RGB:
@@ -107,16 +126,19 @@ def panels(
     classes: Sequence[str],
     salience: Float[np.ndarray, "cls gh gw"],
     colours: Colours | None = None,
+    doubts: Sequence[str] = (),
 ) -> Image.Image:
     """Return the overlay with its legend, and to its right the class map of each named class as heat.
 
     Each tile runs from the class's own least to its largest salience. Tiles fill columns as high as the overlay.
     """
-    left, small = overlay(photo, labels, classes, colours=colours), resized(photo, HEAT)
+    left, small = overlay(photo, labels, classes, colours=colours, doubts=doubts), resized(photo, HEAT)
     tiles = [
         below([Image.fromarray(heat(small, class_map)), text(name, LETTERS, INK, small.shape[1])], 0)
         for name, class_map in zip(classes[-len(salience) :], salience, strict=True)
     ]
+    if not tiles:  # all classes were dropped
+        return left
     right = columns(tiles, max(1, (left.height - GAP) // tiles[0].height), GAP)
     return beside([left, ImageOps.expand(right, (0, GAP, GAP, 0), PAPER)], 0)
 

@@ -29,7 +29,7 @@ class ScoreMap:
     channels: Float[Tensor, "ch sh sw"]
     """As they were refined."""
     owners: tuple[tuple[int, ...], ...]
-    """The channels of each class; its score is the largest of theirs."""
+    """The channels of each class; its score is the largest of theirs, and 0 where it has none."""
     small: UInt8[Tensor, "sh sw 3"] | None = None
     """The photo as large as ``channels``, where these are smaller than the photo."""
     photo: UInt8[Tensor, "h w 3"] | None = None
@@ -55,6 +55,11 @@ class ScoreMap:
         """Return the scores of these classes alone."""
         return replace(self, owners=tuple(self.owners[number] for number in classes))
 
+    def among(self, places: Sequence[int], count: int) -> "ScoreMap":
+        """Return the scores of ``count`` classes: those of this map at their places, and 0 for all others."""
+        owners = dict(zip(places, self.owners, strict=True))
+        return replace(self, owners=tuple(owners.get(number, ()) for number in range(count)))
+
     def __iter__(self) -> Iterator[Float[Tensor, "h w"]]:
         """Yield the scores of each class."""
         return self.classes()
@@ -62,19 +67,24 @@ class ScoreMap:
     def classes(self, on_step: OnStep = ignore) -> Iterator[Float[Tensor, "h w"]]:
         """Yield the scores of each class, as iterating does."""
         if self.photo is None or self.small is None:
-            yield from (
-                self.channels[channels[0]] if len(channels) == 1 else self.channels[list(channels)].amax(0)
-                for channels in self.owners
-            )
+            for channels in self.owners:
+                some = self.channels[list(channels)] if len(channels) > 1 else ()
+                yield some.amax(0) if len(some) else self.channels[channels[0]] if channels else self._none()
             return
         order = [channel for channels in self.owners for channel in channels]
         enlarged = enlarge(self.channels[None], self.small[None], self.photo[None], order=order, on_step=on_step)
         for channels in self.owners:
+            if not channels:
+                yield self._none()
+                continue
             scores = next(enlarged)[0]
             for _ in channels[1:]:
                 torch.maximum(scores, next(enlarged)[0], out=scores)
             yield scores
             del scores  # not held while the next ones are made
+
+    def _none(self) -> Float[Tensor, "h w"]:
+        return torch.zeros(self.shape[1:], device=self.channels.device)
 
     def array(self) -> Float[np.ndarray, "cls h w"]:
         """Return all scores at full size, float32."""

@@ -20,6 +20,7 @@ from pnp_ovss.files import Folder, Source, as_json, expanded, listed, parse_json
 from pnp_ovss.images import SUFFIXES, read_photo
 from pnp_ovss.methods import DEFAULT_METHOD, resolve_config
 from pnp_ovss.methods.pnp import PnP
+from pnp_ovss.methods.presence import Present
 from pnp_ovss.models import VLM, find
 from pnp_ovss.naming import KEEP, NamePhotos, Options, load_namer, photo_namer
 from pnp_ovss.naming.cached import digest
@@ -68,6 +69,8 @@ class ClassSource:
     calls: int = 1
     palette: Palette = field(default_factory=Palette)
     """Value and colour of each class in all label maps."""
+    present: Present = "all"
+    """Of ``classes``: whether a photo gets all of them, or those that it seems to show."""
 
     def name_photos(self, segmenter: Callable[[], Segmenter]) -> NamePhotos | None:
         """Return what names the photos, or None where all share their classes; ``segmenter`` may be asked to match.
@@ -110,7 +113,7 @@ class Job:
 
     def load(self) -> Segmenter:
         """Return the segmenter; raises what ``Segmenter.from_pretrained`` does."""
-        where = (self.device, self.dtype, self.revision, self.method, self.memory)
+        where = (self.device, self.dtype, self.revision, self.method, self.memory, self.classes.present)
         return Segmenter.from_pretrained(self.model, self.preset, *where, **self.settings)
 
 
@@ -343,7 +346,8 @@ def _about(found: ClassSource) -> dict[str, Any]:
 def _about_names(found: ClassSource) -> dict[str, Any]:
     if found.classes is not None:
         words = {name: list(words) for name, words in found.classes.words.items() if words != (name,)}
-        return {"classes": list(found.classes.classes)} | ({"words": words} if words else {})
+        about = {"present": found.present} if found.present != "all" else {}  # as in manifests of earlier versions
+        return about | {"classes": list(found.classes.classes)} | ({"words": words} if words else {})
     named, options = found.candidates, found.options
     about = {"namer": found.namer, "model": options.model, "given": list(options.names), "keep": found.keep}
     about["source"] = options.source.name if options.source else None

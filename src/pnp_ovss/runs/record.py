@@ -47,7 +47,7 @@ INDEXED = 4096
 """Results in a file of the index."""
 READERS = 16
 """Files that are read at a time where many small ones are: a store answers late."""
-LATER = ("file", "values")
+LATER = ("file", "values", "confidence")
 """Columns that the Parquet files of earlier versions lack."""
 
 Entry = tuple[Source, int, int]
@@ -262,16 +262,18 @@ class Results:
         record = parse_json(self.folder.read(f"{place}.json") or b"", place)
         for part in record["segments"]:
             part["counts"] = part["segmentation"]["counts"]
-        record["areas"] = [record["areas"][name] for name in record["classes"]]
+        for name in ("areas", "confidence"):
+            record[name] = [record[name][cls] for cls in record["classes"]] if name in record else None
         if record["classes"]:
             record["labels"] = self.folder.read(f"{place}.png")
             record["config"] = json.dumps(record["config"])
+            record["presence"] = json.dumps(record.get("presence"))
         return record
 
 
 def _schema(pyarrow: Any) -> Any:
     text, whole, number = pyarrow.string(), pyarrow.int32(), pyarrow.float64()
-    segment = {"class": text, "label": whole, "area": pyarrow.int64(), "counts": text}
+    segment = {"class": text, "label": whole, "area": pyarrow.int64(), "counts": text, "confidence": number}
     file = {"size": pyarrow.int64(), "modified": text, "sha256": text}
     columns = {"key": text, "photo": text, "file": pyarrow.struct(file), "width": whole, "height": whole}
     columns |= {
@@ -280,6 +282,7 @@ def _schema(pyarrow: Any) -> Any:
         "areas": pyarrow.list_(number),
         "match": number,
     }
+    columns |= {"confidence": pyarrow.list_(number), "presence": text, "doubts": pyarrow.list_(text)}
     columns |= {"labels": pyarrow.binary(), "segments": pyarrow.list_(pyarrow.struct(segment))}
     columns |= dict.fromkeys(ABOUT, text) | {"seconds": number, "config": text}
     return pyarrow.schema(columns)
@@ -293,10 +296,11 @@ def read_shard(folder: Folder, name: str, columns: list[str] | None = None) -> l
     _, parquet = load_pyarrow()
     path = f"{folder.root}/{name}"
     try:
+        if columns:
+            there = parquet.read_schema(path, filesystem=folder.files).names
+            columns = [column for column in columns if column in there or column not in LATER]
         table = parquet.read_table(path, columns=columns, filesystem=folder.files, partitioning=None)
-        names = set(table.column_names)
-        asked = [name for name in columns or table.column_names if name not in LATER or name in names]
-        return list(table.select(asked).to_pylist())
+        return list(table.select(columns or table.column_names).to_pylist())
     except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are children of these
         fault = "is no whole Parquet file of a run; remove it, and its photos are done again"
         raise InputError(f"{folder.place}/{name} {fault}") from error
@@ -336,7 +340,7 @@ def _loose(folder: Path) -> Iterator[LabelMap]:
 
 
 def _packed(folder: Path) -> Iterator[LabelMap]:
-    columns = ["key", "photo", "file", "width", "height", "classes", "values", "model", "labels"]
+    columns = ["key", "photo", "file", "width", "height", "classes", "values", "model", "labels", "confidence"]
     copies = _Copies()
     for path in sorted((folder / SHARDS).glob("*.parquet")):
         for row in read_shard(Folder(folder), f"{SHARDS}/{path.name}", columns):
@@ -378,12 +382,14 @@ def _label_map(record: dict[str, Any], key: str, place: object, read: Callable[[
         sha256 = (record.get("file") or {}).get("sha256", "")  # nor a file
         if len(values) != len(classes):
             raise ValueError(values)
+        known = record.get("confidence") or []
+        scores = tuple(map(float, (known[name] for name in classes) if isinstance(known, dict) else known))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{place} is no record of a result; give a folder that segment or batch wrote") from error
     file_name = key + (Path(photo).suffix or ".jpg")
     if values != list(range(len(classes))):
         read = partial(_indices, read, values)
-    return LabelMap(key, file_name, *size, classes, read, model=model, photo=photo, sha256=sha256)
+    return LabelMap(key, file_name, *size, classes, read, scores, model, photo, sha256=sha256)
 
 
 def _indices(read: Callable[[], np.ndarray], values: list[int]) -> np.ndarray:

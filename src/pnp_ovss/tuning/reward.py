@@ -16,8 +16,8 @@ from torch import Tensor
 
 from pnp_ovss.errors import InputError
 from pnp_ovss.methods.pnp.prompt import PREFIX
+from pnp_ovss.methods.presence import fillers
 from pnp_ovss.models.clip import Clip, similarity
-from pnp_ovss.naming.scores import fillers
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.types import RGB
 
@@ -117,8 +117,9 @@ def drop_below(result: Segmentation, quality: float) -> Segmentation:
     score_map, classes = result.score_map.only(channels.tolist()), tuple(result.classes[one] for one in channels)
     labels, means = score_map.label(partial(result.config.clean, background=bool(first)))
     salience, rated = result.salience[keep], result.quality[keep]
-    kept = {"labels": labels, "classes": classes, "score_map": score_map, "means": means}
-    return replace(result, **kept, salience=salience, quality=rated)
+    sure = None if result.confidence is None else result.confidence[keep]
+    kept = replace(result, labels=labels, classes=classes, score_map=score_map, means=means)
+    return replace(kept, salience=salience, quality=rated, confidence=sure)
 
 
 def named_masks(result: Segmentation) -> tuple[Masks, tuple[str, ...]]:

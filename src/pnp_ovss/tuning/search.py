@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from math import prod
@@ -21,6 +22,7 @@ from pnp_ovss._version import VERSION
 from pnp_ovss.errors import ConfigError, InputError, PnpError, one_line
 from pnp_ovss.pictures.figures import data_url, panels
 from pnp_ovss.redaction import keep_url
+from pnp_ovss.tuning.gain import Gain, Rewards, gain
 from pnp_ovss.tuning.objective import Candidate, Objective, Space
 from pnp_ovss.types import BACKGROUND
 
@@ -39,7 +41,7 @@ except ImportError as error:
 Study = optuna.Study
 FrozenTrial = optuna.trial.FrozenTrial
 Sampler = Literal["random", "tpe", "grid"]
-Rewards = Callable[[Candidate], Iterable[Float[np.ndarray, " cls"]]]
+Rate = Callable[[Candidate], Iterable[Float[np.ndarray, " cls"]]]
 """Gives a candidate's rewards photo by photo, in the same order for all."""
 
 FIRST_CHECK, CHECK_EVERY = 10, 5
@@ -59,20 +61,33 @@ class _Taken(Exception):
     """The candidate is or was evaluated by another trial."""
 
 
+class _Grid(GridSampler):
+    """A grid that leaves it to us to end: Optuna's breaks off if the last trial but one was queued, as the start is."""
+
+    def after_trial(self, *given: Any, **named: Any) -> None:
+        """Do nothing."""
+
+
 def open_study(
-    url: str, about: dict[str, Any], space: Space, sampler: Sampler = "random", seed: int = 0, grace: int = GRACE
+    url: str,
+    about: dict[str, Any],
+    space: Space,
+    sampler: Sampler = "random",
+    seed: int = 0,
+    grace: int = GRACE,
+    start: Candidate | None = None,
 ) -> Study:
     """Return the study at a storage URL, new or begun earlier; ``sqlite:///study.db`` is a file of this folder.
 
     ``about`` says what the rewards are rewards of, in values that JSON has. ``random`` and ``grid`` go through the
     candidates in the order of the seed, ``tpe`` learns from the rewards. After ``grace`` seconds without a heartbeat,
-    the trial of a worker that was killed is taken up by another.
+    the trial of a worker that was killed is taken up by another. ``start``, if it is in the space, is the first one.
 
     Raises: ConfigError if the study was begun with something else; InputError if the storage cannot be used.
     """
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # what matters becomes an error
     with _optuna():
-        chosen = TPESampler(seed=seed, constant_liar=True) if sampler == "tpe" else GridSampler(space, seed)
+        chosen = TPESampler(seed=seed, constant_liar=True) if sampler == "tpe" else _Grid(space, seed)
         pruner = MedianPruner(n_startup_trials=NEVER_PRUNED, n_warmup_steps=FIRST_CHECK - 1)
         named: dict[str, Any] = {"study_name": "pnp-ovss", "direction": "maximize", "load_if_exists": True}
         study = optuna.create_study(storage=_storage(url, grace), sampler=chosen, pruner=pruner, **named)
@@ -81,10 +96,12 @@ def open_study(
             if before != value:
                 raise ConfigError(f"the study was begun with another {name}: {before!s:.60}, not {value!s:.60}")
             study.set_user_attr(name, value)
+        if start and all(start[name] in values for name, values in space.items()) and not study.get_trials():
+            study.enqueue_trial(start, skip_if_exists=True)
     return study
 
 
-def run_trials(study: Study, rewards: Rewards, trials: int, prune: bool = True) -> Iterator[FrozenTrial]:
+def run_trials(study: Study, rewards: Rate, trials: int, prune: bool = True) -> Iterator[FrozenTrial]:
     """Evaluate candidates until ``trials`` are finished, this worker's and others' together; yield this worker's.
 
     A trial's value is the mean reward over all masks, or over those until it was pruned. No candidate is evaluated
@@ -127,20 +144,47 @@ def best_trial(study: Study) -> FrozenTrial | None:
     return max(whole, key=lambda trial: trial.value or 0.0, default=None)
 
 
-def report(study: Study, objective: Objective) -> str:
-    """Return the page of a study that has a best trial, as HTML without script or network.
+@dataclass(frozen=True)
+class Choice:
+    """What a search ends with: the best candidate, or the starting one where the gain over it is not certain."""
 
-    It holds the rewards of the candidates that were tried, and the masks that the best one gives.
-    """
+    params: Candidate
+    rewards: Rewards
+    """Of ``params``."""
+    best: FrozenTrial
+    gain: Gain | None
+    """Of the best over the start; None where there is no start, or it is the best."""
+    start: float | None
+    """Reward of the start."""
+
+
+def choose(study: Study, rate: Rate, start: Candidate | None) -> Choice | None:
+    """Return the choice of a study; None before any trial is complete. ``start`` need not be in the space."""
     best = best_trial(study)
-    assert best is not None
-    rewards = [float(values.mean()) for values in objective(best.params)]
+    if best is None:
+        return None
+    found = list(rate(best.params))
+    if start is None or start == best.params:
+        return Choice(best.params, found, best, None, best.value if start else None)
+    before = list(rate(start))
+    more = gain(before, found, len(finished_trials(study)))
+    params, rewards = (best.params, found) if more.certain else (start, before)
+    return Choice(params, rewards, best, more, float(np.concatenate(before).mean()))
+
+
+def report(study: Study, objective: Objective, choice: Choice) -> str:
+    """Return the page of a study, as HTML without script or network.
+
+    It holds the rewards of the candidates that were tried, and the masks that the chosen one gives.
+    """
+    rewards = [float(values.mean()) for values in choice.rewards]
     order = np.argsort(rewards)[::-1].tolist()
     groups = {"Best masks": order[:SHOWN], "Worst masks": order[SHOWN:][::-1][:SHOWN]}
     page = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
     template = Template(page, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    tried = {"space": study.user_attrs["space"], "trials": finished_trials(study), "best": best, "rewards": rewards}
-    picture = partial(_picture, objective, best.params)
+    tried = {"space": study.user_attrs["space"], "trials": finished_trials(study), "rewards": rewards}
+    tried |= {"choice": choice, "best": choice.best, "reward": float(np.concatenate(choice.rewards).mean())}
+    picture = partial(_picture, objective, choice.params)
     return str(template.render(tried, version=VERSION, objective=objective, picture=picture, groups=groups))
 
 
@@ -163,7 +207,7 @@ def _trials(study: Study) -> list[FrozenTrial]:
         return study.get_trials(deepcopy=False)
 
 
-def _run_trial(study: Study, rewards: Rewards, prune: bool) -> list[FrozenTrial]:
+def _run_trial(study: Study, rewards: Rate, prune: bool) -> list[FrozenTrial]:
     """Run one trial; return it, or nothing if its candidate was taken."""
     ended: list[FrozenTrial] = []
 

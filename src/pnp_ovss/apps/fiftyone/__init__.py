@@ -28,7 +28,7 @@ class Model(fom.Model):  # type: ignore[misc]
     def __init__(self, classes: Classes, **settings: Any) -> None:
         self._vocabulary = Vocabulary.of(classes)
         self.mask_targets = dict(enumerate((BACKGROUND, *self._vocabulary.classes)))
-        self._segmenter = Segmenter.from_pretrained(**settings)
+        self._segmenter = Segmenter.from_pretrained(**{"present": "auto"} | settings)
 
     def predict(self, arg: Any) -> fo.Segmentation:
         """Return the label map of a photo: an array as FiftyOne reads it, a PIL image or a path.

@@ -30,6 +30,7 @@ class PnP:
     def __init__(self, vlm: VLM, config: Config) -> None:
         _check(config, vlm)
         self.vlm, self.config = vlm, config
+        self.backbone = vlm
         self.model, self.revision, self.device = vlm.name, vlm.revision, vlm.device
 
     @classmethod
