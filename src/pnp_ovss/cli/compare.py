@@ -18,7 +18,7 @@ from pnp_ovss.data.vocabulary import parse_classes, read_classes
 from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.files import save_png, write_text
-from pnp_ovss.images import find_images, read_image
+from pnp_ovss.images import Place, find_images, read_image
 from pnp_ovss.lock import hold
 from pnp_ovss.methods import METHODS, resolve_config
 from pnp_ovss.mini import THINGS, draw
@@ -151,7 +151,7 @@ def _own_photos(photos: Sequence[str], vocabulary: Vocabulary) -> tuple[tuple[st
     return names, [partial(_photo, path, vocabulary) for path in find_images(photos)]
 
 
-def _photo(path: Path, vocabulary: Vocabulary) -> Photo:
+def _photo(path: Place, vocabulary: Vocabulary) -> Photo:
     return Photo(read_image(path), vocabulary)
 
 
