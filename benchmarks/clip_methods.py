@@ -52,7 +52,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     with TemporaryDirectory() as place:
-        how = {"device": "cpu", "dtype": "float32", "short_side": H, "crop": 224, "stride": 112}
+        how: dict[str, Any] = {"device": "cpu", "dtype": "float32", "short_side": H, "crop": 224, "stride": 112}
         method: Any = load_method(arguments.method, random_clip(Path(place)), background="never", **how)
     photo = np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8)
     rows, columns = method._axes(H, W)

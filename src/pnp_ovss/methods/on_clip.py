@@ -32,7 +32,7 @@ FEW = 3
 TEMPLATES = Path(__file__).parent / "templates"
 TOKENS_AT_ONCE = 4096
 """Tokens in a batch of windows: enough to keep a processor busy, and a bound on the memory."""
-VALUES_AT_ONCE = 2**22
+VALUES_AT_ONCE = 2**23
 """Logits per pixel that are computed at a time."""
 PAMR_DILATIONS = (8, 16)
 """Source: NACLIP."""
@@ -331,8 +331,7 @@ class OnClip:
         background, own = self._has_background(vocabulary), len(windows) - len(vocabulary.flat)
         scores = windows.new_zeros(background + len(vocabulary.flat), *size)
         for part, logits in self._strips(maps, size):
-            # Row by row of pixels: what a softmax reads together then fits into a cache.
-            shares = logits.mul_(self.config.logit_scale).transpose(0, 1).softmax(1).transpose(0, 1)
+            shares = torch.softmax(logits.mul_(self.config.logit_scale), 0, out=logits)  # no further memory
             scores[int(background) :, part] = shares[own:]
             if own:
                 scores[0, part] = shares[:own].amax(0)
