@@ -376,3 +376,13 @@ def test_scenes_without_a_cactus_get_none():
     for scene, result in zip(scenes, segmenter([scene.image for scene in scenes], [names] * 12), strict=True):
         right += set(result.presence.absent) == {*names} - {*scene.things}
     assert right >= 11
+
+
+def test_absent_classes_of_a_photo_that_was_refined_smaller_score_0(segmenter, auto, monkeypatch):
+    photo = np.random.default_rng(0).integers(0, 255, (400, 600, 3), dtype=np.uint8)
+    monkeypatch.setattr(pnp_ovss.segmenter, "room", lambda _: need(segmenter.config.steps(), 3, 180_000, 240_000))
+    result, alone = auto(photo, ["cat", "dog", "car"]), segmenter(photo, ["dog"])
+    assert result.refined < (400, 600)
+    np.testing.assert_array_equal(result.scores[[0, 2]], alone.scores)
+    assert not result.scores[[1, 3]].any()
+    np.testing.assert_array_equal(result.labels, 2 * alone.labels)

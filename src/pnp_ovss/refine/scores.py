@@ -68,8 +68,10 @@ class ScoreMap:
         """Yield the scores of each class, as iterating does."""
         if self.photo is None or self.small is None:
             for channels in self.owners:
-                some = self.channels[list(channels)] if len(channels) > 1 else ()
-                yield some.amax(0) if len(some) else self.channels[channels[0]] if channels else self._none()
+                if len(channels) > 1:
+                    yield self.channels[list(channels)].amax(0)
+                else:
+                    yield self.channels[channels[0]] if channels else self._none()
             return
         order = [channel for channels in self.owners for channel in channels]
         enlarged = enlarge(self.channels[None], self.small[None], self.photo[None], order=order, on_step=on_step)
