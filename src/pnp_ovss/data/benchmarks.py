@@ -34,6 +34,9 @@ from pnp_ovss.errors import InputError, one_line
 from pnp_ovss.files import expanded, read_json
 from pnp_ovss.types import BACKGROUND
 
+ANNOTATIONS = 10**9
+"""Bytes of a data set's annotations at most; those of COCO's training photos have nearly half of that."""
+
 ABOUT: dict[str, Any] = json.loads(Path(__file__).with_name("benchmarks.json").read_text(encoding="utf-8"))
 """By class list: ``data sets`` of it, and whether all beyond the classes is a background that is scored; ``title``;
 ``split``, the usual one; ``source``, where to get it; ``ids`` of the classes in its mask files if not 1, 2, ...;
@@ -97,7 +100,7 @@ def context(root: Path, split: str) -> Samples:
         keys = base / f"ImageSets/SegmentationContext/{split}.txt"
         return from_split(keys, photos, masks, f"SegmentationClassContext, {split}")
     merged = base / "trainval_merged.json"
-    content, layout = read_json(merged), f"{merged.name}, {split}"
+    content, layout = read_json(merged, ANNOTATIONS), f"{merged.name}, {split}"
     images = {image["image_id"]: image for image in content["images"] if image["phase"] == split}
     return _instances(images, content["annos_segmentation"], photos, layout, merged.name, _merged)
 
@@ -117,7 +120,7 @@ def objects(root: Path, split: str) -> Samples:
     if masks and not os.path.isfile(path):
         samples = from_masks(masks, _photos(root, split), f"instanceTrainIds PNG, {split}", ending)
         return replace(samples, ids=range(1, 81))
-    content, layout = read_json(path), f"{path.name}, painted in file order"
+    content, layout = read_json(path, ANNOTATIONS), f"{path.name}, painted in file order"
     images = {image["id"]: image for image in content["images"]}
     return _instances(images, content["annotations"], _photos(root, split), layout, path.name)
 
@@ -135,7 +138,7 @@ def stuff(root: Path, split: str) -> Samples:
 def panoptic(root: Path, split: str) -> Samples:
     """Return the samples of COCO panoptic: the official coloured PNG and their JSON."""
     path = root / f"annotations/panoptic_{split}.json"
-    entries = read_json(path)["annotations"]
+    entries = read_json(path, ANNOTATIONS)["annotations"]
     listed = {Path(entry["file_name"]).stem: entry["segments_info"] for entry in entries}
     photos, name = _photos(root, split), f"panoptic_{split}"
     masks = first_folder(root, f"annotations/{name}", name)
