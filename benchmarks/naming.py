@@ -27,9 +27,8 @@ from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.methods.presence import Calibration
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, STUFF, THINGS, TUNE_SEED, Scene, draw
 from pnp_ovss.models.clip import load_clip
-from pnp_ovss.naming import KEEP
 from pnp_ovss.naming.scores import ClipNamer, Itm
-from pnp_ovss.types import BACKGROUND, RGB, Vocabulary
+from pnp_ovss.types import BACKGROUND, KEEP, RGB, Vocabulary
 
 VOCABULARIES = {"things": THINGS, "things and stuff": THINGS + STUFF}
 Scores = Callable[[RGB, Sequence[str]], Float[Tensor, " name"]]

@@ -118,7 +118,7 @@ class Segmenter:
             return []
         size = getattr(self.config, "size", None)
         found = rate_presence(self._backbone, photos, vocabularies, self.present, size)
-        presences = found or [None] * len(photos)
+        presences: Sequence[Presence | None] = found or [None] * len(photos)
         asked = [one.present(names) if one else names for one, names in zip(presences, vocabularies, strict=True)]
         some = [index for index, names in enumerate(asked) if names.words]
         batch = [photos[index] for index in some], [asked[index] for index in some]

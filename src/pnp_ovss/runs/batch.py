@@ -22,7 +22,7 @@ from pnp_ovss.methods import DEFAULT_METHOD, resolve_config
 from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.methods.presence import Present
 from pnp_ovss.models import VLM, find
-from pnp_ovss.naming import KEEP, NamePhotos, Options, load_namer, photo_namer
+from pnp_ovss.naming import NamePhotos, Options, load_namer, photo_namer
 from pnp_ovss.naming.cached import digest
 from pnp_ovss.pictures.palette import Palette
 from pnp_ovss.runs.deaths import UNDER_WAY, UnderWay
@@ -42,7 +42,7 @@ from pnp_ovss.runs.record import (
 )
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.segmenter import Segmenter
-from pnp_ovss.types import Vocabulary
+from pnp_ovss.types import KEEP, Vocabulary
 
 FORMAT = 2
 """Of manifest and results; raised when older ones cannot be read any more."""
@@ -346,8 +346,9 @@ def _about(found: ClassSource) -> dict[str, Any]:
 def _about_names(found: ClassSource) -> dict[str, Any]:
     if found.classes is not None:
         words = {name: list(words) for name, words in found.classes.words.items() if words != (name,)}
-        about = {"present": found.present} if found.present != "all" else {}  # as in manifests of earlier versions
-        return about | {"classes": list(found.classes.classes)} | ({"words": words} if words else {})
+        about: dict[str, Any] = {"classes": list(found.classes.classes)} | ({"words": words} if words else {})
+        # Manifests of earlier versions do not have it.
+        return about | ({"present": found.present} if found.present != "all" else {})
     named, options = found.candidates, found.options
     about = {"namer": found.namer, "model": options.model, "given": list(options.names), "keep": found.keep}
     about["source"] = options.source.name if options.source else None
