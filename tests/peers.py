@@ -41,9 +41,10 @@ def error(ours: Any, theirs: np.ndarray) -> float:
 
 
 def segment(method: Any, photo: np.ndarray, queries: np.ndarray, vocabulary: Vocabulary) -> Segmentation:
-    """Return the segmentation of a photo where the words' vectors are these."""
+    """Return the segmentation of a photo where the words' vectors are these; all other words have one vector."""
     known = dict(zip(vocabulary.flat, torch.from_numpy(queries), strict=True))
-    method.clip.encode_words = lambda words, templates: torch.stack([known[word] for word in words])
+    other = torch.nn.functional.normalize(torch.ones(queries.shape[1]), dim=0)
+    method.clip.encode_words = lambda words, templates: torch.stack([known.get(word, other) for word in words])
     return Segmenter(method)(photo, vocabulary)
 
 

@@ -20,6 +20,7 @@ from pnp_ovss.evaluation.record import write_manifest
 from pnp_ovss.files import part_of, sweep, write_bytes
 from pnp_ovss.lock import LOCK, hold
 from pnp_ovss.processes import this_process
+from pnp_ovss.refine.scores import ScoreMap
 from terminal import errors_of
 
 HOLDER = """
@@ -327,7 +328,7 @@ def desk(tmp_path, monkeypatch) -> Path:
     Image.new("RGB", (8, 6), "red").save("photos/a.png")
     Path("names.json").write_text('{"a": ["dog", "cat"]}')
     segmentation.Segmentation(
-        np.zeros((6, 8), np.int64), ("background", "dog"), np.zeros((2, 6, 8), np.float32),
+        np.zeros((6, 8), np.int64), ("background", "dog"), ScoreMap.of(np.zeros((2, 6, 8), np.float32)),
         np.zeros((1, 2, 2), np.float32), 1.0, Config(), "mini-blip", "r", "0", photo=np.zeros((6, 8, 3), np.uint8),
     ).save("results", "a")  # fmt: skip
     return tmp_path

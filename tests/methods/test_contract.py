@@ -7,21 +7,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import ViTConfig, ViTModel
 
 from pnp_ovss import ConfigError, InputError, ModelError, Segmenter, load_method
 from pnp_ovss.methods import METHODS
-from tiny import tiny_blip, tiny_clip
+from tiny import tiny_blip, tiny_clip, write_random
 
 NAMES = ["dog", "traffic light", "cat"]
-EXTRA: dict[str, dict[str, Any]] = {}
-"""Further checkpoints of a method, by the setting that names them."""
+OWN: dict[str, dict[str, Any]] = {
+    "scclip": {"pre_adjust_idx": 0, "post_adjust_idx": 0, "multi_start_idx": 0, "multi_end_idx": 1, "n_neighbors": 3},
+    "proxyclip": {"proxy": "dino"},
+}
+"""Settings of a method that fit the tiny models."""
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
     """A tiny checkpoint of random weights for each model that a method may take from the box."""
     root = tmp_path_factory.mktemp("models")
-    return {"mini-blip": tiny_blip(root / "blip"), "mini-clip": tiny_clip(root / "clip")}
+    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+    dino = write_random(root / "dino", ViTModel(ViTConfig(**sizes), add_pooling_layer=False))
+    return {"mini-blip": tiny_blip(root / "blip"), "mini-clip": tiny_clip(root / "clip"), "dino": dino}
 
 
 @pytest.fixture(params=list(METHODS))
@@ -33,7 +39,9 @@ def make(name: str, folders: dict[str, Path], dtype: str = "float32", **settings
     """Return a segmenter by this method: no refinement, small windows, no class left out for its size."""
     known = {entry.name for entry in fields(METHODS[name].config)}
     small = {"refiners": (), "short_side": 48, "crop": 32, "stride": 16, "area_threshold": 0.0, "layer": 0, "head": 1}
-    chosen = {key: value for key, value in small.items() if key in known} | EXTRA.get(name, {}) | settings
+    chosen = {key: value for key, value in small.items() if key in known} | OWN.get(name, {}) | settings
+    if "proxy" in chosen:
+        chosen["proxy"] = folders["dino"]
     return Segmenter(load_method(name, folders[METHODS[name].mini], device="cpu", dtype=dtype, **chosen))
 
 

@@ -35,12 +35,15 @@ def proxy_attention(
 ) -> Float[Tensor, "b position position"]:
     """Return softmax(gamma (S - beta mean(S))) without what is below 0; S is how alike the features are.
 
-    The mean is over the positions of one window, where the authors' code takes the whole batch.
+    The mean is over the positions of one window, where the authors' code takes the whole batch. A position that is like
+    no other, as where all look the same, keeps to itself, where their code has no number.
     """
     unit = normalize(features, dim=-1)
     likeness = unit @ unit.transpose(1, 2)
     likeness = (likeness - beta * likeness.mean((1, 2), keepdim=True)) * gamma
-    return likeness.masked_fill_(likeness < 0, -torch.inf).softmax(-1)
+    apart = likeness < 0
+    alone = apart.all(-1, keepdim=True) & torch.eye(apart.shape[-1], dtype=torch.bool, device=apart.device)
+    return likeness.masked_fill_(apart & ~alone, -torch.inf).softmax(-1)
 
 
 class ProxyClip(OnClip):
