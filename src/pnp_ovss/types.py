@@ -166,7 +166,9 @@ vocabulary."""
 
 
 def spaced(name: str) -> str:
-    """Return a name with single spaces between its words and none around them."""
+    """Return a name with single spaces between its words and none around them. Raises: InputError if it is no text."""
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise InputError(f"the class name {name!r:.40} is no Unicode, which no model can read; write it anew")
     return " ".join(name.split())
 
 
@@ -186,8 +188,6 @@ def _folded(name: object) -> str:
         expected = "class names as texts, such as ['dog', 'cat'] for one photo"
         many = "a list of such lists for a list of photos"
         raise InputError(f"expected {expected}, or {many}; got a {type(name).__name__}")
-    if any("\ud800" <= character <= "\udfff" for character in name):
-        raise InputError(f"the class name {name!r:.40} is no Unicode, which no model can read; write it anew")
     return spaced(name)
 
 

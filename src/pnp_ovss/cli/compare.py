@@ -44,6 +44,9 @@ class Photo:
     target: Labels | None = None
 
 
+Read = Callable[[], Photo]
+
+
 @dataclass(frozen=True)
 class Entrant:
     """A method with its preset and its checkpoint: ``METHOD``, ``METHOD/PRESET`` or ``METHOD=CHECKPOINT``."""
@@ -119,7 +122,7 @@ def command(
     drawn = photos == [SCENES]
     entrants = [Entrant.parse(text, drawn) for text in methods.split(",")]
     if drawn:
-        names, reads = THINGS, [partial(_scene, seed, index, scene_size) for index in range(scenes)]
+        names, reads = THINGS, _scenes(seed, scenes, scene_size)
     else:
         names, reads = _own_photos(photos, _vocabulary(classes, classes_file))
     with hold(out):
@@ -145,7 +148,7 @@ def _vocabulary(classes: str | None, classes_file: Path | None) -> Vocabulary:
     return read_classes(classes_file) if classes_file else parse_classes(str(classes))
 
 
-def _own_photos(photos: Sequence[str], vocabulary: Vocabulary) -> tuple[tuple[str, ...], list[Callable[[], Photo]]]:
+def _own_photos(photos: Sequence[str], vocabulary: Vocabulary) -> tuple[tuple[str, ...], list[Read]]:
     check_count(vocabulary.classes)
     names = tuple(name for name in vocabulary.classes if name != BACKGROUND)
     return names, [partial(_photo, path, vocabulary) for path in find_images(photos)]
@@ -155,14 +158,16 @@ def _photo(path: Place, vocabulary: Vocabulary) -> Photo:
     return Photo(read_image(path), vocabulary)
 
 
+def _scenes(seed: int, count: int, size: int) -> list[Read]:
+    return [partial(_scene, seed, index, size) for index in range(count)]
+
+
 def _scene(seed: int, index: int, size: int) -> Photo:
     scene = draw(seed, index, size)
     return Photo(scene.image, Vocabulary.of(scene.things), scene.things_mask().astype(np.int64))
 
 
-def _run(
-    entrant: Entrant, reads: Sequence[Callable[[], Photo]], names: Sequence[str], device: str, dtype: str
-) -> Tally:
+def _run(entrant: Entrant, reads: Sequence[Read], names: Sequence[str], device: str, dtype: str) -> Tally:
     """Return what a method makes of the photos. One model is held at a time."""
     where = device, dtype, None, entrant.method
     segmenter, tally = Segmenter.from_pretrained(entrant.checkpoint, entrant.preset, *where), Tally()
@@ -183,7 +188,9 @@ def _run(
 
 def _in_common(result: Segmentation, classes: Sequence[str]) -> Labels:
     """Return the labels of a result as indices of ``classes``."""
-    return np.array([classes.index(name) for name in result.classes])[result.labels]
+    numbers = np.array([classes.index(name) for name in result.classes])
+    labels: Labels = numbers[result.labels]
+    return labels
 
 
 def _column(entrant: Entrant, tally: Tally) -> Column:
