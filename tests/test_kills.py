@@ -1,4 +1,7 @@
-"""Commands that are killed, have no room or share a folder go on: at a few operations; in the slow run at all."""
+"""Commands that are killed, have no room or share a folder go on: at a few operations; in the slow run at more.
+
+``python tests/kills.py`` tries all of them.
+"""
 
 import random
 from collections.abc import Iterator
@@ -33,5 +36,5 @@ def test_killed_at_an_operation_it_goes_on_and_ends_the_same(world, command):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [*QUICK, "tune"])
-def test_killed_at_any_operation_it_goes_on_and_ends_the_same(command):
-    assert kills.everything([command], most=None, others=8, seed=1) == 0
+def test_killed_at_many_operations_it_goes_on_and_ends_the_same(command):
+    assert kills.everything([command], most=12, others=2, seed=1) == 0

@@ -1,5 +1,7 @@
 """The page: the work behind it, its API over HTTP, and a browser that uses it."""
 
+import asyncio
+import gc
 import json
 import os
 import re
@@ -9,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,7 +67,10 @@ def test_the_page_keeps_no_history_and_reports_to_nobody(models, tmp_path, monke
     monkeypatch.setattr(page, "build", lambda _: gradio.Blocks(analytics_enabled=False))
     monkeypatch.setattr(page, "sweep_on", lambda _: None)
     monkeypatch.setattr(gradio.Blocks, "launch", lambda _, **settings: given.update(settings))
-    page.serve(models, "127.0.0.1", None)
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # Gradio leaves an event loop open
+        page.serve(models, "127.0.0.1", None)
+        asyncio.set_event_loop(None)
+        gc.collect()
     assert (given["run_history"], given["enable_monitoring"], given["share"]) == (False, False, False)
 
 

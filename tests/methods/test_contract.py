@@ -16,7 +16,7 @@ from tiny import tiny_blip, tiny_clip, write_random
 NAMES = ["dog", "traffic light", "cat"]
 OWN: dict[str, dict[str, Any]] = {
     "scclip": {"pre_adjust_idx": 0, "post_adjust_idx": 0, "multi_start_idx": 0, "multi_end_idx": 1, "n_neighbors": 3},
-    "proxyclip": {"proxy": "dino"},
+    "proxyclip": {"proxy": "dino", "beta": 1.0, "gamma": 100.0},  # random patches are much alike
 }
 """Settings of a method that fit the tiny models."""
 
@@ -26,7 +26,9 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     """A tiny checkpoint of random weights for each model that a method may take from the box."""
     root = tmp_path_factory.mktemp("models")
     sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
-    dino = write_random(root / "dino", ViTModel(ViTConfig(**sizes), add_pooling_layer=False))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        dino = write_random(root / "dino", ViTModel(ViTConfig(**sizes), add_pooling_layer=False))
     return {"mini-blip": tiny_blip(root / "blip"), "mini-clip": tiny_clip(root / "clip"), "dino": dino}
 
 
