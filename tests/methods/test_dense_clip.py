@@ -178,6 +178,10 @@ def test_presets_have_the_published_settings(name):
     assert resolve_config("clip-base", "voc20", method=name).background == "never"
     assert resolve_config(None, method=name) == METHODS[name].presets[f"{name}/voc21"]
     assert resolve_config("mini-clip", method=name) == METHODS[name].presets[f"{name}/mini"]
+    if name in ("sclip", "clearclip", "naclip"):  # Context60's class file has the word itself
+        assert resolve_config("clip-base", "context60", method=name).background_words == ("background",)
+    words = resolve_config("clip-base", "voc21", method=name).background_words
+    assert len(words) == (1 if name == "clearclip" else 26)
     with pytest.raises(ConfigError, match=f"no preset 'released'; the presets are {name}/voc21, "):
         resolve_config("clip-base", "released", method=name)
 

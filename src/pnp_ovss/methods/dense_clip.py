@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from pnp_ovss.methods.on_clip import ALL_NAMED, MINI, ClipConfig, Encoded, OnClip, Pixels, Queries, presets
+from pnp_ovss.methods.on_clip import ALL_NAMED, BY_NAME, MINI, ClipConfig, Encoded, OnClip, Pixels, Queries, presets
 from pnp_ovss.models.base import fused_attention
 from pnp_ovss.models.clip import Tokens
 from pnp_ovss.settings import setting
@@ -114,7 +114,7 @@ SCLIP = DenseConfig(logit_scale=65.0, area_threshold=0.1)
 SCLIP_PRESETS = presets(
     SCLIP,
     voc21={},
-    context60={"logit_scale": 50.0, "area_threshold": 0.0},
+    context60=BY_NAME | {"logit_scale": 50.0, "area_threshold": 0.0},
     object81={"logit_scale": 50.0, "area_threshold": 0.0},
     voc20=ALL_NAMED | {"logit_scale": 40.0},
     context59=ALL_NAMED | {"logit_scale": 40.0},
@@ -133,7 +133,7 @@ MASKCLIP_PRESETS = presets(
     mini=MINI,
 )
 CLEARCLIP_PRESETS = presets(
-    DenseConfig(residual=False, short_side=448, crop=448, stride=224, logit_scale=50.0, prob_threshold=0.5),
+    DenseConfig(residual=False, short_side=448, crop=448, stride=224, logit_scale=50.0, prob_threshold=0.5, **BY_NAME),
     voc21={},
     context60={"prob_threshold": 0.15},
     object81={"prob_threshold": 0.4},
@@ -147,7 +147,7 @@ CLEARCLIP_PRESETS = presets(
 NACLIP_PRESETS = presets(
     NaclipConfig(residual=False, refiners=("pamr",)),
     voc21={"crop": 0},
-    context60={},
+    context60=BY_NAME,
     object81={},
     voc20=ALL_NAMED | {"crop": 0},
     context59=ALL_NAMED,

@@ -39,6 +39,8 @@ PAMR_DILATIONS = (8, 16)
 SURROUNDINGS = benchmark_vocabulary("synonyms", class_names("voc"), "voc").words[BACKGROUND]
 """What SCLIP, and the papers that compare with it, call the background."""
 
+BY_NAME: dict[str, Any] = {"background_words": (BACKGROUND,)}
+"""For benchmarks and methods that ask for the background by its name."""
 ALL_NAMED: dict[str, Any] = {"background": "never", "prob_threshold": 0.0, "area_threshold": 0.0}
 """For benchmarks whose classes cover the whole photo."""
 MINI: dict[str, Any] = {

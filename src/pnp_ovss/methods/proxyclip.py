@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from pnp_ovss.methods.on_clip import ALL_NAMED, MINI, ClipConfig, Encoded, OnClip, Pixels, presets
+from pnp_ovss.methods.on_clip import ALL_NAMED, BY_NAME, MINI, ClipConfig, Encoded, OnClip, Pixels, presets
 from pnp_ovss.models.clip import Clip, load_clip
 from pnp_ovss.models.dino import Dino, load_dino
 from pnp_ovss.settings import setting
@@ -53,7 +53,7 @@ class ProxyClip(OnClip):
     presets = presets(
         PUBLISHED,
         voc21={},
-        context60={"prob_threshold": 0.15},
+        context60=BY_NAME | {"prob_threshold": 0.15},
         object81={"prob_threshold": 0.25},
         voc20=ALL_NAMED,
         context59=ALL_NAMED,

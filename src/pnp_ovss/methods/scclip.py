@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, normalize
 
 from pnp_ovss.errors import ConfigError
-from pnp_ovss.methods.on_clip import ALL_NAMED, MINI, ClipConfig, Encoded, OnClip, Pixels, presets
+from pnp_ovss.methods.on_clip import ALL_NAMED, BY_NAME, MINI, ClipConfig, Encoded, OnClip, Pixels, presets
 from pnp_ovss.models.base import joined, split
 from pnp_ovss.models.clip import Clip
 from pnp_ovss.settings import setting
@@ -43,7 +43,7 @@ class ScClip(OnClip):
     presets = presets(
         ScClipConfig(prob_threshold=0.15),
         voc21={"logit_scale": 50.0, "area_threshold": 0.1},
-        context60={},
+        context60=BY_NAME,
         object81={"logit_scale": 55.0, "prob_threshold": 0.35},
         voc20=ALL_NAMED,
         context59=ALL_NAMED,
