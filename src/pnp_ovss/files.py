@@ -170,7 +170,7 @@ def parse_json(content: bytes, name: str) -> dict[str, Any]:
     Raises: InputError if it holds something else, or values more than ``DEEPEST`` levels within others.
     """
     with reachable(name, "is no JSON", "check the file"):
-        found = json.loads(content.decode("utf-8-sig"))
+        found = json.loads(content.decode("utf-8-sig"), parse_constant=_no_number)
     if not isinstance(found, dict):
         raise InputError(f"expected a JSON object in {name}, got {type(found).__name__}; check the file")
     level: list[Any] = [found]
@@ -180,6 +180,10 @@ def parse_json(content: bytes, name: str) -> dict[str, Any]:
     if level:
         raise InputError(f"expected at most {DEEPEST} levels in the JSON of {name}, got more; check the file")
     return found
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def remove(path: Path) -> None:

@@ -315,7 +315,7 @@ def test_no_file_of_the_server_can_be_read(server, client, scene_file, tmp_path)
     os.mkfifo(tmp_path / "fifo")  # who reads it waits for ever
     address = f"{server[0]}config"
     for path in (scene_file, tmp_path / "fifo", "/dev/zero", tmp_path, address):  # without the mark Gradio looks for
-        asked = {"data": [{"path": str(path)}, NAMES, "mini-blip", "auto", ["blur"]]}
+        asked = {"data": [{"path": str(path)}, NAMES, "mini-blip", "auto", ["blur"], "auto"]}
         event = httpx.post(f"{server[0]}gradio_api/call/segment", json=asked).json()["event_id"]
         answer = httpx.get(f"{server[0]}gradio_api/call/segment/{event}", timeout=60).text
         assert "event: error" in answer
@@ -343,7 +343,7 @@ def test_twenty_at_once_are_answered_or_refused(server, scene_file, expected):
     answered = [answer for answer in answers if not isinstance(answer, str)]
     assert len(answered) >= 17  # one at work, 16 waiting
     assert all("too many at once: 16 are waiting" in answer for answer in answers if isinstance(answer, str))
-    assert memory(server[1]) < before + 60  # MB
+    assert memory(server[1]) < before + 90  # MB; what a model and its settings keep
 
 
 def memory(process) -> float:
