@@ -7,7 +7,17 @@ import pytest
 from PIL import Image
 
 from pnp_ovss import InputError, files
-from pnp_ovss.files import Folder, check_folder, read_bytes, read_json, read_text, save_png, write_bytes, write_text
+from pnp_ovss.files import (
+    Folder,
+    check_folder,
+    parse_json,
+    read_bytes,
+    read_json,
+    read_text,
+    save_png,
+    write_bytes,
+    write_text,
+)
 
 
 def test_folders_are_made_and_nothing_else_is_left(tmp_path):
@@ -173,3 +183,9 @@ def test_checking_a_folder_leaves_nothing(tmp_path, monkeypatch):
     for folder in (tmp_path, tmp_path / "not/there/yet", Path("also/not"), Path(".")):
         check_folder(folder, "--out")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_json_has_no_such_number(number):
+    with pytest.raises(InputError, match=f"a.json is no JSON \\({number} is no number of JSON\\)"):
+        parse_json(f'{{"height": {number}}}'.encode(), "a.json")

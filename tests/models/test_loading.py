@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 import pickle
 import re
@@ -662,9 +661,7 @@ def test_a_tokenizer_of_more_words_than_the_model(folder):
 
 
 @pytest.mark.parametrize("key", ["image_mean", "image_std"])
-@pytest.mark.parametrize(
-    "value", ["abc", [None, 1, 1], [[1], [1], [1]], {"r": 1}, 7, [1, 1], [1e300, 1, 1], [math.nan] * 3]
-)
+@pytest.mark.parametrize("value", ["abc", [None, 1, 1], [[1], [1], [1]], {"r": 1}, 7, [1, 1], [1e300, 1, 1]])
 def test_colours_that_are_no_numbers(folder, key, value):
     edit(folder / "preprocessor_config.json", **{key: value})
     assert refusal(folder).startswith("expected three numbers for image_mean, and above 0 for image_std, got ")

@@ -153,7 +153,7 @@ def test_large_label_maps_are_read_without_a_warning(tmp_path, monkeypatch):
     assert sizes(tmp_path) == {"dog": (1, 7)}
 
 
-@pytest.mark.parametrize("height", [10**9, 0, -1, float("inf"), float("nan"), None, "tall"])
+@pytest.mark.parametrize("height", [10**9, 0, -1, None, "tall"])
 def test_a_record_of_a_size_that_no_photo_has_is_one_line(tmp_path, height):
     write(tmp_path, "dog.jpg")
     record = json.loads((tmp_path / "dog.json").read_text())
