@@ -207,3 +207,8 @@ def test_labels_come_back_as_label_studio_keeps_them(segmenter, inlined, masks):
     (prediction,) = Backend(segmenter).predict(request(inlined, config=config))
     stored = {first: "T1"} | {name: f"{name}  " for name in others}
     assert [region["value"]["brushlabels"] for region in prediction["result"]] == [[stored[name]] for name in masks]
+
+
+def test_a_photo_whose_name_no_file_has_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="cannot be read .*; check the task"):
+        read_photo("/data/local-files/?d=a%00b.png", tmp_path)

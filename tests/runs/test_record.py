@@ -14,7 +14,7 @@ from pnp_ovss.data import rle
 from pnp_ovss.files import Folder, Source
 from pnp_ovss.refine.scores import ScoreMap
 from pnp_ovss.runs import record
-from pnp_ovss.runs.record import Results, check_same, load_results, make_record, write_result
+from pnp_ovss.runs.record import Results, check_places, check_same, load_results, make_record, write_result
 
 CLASSES = ("background", "dog", "traffic light")
 
@@ -230,3 +230,9 @@ def test_the_first_setting_that_differs_is_named():
         check_same("results", before, {**before, "config": {"layer": 1, "head": 3}})
     with pytest.raises(ConfigError, match='with namer null, and "itm" is asked for'):
         check_same("results", before, {**before, "names": {"namer": "itm"}})
+
+
+@pytest.mark.parametrize("name", ["a\ud83d.jpg", "a\0b.jpg"])
+def test_a_photo_whose_name_no_file_has_is_one_line(name):
+    with pytest.raises(InputError, match="has a name that no file has"):
+        check_places(Path("out"), [Path(name)])

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import InputError, PnpError, one_line
 from pnp_ovss.export.label_studio import prediction
-from pnp_ovss.files import parse_json
+from pnp_ovss.files import parse_json, reachable
 from pnp_ovss.images import decode_image, read_image
 from pnp_ovss.methods.presence import Present
 from pnp_ovss.segmenter import Segmenter
@@ -75,7 +75,8 @@ def read_photo(address: Any, files: Path | None) -> RGB:
         raise InputError(f"{photo} is no file of Label Studio's below --files, and nothing is fetched; inline it")
     parts = urlsplit(address)
     name = (parse_qs(parts.query).get("d") or [""])[0] or unquote(parts.path).removeprefix("/data/")
-    place = (files / name.lstrip("/")).resolve()
+    with reachable(photo, "cannot be read", "check the task"):
+        place = (files / name.lstrip("/")).resolve()
     if not place.is_relative_to(files.resolve()):
         raise InputError(f"{photo} lies outside of the folder given with --files; move it there")
     return read_image(place)

@@ -80,7 +80,8 @@ def _places(folder: Path, photo: Place) -> tuple[Path, Path, Path]:
 
 def check_places(folder: Path, photos: Sequence[Place]) -> None:
     """Raise InputError if a result would take the place of a photo or of another photo's result."""
-    sources = {os.path.realpath(photo) for photo in photos}
+    with reachable("a photo", "has a name that no file has", "check the paths"):
+        sources = {os.path.realpath(photo) for photo in photos}
     taken: dict[str, Place] = {}
     for photo in photos:
         for place in _places(folder, photo):
