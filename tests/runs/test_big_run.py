@@ -8,6 +8,7 @@ from benchmarks import big_run
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("format", ["files", "parquet"])
 def test_many_photos_take_no_more_memory_and_survive_kills(tmp_path, capsys, format):
     pytest.importorskip("pyarrow")
