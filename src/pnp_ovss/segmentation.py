@@ -107,7 +107,7 @@ class Segmentation:
 
     def __repr__(self) -> str:
         height, width = self.labels.shape
-        areas = ", ".join(f"{name} {share(area)}" for name, area in self._largest_first())
+        areas = ", ".join(f"{name} {share(area)}" for name, area in self.largest_first())
         return f"Segmentation({width} x {height} pixels: {areas}; {self.method} on {self.model})"
 
     def label_map(self, file_name: str = "photo.jpg") -> LabelMap:
@@ -252,11 +252,11 @@ class Segmentation:
         entries = [
             f'<span style="color: #{bytes(colours[self.classes.index(name)]).hex()}">&#9632;</span> '
             f"{html.escape(name)} {share(area)}"
-            for name, area in self._largest_first()
+            for name, area in self.largest_first()
         ]
         return f"<figure>{picture}<figcaption>{' &emsp; '.join(entries)}</figcaption></figure>"
 
-    def _largest_first(self) -> list[tuple[str, float]]:
+    def largest_first(self) -> list[tuple[str, float]]:
         """Return the area of each class, the largest first and the background last."""
         return sorted(self.areas.items(), key=lambda entry: (entry[0] == BACKGROUND, -entry[1]))
 

@@ -13,19 +13,15 @@ from typing import Annotated
 import numpy as np
 
 from pnp_ovss.cli import align, follow, say
-from pnp_ovss.cli.flags import Count, Dir, File, Name, Photos, Seed, value
-from pnp_ovss.data.vocabulary import parse_classes, read_classes
-from pnp_ovss.errors import InputError
+from pnp_ovss.cli.flags import Count, Dir, File, Name, Photos, Seed, check_given, read_given, value
 from pnp_ovss.evaluation.metrics import Confusion
 from pnp_ovss.files import save_png, write_text
 from pnp_ovss.images import Place, find_images, read_image
 from pnp_ovss.lock import hold
 from pnp_ovss.methods import METHODS, resolve_config
 from pnp_ovss.mini import THINGS, draw
-from pnp_ovss.pictures import check_count
 from pnp_ovss.pictures.comparison import Column, comparison_sheet
 from pnp_ovss.pictures.figures import Labels
-from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import BACKGROUND, RGB, Vocabulary
 
@@ -143,13 +139,11 @@ def command(
 
 
 def _vocabulary(classes: str | None, classes_file: Path | None) -> Vocabulary:
-    if (classes is None) == (classes_file is None):
-        raise InputError("expected classes: give either --classes 'dog, cat' or --classes-file FILE")
-    return read_classes(classes_file) if classes_file else parse_classes(str(classes))
+    check_given(classes, classes_file)
+    return read_given(classes, classes_file)
 
 
 def _own_photos(photos: Sequence[str], vocabulary: Vocabulary) -> tuple[tuple[str, ...], list[Read]]:
-    check_count(vocabulary.classes)
     names = tuple(name for name in vocabulary.classes if name != BACKGROUND)
     return names, [partial(_photo, path, vocabulary) for path in find_images(photos)]
 
@@ -177,20 +171,13 @@ def _run(entrant: Entrant, reads: Sequence[Read], names: Sequence[str], device: 
         result = segmenter(photo.image, photo.classes)
         if index or len(reads) == 1:
             tally.seconds.append(perf_counter() - begin)
-        labels = _in_common(result, (BACKGROUND, *names))
+        labels = result.label_map().values(names)
         if photo.target is not None:
             confusion = Confusion.of(photo.target, labels, 1 + len(names))
             tally.confusion = tally.confusion + confusion if tally.confusion else confusion
         if index < ROWS:
             tally.labels.append(labels)
     return tally
-
-
-def _in_common(result: Segmentation, classes: Sequence[str]) -> Labels:
-    """Return the labels of a result as indices of ``classes``."""
-    numbers = np.array([classes.index(name) for name in result.classes])
-    labels: Labels = numbers[result.labels]
-    return labels
 
 
 def _column(entrant: Entrant, tally: Tally) -> Column:

@@ -44,7 +44,7 @@ def _demo(out: Path, scenes: int, seed: int, scene_size: int, model: ModelFlags)
     for index in range(scenes):
         scene = draw(seed, index, scene_size)
         result = segmenter(scene.image, scene.things)
-        prediction = np.array([CLASSES.index(name) for name in result.classes])[result.labels]
+        prediction = result.label_map().values(CLASSES[1:])
         target = scene.things_mask().astype(np.int64)
         confusion = Confusion.of(target, prediction, len(CLASSES))
         pooled += confusion

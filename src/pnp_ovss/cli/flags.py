@@ -198,14 +198,12 @@ class ClassFlags:
 
         Raises: PnpError for what can be found wrong before a model is loaded.
         """
-        if (self.classes is None) == (self.classes_file is None):
-            raise InputError("expected classes: give either --classes 'dog, cat' or --classes-file FILE")
+        check_given(self.classes, self.classes_file)
         namer = self.namer
         if self.classes_file and self.classes_file.suffix == ".json":
             namer = replace(namer, namer="cached", names_from=self.classes_file)
         elif self.classes != "auto":
-            vocabulary = read_classes(self.classes_file) if self.classes_file else parse_classes(str(self.classes))
-            check_count(vocabulary.classes)
+            vocabulary = read_given(self.classes, self.classes_file)
             return ClassSource(vocabulary, present=self.present, palette=self._palette(vocabulary))
         namer.check(model)
         options, candidates = namer.options(model), namer.candidates()
@@ -250,6 +248,19 @@ class OutputFlags:
     quiet: bool = False
     verbose: bool = False
     json: bool = False
+
+
+def check_given(classes: str | None, classes_file: Path | None) -> None:
+    """Raise InputError unless just one of ``--classes`` and ``--classes-file`` is given."""
+    if (classes is None) == (classes_file is None):
+        raise InputError("expected classes: give either --classes 'dog, cat' or --classes-file FILE")
+
+
+def read_given(classes: str | None, classes_file: Path | None) -> Vocabulary:
+    """Return the classes of a text, or of a file, where that is given. Raises: InputError."""
+    vocabulary = read_classes(classes_file) if classes_file else parse_classes(str(classes))
+    check_count(vocabulary.classes)
+    return vocabulary
 
 
 def expand(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,7 +16,6 @@ from pnp_ovss.runs.pipeline import Item, Outcome, run
 from pnp_ovss.runs.record import check_places, numbers_in, write_result
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.tuning.reward import drop_below, rate
-from pnp_ovss.types import BACKGROUND
 
 EXAMPLE = 'segment demo/scene-000.png --model mini-blip --classes "rocket, cactus"  (after pnp-ovss demo)'
 
@@ -105,8 +104,7 @@ def _write(
 
 def _summary(result: Segmentation) -> str:
     """Return the area of every class that is there, the match, and what is absent."""
-    areas = sorted(result.areas.items(), key=lambda entry: (entry[0] == BACKGROUND, -entry[1]))
-    line = ", ".join(f"{name} {share(area)}" for name, area in areas if area > 0)
+    line = ", ".join(f"{name} {share(area)}" for name, area in result.largest_first() if area > 0)
     line += "" if result.match is None else f"; match {result.match:.1f}"
     absent = result.presence.absent if result.presence else ()
     return line + (f"; absent: {', '.join(absent)}" if absent else "")

@@ -173,7 +173,12 @@ class OnClip:
         """
         cls.resolve_config(model, preset, revision, **settings)  # a wrong setting should not cost a download
         clip = load_clip(model, device, dtype, revision)
-        return cls(clip, cls.resolve_config(model, preset, revision, **settings))
+        return cls.on(clip, cls.resolve_config(model, preset, revision, **settings), device, dtype)
+
+    @classmethod
+    def on(cls, clip: Clip, config: Any, device: str, dtype: str) -> "OnClip":
+        """Return the method on a CLIP, with what else it needs on the same device. Raises: ModelError, ConfigError."""
+        return cls(clip, config)
 
     @classmethod
     def resolve_config(cls, model: str | Path, preset: str | Path, revision: str | None, **settings: Any) -> ClipConfig:

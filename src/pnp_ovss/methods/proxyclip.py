@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
 from pnp_ovss.methods.on_clip import ALL_NAMED, BY_NAME, MINI, ClipConfig, Encoded, OnClip, Pixels, presets
-from pnp_ovss.models.clip import Clip, load_clip
+from pnp_ovss.models.clip import Clip
 from pnp_ovss.models.dino import Dino, load_dino
 from pnp_ovss.settings import setting
 
@@ -71,16 +71,8 @@ class ProxyClip(OnClip):
         self.revision = f"{clip.revision}+{dino.revision}"
 
     @classmethod
-    def from_pretrained(
-        cls, model: str | Path, device: str, dtype: str, revision: str | None, preset: str | Path, **settings: Any
-    ) -> "ProxyClip":
-        """Return the method on a CLIP by short name, hub id or local folder, and the ``proxy`` of the settings.
-
-        Raises: ModelError, ConfigError.
-        """
-        cls.resolve_config(model, preset, revision, **settings)  # a wrong setting should not cost a download
-        clip = load_clip(model, device, dtype, revision)
-        config = cls.resolve_config(model, preset, revision, **settings)
+    def on(cls, clip: Clip, config: ProxyClipConfig, device: str, dtype: str) -> "ProxyClip":
+        """Return the method on a CLIP and on the ``proxy`` of the settings."""
         return cls(clip, config, load_dino(config.proxy, device, dtype))
 
     @classmethod
