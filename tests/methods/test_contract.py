@@ -16,6 +16,7 @@ from tiny import tiny_blip, tiny_clip, write_random
 NAMES = ["dog", "traffic light", "cat"]
 OWN: dict[str, dict[str, Any]] = {
     "scclip": {"pre_adjust_idx": 0, "post_adjust_idx": 0, "multi_start_idx": 0, "multi_end_idx": 1, "n_neighbors": 3},
+    "resclip": {"rcs_start_idx": 0, "rcs_end_idx": 1, "long_side": 256},  # PAMR in every window takes its time
     "proxyclip": {"proxy": "dino", "beta": 1.0, "gamma": 100.0},  # random patches are much alike
 }
 """Settings of a method that fit the tiny models."""

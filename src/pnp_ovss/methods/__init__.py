@@ -8,6 +8,7 @@ from pnp_ovss.methods.base import Method, MethodInfo
 from pnp_ovss.methods.dense_clip import ClearClip, MaskClip, Naclip, PlainClip, Sclip
 from pnp_ovss.methods.pnp import PRESETS, Config, PnP
 from pnp_ovss.methods.proxyclip import ProxyClip
+from pnp_ovss.methods.resclip import ResClip
 from pnp_ovss.methods.scclip import ScClip
 
 __all__ = ["DEFAULT_METHOD", "METHODS", "Method", "MethodInfo", "load_method", "method_info", "resolve_config"]
@@ -31,6 +32,7 @@ METHODS: dict[str, MethodInfo] = {
     "clearclip": ClearClip.info("ClearCLIP: attention by like queries, no residual", "Lan et al., ECCV 2024"),
     "naclip": Naclip.info("NACLIP: attention by like keys that are near", "Hajimiri, Ben Ayed, Dolz, WACV 2025"),
     "proxyclip": ProxyClip.info("ProxyCLIP: attention by the likeness of DINO's patches", "Lan et al., ECCV 2024"),
+    "resclip": ResClip.info("ResCLIP: NACLIP again, inside what it has labelled alike", "Yang et al., CVPR 2025"),
     "scclip": ScClip.info("SC-CLIP: outliers healed, likeness of middle blocks", "Bai et al., arXiv 2411.15869"),
 }
 
