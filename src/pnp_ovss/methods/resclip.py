@@ -98,7 +98,7 @@ class ResClip(OnClip):
         """Return the cosine of each patch with each query, by the second attention."""
         first, pixels = super().compare(encoded, queries), encoded[-1]
         at_once = max(1, VALUES_AT_ONCE // (len(queries) * pixels[0, 0].numel()))
-        parts = zip(first.split(at_once), *(part.split(at_once) for part in encoded[1:]), strict=True)
+        parts = zip(*(torch.split(part, at_once) for part in (first, *encoded[1:])), strict=True)
         return super().compare((torch.cat([self._again(*part) for part in parts]),), queries)
 
     def _again(
