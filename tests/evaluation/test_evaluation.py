@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,16 @@ from PIL import Image
 
 from pnp_ovss import PRESETS, Segmenter
 from pnp_ovss.cli import main
+from pnp_ovss.cli.evaluate import published
+from pnp_ovss.cli.flags import ModelFlags
 from pnp_ovss.data import benchmark_vocabulary, load_dataset
 from pnp_ovss.errors import InputError
 from pnp_ovss.evaluation.record import read_record
 from pnp_ovss.evaluation.run import Task, load_choice, segment
+from pnp_ovss.methods import METHODS
 from pnp_ovss.mini import THINGS
 from shared import shared
+from tiny import tiny_clip
 from trees import coco, save
 
 KEYS = tuple(f"2007_{number}" for number in range(6))
@@ -224,6 +229,32 @@ def test_a_run_that_stopped_goes_on_and_other_settings_are_refused(
         assert main(arguments(voc, tiny_blip_folder, parts, *flags)) == 2
         [line] = capsys.readouterr().err.splitlines()
         assert f"holds a run with {name}" in line
+
+
+def test_a_method_takes_the_settings_published_for_the_benchmark(voc, tmp_path, capsys):
+    given = ["evaluate", "voc20", "--root", str(voc), "--names", "truth", "--limit", "1", "--short-side", "32"]
+    given += ["--model", str(tiny_clip(tmp_path / "clip"))]
+    out, other = tmp_path / "out", tmp_path / "other"
+    assert main([*given, "--method", "sclip", "--out", str(out)]) == 0
+    assert "settings: sclip/voc20, those that were published for it" in capsys.readouterr().out
+    settings = read_report(out)["settings"]
+    assert (settings["method"], settings["preset"]) == ("sclip", "sclip/voc20")
+    expected = asdict(METHODS["sclip"].presets["sclip/voc20"].override({"short_side": 32}))
+    assert settings["config"] == json.loads(json.dumps(expected))
+    assert "Method sclip, preset sclip/voc20, model" in (out / "report.md").read_text()
+    assert main([*given, "--method", "sclip", "--preset", "sclip/voc20", "--out", str(out)]) == 0  # goes on
+    assert main([*given, "--method", "clip", "--out", str(out)]) == 2
+    assert 'holds a run with method "sclip", and "clip" is asked for' in capsys.readouterr().err
+    assert main([*given, "--method", "sclip", "--preset", "sclip/voc21", "--out", str(other)]) == 0
+    assert "published" not in capsys.readouterr().out
+    assert "preset" not in read_report(other)["settings"]
+
+
+def test_a_mini_model_keeps_its_own_settings_on_a_benchmark():
+    model = ModelFlags("sclip", "mini-clip")
+    assert published("voc20", model) is model
+    assert published("voc20", ModelFlags()).preset == "auto"  # pnp has none
+    assert published("voc20", ModelFlags("sclip")).preset == "sclip/voc20"
 
 
 def test_a_run_goes_on_over_the_images_whose_masks_changed(voc, tiny_blip_folder, tmp_path):

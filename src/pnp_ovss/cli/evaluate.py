@@ -23,6 +23,7 @@ from pnp_ovss.evaluation.result import confidence, load_results, losses
 from pnp_ovss.evaluation.run import Run, evaluate, load_choice, read_predictions, scenes, segment
 from pnp_ovss.lock import LOCK, hold
 from pnp_ovss.methods import method_info
+from pnp_ovss.methods.on_clip import DEFAULT_PRESET
 from pnp_ovss.methods.presence import Present
 from pnp_ovss.types import Vocabulary
 
@@ -103,6 +104,9 @@ def command(
     A result per image is kept in the folder of the results: a run that was stopped goes on where it stopped, and one
     over other settings is refused. Parts of a run, made with --shard, become one report with merge.
 
+    A method on CLIP has the settings that were published for the data set, where there are such (the preset
+    METHOD/DATASET), unless --preset names others.
+
     Args:
         what: a data set (above), scenes, or merge
         folders: merge: the shards' folders
@@ -166,6 +170,7 @@ def _prepare(
         settings |= {"predictions": str(place.resolve()), "values": flags.values, "names": "unknown"}
         read = partial(read_predictions, folder=place, dataset=dataset, values=flags.values)
         return Run(dataset, choose, read, folder, keep=False), settings
+    model = published(what, model)
     # Where a data set scores no background, none is predicted, unless a setting says otherwise.
     if not dataset.background and hasattr(model.config(), "background"):
         own = "few" if flags.protocol == "authors" else "never"  # the authors: only where fewer than 3 are named
@@ -173,9 +178,24 @@ def _prepare(
     segmenter = model.load(flags.memory, flags.present)
     settings |= {} if flags.present == "all" else {"present": flags.present}  # as in manifests of earlier versions
     settings |= about_model(segmenter, model.dtype, names, words)
+    settings |= {"preset": model.preset} if model.preset == f"{model.method}/{what}" else {}
     sizes: dict[str, Any] = {"batch": flags.batch_size, "workers": flags.workers}
     predict = partial(segment, segmenter=segmenter, dataset=dataset, words=words, **sizes)
     return Run(dataset, choose, predict, folder), settings
+
+
+def published(what: str, model: ModelFlags) -> ModelFlags:
+    """Return the model with the method's settings for a benchmark, where there are such and no preset was named.
+
+    A model that has settings of its own keeps them.
+    """
+    name, usual = (f"{model.method}/{benchmark}" for benchmark in (what, DEFAULT_PRESET))
+    if model.preset != "auto" or name not in method_info(model.method).presets:
+        return model
+    if model.config() != replace(model, preset=usual).config():
+        return model
+    say(f"settings: {name}, those that were published for it")
+    return replace(model, preset=name)
 
 
 def _score(run: Run, samples: Sequence[Sample], protocol: str, title: str) -> list[Record]:

@@ -63,7 +63,7 @@ def about_model(segmenter: Segmenter, dtype: str, names: str, vocabulary: Vocabu
     method = segmenter.method
     words = {cls: list(words) for cls, words in vocabulary.words.items() if words != (cls,)}
     made_with = about(method.model, method.revision, method.device.type, dtype, method.config)
-    return made_with | {"names": names, "vocabulary": vocabulary.name, "words": words}
+    return made_with | {"method": method.name, "names": names, "vocabulary": vocabulary.name, "words": words}
 
 
 def write_manifest(folder: Path, settings: dict[str, Any], **contents: Any) -> None:
