@@ -339,6 +339,8 @@ def _setting_flag(entry: Any) -> Parameter:
         kind, more = str, {"parser": _names, "metavar": "NAME,..."}
     elif isinstance(kind, UnionType):
         kind, more = str, {"parser": lambda text: text if text == NONE else number(text), "metavar": "N"}
+    elif kind is str:
+        more = {"metavar": "NAME"}
     names = f"--{name}/--no-{name}" if kind is bool else f"--{name}"
     return _flag(entry.name, kind | None, typer.Option(names, help=entry.metadata["help"], **more))
 

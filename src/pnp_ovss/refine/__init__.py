@@ -22,6 +22,7 @@ from pnp_ovss.refine.blur import Blur
 from pnp_ovss.refine.crf import DenseCRF
 from pnp_ovss.refine.guided import GuidedFilter, guided_upsample
 from pnp_ovss.refine.pamr import PAMR
+from pnp_ovss.refine.regions import Regions
 from pnp_ovss.refine.tidy import Tidy
 from pnp_ovss.refine.upsample import threshold_and_upsample
 from pnp_ovss.settings import Settings, setting
@@ -32,6 +33,7 @@ REFINERS: dict[str, type[Refiner | LabelRefiner]] = {
     "crf": DenseCRF,
     "pamr": PAMR,
     "guided": GuidedFilter,
+    "regions": Regions,
     "tidy": Tidy,
 }
 
