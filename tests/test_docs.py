@@ -23,7 +23,7 @@ INLINE = re.compile(r"`(pnp-ovss [^`]+)`")
 
 def blocks() -> list:
     return [
-        pytest.param(block, id=f"{page.name}-{number}")
+        pytest.param(block, id=f"{page.name}-{number}", marks=[pytest.mark.slow] * ("serve" in block))
         for page in PAGES
         for number, block in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")))
     ]

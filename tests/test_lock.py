@@ -391,6 +391,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing(desk, capsys, monkeypatch)
     assert errors_of(capsys) == [said]
 
 
+@pytest.mark.slow
 def test_a_page_sweeps_what_dead_ones_left(tmp_path, dead, monkeypatch, no_model):
     pytest.importorskip("gradio")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -378,6 +378,7 @@ def test_scenes_without_a_cactus_get_none():
     assert right >= 11
 
 
+@pytest.mark.slow
 def test_absent_classes_of_a_photo_that_was_refined_smaller_score_0(segmenter, auto, monkeypatch):
     photo = np.random.default_rng(0).integers(0, 255, (400, 600, 3), dtype=np.uint8)
     monkeypatch.setattr(pnp_ovss.segmenter, "room", lambda _: need(segmenter.config.steps(), 3, 180_000, 240_000))

@@ -57,6 +57,7 @@ def large_file(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_page_keeps_no_history_and_reports_to_nobody(models, tmp_path, monkeypatch):
     """Gradio's run history would write with the hub token of whoever serves the page."""
     gradio = pytest.importorskip("gradio")
@@ -375,9 +376,9 @@ def browser():
 
 
 @pytest.fixture
-def tab(browser, server):
+def tab(browser, server, request):
     """The page in a window of its own, which asks nobody but the server."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page = browser.new_page(viewport=getattr(request, "param", {"width": 1280, "height": 900}))
     page.set_default_timeout(60_000)
     asked = []
     page.on("request", lambda request: asked.append(request.url))
@@ -415,8 +416,14 @@ def test_a_visitor_uploads_names_looks_and_downloads(tab, scene_file, expected, 
 
 
 @pytest.mark.slow
+def test_the_samples_can_be_seen(tab):
+    tab.wait_for_function("document.querySelectorAll('#samples img').length == 4")
+    tab.wait_for_function("[...document.querySelectorAll('#samples img')].every(image => image.naturalWidth)")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tab", [{"width": 390, "height": 844}], indirect=True)
 def test_on_a_phone_a_sample_is_segmented_and_nothing_sticks_out(tab):
-    tab.set_viewport_size({"width": 390, "height": 844})
     tab.click("#samples tbody tr")
     tab.wait_for_selector("#photo img")
     tab.click("#run")

@@ -271,6 +271,7 @@ def large_panoptic(root: Path, side: int, photo_side: int) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.slow
 def test_a_mask_much_larger_than_its_photo_is_refused_by_its_header(tmp_path):
     large_panoptic(tmp_path, 4000, 40)
     with pytest.raises(InputError, match=r"1.png has 4000 x 4000 pixels and its photo 40 x 40; expected one size"):
@@ -279,6 +280,7 @@ def test_a_mask_much_larger_than_its_photo_is_refused_by_its_header(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.slow
 def test_a_large_panoptic_mask_takes_little_memory(tmp_path):
     large_panoptic(tmp_path, 3000, 3000)
     assert peak(TRUTH, "panoptic133", tmp_path) < 9_000_000 * 30

@@ -366,6 +366,7 @@ def test_workers_and_batches_change_nothing(voc, undisturbed, tiny_blip_folder, 
     assert without_times(tmp_path / "many") == without_times(undisturbed)
 
 
+@pytest.mark.slow
 def test_shards_make_the_whole_and_a_missing_one_is_refused(voc, tiny_blip_folder, tmp_path, capsys):
     whole, one, two = (tmp_path / name for name in ("whole", "one", "two"))
     oracle = ("--names", "given", "--oracle")
@@ -488,7 +489,7 @@ def test_names_from_files(voc, tmp_path):
 
 @pytest.mark.parametrize(("file", "name", "words", "average"), [
     ("voc_classification_noboundary.json", "voc21", "authors", 1.39),  # their "table" is VOC's diningtable
-    ("coco_object_classification_noboundary.json", "object81", "plain", 2.00),
+    pytest.param("coco_object_classification_noboundary.json", "object81", "plain", 2.00, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_the_authors_replies_keep_as_many_classes_as_theirs(file, name, words, average):
     root, path = shared(f"data/{name[:3].replace('obj', 'coco')}-dev"), shared(f"gpt4o/{file}")

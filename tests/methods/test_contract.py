@@ -1,6 +1,7 @@
 """What every entry of METHODS has to keep, whatever it is: a new one is tested here by its line in the table."""
 
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,13 @@ def make(name: str, folders: dict[str, Path], dtype: str = "float32", **settings
     chosen = {key: value for key, value in small.items() if key in known} | OWN.get(name, {}) | settings
     if "proxy" in chosen:
         chosen["proxy"] = folders["dino"]
-    return Segmenter(load_method(name, folders[METHODS[name].mini], device="cpu", dtype=dtype, **chosen))
+    return load(name, folders[METHODS[name].mini], dtype, tuple(chosen.items()))
+
+
+@cache
+def load(name: str, folder: Path, dtype: str, settings: tuple[tuple[str, Any], ...]) -> Segmenter:
+    """Loading takes longer than the photos of these tests."""
+    return Segmenter(load_method(name, folder, device="cpu", dtype=dtype, **dict(settings)))
 
 
 def photo(h: int, w: int, seed: int = 0) -> np.ndarray:
@@ -106,7 +113,9 @@ def test_photos_of_a_batch_do_not_see_each_other(name, folders):
 
 
 def test_two_runs_are_equal(name, folders):
-    first, second = (make(name, folders)(photo(40, 60), NAMES) for _ in range(2))
+    first = make(name, folders)(photo(40, 60), NAMES)
+    load.cache_clear()
+    second = make(name, folders)(photo(40, 60), NAMES)
     np.testing.assert_array_equal(first.labels, second.labels)
     np.testing.assert_array_equal(first.scores, second.scores)
 

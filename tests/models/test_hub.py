@@ -420,6 +420,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[str, str, int]:
             process.kill()
 
 
+@pytest.mark.slow
 def test_the_environment_is_obeyed(hub, repository, tmp_path):
     said, errors, _ = finish(start(hub, tmp_path / "home", "-c", LOAD, NAME, NAME, "owner/none"))
     assert errors == ""

@@ -445,6 +445,7 @@ def test_a_server_that_is_down_stops_the_run(chat, desk, capsys):
     assert not Path("names.json").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_makes_the_missing_calls_and_no_other(chat, desk):
     chat.script = ["well", "well", "well", "hold"]
     code = f"from pnp_ovss.cli import main; main({command(chat, '--calls', '1')!r})"
@@ -514,6 +515,7 @@ def bomb() -> bytes:
     return b"".join([*parts, pack.compress(b'"}}]}'), pack.flush()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "br", "identity"])
 def test_an_answer_is_bounded_while_it_is_unpacked(chat, namer, encoding):
     packed = bomb()

@@ -157,6 +157,7 @@ CASES = (
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.slow
 def test_a_photo_takes_no_more_than_is_predicted_and_not_far_less():
     """Of a photo with sensor noise in every pixel. The prediction may be up to three times too large."""
     command = [sys.executable, "-c", MEASURE, json.dumps(CASES)]

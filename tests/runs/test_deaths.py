@@ -134,7 +134,12 @@ def stopped_at(key: str, number: int, then_killed: bool = False) -> Callable[[],
 
 
 @pytest.mark.parametrize(
-    ("number", "then_killed"), [(signal.SIGINT, False), (signal.SIGTERM, True), (signal.SIGHUP, False)]
+    ("number", "then_killed"),
+    [
+        (signal.SIGTERM, True),
+        pytest.param(signal.SIGINT, False, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, False, marks=pytest.mark.slow),
+    ],
 )
 def test_a_stop_is_no_death(batch, number, then_killed):
     assert batch("p004") == DEAD  # from now on one by one

@@ -317,6 +317,7 @@ def test_a_stopped_study_goes_on_and_gives_back_what_was_begun(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")
+@pytest.mark.slow
 def test_what_a_dead_process_had_begun_is_begun_again(tmp_path):
     study = open_study(url(tmp_path), ABOUT, SPACE)
     study.ask()  # killed here, before its first heartbeat
@@ -364,6 +365,7 @@ def test_processes_share_a_study_and_take_up_the_trial_of_a_killed_one(tmp_path)
 @pytest.mark.filterwarnings(
     "ignore::optuna.exceptions.ExperimentalWarning"
 )  # filters are the process's, not a thread's
+@pytest.mark.slow
 def test_two_workers_share_a_study_without_repeating_a_trial(tmp_path):
     found: list[list] = [[], []]
 
@@ -379,6 +381,7 @@ def test_two_workers_share_a_study_without_repeating_a_trial(tmp_path):
     assert len(found[0]) + len(found[1]) == len(distinct(found[0] + found[1])) == SIZE
 
 
+@pytest.mark.slow
 def test_poor_candidates_are_pruned_after_a_few_photos(tmp_path):
     photos: Counter = Counter()
 
@@ -402,7 +405,7 @@ def test_poor_candidates_are_pruned_after_a_few_photos(tmp_path):
 START = {"layer": 2, "head": 1, "threshold": 0.15, "blur": 0.03}
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize("sampler", ["random", pytest.param("tpe", marks=pytest.mark.slow)])
 def test_the_settings_at_the_start_are_the_first_trial_and_no_other(tmp_path, sampler):
     study = open_study(url(tmp_path), ABOUT, SPACE, sampler, start=START)
     tried = [trial.params for trial in run_trials(study, earn, SIZE)]
@@ -420,7 +423,7 @@ def noisy(candidate: Candidate, photos: int = 30):
         yield (rng.random(2) < (0.95 if candidate["layer"] == 3 else 0.3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("start", [START, START | {"threshold": 0.3}])
+@pytest.mark.parametrize("start", [START, pytest.param(START | {"threshold": 0.3}, marks=pytest.mark.slow)])
 def test_the_start_stays_where_no_gain_is_certain_and_goes_where_one_is(tmp_path, start):
     """Also one that is not in the space, since the user chose among others."""
     worse = SPACE | {"layer": [0, 1, 2]}

@@ -128,10 +128,10 @@ def _left(models: PageModels) -> tuple[list[Any], gr.Button, gr.Button, gr.Butto
         refiners = gr.Dropdown(list(REFINERS), value=["blur", "crf"], multiselect=True, label="Refinement, in order")
         about = "auto: a name that the photo does not seem to show gets no mask"
         present = gr.Dropdown(list(get_args(Present)), value="auto", label="Names to look for", info=about)
-    with tempfile.TemporaryDirectory(dir=os.environ.get("GRADIO_TEMP_DIR")) as place:  # Gradio keeps copies
-        scenes = [draw(HELD_OUT_SEED, index, 448) for index in (0, 3, 7, 9)]
-        samples = [[_save(Path(place), scene.caption, scene.image), ", ".join(scene.things)] for scene in scenes]
-        gr.Examples(samples, [photo, names], label="Drawn samples", elem_id="samples")
+    place = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))  # of which Gradio makes no copies
+    scenes = [draw(HELD_OUT_SEED, index, 448) for index in (0, 3, 7, 9)]
+    samples = [[_save(place, scene.caption, scene.image), ", ".join(scene.things)] for scene in scenes]
+    gr.Examples(samples, [photo, names], label="Drawn samples", elem_id="samples")
     return [photo, names, model, preset, refiners, present], suggest, run, cancel
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import BlipForConditionalGeneration, BlipForImageTextRetrieval
 
 from pnp_ovss.models.base import Fused, Kept, Matcher, States, Tokens, additive, fused_attention
 from pnp_ovss.models.hub import find
@@ -24,7 +23,7 @@ CAPTIONS, TOKENS = 5, 30
 class Blip(Matcher):
     """A BLIP checkpoint."""
 
-    model_class = BlipForImageTextRetrieval
+    model_class = "BlipForImageTextRetrieval"
     preset = "released"
 
     def _configure(self, config: Any) -> None:
@@ -73,7 +72,7 @@ class Blip(Matcher):
 class Captioner(Pretrained):
     """The captioner with this short name (``blip-caption-base`` or ``-large``), hub id or local folder."""
 
-    model_class = BlipForConditionalGeneration
+    model_class = "BlipForConditionalGeneration"
 
     def __init__(self, name: str | Path, device: str = "auto", dtype: str = "auto") -> None:
         super().__init__(find(name), device, dtype)

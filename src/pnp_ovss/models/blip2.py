@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import Blip2ForImageTextRetrieval
 
 from pnp_ovss.errors import ModelError
 from pnp_ovss.models.base import Fused, Hidden, Kept, Matcher, Padding, States, Tokens, additive
@@ -23,7 +22,7 @@ class Blip2(Matcher):
     heads, which have no counterpart there, the mean is taken.
     """
 
-    model_class = Blip2ForImageTextRetrieval
+    model_class = "Blip2ForImageTextRetrieval"
     preset = "blip2"
     prompts_at_once = 32
 

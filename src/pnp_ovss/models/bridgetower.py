@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import BridgeTowerForImageAndTextRetrieval
 
 from pnp_ovss.models.base import Fused, Hidden, Kept, Matcher, Padding, Pixels, States, Tokens, additive
 
@@ -21,7 +20,7 @@ class BridgeTower(Matcher):
     branches, for there the image reads the text as well.
     """
 
-    model_class = BridgeTowerForImageAndTextRetrieval
+    model_class = "BridgeTowerForImageAndTextRetrieval"
     preset = "bridgetower"
     # The image branch reads the text, so each prompt has a pass over all patches.
     prompts_at_once = 16

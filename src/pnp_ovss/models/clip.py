@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
-from transformers import CLIPModel
 
 from pnp_ovss.errors import ModelError
 from pnp_ovss.models.base import fused_attention
@@ -32,7 +31,7 @@ class Clip(Pretrained):
     ``prepare`` gives all of a photo, where CLIP's own code cuts the ends off.
     """
 
-    model_class = CLIPModel
+    model_class = "CLIPModel"
     for_any_name = "use clip-base"
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:

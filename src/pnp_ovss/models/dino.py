@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import LayerNorm
-from transformers import Dinov2Model, PreTrainedModel, ViTModel
 
 from pnp_ovss.errors import ModelError
 from pnp_ovss.models.clip import positions
@@ -22,9 +21,9 @@ LEAST_EPSILON = 1e-6
 """Of a LayerNorm in DINO's own code; the configurations on the hub have a default of transformers, 1e-12."""
 
 
-FAMILIES: dict[str, tuple[type[PreTrainedModel], dict[str, Any]]] = {
-    "vit": (ViTModel, {"add_pooling_layer": False}),  # which DINO's checkpoints lack
-    "dinov2": (Dinov2Model, {}),
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "vit": ("ViTModel", {"add_pooling_layer": False}),  # which DINO's checkpoints lack
+    "dinov2": ("Dinov2Model", {}),
 }
 """Class and options by ``model_type``, as ``config.json`` names it."""
 
@@ -50,7 +49,7 @@ class Dino(Pretrained):
         """Return the patches after the last norm, float32; ``pixels`` are normalised by ``mean`` and ``std``."""
         gh, gw = pixels.shape[2] // self.patch, pixels.shape[3] // self.patch
         inner = pixels[:, :, : gh * self.patch, : gw * self.patch].to(self.device, self._model.dtype)
-        how = {} if isinstance(self._model, Dinov2Model) else {"interpolate_pos_encoding": True}
+        how = {} if self.model_class == "Dinov2Model" else {"interpolate_pos_encoding": True}
         tokens: Tensor = self._model(pixel_values=inner, **how).last_hidden_state[:, 1:]
         return tokens.float().view(len(pixels), gh, gw, -1)
 

@@ -13,8 +13,6 @@ from jaxtyping import Float
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from pnp_ovss.errors import InputError, ModelError
 from pnp_ovss.models.hub import Checkpoint, read_settings, reading, weight_files
@@ -64,8 +62,8 @@ MOST, MOST_LAYERS = 1_000_000, 100
 class Pretrained:
     """A checkpoint in memory. ``dtype`` and ``device``: as ``resolve_dtype`` and ``resolve_device`` read them."""
 
-    model_class: type[PreTrainedModel]
-    """The class of transformers that holds all weights needed."""
+    model_class: str
+    """The class of transformers that holds all weights needed, by name: transformers takes seconds to import."""
     model_options: Mapping[str, Any] = {}
     """What it is made with besides its configuration."""
     mean: Sequence[float] = (0.48145466, 0.4578275, 0.40821073)
@@ -114,7 +112,7 @@ class Pretrained:
         return any((self._folder / file).is_file() for file in TOKENIZERS)
 
     @cached_property
-    def _tokenizer(self) -> PreTrainedTokenizerBase:
+    def _tokenizer(self) -> Any:
         """The folder's tokenizer, loaded when a text is read. Raises: ModelError if there is none."""
         return load_tokenizer(self._folder, self.name)
 
@@ -159,17 +157,19 @@ def _are_colours(values: Any, least: float) -> bool:
     return numbers and len(values) == 3 and all(least <= one <= FARTHEST for one in values)
 
 
-def load_model(model_class: type[PreTrainedModel], folder: Path, name: str, dtype: torch.dtype, **options: Any) -> Any:
+def load_model(model_class: str, folder: Path, name: str, dtype: torch.dtype, **options: Any) -> Any:
     """Return the model of a folder in evaluation mode, its weights without gradients.
 
     Raises: ModelError if a weight is missing (transformers would fill it with random numbers), has another shape than
     ``config.json`` asks for, or cannot be read.
     """
     weights, settings = read_weights(folder, name), read_settings(folder / "config.json", name)
-    any_class: Any = model_class
-    bars: Any = transformers_logging
+    import transformers
+
+    any_class: Any = getattr(transformers, model_class)
+    bars: Any = transformers.utils.logging
     how = {"attn_implementation": "eager", "ignore_mismatched_sizes": True, "output_loading_info": True}
-    with reading(name, f"config.json does not describe a {model_class.__name__}"):
+    with reading(name, f"config.json does not describe a {model_class}"):
         # The folder itself never reaches transformers, which would take adapters, other files or kernels that
         # config.json or a file beside it names.
         _check_numbers(settings, len(weights), name)
@@ -237,13 +237,15 @@ def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
     return weights
 
 
-def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, name: str) -> Any:
     """Return the folder's fast tokenizer, which knows where each token stands in the text.
 
     Raises: ModelError if there is none.
     """
+    import transformers
+
     if not any((folder / file).is_file() for file in TOKENIZERS):
         # transformers would make one that knows no word.
         raise ModelError(f"{name}: expected a tokenizer.json, got none; fetch it")
     with reading(name, "the tokenizer cannot be read"):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
-from transformers import ViltForImageAndTextRetrieval
 
 from pnp_ovss.models.base import VLM, Fused, Kept, Pixels, States, Tokens, additive
 
@@ -20,7 +19,7 @@ class Vilt(VLM):
     orders texts by how well they fit, but has no meaning of its own, so ViLT is no ``Matcher``.
     """
 
-    model_class = ViltForImageAndTextRetrieval
+    model_class = "ViltForImageAndTextRetrieval"
     preset = "vilt"
     mean = std = (0.5, 0.5, 0.5)
 
