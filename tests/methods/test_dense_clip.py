@@ -23,6 +23,8 @@ OFFICIAL = {
     "naclip": {"crop": 64, "stride": 32, "short_side": 96, "logit_scale": 40.0, "prob_threshold": 0.5},
 }
 """The settings of the golden cases."""
+SLICE = Path(__file__).parents[1] / "data" / "golden" / "clip"
+"""The last block alone: tests/data/golden/README.md."""
 PLAIN = Vocabulary.of(list("vwxyz"))
 DENSE = ("clip", "maskclip", "sclip", "clearclip", "naclip")
 
@@ -96,30 +98,44 @@ def test_pamr_is_the_official_one():
     assert error(scores, official.numpy()) < 10 * CLOSE  # 40 times the error of the cosines
 
 
-@pytest.mark.parametrize(
-    ("golden_name", "key", "name", "residual"),
-    [
-        ("clearclip", "vanilla_residual", "clip", True),
-        ("clearclip", "vanilla_noresidual", "clip", False),
-        ("clearclip", "MaskCLIP_residual", "maskclip", True),
-        ("clearclip", "MaskCLIP_noresidual", "maskclip", False),
-        ("clearclip", "SCLIP_residual", "sclip", True),
-        ("clearclip", "SCLIP_noresidual", "sclip", False),
-        ("clearclip", "ClearCLIP_residual", "clearclip", True),
-        ("clearclip", "ClearCLIP_noresidual", "clearclip", False),
-        ("naclip", "reduced_naclip", "naclip", False),
-        ("naclip", "vanilla_naclip", "naclip", True),
-        ("naclip", "reduced_vanilla", "clip", False),
-        ("naclip", "vanilla_vanilla", "clip", True),
-        ("naclip", "vanilla_csa", "sclip", True),
-    ],
-)
+MODES = [
+    ("sclip", "", "sclip", True),
+    ("clearclip", "_vanilla_residual", "clip", True),
+    ("clearclip", "_vanilla_noresidual", "clip", False),
+    ("clearclip", "_MaskCLIP_residual", "maskclip", True),
+    ("clearclip", "_MaskCLIP_noresidual", "maskclip", False),
+    ("clearclip", "_SCLIP_residual", "sclip", True),
+    ("clearclip", "_SCLIP_noresidual", "sclip", False),
+    ("clearclip", "_ClearCLIP_residual", "clearclip", True),
+    ("clearclip", "_ClearCLIP_noresidual", "clearclip", False),
+    ("naclip", "_reduced_naclip", "naclip", False),
+    ("naclip", "_vanilla_naclip", "naclip", True),
+    ("naclip", "_reduced_vanilla", "clip", False),
+    ("naclip", "_vanilla_vanilla", "clip", True),
+    ("naclip", "_vanilla_csa", "sclip", True),
+]
+"""Repository, the mode it names, and the method and residual connection that are that mode here."""
+
+
+@pytest.mark.parametrize(("golden_name", "key", "name", "residual"), MODES)
 def test_the_modes_of_other_repositories_are_ours(monkeypatch, golden_name, key, name, residual):
     arrays, _ = golden(golden_name)
     method = method_on(name, "clip-tiny", residual=residual)
     monkeypatch.setattr(type(method), "by_size", False)  # their MaskCLIP has the positions of the others
     logits = method.logits(torch.from_numpy(arrays["wide_pixels"]), torch.from_numpy(arrays["text"]))
-    assert error(logits[0], arrays[f"wide_logits_{key}"]) < CLOSE
+    assert error(logits[0], arrays[f"wide_logits{key}"]) < CLOSE
+
+
+@pytest.mark.parametrize(("golden_name", "key", "name", "residual"), MODES)
+def test_the_last_block_gives_the_official_logits(golden_name, key, name, residual):
+    with np.load(SLICE / "official.npz") as stored:
+        arrays = {part: torch.from_numpy(stored[f"{golden_name}_{part}"]) for part in ("tokens", "text", "features")}
+        official = stored[f"{golden_name}{key or '_logits'}"]
+    method, pixels = method_on(name, SLICE, residual=residual, crop=0), torch.empty(1, 3, 6, 8)  # a patch is a pixel
+    method.clip.embed = lambda pixels, by_size: arrays["tokens"][None]
+    assert error(method.logits(pixels, arrays["text"])[0], official) < CLOSE
+    if name == golden_name and residual == (name == "sclip"):
+        assert error(method.features(pixels).flatten(0, 2), unit(arrays["features"].numpy()).numpy()) < CLOSE
 
 
 @pytest.fixture(params=["official", "quickgelu"])

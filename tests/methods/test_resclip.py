@@ -1,5 +1,7 @@
 """ResCLIP against the official code."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,12 @@ def test_both_passes_and_the_map_between_are_the_official_ones(shape):
     official = arrays[f"{shape}_sfr"][1:, 1:]
     assert error(feedback_map(labels)[0], official / official.max()) < 1e-5
     assert error(method.logits(pixels, text)[0], arrays[f"{shape}_logits"]) < 1e-5
+
+
+def test_the_map_of_equal_labels_is_the_official_one():
+    with np.load(Path(__file__).parents[1] / "data/golden/clip/official.npz") as arrays:
+        labels, official = torch.from_numpy(arrays["resclip_labels"]).long(), arrays["resclip_map"]
+    assert error(feedback_map(labels[None])[0], official / official.max()) < 1e-5
 
 
 def test_windows_and_label_maps_are_the_official_ones():
