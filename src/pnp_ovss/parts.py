@@ -1,4 +1,4 @@
-"""The connected parts of a label map. Pixels that touch at a corner alone are apart, as in polygons."""
+"""The connected parts of a label map, and its objects. Pixels that touch at a corner are apart, as in polygons."""
 
 from dataclasses import dataclass
 
@@ -19,6 +19,18 @@ class Parts:
     """Pixels of each part, at least 1."""
 
 
+@dataclass(frozen=True)
+class Objects:
+    """The objects of a label map, label by label, each label's from the top left; none overlap."""
+
+    index: Integer[np.ndarray, "h w"]
+    """The object of each pixel, from 1; 0 where there is none."""
+    labels: Int[np.ndarray, " object"]
+    """The label of each object."""
+    scores: tuple[float, ...] = ()
+    """How likely each object is right, in [0, 1]; empty if not known."""
+
+
 def find_parts(labels: Integer[np.ndarray, "h w"]) -> Parts:
     """Return the connected parts of each label, 0 included.
 
@@ -35,3 +47,14 @@ def find_parts(labels: Integer[np.ndarray, "h w"]) -> Parts:
         owners.append(np.full(count, value))
         first += count
     return Parts(index, np.concatenate(owners), np.bincount(index.ravel(), minlength=first))
+
+
+def find_objects(labels: Integer[np.ndarray, "h w"], background: bool, least: int | float = 0) -> Objects:
+    """Return the connected parts of each label as objects, but those of fewer pixels than ``least``.
+
+    ``background``: label 0 is none of the classes.
+    """
+    parts = find_parts(labels)
+    kept = (parts.labels >= background) & (parts.areas >= least)
+    number = (np.cumsum(kept) * kept).astype(parts.index.dtype)
+    return Objects(number[parts.index], parts.labels[kept])

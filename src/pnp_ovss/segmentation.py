@@ -3,6 +3,7 @@
 import html
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from pnp_ovss.data import rle
 from pnp_ovss.errors import InputError
 from pnp_ovss.export.coco import dataset, detections
 from pnp_ovss.files import Source, as_json, as_png, remove, save_png, write_bytes
+from pnp_ovss.methods.confidence import rate_objects
 from pnp_ovss.methods.presence import Presence
+from pnp_ovss.parts import Objects, find_objects
 from pnp_ovss.pictures import Colours, label_png, mask_picture
 from pnp_ovss.pictures.figures import STRENGTH, data_url, overlay, paint, panels, share
 from pnp_ovss.pictures.palette import Palette
 from pnp_ovss.refine.scores import ScoreMap
-from pnp_ovss.types import BACKGROUND, RGB, LabelMap, count_labels, fold
+from pnp_ovss.refine.tidy import LEAST
+from pnp_ovss.types import BACKGROUND, RGB, LabelMap, Region, count_labels, fold
 
 ABOUT = ("method", "model", "revision", "version")
 """What a record says of what segmented the photo."""
@@ -110,13 +114,36 @@ class Segmentation:
         areas = ", ".join(f"{name} {share(area)}" for name, area in self.largest_first())
         return f"Segmentation({width} x {height} pixels: {areas}; {self.method} on {self.model})"
 
-    def label_map(self, file_name: str = "photo.jpg") -> LabelMap:
-        """Return what the export formats take. The score of a class is its ``confidence``."""
+    def instances(self, min_area: int | float = LEAST) -> list[Region]:
+        """Return the objects: of each class, in order, its connected parts of at least ``min_area``.
+
+        An int is pixels, a float a share of the photo. An object has a ``name``, its class; a ``mask`` of the photo's
+        size; a ``box``: left, top, and the column and row after the last; and a ``confidence`` in [0, 1], or None. No
+        pixel lies in two objects; with a ``min_area`` of 0 each pixel that is not background lies in one.
+        """
+        label_map = replace(self.label_map(instances=True), objects=partial(self.objects, min_area))
+        return list(label_map.regions(label_map.names))
+
+    def objects(self, min_area: int | float = LEAST) -> Objects:
+        """Return what ``instances`` does as one map of all objects, whose labels index ``classes``."""
+        least = min_area * self.labels.size if isinstance(min_area, float) else min_area
+        found = find_objects(self.labels, self.classes[0] == BACKGROUND, least)
+        if self.confidence is None:
+            return found
+        first = len(self.classes) - len(self.salience)
+        return replace(found, scores=rate_objects(found, self.salience, self.confidence, first))
+
+    def label_map(self, file_name: str = "photo.jpg", instances: bool = False) -> LabelMap:
+        """Return what the export formats take, class by class or with ``instances`` object by object.
+
+        The score of a region is its ``confidence``.
+        """
         known = [] if self.confidence is None else self.confidence.tolist()
         scores = (*[0.0] * (len(self.classes) - len(known)), *known) if known else ()
         height, width = self.labels.shape
         key = Path(file_name).stem
-        return LabelMap(key, file_name, height, width, self.classes, lambda: self.labels, scores, self.model)
+        about = (key, file_name, height, width, self.classes, lambda: self.labels, scores, self.model)
+        return LabelMap(*about, instances=instances, objects=self.objects)
 
     def among(self, classes: tuple[str, ...]) -> "Segmentation":
         """Return the segmentation with more classes, none of which has a pixel: their scores and salience are 0.
@@ -140,7 +167,7 @@ class Segmentation:
             changed["confidence"] = spread(self.confidence, first)
         return replace(self, **changed)
 
-    def overlay(self, photo: RGB | None = None, opacity: float = STRENGTH) -> Image.Image:
+    def overlay(self, photo: RGB | None = None, opacity: float = STRENGTH, instances: bool = False) -> Image.Image:
         """Return the photo with each class in its colour, and a legend of names and area shares.
 
         ``opacity`` of the colours, from 0, the photo alone, to 1, the labels alone.
@@ -149,7 +176,8 @@ class Segmentation:
         """
         if not 0 <= opacity <= 1:
             raise InputError(f"expected an opacity from 0 to 1, got {opacity:g}")
-        return overlay(self._photo(photo), self.labels, self.classes, opacity, self.colours, self.doubts)
+        index = self.objects().index if instances else None
+        return overlay(self._photo(photo), self.labels, self.classes, opacity, self.colours, self.doubts, index)
 
     def plot(self, photo: RGB | None = None) -> Image.Image:
         """Return the overlay beside the salience of each class as heat: where the model looked.
@@ -158,22 +186,29 @@ class Segmentation:
         """
         return panels(self._photo(photo), self.labels, self.classes, self.salience, self.colours, self.doubts)
 
-    def save(self, folder: str | Path, name: str = "photo", place: str | Source = "", seconds: float = 0.0) -> None:
+    def save(
+        self,
+        folder: str | Path,
+        name: str = "photo",
+        place: str | Source = "",
+        seconds: float = 0.0,
+        instances: bool = False,
+    ) -> None:
         """Write what ``pnp-ovss segment`` does: ``<name>.png``, ``<name>.overlay.png`` and ``<name>.json``.
 
         These are the label map, whose values the record explains, the overlay, and the record. ``place`` is where the
-        photo came from, ``seconds`` what it took. The record comes last: where it lies, the others are whole and belong
-        to it. ``pnp-ovss export`` reads the folder.
+        photo came from, ``seconds`` what it took; with ``instances`` overlay and record have each object by itself. The
+        record comes last: where it lies, the others are whole and belong to it. ``pnp-ovss export`` reads the folder.
 
         Raises: InputError if the result carries no photo, or a file cannot be written.
         """
         labels, picture, record = (Path(folder, f"{name}{end}") for end in (".png", ".overlay.png", ".json"))
-        drawn = self.overlay()
+        drawn = self.overlay(instances=instances)
         remove(record)  # one of an earlier run, whose classes may be others
         save_png(labels, self.label_png())
         save_png(picture, drawn)
         about = {"labels": labels.name, "overlay": picture.name}
-        write_bytes(record, as_json(about | self.record(name, place or f"{name}.jpg", seconds), indent=2))
+        write_bytes(record, as_json(about | self.record(name, place or f"{name}.jpg", seconds, instances), indent=2))
 
     def label_png(self) -> Image.Image:
         """Return the labels as a palette picture: the value of each class in its colour."""
@@ -185,19 +220,19 @@ class Segmentation:
         """The colour of each class."""
         return self.palette.colours_of(self.classes)
 
-    def record(self, key: str, place: str | Source, seconds: float) -> dict[str, Any]:
+    def record(self, key: str, place: str | Source, seconds: float, instances: bool = False) -> dict[str, Any]:
         """Return the record of a photo: what was found, and the settings, model and version that found it.
 
         ``key`` is what the photo is called, ``place`` its path or URL, of which what is secret is left out, or all that
         is known of its file, and ``seconds`` what it took. ``segments`` holds the region of each class that is there,
-        but the background, as COCO's compressed run lengths.
+        but the background, or of each object with ``instances``, as COCO's compressed run lengths.
         """
         height, width = self.labels.shape
         source = place if isinstance(place, Source) else Source(place)
         record = {"key": key, **source.about(), "width": width, "height": height, "classes": list(self.classes)}
         record["values"] = values = self.palette.values_of(self.classes)
         record["areas"] = {name: round(area, 6) for name, area in self.areas.items()}
-        found = self.label_map()
+        found = self.label_map(instances=instances)
         if self.quality is not None:
             quality = zip(found.names, self.quality.tolist(), strict=True)
             record["quality"] = {name: round(share, 6) for name, share in quality}
@@ -207,25 +242,30 @@ class Segmentation:
         record |= {"presence": self.presence and self.presence.record(), "doubts": list(self.doubts)}
         record |= {name: getattr(self, name) for name in ABOUT}
         record |= {"refined": list(self.refined), "seconds": round(seconds, 3), "config": asdict(self.config)}
-        record["segments"] = parts = []
+        record["instances"], record["segments"] = instances, (parts := [])
         for region in found.regions(found.names):
             label = values[self.classes.index(region.name)]
             part = {"class": region.name, "label": label, "area": region.area}
-            part |= {} if region.score is None else {"confidence": round(region.score, 6)}
+            part |= {} if region.confidence is None else {"confidence": round(region.confidence, 6)}
             parts.append(part | {"segmentation": rle.encode(region.mask)})
         return record
 
-    def to_coco(self, file_name: str = "photo.jpg") -> dict[str, Any]:
-        """Return a COCO data set of this photo: a region per class that is there, ids from 1, no background."""
-        label_map = self.label_map(file_name)
+    def to_coco(self, file_name: str = "photo.jpg", instances: bool = False) -> dict[str, Any]:
+        """Return a COCO data set of this photo: a region per class that is there, ids from 1, no background.
+
+        ``instances``: a region per object.
+        """
+        label_map = self.label_map(file_name, instances)
         return dataset([label_map], label_map.names)
 
-    def to_supervision(self) -> Any:
+    def to_supervision(self, instances: bool = False) -> Any:
         """Return ``supervision.Detections``: a mask per class that is there, ``class_id`` from 0, no background.
+
+        ``instances``: a mask per object.
 
         Raises: ConfigError if supervision is not installed.
         """
-        label_map = self.label_map()
+        label_map = self.label_map(instances=instances)
         return detections(label_map, label_map.names)
 
     def to_hf(self) -> list[dict[str, Any]]:
@@ -236,7 +276,7 @@ class Segmentation:
         """
         label_map = self.label_map()
         regions = label_map.regions(label_map.names)
-        return [{"score": one.score, "label": one.name, "mask": mask_picture(one.mask)} for one in regions]
+        return [{"score": one.confidence, "label": one.name, "mask": mask_picture(one.mask)} for one in regions]
 
     def _repr_png_(self) -> bytes | None:
         """Show the overlay where a notebook is displayed without HTML."""

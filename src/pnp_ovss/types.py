@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int, Integer, UInt8
 from torch import Tensor
 
 from pnp_ovss.errors import InputError
-from pnp_ovss.parts import find_parts
+from pnp_ovss.parts import Objects, find_objects
 
 BACKGROUND = "background"
 
@@ -237,13 +237,13 @@ class ClassMaps:
 
 @dataclass(frozen=True)
 class Region:
-    """Where a class is in a photo. ``category`` is the number of the class, from 1."""
+    """Where a class, or one object of it, is in a photo. ``category`` is the number of the class, from 1."""
 
     name: str
     category: int
     mask: Bool[np.ndarray, "h w"]
     """At least one pixel."""
-    score: float | None = None
+    confidence: float | None = None
     """How likely the region is right, in [0, 1], where it is known."""
 
     @property
@@ -281,8 +281,10 @@ class LabelMap:
     """Of the photo's file; empty if not known."""
     clean: Callable[[Integer[np.ndarray, "h w"], bool], Integer[np.ndarray, "h w"]] | None = None
     """Cleans labels that are read, such as ``refine.tidy.Tidy.clean``; it takes whether label 0 is the background."""
-    split: bool = False
-    """Whether each connected part of a class is a region of its own."""
+    instances: bool = False
+    """Whether each object of a class is a region of its own."""
+    objects: Callable[[], Objects] | None = None
+    """Returns the objects, where they are known; else each connected part of a class is one."""
     subset: str = ""
     """"train" or "val" where a data set has these."""
 
@@ -319,21 +321,26 @@ class LabelMap:
     def regions(self, names: Sequence[str]) -> Iterator[Region]:
         """Yield the region of every class that is there, but the background, in the order of ``names``.
 
-        With ``split`` each connected part is a region.
+        With ``instances`` each object of a class is a region. No pixel lies in two.
         """
+        known = dict(zip(self.classes, self.scores, strict=False))
+        found = self._objects(names)
+        there = np.flatnonzero(count_labels(found.index, len(found.labels) + 1)[1:])
+        for number in there[np.argsort(found.labels[there], kind="stable")].tolist():
+            category = int(found.labels[number])
+            name = names[category - 1]
+            score = found.scores[number] if found.scores else known.get(name)
+            yield Region(name, category, found.index == number + 1, score)
+
+    def _objects(self, names: Sequence[str]) -> Objects:
+        """Return the regions; their labels are the numbers of classes in ``names``."""
+        if self.instances and self.objects:
+            found = self.objects()
+            index = self.clean(found.index, True) if self.clean else found.index
+            numbers = [names.index(self.classes[label]) + 1 for label in found.labels]
+            return Objects(index, np.array(numbers, dtype=np.int64), found.scores)
         values = self.values(names)
-        scores = dict(zip(self.classes, self.scores, strict=False))
-        index, owners = (
-            values,
-            {number: number for number in np.flatnonzero(count_labels(values, len(names) + 1)).tolist()},
-        )
-        if self.split:
-            parts = find_parts(values)
-            index, owners = parts.index, dict(enumerate(parts.labels.tolist()))
-        for part, number in owners.items():
-            if number:
-                name = names[number - 1]
-                yield Region(name, number, index == part, scores.get(name))
+        return find_objects(values, True) if self.instances else Objects(values, np.arange(1, len(names) + 1))
 
 
 def count_labels(labels: Integer[np.ndarray, "h w"], count: int) -> Int[np.ndarray, " count"]:

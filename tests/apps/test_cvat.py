@@ -15,7 +15,7 @@ from pnp_ovss.mini import HELD_OUT_SEED, draw
 auto = pytest.importorskip("cvat_sdk.auto_annotation")
 models = pytest.importorskip("cvat_sdk.models")
 
-from cvat_sdk.masks import decode_mask  # noqa: E402
+from cvat_sdk.masks import decode_mask, encode_mask  # noqa: E402
 
 from pnp_ovss.apps import cvat  # noqa: E402
 
@@ -39,7 +39,10 @@ def annotate(segmenter, scene, monkeypatch):
     """Run the function on a task with one photo, the labels in another order; return the shapes by label."""
 
     def run(
-        threshold: float | None = None, polygons: bool = False, photo: Image.Image | None = None
+        threshold: float | None = None,
+        polygons: bool = False,
+        photo: Image.Image | None = None,
+        instances: bool = False,
     ) -> list[tuple[str, object]]:
         kind = "polygon" if polygons else "mask"
         labels = [
@@ -50,7 +53,7 @@ def annotate(segmenter, scene, monkeypatch):
         sample = types.SimpleNamespace(frame_name="a.png", frame_index=3, media=media)
         task = types.SimpleNamespace(labels=labels, samples=[sample])
         monkeypatch.setattr("cvat_sdk.auto_annotation.driver.TaskDataset", lambda *_, **__: task)
-        client, function = Tasks(), cvat.Function(segmenter, scene.things)
+        client, function = Tasks(), cvat.Function(segmenter, scene.things, instances)
         auto.annotate_task(client, 5, function, conf_threshold=threshold, conv_mask_to_poly=polygons)
         names = {label.id: label.name for label in labels}
         return [(names[shape.label_id], shape) for shape in client.shapes]
@@ -72,6 +75,12 @@ def test_a_task_may_ask_for_polygons(annotate, masks):
         assert shape.type.value == "polygon"
         found[name] |= rle.decode([list(shape.points)], 112, 112)
     assert all(np.array_equal(found[name], mask) for name, mask in masks.items())
+
+
+def test_objects_have_masks_of_their_own(annotate, expected):
+    shapes, objects = annotate(instances=True), expected.instances()
+    assert len(objects) > len(expected.to_hf())
+    assert [shape.points for _, shape in shapes] == [encode_mask(one.mask) for one in objects]
 
 
 def test_a_class_below_the_threshold_is_left_out(annotate, expected):

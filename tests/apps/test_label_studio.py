@@ -16,7 +16,7 @@ from PIL import Image
 from pnp_ovss import InputError, Segmenter
 from pnp_ovss.apps import label_studio
 from pnp_ovss.apps.label_studio import Backend, make_server, parse_interface, read_photo
-from pnp_ovss.export.label_studio import interface
+from pnp_ovss.export.label_studio import brush, interface
 
 NAMES = ("bird", "dog", "bus", "snowman")
 
@@ -91,6 +91,13 @@ def test_each_task_gets_the_masks_of_its_photo(ask, inlined, masks):
             found[region["value"]["brushlabels"][0]] = pixels[..., 3] > 0
         assert found.keys() == masks.keys()
         assert all(np.array_equal(found[name], masks[name]) for name in masks)
+
+
+def test_objects_have_masks_of_their_own(segmenter, inlined, expected):
+    (prediction,) = Backend(segmenter, instances=True).predict(request(inlined))
+    objects = expected.instances()
+    assert len(objects) > len(expected.to_hf())
+    assert [region["value"]["rle"] for region in prediction["result"]] == [brush(one.mask) for one in objects]
 
 
 def test_health_and_setup_are_answered(ask):

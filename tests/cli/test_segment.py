@@ -58,6 +58,7 @@ def test_a_photo_gets_a_label_map_an_overlay_and_a_record(segment, capsys, tiny_
     content, status = Path("photos/dog.jpg").read_bytes(), os.stat("photos/dog.jpg")
     about = {"size": len(content), "modified": str(status.st_mtime_ns), "sha256": sha256(content).hexdigest()}
     assert record["file"] == about
+    assert not record["instances"]
     assert (record["labels"], record["overlay"]) == ("dog.png", "dog.overlay.png")
     assert (record["model"], record["revision"]) == (str(tiny_blip_folder), expected.revision)
     assert record["version"] == pnp_ovss.__version__
@@ -73,6 +74,20 @@ def test_a_photo_gets_a_label_map_an_overlay_and_a_record(segment, capsys, tiny_
     ]
     assert record["presence"] == expected.presence.record()
     assert out[1] == "1 photo in results: for each a label map .png, an .overlay.png and a .json record"
+
+
+def test_objects_one_by_one_are_recorded_and_outlined(segment, tiny_blip_folder):
+    assert segment("photos/dog.jpg", "--background", "never") == 0
+    plain = Path("results/dog.overlay.png").read_bytes()
+    assert segment("photos/dog.jpg", "--instances", "--background", "never") == 0
+    record = json.loads(Path("results/dog.json").read_text())
+    how = {"size": 32, "layer": 0, "head": 1, "drop": 2, "refiners": ("blur",), "background": "never"}
+    expected = Segmenter.from_pretrained(tiny_blip_folder, **how)("photos/dog.jpg", ["dog", "traffic light"])
+    objects = [(part["class"], part["area"], part["confidence"]) for part in record["segments"]]
+    assert objects == [(one.name, one.area, pytest.approx(one.confidence, abs=1e-6)) for one in expected.instances()]
+    assert record["instances"]
+    assert objects
+    assert Path("results/dog.overlay.png").read_bytes() != plain
 
 
 def test_a_folder_is_segmented_with_a_bar_and_a_line_per_photo(segment, capsys):

@@ -566,12 +566,12 @@ def test_a_smallest_area_of_0_keeps_every_pixel(dusty, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_parts_have_boxes_of_their_own(dusty):
-    assert main(["export", "results", "--to", "coco", "--split"]) == 0
+def test_objects_have_boxes_of_their_own(dusty):
+    assert main(["export", "results", "--to", "coco", "--instances"]) == 0
     found = json.loads(Path("export/coco/instances.json").read_text())["annotations"]
     assert [part["bbox"] for part in found] == [[100, 100, 100, 100], [300, 300, 99, 200]]
     assert [part["area"] for part in found] == [10_000, 19_800]
-    assert main(["export", "results", "--to", "label-studio", "--split"]) == 0
+    assert main(["export", "results", "--to", "label-studio", "--instances"]) == 0
     (task,) = json.loads(Path("export/label-studio/tasks.json").read_text())
     assert len({part["id"] for part in task["predictions"][0]["result"]}) == 2
 

@@ -19,6 +19,8 @@ from pnp_ovss.data import rle
 from pnp_ovss.files import Folder, Source, fetch
 from pnp_ovss.methods import resolve_config
 from pnp_ovss.models.hub import Checkpoint
+from pnp_ovss.parts import find_objects
+from pnp_ovss.refine.tidy import LEAST
 from pnp_ovss.runs import batch as runs
 from pnp_ovss.runs.batch import ClassSource, Job, find_photos, open_run
 from pnp_ovss.runs.record import Results
@@ -127,6 +129,18 @@ def test_overlays_are_written_where_they_are_asked_for(batch):
     assert found == {f"{key}.png" for key in NAMES}
     with Image.open("results/overlays/a.png") as picture:
         assert min(picture.size) > 200
+
+
+def test_objects_one_by_one_are_recorded_and_bind_the_run(batch, capsys):
+    bare = ("--present", "all", "--background", "never")  # a class in every pixel
+    assert batch("--instances", "--overlays", *bare) == 1
+    found = records()
+    assert all(record["instances"] for record in found.values())
+    parts = [find_objects(labels(key), False, LEAST * labels(key).size) for key in found]
+    assert [len(record["segments"]) for record in found.values()] == [len(one.labels) for one in parts]
+    assert sum(len(one.labels) for one in parts) > sum(len(set(one.labels.tolist())) for one in parts)
+    assert batch(*bare) == 2
+    assert "holds a run with instances true, and null is asked for" in errors_of(capsys)[-1]
 
 
 def test_a_broken_photo_is_reported_and_does_not_stop_the_run(batch, capsys):

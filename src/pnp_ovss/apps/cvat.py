@@ -22,8 +22,8 @@ from pnp_ovss.types import Classes, Vocabulary
 class Function:
     """What CVAT's SDK calls: ``spec`` says which labels there are, ``detect`` where they are in a photo."""
 
-    def __init__(self, segmenter: Segmenter, classes: Classes) -> None:
-        self.segmenter = segmenter
+    def __init__(self, segmenter: Segmenter, classes: Classes, instances: bool = False) -> None:
+        self.segmenter, self.instances = segmenter, instances
         self.vocabulary = Vocabulary.of(classes)
 
     @property
@@ -34,7 +34,7 @@ class Function:
         return cvataa.DetectionFunctionSpec(labels=labels)
 
     def detect(self, context: cvataa.DetectionFunctionContext, image: Image.Image) -> list[cvataa.DetectionAnnotation]:
-        """Return a mask for each class that is there; where polygons are asked for, one for each part.
+        """Return a mask for each class that is there, or each object; where polygons are asked for, one for each part.
 
         The photo is not turned by its EXIF orientation: masks lie as its pixels do. One that cannot be read has none,
         and there is a warning.
@@ -47,8 +47,8 @@ class Function:
             return []
         result = self.segmenter(photo, self.vocabulary)
         found: list[cvataa.DetectionAnnotation] = []
-        for region in result.label_map().regions(self.vocabulary.classes):
-            if region.score is not None and region.score < (context.conf_threshold or 0):
+        for region in result.label_map(instances=self.instances).regions(self.vocabulary.classes):
+            if region.confidence is not None and region.confidence < (context.conf_threshold or 0):
                 continue
             if context.conv_mask_to_poly:
                 polygons = (np.ravel(polygon).tolist() for polygon in outlines(region.mask))
@@ -59,11 +59,18 @@ class Function:
 
 
 def create(
-    classes: str, model: str | None = None, preset: str = "auto", device: str = "auto", present: str = "auto"
+    classes: str,
+    model: str | None = None,
+    preset: str = "auto",
+    device: str = "auto",
+    present: str = "auto",
+    instances: bool = False,
 ) -> Function:
     """Return the function, as CVAT's command line asks for it; ``classes`` are as the command line takes them.
+
+    ``instances``: a mask for each object, not for each class.
 
     Raises: PnpError if the model or a class cannot be used.
     """
     vocabulary = parse_classes(classes)
-    return Function(Segmenter.from_pretrained(model, preset, device, present=present), vocabulary)
+    return Function(Segmenter.from_pretrained(model, preset, device, present=present), vocabulary, instances)

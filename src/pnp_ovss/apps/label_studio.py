@@ -85,8 +85,9 @@ def read_photo(address: Any, files: Path | None) -> RGB:
 class Backend:
     """Answers requests with one segmenter, one at a time."""
 
-    def __init__(self, segmenter: Segmenter, files: Path | None = None) -> None:
-        self.segmenter = segmenter
+    def __init__(self, segmenter: Segmenter, files: Path | None = None, instances: bool = False) -> None:
+        self.segmenter, self.instances = segmenter, instances
+        """``instances``: a mask for each object, not for each class."""
         self.files = files
         self.version = f"{segmenter.method.model} (pnp-ovss {VERSION})"
         self._lock = threading.Lock()
@@ -120,7 +121,7 @@ class Backend:
                 data = task.get("data") if isinstance(task, dict) else None
                 photo = read_photo(data.get(entry) if isinstance(data, dict) else None, self.files)
                 with self._lock:
-                    result = self.segmenter(photo, list(labels)).label_map()
+                    result = self.segmenter(photo, list(labels)).label_map(instances=self.instances)
                 background = result.classes[: len(result.classes) - len(stored)]
                 kept = replace(result, classes=background + stored)
                 found.append(prediction(kept, stored, from_name, to_name))
@@ -173,6 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument("--memory", help="what the process may hold, such as 4GB (default: most of what is left)")
     parser.add_argument("--present", choices=get_args(Present), default="auto", help="labels to look for in a photo")
+    parser.add_argument("--instances", action="store_true", help="a mask for each object, not for each class")
     parser.add_argument("--files", type=Path, help="folder of the photos that Label Studio serves; no other is read")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=9090, help="(default: 9090)")
@@ -181,7 +183,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.files is not None and not given.files.is_dir():
             raise InputError(f"expected the folder whose files Label Studio serves, got --files {given.files}")
         how: dict[str, Any] = {"memory": given.memory, "present": given.present}
-        backend = Backend(Segmenter.from_pretrained(given.model, given.preset, given.device, **how), given.files)
+        segmenter = Segmenter.from_pretrained(given.model, given.preset, given.device, **how)
+        backend = Backend(segmenter, given.files, given.instances)
         with make_server(backend, given.host, given.port) as server:
             address = f"http://{given.host}:{server.server_port}"
             print(f"{address} is the address for Label Studio; Ctrl-C stops it", flush=True)

@@ -25,6 +25,7 @@ def command(
     rows: Count = 256,
     batch_size: Count = 1,
     overlays: bool = False,
+    instances: bool = False,
     memory: Memory | None = None,
     engine: Literal["local", "ray"] = "local",
     workers: Count | None = None,
@@ -49,6 +50,7 @@ def command(
         rows: parquet: photos per file, about
         batch_size: photos the model sees at a time
         overlays: write overlays/<key>.png too, the photo under its classes' colours with a legend
+        instances: each object, not each class, has a region in the record, and an outline on the overlay
         memory: what a process may hold, such as 4GB (default: most of what the machine or its container has left); a
             photo that needs more is refined at fewer pixels
         engine: local: this process; ray: many workers
@@ -68,7 +70,7 @@ def command(
         work = partial(work_on_ray, workers=workers, cpus=cpus, address=cluster)
     sources = find_photos(photos, folder)
     how = asdict(replace(model, model=model.checkpoint))
-    job = Job(out=out, classes=source, batch=batch_size, overlays=overlays, memory=memory, **how)
+    job = Job(out=out, classes=source, batch=batch_size, overlays=overlays, memory=memory, instances=instances, **how)
     with hold(out, below=FOLDERS):
         run = open_run(job, format, rows, sources)
         say_anew(len(run.changed), "photo")

@@ -10,6 +10,7 @@ import typer
 from pnp_ovss.cli import say
 from pnp_ovss.cli.flags import Dir, Share, number, value
 from pnp_ovss.data.vocabulary import BENCHMARKS, load_vocabulary
+from pnp_ovss.errors import InputError
 from pnp_ovss.export import FORMATS, cleaned, export, with_subsets
 from pnp_ovss.files import fetch_from
 from pnp_ovss.refine.tidy import LEAST, Tidy
@@ -27,7 +28,7 @@ def command(
     min_area: Annotated[Any, value("N", parser=number)] = None,
     fill_holes: bool = False,
     largest_part: bool = False,
-    split: bool = False,
+    instances: Annotated[bool, typer.Option("--instances", "--split")] = False,
     val: Share | None = None,
 ) -> int:
     """Write what segment or batch found in a format that annotation and training tools read.
@@ -51,10 +52,14 @@ def command(
             voc and ade 0)
         fill_holes: background within a class becomes that class, however large it is
         largest_part: of each class in a photo the largest part alone stays
-        split: each part of a class is an object with a box of its own
+        instances: each object is a region with a box of its own: the objects that segment or batch wrote with
+            --instances, else the connected parts of each class
         val: yolo, coco: this share of the photos is for validation, the others for training; which ones depends on
             their names alone
     """
+    if instances and to in FORMATS and not FORMATS[to].objects:
+        known = ", ".join(name for name, form in FORMATS.items() if form.objects)
+        raise InputError(f"{to} has no objects; take {known}, or leave --instances out")
     names = load_vocabulary(order).classes if order else ()
     found, out, parts = load_results(results), out or Path("export") / to, Counter[str]()
     if min_area is None:
@@ -62,7 +67,7 @@ def command(
     if min_area or fill_holes or largest_part:
         tidy = Tidy(min_area, fill_holes, largest_part)
         found = [cleaned(one, tidy, parts) for one in found]
-    found = [replace(one, split=split) for one in found]
+    found = [replace(one, instances=instances) for one in found]
     found = with_subsets(found, val) if val else found
     written = export(found, to, out, names, fetch_from(photos) if photos else None)
     listed = ", ".join(written) if len(written) <= 3 else f"{len(written)} files"

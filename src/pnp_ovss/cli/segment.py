@@ -29,6 +29,7 @@ def command(
     memory: Memory | None = None,
     clip: Name | None = None,
     min_quality: Share | None = None,
+    instances: bool = False,
 ) -> int:
     """Segment photos into the classes you name.
 
@@ -47,6 +48,7 @@ def command(
             photo that needs more is refined at fewer pixels
         clip: dual encoder, such as clip-base, that rates each mask from 0 to 1 in the record
         min_quality: drop the classes whose mask is rated lower; below 0.5 the reward of the paper rejects it
+        instances: each object, not each class, has a region in the record, and an outline on the overlay
     """
     # All that can be wrong without a model is found before one is loaded or even fetched.
     source = classes.source(model)
@@ -61,7 +63,7 @@ def command(
         outcomes = run(load, items, source.name_photos(load), batch_size, strict=shared or total == 1)
         if not classes.values:  # what lies in the folder keeps its values
             source.palette.begin_with(numbers_in(out, paths))
-        faults = _write(paths, outcomes, out, source.palette, encoder, min_quality)
+        faults = _write(paths, outcomes, out, source.palette, encoder, min_quality, instances)
         done, failed = go_through(faults, total, f", their results are in {out}")
     if done:
         say(f"{done} photo{'s' * (done > 1)} in {out}: for each a label map .png, an .overlay.png and a .json record")
@@ -75,6 +77,7 @@ def _write(
     palette: Palette,
     clip: Clip | None,
     least: float | None,
+    instances: bool,
 ) -> Iterator[str | None]:
     """Write the results, rated by CLIP and without what is rated too low; yield faults as ``go_through`` takes them."""
     for path, outcome in zip(paths, outcomes, strict=True):
@@ -88,7 +91,7 @@ def _write(
             result = rate(result, photo, clip) if clip else result
             result = result if least is None else drop_below(result, least)
             result, seconds = replace(result, palette=palette), outcome.seconds["segment"] + outcome.seconds["refine"]
-            write_result(out, path, photo, result, seconds, outcome.source)
+            write_result(out, path, photo, result, seconds, outcome.source, instances)
             about = {"areas": result.areas, "match": result.match, "doubts": result.doubts}
             about |= {"absent": result.presence.absent if result.presence else ()}
             record = str(out / f"{path.stem}.json")

@@ -49,7 +49,7 @@ def _annotation(region: Region) -> dict[str, Any]:
     left, top, right, bottom = region.box
     annotation = {"category_id": region.category, "segmentation": rle.encode(region.mask), "area": region.area}
     annotation |= {"bbox": [left, top, right - left, bottom - top], "iscrowd": 0}
-    return annotation if region.score is None else annotation | {"score": region.score}
+    return annotation if region.confidence is None else annotation | {"score": region.confidence}
 
 
 def detections(label_map: LabelMap, names: Sequence[str]) -> Any:
@@ -61,7 +61,7 @@ def detections(label_map: LabelMap, names: Sequence[str]) -> Any:
     regions = list(label_map.regions(names))
     if not regions:
         return Detections.empty()
-    scores = [region.score for region in regions if region.score is not None]
+    scores = [region.confidence for region in regions if region.confidence is not None]
     return Detections(
         xyxy=np.array([region.box for region in regions], dtype=np.float32),
         mask=np.stack([region.mask for region in regions]),

@@ -51,11 +51,11 @@ def prediction(label_map: LabelMap, names: Sequence[str], from_name: str = FROM,
     found: list[dict[str, Any]] = []
     size = {"original_width": label_map.width, "original_height": label_map.height}
     for number, region in enumerate(label_map.regions(names)):
-        unique = f"{region.category}.{number}" if label_map.split else f"{region.category}"
+        unique = f"{region.category}.{number}" if label_map.instances else f"{region.category}"
         part: dict[str, Any] = {"id": unique, "from_name": from_name, "to_name": to_name}
         part |= {"type": "brushlabels", **size, "image_rotation": 0}
         part["value"] = {"format": "rle", "rle": brush(region.mask), "brushlabels": [region.name]}
-        found.append(part if region.score is None else part | {"score": region.score})
+        found.append(part if region.confidence is None else part | {"score": region.confidence})
     whole = {"model_version": label_map.model or "pnp-ovss", "result": found}
     scores = [part["score"] for part in found if "score" in part]
     return whole | {"score": sum(scores) / len(scores)} if scores else whole

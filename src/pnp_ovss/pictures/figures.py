@@ -55,12 +55,13 @@ def overlay(
     strength: float = STRENGTH,
     colours: Colours | None = None,
     doubts: Sequence[str] = (),
+    objects: Labels | None = None,
 ) -> Image.Image:
     """Return the photo with each class in its colour, thin borders between them, and a legend of names and area shares.
 
     The background is the photo as it is; ``strength`` is that of ``paint``. The legend is to the right of an upright
-    photo, else below; it never hides anything. ``doubts`` are lines above the photo. Small photos are enlarged, huge
-    ones reduced.
+    photo, else below; it never hides anything. ``doubts`` are lines above the photo. ``objects``, the object of each
+    pixel or 0, are outlined instead of the classes. Small photos are enlarged, huge ones reduced.
 
     Raises: ValueError if photo and labels differ in size.
     """
@@ -71,8 +72,9 @@ def overlay(
     scale = math.ceil(SMALLEST / max(height, width)) * min(1.0, (LARGEST / (height * width)) ** 0.5)
     size = max(THINNEST, round(width * scale)), max(THINNEST, round(height * scale))
     large = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX))
-    large_labels = np.asarray(Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
-    painted = Image.fromarray(paint(large, large_labels, colours, classes[0] == BACKGROUND, strength))
+    large_labels = _nearest(labels, size)
+    outlined = None if objects is None else _nearest(objects, size)
+    painted = Image.fromarray(paint(large, large_labels, colours, classes[0] == BACKGROUND, strength, outlined))
     areas = count_labels(labels, len(classes)) / labels.size
     largest_first = sorted(range(len(classes)), key=lambda index: (classes[index] == BACKGROUND, -areas[index]))
     entries = [(classes[index], share(areas[index]), colours[index].tolist()) for index in largest_first]
@@ -96,8 +98,20 @@ def _wrapped(line: str, size: int, width: int) -> list[str]:
     return parts
 
 
-def paint(photo: RGB, labels: Labels, colours: Colours, background: bool, strength: float = STRENGTH) -> RGB:
-    """Return the photo under the classes' colours, with borders between the parts that can be seen.
+def _nearest(labels: Labels, size: tuple[int, int]) -> Int[np.ndarray, "_ _"]:
+    """Return the labels at another size (w, h)."""
+    return np.asarray(Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
+
+
+def paint(
+    photo: RGB,
+    labels: Labels,
+    colours: Colours,
+    background: bool,
+    strength: float = STRENGTH,
+    objects: Labels | None = None,
+) -> RGB:
+    """Return the photo under the classes' colours, with borders between the parts that can be seen, or the objects.
 
     Label 0 is the photo as it is if it is the background. ``strength``: weight of the colours, 0 to 1; at 0 nothing but
     the photo is left, at 1 nothing of the photo under them.
@@ -112,10 +126,13 @@ def paint(photo: RGB, labels: Labels, colours: Colours, background: bool, streng
         tinted = np.where((labels == 0)[..., None], colour, tinted)
     border = np.zeros(labels.shape, dtype=bool)
     thickness = max(1, round(labels.size**0.5 / 500))  # pixels
-    parts = find_parts(labels)
-    seen = (parts.areas >= (SEEN * thickness) ** 2)[parts.index]  # borders around dust would hide the photo
+    if objects is None:
+        parts, objects = find_parts(labels), labels
+        seen = (parts.areas >= (SEEN * thickness) ** 2)[parts.index]  # borders around dust would hide the photo
+    else:
+        thickness, seen = 2 * thickness, np.ones(labels.shape, dtype=bool)
     for ahead, behind in ((np.s_[thickness:], np.s_[:-thickness]), (np.s_[:, thickness:], np.s_[:, :-thickness])):
-        border[ahead] |= (labels[ahead] != labels[behind]) & seen[ahead] & seen[behind]
+        border[ahead] |= (objects[ahead] != objects[behind]) & seen[ahead] & seen[behind]
     tinted[border] = 0.1 * tinted[border] + 0.9 * 255
     return _to_bytes(tinted)
 

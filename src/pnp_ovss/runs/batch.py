@@ -110,6 +110,8 @@ class Job:
     """Whether each photo is written under its classes' colours as well."""
     memory: int | None = None
     """Bytes that a process may hold; None: most of what is left."""
+    instances: bool = False
+    """Whether records and overlays have each object by itself."""
 
     def load(self) -> Segmenter:
         """Return the segmenter; raises what ``Segmenter.from_pretrained`` does."""
@@ -138,7 +140,7 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.results = Results(Folder(job.out))
+        self.results = Results(Folder(job.out), job.instances)
         self._segmenter = cache(job.load)
         self._name_photos = cache(partial(job.classes.name_photos, self._segmenter))
         self.palette = job.classes.palette
@@ -295,6 +297,7 @@ def open_run(job: Job, format: str, rows: int, sources: Sources) -> Run:
     job = replace(job, preset="auto", settings=asdict(config), revision=pinned)
     settings = about_model(checkpoint.name, checkpoint.revision, job.device, job.dtype, config)
     settings |= {"method": job.method, "names": _about(job.classes), "format": format}
+    settings |= {"instances": True} if job.instances else {}  # manifests of earlier versions do not have it
     folder, written = results.folder, results.written()
     content = folder.read(MANIFEST)
     before = parse_json(content, f"{folder.place}/{MANIFEST}") if content else {}

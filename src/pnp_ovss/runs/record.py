@@ -27,9 +27,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pnp_ovss.data import rle
 from pnp_ovss.errors import ConfigError, InputError, import_extra
 from pnp_ovss.files import Folder, Source, as_json, as_png, parse_json, reachable, read_json
 from pnp_ovss.images import MAX_PIXELS, Place, readable
+from pnp_ovss.parts import Objects
 from pnp_ovss.pictures import MOST_CLASSES
 from pnp_ovss.redaction import bare
 from pnp_ovss.segmentation import ABOUT, Segmentation
@@ -47,29 +49,37 @@ INDEXED = 4096
 """Results in a file of the index."""
 READERS = 16
 """Files that are read at a time where many small ones are: a store answers late."""
-LATER = ("file", "values", "confidence")
+LATER = ("file", "values", "confidence", "instances")
 """Columns that the Parquet files of earlier versions lack."""
 
 Entry = tuple[Source, int, int]
 """A result in the index: of which file, and the bytes of its record and label map, by which damaged ones are found."""
 
 
-def make_record(key: str, source: Source, photo: RGB, result: Segmentation | None, seconds: float) -> dict[str, Any]:
+def make_record(
+    key: str, source: Source, photo: RGB, result: Segmentation | None, seconds: float, instances: bool = False
+) -> dict[str, Any]:
     """Return the record of a photo; ``result`` is None where nothing was named. A URL is stored without its secrets."""
     if result is not None:
-        return result.record(key, source, seconds)
+        return result.record(key, source, seconds, instances)
     size = {"width": photo.shape[1], "height": photo.shape[0]}
     return {"key": key, **source.about()} | size | {"classes": [], "areas": {}, "segments": []}
 
 
 def write_result(
-    folder: Path, path: Place, photo: RGB, result: Segmentation, seconds: float, source: Source | None = None
+    folder: Path,
+    path: Place,
+    photo: RGB,
+    result: Segmentation,
+    seconds: float,
+    source: Source | None = None,
+    instances: bool = False,
 ) -> None:
     """Write the three files of a photo as ``Segmentation.save`` does.
 
     ``path`` is where the photo came from, and ``source`` what its file was, if known.
     """
-    replace(result, photo=photo).save(folder, path.stem, source or str(path), seconds)
+    replace(result, photo=photo).save(folder, path.stem, source or str(path), seconds, instances)
 
 
 def _places(folder: Path, photo: Place) -> tuple[Path, Path, Path]:
@@ -119,8 +129,9 @@ def source_of(record: Mapping[str, Any]) -> Source | None:
 class Results:
     """The results of a run in its folder. Raises: InputError where a file cannot be read or written."""
 
-    def __init__(self, folder: Folder) -> None:
-        self.folder = folder
+    def __init__(self, folder: Folder, instances: bool = False) -> None:
+        self.folder, self.instances = folder, instances
+        """Whether records and overlays have each object by itself."""
 
     def write(self, key: str, source: Source, photo: RGB, result: Segmentation | None, seconds: float) -> Entry:
         """Write a photo's label map and record; ``None`` where nothing was named. A fault of before is forgotten."""
@@ -128,13 +139,13 @@ class Results:
         labels = b"" if result is None else as_png(result.label_png())
         if labels:
             self.folder.write(f"{IMAGES}/{key}.png", labels)
-        record = as_json(make_record(key, source, photo, result, seconds))
+        record = as_json(make_record(key, source, photo, result, seconds, self.instances))
         self.folder.write(f"{IMAGES}/{key}.json", record)
         return source.stored(), len(record), len(labels)
 
     def write_overlay(self, key: str, result: Segmentation) -> None:
         """Write the photo under its classes' colours."""
-        self.folder.write(f"{OVERLAYS}/{key}.png", as_png(result.overlay()))
+        self.folder.write(f"{OVERLAYS}/{key}.png", as_png(result.overlay(instances=self.instances)))
 
     def numbers(self) -> dict[str, int]:
         """Return the values of classes that the run met so far, where it did not know them before."""
@@ -284,7 +295,8 @@ def _schema(pyarrow: Any) -> Any:
         "match": number,
     }
     columns |= {"confidence": pyarrow.list_(number), "presence": text, "doubts": pyarrow.list_(text)}
-    columns |= {"labels": pyarrow.binary(), "segments": pyarrow.list_(pyarrow.struct(segment))}
+    columns |= {"labels": pyarrow.binary(), "instances": pyarrow.bool_()}
+    columns |= {"segments": pyarrow.list_(pyarrow.struct(segment))}
     columns |= dict.fromkeys(ABOUT, text) | {"seconds": number, "config": text}
     return pyarrow.schema(columns)
 
@@ -337,16 +349,19 @@ def _loose(folder: Path) -> Iterator[LabelMap]:
             if path == folder / MANIFEST and not labels.is_file():
                 continue  # that of a run, not the record of a photo of this name
             key = path.relative_to(base).with_suffix("").as_posix()
-            yield _label_map(read_json(path), key, path, partial(_decode, labels, labels))
+            yield _label_map(read_json(path), key, path, partial(_decode, labels, labels), partial(read_json, path))
 
 
 def _packed(folder: Path) -> Iterator[LabelMap]:
     columns = ["key", "photo", "file", "width", "height", "classes", "values", "model", "labels", "confidence"]
+    columns += ["instances", "segments"]
     copies = _Copies()
     for path in sorted((folder / SHARDS).glob("*.parquet")):
         for row in read_shard(Folder(folder), f"{SHARDS}/{path.name}", columns):
             place = f"{path}, {row['key']}"
-            yield _label_map(row, row["key"], place, partial(copies.decode, *copies.add(row["labels"] or b""), place))
+            labels = partial(copies.decode, *copies.add(row["labels"] or b""), place)
+            segments = copies.add(as_json({"segments": row["segments"]})) if row.get("instances") else (0, 0)
+            yield _label_map(row, row["key"], place, labels, partial(copies.parse, *segments, place))
 
 
 class _Copies:
@@ -365,12 +380,25 @@ class _Copies:
         self.size += len(content)
         return self.size - len(content), len(content)
 
-    def decode(self, start: int, size: int, place: str) -> np.ndarray:
+    def read(self, start: int, size: int) -> bytes:
         self.file.seek(start)
-        return _decode(io.BytesIO(self.file.read(size)), place)
+        return self.file.read(size)
+
+    def decode(self, start: int, size: int, place: str) -> np.ndarray:
+        return _decode(io.BytesIO(self.read(start, size)), place)
+
+    def parse(self, start: int, size: int, place: str) -> dict[str, Any]:
+        return parse_json(self.read(start, size), place)
 
 
-def _label_map(record: dict[str, Any], key: str, place: object, read: Callable[[], np.ndarray]) -> LabelMap:
+def _label_map(
+    record: dict[str, Any],
+    key: str,
+    place: object,
+    read: Callable[[], np.ndarray],
+    again: Callable[[], dict[str, Any]],
+) -> LabelMap:
+    """Return the label map of a record; ``again`` reads its segments when they are needed."""
     try:
         if key.startswith("/") or ".." in PurePosixPath(key).parts:
             raise ValueError(key)
@@ -390,7 +418,23 @@ def _label_map(record: dict[str, Any], key: str, place: object, read: Callable[[
     file_name = key + (Path(photo).suffix or ".jpg")
     if values != list(range(len(classes))):
         read = partial(_indices, read, values)
-    return LabelMap(key, file_name, *size, classes, read, scores, model, photo, sha256=sha256)
+    objects = partial(_objects, again, size, classes, place) if record.get("instances") else None
+    return LabelMap(key, file_name, *size, classes, read, scores, model, photo, sha256=sha256, objects=objects)
+
+
+def _objects(
+    again: Callable[[], dict[str, Any]], size: tuple[int, int], classes: tuple[str, ...], place: object
+) -> Objects:
+    """Return the objects of a record whose segments they are."""
+    index, labels, scores = np.zeros(size, dtype=np.int32), list[int](), list[float]()
+    try:
+        for number, part in enumerate(again()["segments"], start=1):
+            index[rle.decode(part.get("segmentation") or part, *size) > 0] = number
+            labels.append(classes.index(part["class"]))
+            scores += [] if part.get("confidence") is None else [float(part["confidence"])]
+    except (AttributeError, InputError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{place} has segments that are no objects; segment the photo again") from error
+    return Objects(index, np.array(labels, dtype=np.int64), tuple(scores) if len(scores) == len(labels) else ())
 
 
 def _indices(read: Callable[[], np.ndarray], values: list[int]) -> np.ndarray:
