@@ -216,7 +216,7 @@ def make_world(folder: Path) -> Iterator[World]:
         classes, out = ("--classes", "dog, cat"), ("--out", "out")
         packed = ("--format", "parquet", "--rows", "2")
         voc = ("voc21", "--root", str(data), "--names", "truth")
-        space = ("--layers", "0", "--heads", "0,1", "--thresholds", "0.05,0.15", "--blurs", "0.03", "--trials", "4")
+        space = ("--layers", "0", "--heads", "0,1", "--thresholds", "0.05,0.15", "--blurs", "0.03", "--trials", "3")
         study = ("--images", str(photos), "--names", str(folder / "names.json"), "--clip", clip, *space)
         results = str(folder / "results")
         plain = tuple(argument for argument in model if argument not in ("--layer", "0", "--head", "1"))

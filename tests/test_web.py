@@ -2,8 +2,11 @@
 
 import io
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.request import Request
 
 import numpy as np
 import pytest
@@ -13,14 +16,15 @@ from pnp_ovss import InputError
 from pnp_ovss.cli import main
 from pnp_ovss.files import fetch
 from pnp_ovss.images import Address, find_images, read_image
+from pnp_ovss.web import _SameHost
 from terminal import errors_of
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 
-@pytest.fixture
-def server():
-    """Serve ``/photos/dog.png``, a redirect to it, one to another host, and something endless; yields the address."""
+@contextmanager
+def serving(other: str = "http://localhost.invalid") -> Iterator[ThreadingHTTPServer]:
+    """Serve ``/photos/dog.png``, a redirect to it, one to it on another host, and something endless."""
     buffer = io.BytesIO()
     Image.fromarray(PHOTO).save(buffer, "PNG")
     asked: list[str | None] = []
@@ -29,7 +33,7 @@ def server():
         def do_GET(self):
             asked.append(self.headers.get("Authorization"))
             path = self.path.partition("?")[0]
-            places = {"/moved": "/photos/dog.png", "/away": "http://localhost.invalid/dog.png", "/file": "file:///etc"}
+            places = {"/moved": "/photos/dog.png", "/away": f"{other}/photos/dog.png", "/file": "file:///etc"}
             if path in places:
                 self.send_response(302)
                 self.send_header("Location", places[path])
@@ -59,6 +63,12 @@ def server():
     served.server_close()
 
 
+@pytest.fixture
+def server():
+    with serving() as served:
+        yield served
+
+
 def address(server, path: str) -> str:
     return f"http://127.0.0.1:{server.server_port}{path}"
 
@@ -71,7 +81,7 @@ def test_a_photo_is_read_from_its_address(server, path):
 @pytest.mark.parametrize(
     ("path", "fault"),
     [
-        ("/away", r"cannot be read \(it is on another host, localhost.invalid; give that address\)"),
+        ("/away", r"cannot be read \(it is on another host, http://localhost.invalid; give that address\)"),
         ("/file", r"cannot be read \(the server answered 302\)"),
         ("/nothing", "^there is no photo http://127.0.0.1"),
         ("/broken", r"cannot be read \(the server answered 500\)"),
@@ -87,6 +97,33 @@ def test_what_is_no_photo_is_one_line(server, monkeypatch, path, fault):
 def test_a_user_goes_into_a_header(server):
     read_image(address(server, "/photos/dog.png").replace("//", "//me:secret%21@"))
     assert server.asked == ["Basic bWU6c2VjcmV0IQ=="]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_no_redirect_to_another_host_or_port_is_followed(server, host):
+    with serving(f"http://{host}:{server.server_port}") as first:
+        with pytest.raises(InputError, match=rf"another host, http://{host}:{server.server_port}; give that address"):
+            fetch(address(first, "/away").replace("//", "//me:secret@"))
+        assert len(first.asked) == 1
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(("before", "after", "followed"), [
+    ("https://a.org/1", "https://a.org/2", True),
+    ("http://a.org/1", "https://a.org/2", True),
+    ("https://a.org/1", "http://a.org/2", False),
+    ("https://a.org/1", "https://a.org:444/2", False),
+    ("https://a.org/1", "https://b.a.org/2", False),
+])  # fmt: skip
+def test_a_redirect_stays_on_its_host_and_is_not_less_safe(before, after, followed):
+    def redirect():
+        return _SameHost().redirect_request(Request(before), io.BytesIO(), 302, "", {}, after)
+
+    if followed:
+        assert redirect().full_url == after
+    else:
+        with pytest.raises(OSError, match="another host"):
+            redirect()
 
 
 def test_results_are_called_by_the_name_in_the_address():

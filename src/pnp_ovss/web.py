@@ -69,11 +69,15 @@ class Web(AbstractFileSystem):  # type: ignore[misc]
 
 
 class _SameHost(HTTPRedirectHandler):
+    """Follows a redirect on the same host and port alone, for it gets user and password; never from https to http."""
+
     def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         before, after = urlsplit(req.full_url), urlsplit(newurl)
-        if after.scheme not in Web.protocol or after.hostname != before.hostname:
+        same = (after.hostname, after.port) == (before.hostname, before.port)
+        if not same or after.scheme not in (before.scheme, "https"):
             fp.close()
-            raise OSError(f"it is on another host, {after.hostname}; give that address")
+            where = f"{after.scheme}://{after.hostname}" + (f":{after.port}" if after.port else "")
+            raise OSError(f"it is on another host, {where}; give that address")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

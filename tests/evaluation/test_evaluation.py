@@ -257,7 +257,7 @@ def test_a_mini_model_keeps_its_own_settings_on_a_benchmark():
     assert published("voc20", ModelFlags("sclip")).preset == "sclip/voc20"
 
 
-def test_a_run_goes_on_over_the_images_whose_masks_changed(voc, tiny_blip_folder, tmp_path):
+def test_a_run_goes_on_over_the_images_whose_masks_changed_or_label_maps_are_gone(voc, tiny_blip_folder, tmp_path):
     out = tmp_path / "out"
     assert main(arguments(voc, tiny_blip_folder, out, "--limit", "2")) == 0
     written = [(out / f"images/{key}.json").stat().st_mtime_ns for key in KEYS[:2]]
@@ -267,6 +267,9 @@ def test_a_run_goes_on_over_the_images_whose_masks_changed(voc, tiny_blip_folder
         True, False,
     ]  # fmt: skip
     assert read_record(out / f"images/{KEYS[1]}.json").true == ["cat"]
+    (out / f"images/{KEYS[0]}.png").unlink()
+    assert main(arguments(voc, tiny_blip_folder, out, "--limit", "2")) == 0
+    assert (out / f"images/{KEYS[0]}.png").exists()
 
 
 @pytest.mark.parametrize(

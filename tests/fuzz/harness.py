@@ -168,6 +168,7 @@ def serve(numbers: Sequence[int], seed: int, target: str, shared: str, table: st
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory(dir=shared) as desk:
         errors = os.fdopen(os.dup(2), "w")
         faulthandler.register(signal.SIGPROF, file=errors, chain=True)
+        faulthandler.enable(errors)  # where a library ends the process
         for stream in (1, 2):
             os.dup2(said.fileno(), stream)
         os.chdir(desk)

@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from optuna.samplers import RandomSampler
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 from pnp_ovss import Config, ConfigError, InputError, Segmenter, load_vlm, make_prompt
 from pnp_ovss.methods.pnp import PnP
@@ -414,6 +417,34 @@ def test_the_settings_at_the_start_are_the_first_trial_and_no_other(tmp_path, sa
     assert tried.count(START) == 1
     again = open_study(url(tmp_path), ABOUT, SPACE, sampler, start=START)
     assert list(run_trials(again, earn, SIZE)) == []
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")
+@pytest.mark.parametrize("finished", [0, 2])
+def test_a_study_that_was_killed_while_it_began_a_trial_tries_the_same_candidates(tmp_path, finished):
+    whole = [trial.params for trial in run_trials(open_study(url(tmp_path), ABOUT, SPACE, start=START), earn, 4)]
+    killed = open_study(url(tmp_path, "killed"), ABOUT, SPACE, start=START if finished else None)
+    list(run_trials(killed, earn, finished))
+    killed.sampler = RandomSampler()
+    killed.ask()  # killed before anything of its candidate was written
+    again = open_study(url(tmp_path, "killed"), ABOUT, SPACE, start=START)
+    requeue(again)
+    list(run_trials(again, earn, 4))
+    assert [trial.params for trial in finished_trials(again)] == whole
+
+
+@pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.COMPLETE])
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch, state):
+    def write(storage, trial, **named):
+        if named["state"] == state:
+            raise OperationalError("", {}, Exception("disk is full"))
+        return before(storage, trial, **named)
+
+    before = RDBStorage.set_trial_state_values
+    monkeypatch.setattr(RDBStorage, "set_trial_state_values", write)
+    study = open_study(url(tmp_path), ABOUT, SPACE, start=START)
+    with pytest.raises(InputError, match=r"^the study cannot be read or written \(disk is full\); give"):
+        list(run_trials(study, earn, 4))
 
 
 def noisy(candidate: Candidate, photos: int = 30):

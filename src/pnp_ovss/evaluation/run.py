@@ -236,7 +236,8 @@ def _in_order(names: Iterable[str], dataset: Dataset, vocabulary: Vocabulary) ->
 def _earlier(run: Run, sample: Sample) -> Record | None:
     with suppress(InputError):  # there is none, or it is damaged
         record = read_record(run.folder / f"{sample.key}.json")
-        return None if record.fault else record
+        whole = not record.fault and os.path.isfile(run.folder / f"{sample.key}.png")
+        return record if whole else None
     return None
 
 

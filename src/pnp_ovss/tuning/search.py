@@ -30,7 +30,7 @@ try:
     import optuna
     from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
     from optuna.pruners import MedianPruner
-    from optuna.samplers import GridSampler, TPESampler
+    from optuna.samplers import RandomSampler, TPESampler
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
     from optuna.trial import Trial, TrialState
     from sqlalchemy.engine import URL, make_url
@@ -61,11 +61,18 @@ class _Taken(Exception):
     """The candidate is or was evaluated by another trial."""
 
 
-class _Grid(GridSampler):
-    """A grid that leaves it to us to end: Optuna's breaks off if the last trial but one was queued, as the start is."""
+class _InOrder(RandomSampler):
+    """Goes through the candidates in the order of the seed, whatever was stopped on the way."""
 
-    def after_trial(self, *given: Any, **named: Any) -> None:
-        """Do nothing."""
+    candidate: Candidate | None = None
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Choose the candidate of the trial."""
+        self.candidate = _free(study, trial.number)
+
+    def sample_independent(self, study: Study, trial: FrozenTrial, name: str, distribution: Any) -> Any:
+        """Return its value."""
+        return self.candidate[name] if self.candidate else super().sample_independent(study, trial, name, distribution)
 
 
 def open_study(
@@ -80,14 +87,15 @@ def open_study(
     """Return the study at a storage URL, new or begun earlier; ``sqlite:///study.db`` is a file of this folder.
 
     ``about`` says what the rewards are rewards of, in values that JSON has. ``random`` and ``grid`` go through the
-    candidates in the order of the seed, ``tpe`` learns from the rewards. After ``grace`` seconds without a heartbeat,
-    the trial of a worker that was killed is taken up by another. ``start``, if it is in the space, is the first one.
+    candidates in the order of the seed, stopped and resumed or not; ``tpe`` learns from the rewards. After ``grace``
+    seconds without a heartbeat, the trial of a worker that was killed is taken up by another. ``start``, if it is in
+    the space, is the first one.
 
     Raises: ConfigError if the study was begun with something else; InputError if the storage cannot be used.
     """
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # what matters becomes an error
     with _optuna():
-        chosen = TPESampler(seed=seed, constant_liar=True) if sampler == "tpe" else _Grid(space, seed)
+        chosen = TPESampler(seed=seed, constant_liar=True) if sampler == "tpe" else _InOrder(seed)
         pruner = MedianPruner(n_startup_trials=NEVER_PRUNED, n_warmup_steps=FIRST_CHECK - 1)
         named: dict[str, Any] = {"study_name": "pnp-ovss", "direction": "maximize", "load_if_exists": True}
         study = optuna.create_study(storage=_storage(url, grace), sampler=chosen, pruner=pruner, **named)
@@ -96,7 +104,7 @@ def open_study(
             if before != value:
                 raise ConfigError(f"the study was begun with another {name}: {before!s:.60}, not {value!s:.60}")
             study.set_user_attr(name, value)
-        if start and all(start[name] in values for name, values in space.items()) and not study.get_trials():
+        if start and all(start[name] in values for name, values in space.items()):
             study.enqueue_trial(start, skip_if_exists=True)
     return study
 
@@ -130,7 +138,13 @@ def requeue(study: Study) -> None:
         for trial in _trials(study):
             if trial.state == TrialState.RUNNING:
                 study.tell(trial.number, state=TrialState.FAIL)
-                RetryHeartbeatStaleTrialCallback()(study, trial)
+                _retry(study, trial)
+
+
+def _retry(study: Study, trial: FrozenTrial) -> None:
+    """Queue the candidate of a trial again, if all of it was written down before the trial broke off."""
+    if _candidate(trial).keys() == study.user_attrs["space"].keys():
+        RetryHeartbeatStaleTrialCallback()(study, trial)
 
 
 def finished_trials(study: Study) -> list[FrozenTrial]:
@@ -215,25 +229,54 @@ def _run_trial(study: Study, rewards: Rate, prune: bool) -> list[FrozenTrial]:
         try:
             return _evaluate(trial, rewards(_choose(study, trial)), prune)
         except (KeyboardInterrupt, PnpError):  # the trial is queued again, as that of a dead worker would be
-            RetryHeartbeatStaleTrialCallback()(study, study.trials[trial.number])
+            _retry(study, study.trials[trial.number])
             raise
 
     with _optuna(), suppress(UpdateFinishedTrialError):  # the trial was taken for dead and given to another worker
-        study.optimize(objective, n_trials=1, catch=(_Taken,), callbacks=[lambda _, trial: ended.append(trial)])
+        try:
+            study.optimize(objective, n_trials=1, catch=(_Taken,), callbacks=[lambda _, trial: ended.append(trial)])
+        except AssertionError as error:  # Optuna's, in place of what came of telling the storage
+            raise error.__context__ or error from None
     return [trial for trial in ended if trial.state in FINISHED]
 
 
+def _free(study: Study, number: int) -> Candidate | None:
+    """Return the next candidate in the order of the seed for the trial of this number, or None if none is free.
+
+    As many are passed over as were begun before and have not failed, so that workers do not choose the same.
+    """
+    space: Space = study.user_attrs["space"]
+    every = list(product(*(space[name] for name in sorted(space))))
+    np.random.RandomState(study.user_attrs["seed"]).shuffle(every)
+    others = [other for other in _trials(study) if other.state != TrialState.FAIL and other.number != number]
+    queued, taken = [_queued(other) for other in others], [_candidate(other) for other in others]
+    order = [dict(zip(sorted(space), values, strict=True)) for values in every]
+    order = [candidate for candidate in order if candidate not in queued]
+    place = sum(other.number < number for other in others) % max(1, len(order))
+    return next((candidate for candidate in order[place:] + order[:place] if candidate not in taken), None)
+
+
+def _queued(trial: FrozenTrial) -> Candidate | None:
+    """Return the candidate that a trial was queued with, if it was."""
+    found: Candidate | None = trial.system_attrs.get("fixed_params")
+    return found
+
+
+def _candidate(trial: FrozenTrial) -> Candidate:
+    """Return the candidate of a trial, as far as it is written down."""
+    return _queued(trial) or trial.params
+
+
 def _choose(study: Study, trial: Trial) -> Candidate:
-    """Return the candidate that the sampler chose; where it was taken, queue a free one instead."""
+    """Return the candidate that was queued or that the sampler chose; where it was taken, queue a free one instead."""
     space: Space = study.user_attrs["space"]
     chosen = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
     others = [other for other in _trials(study) if other.number != trial.number]
     taken = [other.params for other in others if other.state != TrialState.FAIL]
     if chosen not in taken:
         return chosen
-    every = (dict(zip(space, values, strict=True)) for values in product(*space.values()))
-    if free := [candidate for candidate in every if candidate not in taken]:
-        study.enqueue_trial(free[trial.number % len(free)], skip_if_exists=True)
+    if free := _free(study, trial.number):
+        study.enqueue_trial(free)
     raise _Taken
 
 
@@ -252,8 +295,7 @@ def _evaluate(trial: Trial, rewards: Iterable[Float[np.ndarray, " cls"]], prune:
 def _storage(url: str, grace: int) -> RDBStorage:
     engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite:") else {}
     beats: dict[str, Any] = {"heartbeat_interval": max(1, grace // 6), "grace_period": grace}
-    requeue = RetryHeartbeatStaleTrialCallback()
-    connect = partial(RDBStorage, url, engine, heartbeat_stale_trial_callback=requeue, **beats)
+    connect = partial(RDBStorage, url, engine, heartbeat_stale_trial_callback=_retry, **beats)
     try:
         return connect()
     except SQLAlchemyError:  # two workers that start at the same moment both make the tables
