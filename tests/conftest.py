@@ -1,5 +1,6 @@
 """Fixtures for every test."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,3 +16,12 @@ torch.set_num_threads(1)
 def tiny_blip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BLIP of random weights: 32 pixels, patches of 8 (a 4 x 4 grid), 2 layers, 2 heads. Any name goes."""
     return tiny_blip(tmp_path_factory.mktemp("tiny-blip"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def vectors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where vectors of many words are kept: not in the user's own cache."""
+    folder = tmp_path_factory.mktemp("vectors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pnp_ovss.models.clip.cache_folder", lambda kind: folder)
+        yield folder

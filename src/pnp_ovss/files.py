@@ -134,6 +134,11 @@ def expanded(path: str | Path) -> str:
     return os.fspath(path)
 
 
+def cache_folder(kind: str) -> Path:
+    """Return where files of this kind are kept for the user from one process to the next."""
+    return Path(expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "pnp-ovss" / kind
+
+
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """Return what a file holds.
 

@@ -75,6 +75,37 @@ def test_words_are_encoded_once(clip, monkeypatch):
     assert not torch.allclose(first[1], other[0])
 
 
+def test_vectors_of_many_words_are_kept_for_other_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr("pnp_ovss.models.clip.cache_folder", lambda kind: tmp_path / "cache")
+    folder, words, templates = tiny_clip(tmp_path / "clip"), ("dog", "cat"), [f"{{}} {n}" for n in range(129)]
+    read = []
+
+    def vectors(folder=folder, templates=templates):
+        clip = load_clip(folder, device="cpu")
+        encode = clip.encode_texts
+        monkeypatch.setattr(clip, "encode_texts", lambda texts: read.append(len(texts)) or encode(texts))
+        return clip.encode_words(words, templates)
+
+    first = vectors()
+    assert torch.equal(vectors(), first)
+    assert read == [258]
+    [kept] = (tmp_path / "cache").iterdir()
+    kept.write_bytes(b"damaged")
+    assert torch.equal(vectors(), first)
+    vectors(templates=templates[::-1])
+    vectors(tiny_clip(tmp_path / "other", seed=1))
+    assert read == [258] * 4
+    vectors(templates=templates[:128])
+    assert len(list((tmp_path / "cache").iterdir())) == 3  # not those of few texts
+
+
+def test_where_nothing_can_be_kept_vectors_are_encoded(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("pnp_ovss.models.clip.cache_folder", lambda kind: tmp_path / "file" / "no folder")
+    clip = load_clip(tiny_clip(tmp_path / "clip"), device="cpu")
+    assert clip.encode_words(["dog"], [f"{{}} {n}" for n in range(257)]).shape == (1, 8)
+
+
 def test_a_model_that_knows_few_words_says_so(tmp_path):
     few = load_clip(tiny_clip(tmp_path, known=["dog"]), device="cpu")
     with pytest.raises(InputError, match="cannot know 'cat'; it knows dog"):

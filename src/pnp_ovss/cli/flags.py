@@ -27,7 +27,7 @@ from pnp_ovss.cli import OUTPUT
 from pnp_ovss.cli.runfile import echo
 from pnp_ovss.data.vocabulary import BENCHMARKS, load_vocabulary, parse_classes, read_classes
 from pnp_ovss.errors import InputError
-from pnp_ovss.files import Folder
+from pnp_ovss.files import Folder, cache_folder
 from pnp_ovss.memory import parse_bytes
 from pnp_ovss.methods import DEFAULT_METHOD, METHODS, method_info, resolve_config
 from pnp_ovss.methods.presence import Present
@@ -154,9 +154,7 @@ class NamerFlags:
         names = parse_classes(self.names).classes if self.names else ()
         if self.namer == "given" and self.names_from:
             names = read_classes(self.names_from).classes
-        user = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))
-        cache = self.cache or user / "pnp-ovss" / "replies"
-        server = self.base_url, cache, self.timeout, self.tries - 1
+        server = self.base_url, self.cache or cache_folder("replies"), self.timeout, self.tries - 1
         return Options(names, self.names_from, vlm, self.namer_model, *server, model.device, model.dtype)
 
     def check(self, model: ModelFlags) -> None:

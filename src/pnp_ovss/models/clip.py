@@ -4,16 +4,21 @@ Radford et al.: Learning Transferable Visual Models From Natural Language Superv
 checkpoint fits: OpenAI's, LAION's, MetaCLIP's; its ``config.json`` says which GELU it was trained with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from pnp_ovss.errors import ModelError
+from pnp_ovss.errors import InputError, ModelError
+from pnp_ovss.files import as_json, cache_folder, read_bytes, write_bytes
 from pnp_ovss.models.base import fused_attention
 from pnp_ovss.models.hub import Checkpoint, find, read_settings
 from pnp_ovss.models.loading import Pretrained
@@ -72,7 +77,8 @@ class Clip(Pretrained):
     def encode_words(self, words: Sequence[str], templates: Sequence[str]) -> Float[Tensor, "word width"]:
         """Return a vector for each word: the direction of the mean over its texts, one per template.
 
-        In a template such as "a photo of a {}." the braces stand for the word. What was encoded once is kept.
+        In a template such as "a photo of a {}." the braces stand for the word. What was encoded once is kept; the
+        vectors of many words, for other processes too, in the user's cache.
 
         Raises: InputError if the model cannot know a word.
         """
@@ -81,9 +87,26 @@ class Clip(Pretrained):
         new = [word for word in dict.fromkeys(words) if (word, form) not in self._vectors]
         if new:
             texts = [template.replace("{}", word) for word in new for template in form]
-            means = ensemble(self.encode_texts(texts).view(len(new), len(form), -1))
+            means = self._kept(texts, lambda: ensemble(self.encode_texts(texts).view(len(new), len(form), -1)))
             self._vectors |= {(word, form): mean for word, mean in zip(new, means, strict=True)}
         return torch.stack([self._vectors[word, form] for word in words])
+
+    def _kept(self, texts: Sequence[str], encode: Callable[[], Tensor]) -> Float[Tensor, "word width"]:
+        """Return what ``encode`` gives for these texts, or gave in an earlier process.
+
+        Few texts are encoded in no time; a cache that cannot be read or written is as none.
+        """
+        if len(texts) <= TEXTS_AT_ONCE:
+            return encode()
+        tokenizer = self._tokenizer.backend_tokenizer.to_str()
+        about = [self.revision, self.device.type, str(self._model.dtype), torch.__version__, tokenizer, *texts]
+        path = cache_folder("vectors") / f"{sha256(as_json(about)).hexdigest()[:32]}.safetensors"
+        with suppress(InputError, SafetensorError, KeyError):
+            return load(read_bytes(path))["vectors"].to(self.device)
+        vectors = encode()
+        with suppress(InputError):
+            write_bytes(path, save({"vectors": vectors.cpu()}))
+        return vectors
 
     def embed(self, pixels: Float[Tensor, "b 3 h w"], by_size: bool = False) -> Tokens:
         """Return what the first block of the image tower reads.
