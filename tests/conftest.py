@@ -1,5 +1,6 @@
 """Fixtures for every test."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tiny import tiny_blip
 
 # The models of the tests are so small that threads wait for each other longer than they compute.
 torch.set_num_threads(1)
+os.environ.setdefault("GOMP_SPINCOUNT", "0")  # for the processes that tests start
 
 
 @pytest.fixture(scope="session")

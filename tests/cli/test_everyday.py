@@ -128,6 +128,14 @@ def test_the_shell_completes_commands_and_flags(words, expected):
     assert expected in run(code, **asked).split()
 
 
+@pytest.mark.parametrize(("given", "expected"), [({}, "0"), ({"OMP_WAIT_POLICY": "active"}, "None")])
+def test_threads_do_not_spin_while_they_wait_unless_that_is_asked(monkeypatch, given, expected):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    code = "import os, sys; sys.argv = ['pnp-ovss', '--version']; from pnp_ovss.cli import run; run(); "
+    code += "print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
+    assert run(code, **given).splitlines()[-1] == f"False {expected}"
+
+
 def test_the_doctor_says_what_is_here(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")

@@ -206,6 +206,10 @@ def run() -> int:
 
     A bug is one line, and its traceback a file in the temporary folder, which the user alone may read.
     """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+        # Read when torch is loaded. Threads that wait by spinning take the cores from those with work to do: beside
+        # other busy processes a photo takes 3 to 20 times as long.
+        os.environ["GOMP_SPINCOUNT"] = "0"
     try:
         return main()
     except Exception as error:
