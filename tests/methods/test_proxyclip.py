@@ -24,7 +24,7 @@ def on_goldens(**changes):
 def test_proxies_features_and_logits_are_the_official_ones():
     arrays, _ = golden("proxyclip")
     method, pixels = on_goldens(), torch.from_numpy(arrays["square_pixels"])
-    proxies = method.dino.encode_patches(method._renormalised(pixels))[0].permute(2, 0, 1)
+    proxies = method.proxy.encode_patches(method._renormalised(pixels))[0].permute(2, 0, 1)
     assert error(proxies, arrays["square_proxy"]) < 1e-5
     assert error(method.features(pixels).flatten(0, 2), unit(arrays["square_features"]).numpy()) < 1e-5
     assert error(method.logits(pixels, torch.from_numpy(arrays["text"]))[0], arrays["square_logits"]) < 1e-5

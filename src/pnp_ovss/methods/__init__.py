@@ -5,6 +5,7 @@ from typing import Any
 
 from pnp_ovss.errors import ConfigError
 from pnp_ovss.methods.base import Method, MethodInfo
+from pnp_ovss.methods.corrclip import CorrClip
 from pnp_ovss.methods.dense_clip import ClearClip, MaskClip, Naclip, PlainClip, Sclip
 from pnp_ovss.methods.pnp import PRESETS, Config, PnP
 from pnp_ovss.methods.proxyclip import ProxyClip
@@ -32,6 +33,7 @@ METHODS: dict[str, MethodInfo] = {
     "clearclip": ClearClip.info("ClearCLIP: attention by like queries, no residual", "Lan et al., ECCV 2024"),
     "naclip": Naclip.info("NACLIP: attention by like keys that are near", "Hajimiri, Ben Ayed, Dolz, WACV 2025"),
     "proxyclip": ProxyClip.info("ProxyCLIP: attention by the likeness of DINO's patches", "Lan et al., ECCV 2024"),
+    "corrclip": CorrClip.info("CorrCLIP: attention by DINO inside regions of the photo", "Zhang et al., ICCV 2025"),
     "resclip": ResClip.info("ResCLIP: NACLIP again, inside what it has labelled alike", "Yang et al., CVPR 2025"),
     "scclip": ScClip.info("SC-CLIP: outliers healed, likeness of middle blocks", "Bai et al., arXiv 2411.15869"),
 }

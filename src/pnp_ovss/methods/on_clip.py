@@ -55,7 +55,8 @@ MINI: dict[str, Any] = {
 """For the mini models, which know drawn scenes and few words."""
 
 
-Pixels = Float[Tensor, "b 3 h w"]
+Pixels = Float[Tensor, "b _ h w"]
+"""Normalised red, green and blue; a method may know further channels."""
 Queries = Float[Tensor, "query vector"]
 Encoded = tuple[Tensor, ...]
 """What a method computes of windows without their words; all tensors have a row per window. The first one holds the
@@ -240,8 +241,13 @@ class OnClip:
 
         Raises: InputError if a class name cannot be used.
         """
+        return list(self._class_maps([self.prepare(image) for image in images], images, vocabularies, on_step))
+
+    @torch.no_grad()
+    def _class_maps(
+        self, pixels: Sequence[Tensor], images: Photos, vocabularies: Sequence[Vocabulary], on_step: OnStep
+    ) -> list[WindowMaps]:
         queries = [self._queries(vocabulary) for vocabulary in vocabularies]
-        pixels = [self.prepare(image) for image in images]
         axes = [self._axes(*picture.shape[1:]) for picture in pixels]
         encoded = self._encode([cut(picture, *both) for picture, both in zip(pixels, axes, strict=True)], on_step)
         return [self._maps(*one) for one in zip(encoded, queries, axes, vocabularies, images, strict=True)]
@@ -365,13 +371,19 @@ def drop_small(scores: Float[Tensor, "ch h w"], vocabulary: Vocabulary, share: f
 
     The first channel is the background, those of the words follow.
     """
-    numbers = {name: number for number, name in enumerate((BACKGROUND, *vocabulary.classes))}
-    owners = [0, *(numbers[name] * (name != BACKGROUND) for name, words in vocabulary.words.items() for _ in words)]
-    of_channel = torch.tensor(owners, device=scores.device)
-    areas = torch.bincount(of_channel[scores.argmax(0)].ravel(), minlength=len(numbers))
+    of_channel = torch.tensor(owners(vocabulary, True), device=scores.device)
+    areas = torch.bincount(of_channel[scores.argmax(0)].ravel(), minlength=len(vocabulary.classes) + 1)
     small = areas <= share * areas[1:].sum()
     small[0] = False
     scores[small[of_channel]] = 0
+
+
+def owners(vocabulary: Vocabulary, background: bool) -> list[int]:
+    """Return the number of each channel's class, from 1; of the background, where there is one, and its words 0."""
+    numbers = {name: number for number, name in enumerate(vocabulary.classes, start=1)}
+    if background:
+        numbers[BACKGROUND] = 0
+    return [*[0] * background, *(numbers[name] for name, words in vocabulary.words.items() for _ in words)]
 
 
 def eight_bit(clip: Clip) -> tuple[Sequence[float], Sequence[float]]:

@@ -3,6 +3,7 @@
 Source: Lan et al., "ProxyCLIP: proxy attention improves CLIP for open-vocabulary segmentation", ECCV 2024.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,25 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
 from pnp_ovss.methods.on_clip import ALL_NAMED, BY_NAME, MINI, ClipConfig, Encoded, OnClip, Pixels, presets
-from pnp_ovss.models.clip import Clip
-from pnp_ovss.models.dino import Dino, load_dino
+from pnp_ovss.models.clip import Clip, Tokens
+from pnp_ovss.models.dino import load_dino
 from pnp_ovss.settings import setting
 
 
 @dataclass(frozen=True)
-class ProxyClipConfig(ClipConfig):
+class ProxyConfig(ClipConfig):
+    """Settings of a method on CLIP and DINO."""
+
+    proxy: str = setting("dino-base", "DINO's short name, hub id or local folder (corrclip: or clip, CLIP itself)")
+
+
+@dataclass(frozen=True)
+class ProxyClipConfig(ProxyConfig):
     """Settings of ProxyCLIP."""
 
-    proxy: str = setting("dino-base", "proxyclip: DINO's short name, hub id or local folder")
-    beta: float = setting(1.2, "proxyclip: likeness counts above so many times its mean; scclip: above this")
+    beta: float = setting(
+        1.2, "likeness counts above (proxyclip: its mean times) this; corrclip: weight of region [CLS]s"
+    )
     gamma: float = setting(3.0, "proxyclip: what is above is multiplied by this")
 
 
@@ -49,7 +58,8 @@ def proxy_attention(
 class ProxyClip(OnClip):
     """ProxyCLIP. The grid is DINO's."""
 
-    name, settings = "proxyclip", ProxyClipConfig
+    name: str = "proxyclip"
+    settings: type[ProxyConfig] = ProxyClipConfig
     presets = presets(
         PUBLISHED,
         voc21={},
@@ -65,41 +75,48 @@ class ProxyClip(OnClip):
     fills = True
     multiple = 56
 
-    def __init__(self, clip: Clip, config: ProxyClipConfig, dino: Dino) -> None:
+    def __init__(self, clip: Clip, config: ProxyConfig, proxy: Any) -> None:
         super().__init__(clip, config)
-        self.dino, self.cell = dino, dino.patch
-        self.revision = f"{clip.revision}+{dino.revision}"
+        self.proxy, self.cell = proxy, proxy.patch
+        self.revision = f"{clip.revision}+{proxy.revision}"
 
     @classmethod
-    def on(cls, clip: Clip, config: ProxyClipConfig, device: str, dtype: str) -> "ProxyClip":
+    def on(cls, clip: Clip, config: Any, device: str, dtype: str) -> "ProxyClip":
         """Return the method on a CLIP and on the ``proxy`` of the settings."""
         return cls(clip, config, load_dino(config.proxy, device, dtype))
 
     @classmethod
-    def resolve_config(
-        cls, model: str | Path, preset: str | Path, revision: str | None, **settings: Any
-    ) -> ProxyClipConfig:
+    def resolve_config(cls, model: str | Path, preset: str | Path, revision: str | None, **settings: Any) -> ClipConfig:
         """Return the settings, as every method on CLIP does; ``proxy`` may be a path."""
         proxy = {"proxy": str(settings["proxy"])} if isinstance(settings.get("proxy"), Path) else {}
-        config: ProxyClipConfig = super().resolve_config(model, preset, revision, **settings | proxy)
-        return config
+        return super().resolve_config(model, preset, revision, **settings | proxy)
 
     def encode(self, pixels: Pixels) -> Encoded:
         """Return vectors of length 1 on DINO's grid."""
-        clip, config, last = self.clip, self.config, self.clip.blocks - 1
-        proxies = self.dino.encode_patches(self._renormalised(pixels))
-        grid = proxies.shape[1:3]
-        tokens = clip.run(clip.embed(pixels), 0, last)
-        values = clip.qkv(last, tokens)[2][:, 1:].transpose(1, 2)
-        values = values.view(*values.shape[:2], pixels.shape[2] // clip.patch, pixels.shape[3] // clip.patch)
-        values = interpolate(values, size=grid, mode="bilinear").flatten(2).transpose(1, 2)
-        attention = proxy_attention(proxies.flatten(1, 2), config.beta, config.gamma).to(values)
-        features = clip.project(clip.mix(last, attention @ values))
+        clip, config = self.clip, self.config
+        proxies = self.proxy.encode_patches(self._renormalised(pixels))
+        grid, coarse = proxies.shape[1:3], (pixels.shape[2] // clip.patch, pixels.shape[3] // clip.patch)
+        tokens = clip.run(clip.embed(pixels), 0, clip.blocks - 1)
+        attention = proxy_attention(proxies.flatten(1, 2), config.beta, config.gamma)
+        features = self._attended(tokens, attention, coarse, grid)
         return (normalize(features, dim=-1).view(len(pixels), *grid, -1),)
+
+    def _attended(
+        self,
+        tokens: Tokens,
+        attention: Float[Tensor, "b position position"],
+        coarse: Sequence[int],
+        grid: Sequence[int],
+    ) -> Float[Tensor, "b position vector"]:
+        """Return vectors on DINO's grid: the last block's values of CLIP's patches there, attended to and projected."""
+        clip, last = self.clip, self.clip.blocks - 1
+        values = clip.qkv(last, tokens)[2][:, 1:].transpose(1, 2)
+        values = interpolate(values.unflatten(2, tuple(coarse)), size=tuple(grid), mode="bilinear")
+        return clip.project(clip.mix(last, attention.to(values) @ values.flatten(2).transpose(1, 2)))
 
     def _renormalised(self, pixels: Pixels) -> Pixels:
         """Return the pixels as DINO reads them."""
-        both = [self.clip.mean, self.clip.std, self.dino.mean, self.dino.std]
+        both = [self.clip.mean, self.clip.std, self.proxy.mean, self.proxy.std]
         mean, std, own_mean, own_std = torch.tensor(both, device=pixels.device)[:, :, None, None]
         renormalised: Tensor = (pixels * std + mean - own_mean) / own_std
         return renormalised

@@ -62,7 +62,7 @@ def along(length: int, crop: int, stride: int) -> Axis:
     return Axis(length, min(crop, length), tuple(starts))
 
 
-def cut(pixels: Float[Tensor, "3 h w"], rows: Axis, columns: Axis) -> Float[Tensor, "window 3 _ _"]:
+def cut(pixels: Float[Tensor, "c h w"], rows: Axis, columns: Axis) -> Float[Tensor, "window c _ _"]:
     """Return the windows of a picture, row by row; what is added to them is 0."""
     parts = [
         pixels[:, top : top + rows.window, left : left + columns.window]

@@ -108,6 +108,12 @@ class Clip(Pretrained):
             write_bytes(path, save({"vectors": vectors.cpu()}))
         return vectors
 
+    @torch.no_grad()
+    def encode_queries_and_keys(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b gh gw width"]:
+        """Return the sum of the last block's queries and keys of each patch, the heads side by side, float32."""
+        q, k, _ = self.qkv(self.blocks - 1, self.run(self.embed(pixels), 0, self.blocks - 1))
+        return (q + k)[:, 1:].float().view(len(pixels), -1, pixels.shape[3] // self.patch, q.shape[2])
+
     def embed(self, pixels: Float[Tensor, "b 3 h w"], by_size: bool = False) -> Tokens:
         """Return what the first block of the image tower reads.
 

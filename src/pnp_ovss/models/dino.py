@@ -53,6 +53,23 @@ class Dino(Pretrained):
         tokens: Tensor = self._model(pixel_values=inner, **how).last_hidden_state[:, 1:]
         return tokens.float().view(len(pixels), gh, gw, -1)
 
+    @torch.no_grad()
+    def encode_queries_and_keys(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b gh gw width"]:
+        """Return the sum of the last block's queries and keys of each patch, the heads side by side, float32."""
+        kept = list[Tensor]()
+        hooks = [
+            [module for name, module in self._model.named_modules() if name.endswith(ends)][-1].register_forward_hook(
+                lambda module, given, found: kept.append(found)
+            )
+            for ends in (("q_proj", "query"), ("k_proj", "key"))
+        ]
+        try:
+            gh, gw = self.encode_patches(pixels).shape[1:3]
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return sum(kept)[:, 1:].float().view(len(pixels), gh, gw, -1)
+
     def _positions(self, embeddings: Tensor, height: int, width: int) -> Float[Tensor, "1 token width"]:
         table = self._model.embeddings.position_embeddings[0]
         return positions(table, height // self.patch, width // self.patch)[None]
