@@ -70,7 +70,7 @@ class CorrClip(ProxyClip):
         stuff171=ALL_NAMED,
         cityscapes=ALL_NAMED | {"short_side": 448, "crop": 224},
         ade150=ALL_NAMED | {"short_side": 448},
-        mini=MINI | {"num_spatial": 2, "proxy": OWN, "eps": 0.05, "regions_size": 0.15},
+        mini=MINI | {"num_spatial": 2, "proxy": OWN, "eps": 0.02, "regions_size": 0.15},
     )
 
     def __init__(self, clip: Clip, config: CorrClipConfig, proxy: Dino | Clip) -> None:
@@ -178,7 +178,7 @@ def merge(
     merged = (numbers == OUTSIDE).long()
     inside = numbers > 0
     if inside.any():
-        values, index = numbers[inside].unique(return_inverse=True)
+        values, index = torch.unique(numbers[inside], return_inverse=True)
         sums = features.new_zeros(len(values), features.shape[1]).index_add_(0, index, features[inside])
         means = normalize(sums, dim=-1)  # a mean has the direction of the sum
         likeness = means @ means.T

@@ -111,7 +111,7 @@ class ProxyClip(OnClip):
         """Return vectors on DINO's grid: the last block's values of CLIP's patches there, attended to and projected."""
         clip, last = self.clip, self.clip.blocks - 1
         values = clip.qkv(last, tokens)[2][:, 1:].transpose(1, 2)
-        values = interpolate(values.unflatten(2, tuple(coarse)), size=tuple(grid), mode="bilinear")
+        values = interpolate(values.view(*values.shape[:2], *coarse), size=tuple(grid), mode="bilinear")
         return clip.project(clip.mix(last, attention.to(values) @ values.flatten(2).transpose(1, 2)))
 
     def _renormalised(self, pixels: Pixels) -> Pixels:

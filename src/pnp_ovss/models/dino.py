@@ -68,7 +68,7 @@ class Dino(Pretrained):
         finally:
             for hook in hooks:
                 hook.remove()
-        return sum(kept)[:, 1:].float().view(len(pixels), gh, gw, -1)
+        return torch.stack(kept).sum(0)[:, 1:].float().view(len(pixels), gh, gw, -1)
 
     def _positions(self, embeddings: Tensor, height: int, width: int) -> Float[Tensor, "1 token width"]:
         table = self._model.embeddings.position_embeddings[0]
