@@ -3,7 +3,7 @@
 import pytest
 
 from pnp_ovss import ConfigError, memory
-from pnp_ovss.memory import available, parse_bytes, room, usable_cores
+from pnp_ovss.memory import available, parse_bytes, room
 
 GB = 10**9
 
@@ -28,6 +28,8 @@ def machine(tmp_path, monkeypatch):
     proc, groups = tmp_path / "proc", tmp_path / "cgroup"
     monkeypatch.setattr(memory, "PROC", proc)
     monkeypatch.setattr(memory, "CGROUP", groups)
+    limits = dict(zip((groups, groups / "memory"), memory.LIMITS.values(), strict=True))
+    monkeypatch.setattr(memory, "LIMITS", limits)
 
     def write(files: dict[str, str]) -> None:
         for name, content in files.items():
@@ -79,22 +81,3 @@ def test_without_proc_it_is_what_the_machine_has(machine, tmp_path, monkeypatch)
 def test_this_machine_has_memory():
     assert available() > 0
     assert 10**7 < memory.in_use() < 10**12
-
-
-def test_cores_are_those_of_the_affinity_and_of_the_quota(machine, monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 2, 3, 5, 7, 8}, raising=False)
-    assert usable_cores() == 6
-    machine({"proc/self/cgroup": "0::/pods/one\n", "cgroup/pods/one/cpu.max": "max 100000\n"})
-    assert usable_cores() == 6
-    machine({"cgroup/pods/cpu.max": "350000 100000\n"})
-    assert usable_cores() == 3
-    machine({"cgroup/pods/one/cpu.max": "50000 100000\n"})
-    assert usable_cores() == 1
-    machine({"proc/self/cgroup": "5:cpu,cpuacct:/docker/abc\n", "cgroup/cpu/cpu.cfs_quota_us": "-1\n"})
-    machine({"cgroup/cpu/cpu.cfs_period_us": "100000\n"})
-    assert usable_cores() == 6
-    machine({"cgroup/cpu/cpu.cfs_quota_us": "200000\n"})
-    assert usable_cores() == 2
-    monkeypatch.delattr("os.sched_getaffinity")
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
-    assert usable_cores() == 1

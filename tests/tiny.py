@@ -17,6 +17,10 @@ from transformers import (
     CLIPModel,
     PretrainedConfig,
     PreTrainedModel,
+    Sam2Config,
+    Sam2Model,
+    SamConfig,
+    SamModel,
     ViltConfig,
     ViltForImageAndTextRetrieval,
 )
@@ -262,4 +266,38 @@ def tiny_clip(folder: Path, known=(), vocabulary: int = len(SPECIAL) + len(WORDS
         torch.manual_seed(seed)
         write_random(folder, CLIPModel(config))
     write_tokenizer(folder, WORDS)
+    return folder
+
+
+def tiny_sam(folder: Path, kind: str = "sam", seed: int = 0) -> Path:
+    """Write a SAM, or with ``kind`` "sam2" a SAM 2, for 64 x 64 pixels, and return the folder.
+
+    Its weights are random, and so large that points matter and masks have edges.
+    """
+    torch.manual_seed(seed)
+    small = {"hidden_size": 32, "num_attention_heads": 2, "mlp_dim": 64, "iou_head_hidden_dim": 32}
+    parts = {
+        "prompt_encoder_config": {"hidden_size": 32, "image_size": 64, "patch_size": 16, "mask_input_channels": 4},
+        "mask_decoder_config": small,
+    }
+    if kind == "sam":
+        vision = {"hidden_size": 32, "output_channels": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+        vision |= {"image_size": 64, "window_size": 2, "global_attn_indexes": [1], "num_pos_feats": 16, "mlp_dim": 64}
+        model: PreTrainedModel = SamModel(SamConfig(vision_config=vision, **parts))
+    else:
+        backbone = {"model_type": "sam2_hiera_det_model", "hidden_size": 8, "image_size": [64, 64]}
+        backbone |= {"blocks_per_stage": [1, 1, 2, 1], "embed_dim_per_stage": [8, 16, 32, 64]}
+        backbone |= {"num_attention_heads_per_stage": [1, 1, 2, 2], "window_size_per_stage": [4, 4, 4, 4]}
+        backbone |= {"global_attention_blocks": [3], "window_positional_embedding_background_size": [2, 2]}
+        sizes = [[16, 16], [8, 8], [4, 4]]
+        vision = {"backbone_config": backbone, "backbone_channel_list": [64, 32, 16, 8], "fpn_hidden_size": 32}
+        model = Sam2Model(Sam2Config(vision_config=vision | {"backbone_feature_sizes": sizes}, **parts))
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if "norm" not in name and "shared" not in name and weights.dim() > 1:
+                weights.normal_(0, 0.7 / weights[0].numel() ** 0.5)
+        for head in model.mask_decoder.output_hypernetworks_mlps:
+            head.proj_out.weight *= 300
+        model.mask_decoder.iou_prediction_head.proj_out.weight *= 10
+    model.save_pretrained(folder)
     return folder

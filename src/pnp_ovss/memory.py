@@ -1,4 +1,4 @@
-"""What this process may use: memory, of a budget or of what machine and container have left, and cores."""
+"""How much memory there is for the work on a photo: what the machine and its container have left, or a budget."""
 
 import os
 import re
@@ -14,11 +14,11 @@ SHARE = 0.9
 
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 LIMITS = {
-    2: ("memory.max", "memory.current", "inactive_file"),
-    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    CGROUP: ("memory.max", "memory.current", "inactive_file"),
+    CGROUP / "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
-"""By version of control groups: their files of the limit and of what is in use, and the entry of ``memory.stat`` for
-the part of it that is given up when memory is short."""
+"""Where control groups of version 2 and 1 are, their files of the limit and of what is in use, and the entry of
+``memory.stat`` for the part of it that is given up when memory is short."""
 
 
 def parse_bytes(text: str | int) -> int:
@@ -67,38 +67,20 @@ def _whole_machine() -> int:
         return sys.maxsize
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may keep busy: those it may run on, fewer where its control groups say so."""
-    runs_on = getattr(os, "sched_getaffinity", None)  # Linux alone has it
-    most = len(runs_on(0)) if runs_on else os.cpu_count() or 1
-    for group, version in _groups("cpu"):
-        files = ["cpu.max"] if version == 2 else ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
-        numbers = " ".join(_text(group / file) for file in files).split()
-        if len(numbers) == 2 and all(map(str.isdecimal, numbers)):  # "max" and -1 are no limit
-            most = min(most, max(1, int(numbers[0]) // int(numbers[1])))
-    return most
-
-
 def _left_in_groups() -> Iterator[int]:
-    """Yield what is left in the control group of this process and in those above it."""
-    for group, version in _groups("memory"):
-        limit, current, file = LIMITS[version]
-        most, used = _number(group / limit), _number(group / current)
-        if most is not None and used is not None:
-            yield most - used + (_number(group / "memory.stat", file) or 0)
-
-
-def _groups(controller: str) -> Iterator[tuple[Path, int]]:
-    """Yield the control group of this process and those above it, as far as they can be seen, with their version."""
+    """Yield what is left in the control group of this process and in those above it, as far as they can be seen."""
     for line in _text(PROC / "self" / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
+        root = CGROUP / "memory" if "memory" in controllers.split(",") else CGROUP
+        if controllers and root == CGROUP:
             continue  # version 1, another resource
-        root = CGROUP / controller if controllers else CGROUP
         own = root / path.lstrip("/")
         for group in (own, *own.parents):
             if group.is_relative_to(root):
-                yield group, 1 if controllers else 2
+                limit, current, file = LIMITS[root]
+                most, used = _number(group / limit), _number(group / current)
+                if most is not None and used is not None:
+                    yield most - used + (_number(group / "memory.stat", file) or 0)
 
 
 def _number(path: Path, name: str = "") -> int | None:

@@ -165,7 +165,7 @@ class Segmenter:
         if image.device.type == "cpu":  # a GPU has memory of its own
             most = fit(steps, len(vocabulary.flat) + 1, pixels, bound, room(self.memory))
         scores_at = partial(self._scores_at, maps)
-        scores, small = refine_scores(scores_at, image, self.config, on_step, most)
+        scores, small = refine_scores(scores_at, image, self.config, len(vocabulary.flat), on_step, most)
         background = scores.shape[1] > len(vocabulary.flat)
         classes, owners = _channels(vocabulary, background)
         score_map = ScoreMap(scores[0], owners)

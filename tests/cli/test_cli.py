@@ -107,7 +107,9 @@ def settings(*arguments: str) -> dict:
 @pytest.mark.parametrize("setting", fields(Config), ids=lambda setting: setting.name)
 def test_every_setting_has_a_flag(setting):
     flag = {"refiners": "refine"}.get(setting.name, setting.name).replace("_", "-")
-    text, value = {"background": ("few", "few"), "refiners": ("pamr", ("pamr",))}.get(setting.name, ("1", 1))
+    text, value = {"background": ("few", "few"), "refiners": ("pamr", ("pamr",))}.get(
+        setting.name, ("1", "1" if setting.type is str else 1)
+    )
     if setting.type is bool:
         assert settings(f"--{flag}") == {setting.name: True}
         assert settings(f"--no-{flag}") == {setting.name: False}

@@ -136,16 +136,6 @@ def test_threads_do_not_spin_while_they_wait_unless_that_is_asked(monkeypatch, g
     assert run(code, **given).splitlines()[-1] == f"False {expected}"
 
 
-def test_a_command_takes_the_cores_that_it_may_use(runfile, monkeypatch):
-    asked = []
-    monkeypatch.setattr("torch.set_num_threads", asked.append)
-    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
-    monkeypatch.setattr("pnp_ovss.cli.flags.usable_cores", lambda: 3)
-    assert main(["--config", runfile()]) == 0
-    assert main(["--config", runfile(out="again"), "--threads", "5"]) == 0
-    assert asked == [3, 5]
-
-
 def test_the_doctor_says_what_is_here(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")

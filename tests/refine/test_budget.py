@@ -47,7 +47,7 @@ def test_labels_class_by_class_are_those_of_all_scores(reduced):
     def scores_at(size):
         return threshold_and_upsample(maps, size, threshold=0.15, background=True)
 
-    scores, small = refine_scores(scores_at, photo, config)
+    scores, small = refine_scores(scores_at, photo, config, 1)
     full = guided_upsample(scores, small, photo)[0] if reduced else scores[0]
     places = (small[0], photo[0]) if reduced else ()
     score_map = ScoreMap(scores[0], tuple((channel,) for channel in range(5)), *places)
@@ -101,7 +101,7 @@ def test_without_refiners_a_photo_is_reduced_for_memory_alone():
         return threshold_and_upsample(maps, size, threshold=0.15, background=True)
 
     for most in (None, 2000, 500):
-        refine_scores(scores_at, photo, Config(refiners=(), max_pixels=10), most_pixels=most)
+        refine_scores(scores_at, photo, Config(refiners=(), max_pixels=10), 1, most_pixels=most)
     assert sizes == [(40, 50), (40, 50), (20, 25)]
 
 
@@ -124,7 +124,7 @@ def go(side, most, channels, config):
     photo = (ramp[None, None] + 3 * torch.randn(1, side, side, 3)).clamp(0, 255).to(torch.uint8)
     maps = torch.rand(1, channels - 1, 20, 20)
     scores_at = lambda size: threshold_and_upsample(maps, size, threshold=0.5, background=True)
-    scores, small = refine_scores(scores_at, photo, config, most_pixels=most)
+    scores, small = refine_scores(scores_at, photo, config, 1, most_pixels=most)
     places = (small[0], photo[0]) if small is not photo else ()
     owners = tuple((channel,) for channel in range(channels))
     ScoreMap(scores[0], owners, *places).label()

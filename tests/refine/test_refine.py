@@ -245,7 +245,8 @@ def test_scores_of_a_refiner_lie_in_0_to_1(refiners):
 
 def test_an_unknown_refiner_is_refused_with_those_there_are():
     with pytest.raises(
-        ConfigError, match="^there is no refiner 'crv'; the refiners are blur, crf, pamr, guided, regions, tidy$"
+        ConfigError,
+        match="^there is no refiner 'crv'; the refiners are blur, crf, pamr, guided, regions, prompts, tidy$",
     ):
         Config(refiners=("blur", "crv"))
     with pytest.raises(ConfigError, match="no refiner ''"):

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pnp_ovss.errors import ConfigError, InputError
+from pnp_ovss.errors import ConfigError, InputError, ModelError
 from pnp_ovss.images import fingerprint
-from pnp_ovss.regions import SOURCES, RegionSettings, find_regions, stacked
+from pnp_ovss.models.sam import load_sam
+from pnp_ovss.regions import SOURCES, RegionSettings, find_regions, sam, stacked
 from pnp_ovss.regions.base import numbered
 from pnp_ovss.regions.folder import keep_regions, load
 from pnp_ovss.regions.watershed import merged
+from tiny import tiny_sam
 
 OFFLINE = [name for name in SOURCES if name not in ("folder", "sam")]
 
@@ -119,3 +121,38 @@ def test_what_a_folder_cannot_give_is_one_line(tmp_path):
         find_regions(photo, RegionSettings(regions="folder"))
     with pytest.raises(ConfigError, match="there is no source of regions 'none'; the sources are "):
         find_regions(photo, RegionSettings(regions="none"))
+
+
+@pytest.fixture
+def sam_settings(tmp_path, monkeypatch) -> RegionSettings:
+    """Settings for a SAM of random weights, whose regions are kept in a folder of the test."""
+    monkeypatch.setattr(sam, "cache_folder", lambda kind: tmp_path / kind)
+    monkeypatch.setattr("pnp_ovss.models.sam.LEAST_IOU", -1e9)
+    monkeypatch.setattr("pnp_ovss.models.sam.LEAST_STABILITY", 0.3)
+    return RegionSettings(regions="sam", regions_model=str(tiny_sam(tmp_path / "model")), regions_points=3)
+
+
+def test_regions_of_sam_are_its_masks_and_are_kept_by_photo_model_and_settings(sam_settings, tmp_path, monkeypatch):
+    photo, model = squares(), load_sam(sam_settings.regions_model, device="cpu")
+    found = find_regions(photo, sam_settings)
+    assert (found == stacked(model.everything(photo, 3), (40, 60))).all()
+    assert {-1, 0} <= set(np.unique(found))
+
+    monkeypatch.setattr(sam, "load_kept", lambda *which: 1 / 0)
+    assert (find_regions(photo, sam_settings) == found).all()
+    other = tiny_sam(tmp_path / "other", seed=1)
+    for image, settings in (
+        (squares(5), sam_settings),
+        (photo, sam_settings.override({"regions_points": 4})),
+        (photo, sam_settings.override({"regions_model": str(other)})),
+    ):
+        with pytest.raises(ZeroDivisionError):
+            find_regions(image, settings)
+
+
+def test_without_weights_and_network_a_line_says_what_works(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    sam._revision.cache_clear()
+    instead = r"or --refine regions --regions watershed, which has no model; the cache is \S+$"
+    with pytest.raises(ModelError, match=r"^sam-huge: not all of it is in the cache, and HF_HUB_OFFLINE.*" + instead):
+        find_regions(squares(), RegionSettings(regions="sam", regions_model="sam-huge"))

@@ -17,7 +17,6 @@ import typer
 from huggingface_hub import constants
 
 from pnp_ovss._version import VERSION
-from pnp_ovss.memory import usable_cores
 from pnp_ovss.models.hub import SHORT_NAMES, find_folder, weight_files
 from pnp_ovss.redaction import bare
 
@@ -81,7 +80,7 @@ def _extras() -> Iterator[tuple[str, str]]:
 def _devices() -> Iterator[str]:
     import torch
 
-    yield f"cpu ({os.cpu_count()} cores, {usable_cores()} of them for this process)"
+    yield f"cpu ({os.cpu_count()} cores, {torch.get_num_threads()} threads)"
     for number in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(number)
         yield f"cuda:{number} ({about.name}, {about.total_memory / 1e9:.0f} GB)"

@@ -21,7 +21,6 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-import torch
 import typer
 
 from pnp_ovss.cli import OUTPUT
@@ -29,7 +28,7 @@ from pnp_ovss.cli.runfile import echo
 from pnp_ovss.data.vocabulary import BENCHMARKS, load_vocabulary, parse_classes, read_classes
 from pnp_ovss.errors import InputError
 from pnp_ovss.files import Folder, cache_folder
-from pnp_ovss.memory import parse_bytes, usable_cores
+from pnp_ovss.memory import parse_bytes
 from pnp_ovss.methods import DEFAULT_METHOD, METHODS, method_info, resolve_config
 from pnp_ovss.methods.presence import Present
 from pnp_ovss.models.clip import Clip, load_clip
@@ -241,14 +240,12 @@ class OutputFlags:
         quiet: print errors alone
         verbose: print details on stderr as well
         json: print a line of JSON for each photo on stdout, and nothing else there
-        threads: threads of the processor (default: as many as the cores that the process may use)
     """
 
     config: File | None = None
     quiet: bool = False
     verbose: bool = False
     json: bool = False
-    threads: Count | None = None
 
 
 def check_given(classes: str | None, classes_file: Path | None) -> None:
@@ -274,7 +271,6 @@ def expand(command: Callable[..., Any]) -> Callable[..., Any]:
         OUTPUT.quiet, OUTPUT.verbose, OUTPUT.json = (bool(given.get(name)) for name in ("quiet", "verbose", "json"))
         chosen = {flag.name: given.get(flag.name) for flag in _setting_flags()}
         settings = {name: None if got == NONE else got for name, got in chosen.items() if got is not None}
-        torch.set_num_threads(given.get("threads") or min(usable_cores(), torch.get_num_threads()))
         code = _call(command, given | {"settings": settings})
         name = module.__name__.rsplit(".")[-1]
         if OUTPUT.runfile and name in ECHOING and given["out"]:

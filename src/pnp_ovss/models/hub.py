@@ -98,11 +98,11 @@ class Checkpoint:
         return self.revision.startswith(LOCAL)
 
 
-def find(name: str | Path, revision: str | None = None) -> Checkpoint:
+def find(name: str | Path, revision: str | None = None, instead: str = INSTEAD) -> Checkpoint:
     """Return where the checkpoint with this short name, hub id or local folder is on this machine.
 
     A hub repository is downloaded on first use. Later the hub is asked whether the branch has moved on; where it does
-    not answer, the cache has to do.
+    not answer, the cache has to do. ``instead``: what an error says that works without the hub.
 
     Raises: ModelError if there is none, it cannot be fetched, or a local folder cannot be read.
     """
@@ -115,7 +115,7 @@ def find(name: str | Path, revision: str | None = None) -> Checkpoint:
         raise ModelError(f"{name} is a local folder and has no revision {revision!r}; leave it out")
     with reading(name, "the folder cannot be read"):
         if folder is None:
-            folder = _fetch(str(source), name, revision)
+            folder = _fetch(str(source), name, revision, instead)
             return Checkpoint(folder, name, folder.name)
         files = [folder / "config.json", *weight_files(folder, name)]
         states = [(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
@@ -206,7 +206,7 @@ def _digest(*files: tuple[Path, int, int]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _fetch(repository: str, name: str, revision: str | None) -> Path:
+def _fetch(repository: str, name: str, revision: str | None, instead: str) -> Path:
     """Return the folder of a revision in the cache, as the hub has it now, or whole as it was there before."""
     try:
         keep_key(get_token())
@@ -222,7 +222,7 @@ def _fetch(repository: str, name: str, revision: str | None) -> Path:
         known = next((text for kind, text in REASONS.items() if isinstance(cause, kind)), "")
         if known and not isinstance(cause, errors.OfflineModeIsEnabled):
             raise ModelError(f"{name}: {known}") from error
-        raise ModelError(f"{name}: {known or reason}, {INSTEAD}; the cache is {constants.HF_HUB_CACHE}") from error
+        raise ModelError(f"{name}: {known or reason}, {instead}; the cache is {constants.HF_HUB_CACHE}") from error
 
 
 def _download(repository: str, revision: str | None) -> Path:

@@ -22,6 +22,7 @@ from pnp_ovss.refine.blur import Blur
 from pnp_ovss.refine.crf import DenseCRF
 from pnp_ovss.refine.guided import GuidedFilter, guided_upsample
 from pnp_ovss.refine.pamr import PAMR
+from pnp_ovss.refine.prompts import Prompts
 from pnp_ovss.refine.regions import Regions
 from pnp_ovss.refine.tidy import Tidy
 from pnp_ovss.refine.upsample import threshold_and_upsample
@@ -34,6 +35,7 @@ REFINERS: dict[str, type[Refiner | LabelRefiner]] = {
     "pamr": PAMR,
     "guided": GuidedFilter,
     "regions": Regions,
+    "prompts": Prompts,
     "tidy": Tidy,
 }
 
@@ -124,7 +126,7 @@ def refine_batch(
     def scores_at(size: tuple[int, int]) -> Scores:
         return threshold_and_upsample(class_maps, size, threshold=config.threshold, background=background)
 
-    scores, small = refine_scores(scores_at, images, config, on_step)
+    scores, small = refine_scores(scores_at, images, config, class_maps.shape[1], on_step)
     if small is not images:
         scores = guided_upsample(scores, small, images, on_step=on_step)
     labels = [config.clean(one.cpu().numpy(), background) for one in scores.argmax(1).int()]
@@ -135,16 +137,17 @@ def refine_scores(
     scores_at: Callable[[tuple[int, int]], Scores],
     images: Images,
     config: Any,
+    classes: int,
     on_step: OnStep = ignore,
     most_pixels: int | None = None,
 ) -> tuple[Float[Tensor, "b ch sh sw"], UInt8[Tensor, "b sh sw 3"]]:
     """Return the scores of photos after all refiners, and the photos at the size of these scores.
 
-    ``scores_at((h, w))`` gives the scores before at a size. With ``config.stretch`` every refiner starts from channels
-    stretched to [0, 1]. Photos of more than ``config.max_pixels`` are refined at about that many, with lengths given in
-    pixels shortened alike; those of more than ``most_pixels`` at about that many, even where there is no refiner. Then
-    the photos that are returned are smaller than ``images``, and ``guided_upsample`` enlarges the scores along their
-    edges.
+    ``scores_at((h, w))`` gives the scores before at a size: of ``classes``, after the background if there is one. With
+    ``config.stretch`` every refiner starts from channels stretched to [0, 1]. Photos of more than ``config.max_pixels``
+    are refined at about that many, with lengths given in pixels shortened alike; those of more than ``most_pixels`` at
+    about that many, even where there is no refiner. Then the photos that are returned are smaller than ``images``, and
+    ``guided_upsample`` enlarges the scores along their edges.
     """
     h, w = images.shape[1:3]
     steps = config.steps()
@@ -157,7 +160,8 @@ def refine_scores(
     for number, step in enumerate(steps):
         on_step("refine", number, len(steps))
         scores = stretch(scores) if config.stretch else scores  # not below: those before are not held any longer
-        scores = step(scores, images, on_step)
+        refined = step if scores.shape[1] == classes else step.with_background
+        scores = refined(scores, images, on_step)
     return scores, images
 
 

@@ -26,6 +26,10 @@ class Refiner(Settings):
         """Return refined scores of the same shape; ``scores`` are in [0, 1]."""
         raise NotImplementedError
 
+    def with_background(self, scores: Scores, image: Images, on_step: OnStep = ignore) -> Scores:
+        """Return refined scores of which channel 0 is the background: to most steps a channel like any other."""
+        return self(scores, image, on_step)
+
     def scaled(self, factor: float) -> "Refiner":
         """Return the step for a photo whose sides are ``factor`` times as long: lengths in pixels change alike."""
         return self

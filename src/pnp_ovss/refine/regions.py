@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pnp_ovss.refine.base import Images, Refiner, Scores
 from pnp_ovss.regions import RegionMap, RegionSettings, check_source, find_regions
+from pnp_ovss.regions.sam import MEMORY
 from pnp_ovss.types import OnStep, ignore
 
 FINDING = 200
@@ -32,7 +33,7 @@ class Regions(RegionSettings, Refiner):
 
     def memory(self, channels: int, pixels: int) -> int:
         """Return the scores before and after, and what finds the regions."""
-        return pixels * (4 * 2 * channels + FINDING)
+        return pixels * (4 * 2 * channels + FINDING) + (MEMORY if self.regions == "sam" else 0)
 
 
 def vote(scores: Float[Tensor, "ch h w"], regions: RegionMap) -> None:

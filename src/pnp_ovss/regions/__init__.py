@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pnp_ovss.errors import ConfigError
-from pnp_ovss.regions import folder, watershed
+from pnp_ovss.regions import folder, sam, watershed
 from pnp_ovss.regions.base import RegionMap, RegionSettings, stacked
 from pnp_ovss.types import RGB
 
@@ -15,6 +15,7 @@ __all__ = ["SOURCES", "RegionMap", "RegionSettings", "find_regions", "stacked"]
 
 SOURCES: dict[str, Callable[[RGB, Any, str], RegionMap]] = {
     "watershed": watershed.regions,
+    "sam": sam.regions,
     "folder": folder.regions,
 }
 """By name, what returns the regions of a photo from settings with the fields of ``RegionSettings`` and a device."""

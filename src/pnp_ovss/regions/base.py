@@ -16,8 +16,10 @@ RegionMap = Int32[np.ndarray, "h w"]
 class RegionSettings(Settings):
     """Where regions come from. Every method's settings have these fields."""
 
-    regions: str = setting("watershed", "regions: their source, watershed or folder")
+    regions: str = setting("watershed", "regions: their source, watershed, sam or folder")
     regions_size: float = setting(0.05, "watershed: side of a region as a share of the photo's longer side", 1e-3, 1)
+    regions_model: str = setting("sam2-tiny", "sam: SAM or SAM 2 by short name, hub id or local folder")
+    regions_points: int = setting(32, "sam: points along each side of the grid that asks for masks", 1, 128)
     regions_folder: str = setting("", "folder: where the regions of each photo are")
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from pnp_ovss.errors import PnpError, import_extra
 from pnp_ovss.files import Folder, reachable
-from pnp_ovss.memory import usable_cores
 from pnp_ovss.redaction import keep_url
 from pnp_ovss.runs.batch import Done, Job, Places, Worker
 from pnp_ovss.runs.record import Results
@@ -43,7 +42,7 @@ def work_on_ray(
     folder = Folder(job.out)
     job = replace(job, out=folder.root) if folder.is_local else job
     # A cluster of this machine's own has a place for each worker that was asked for, however few cores there are.
-    cores = max(usable_cores(), (workers or 1) * cpus) if address == "local" else None
+    cores = max(os.cpu_count() or 1, (workers or 1) * cpus) if address == "local" else None
     quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
     left = dict(places)
     try:
