@@ -160,7 +160,7 @@ def test_where_memory_is_short_a_photo_is_refined_at_fewer_pixels_and_says_so(se
     np.testing.assert_array_equal(whole.labels, generous.labels)
 
     steps = segmenter.config.steps()
-    monkeypatch.setattr(pnp_ovss.segmenter, "room", lambda budget: need(steps, 3, 180_000, 240_000))
+    monkeypatch.setattr(pnp_ovss.segmenter, "room", lambda budget: need(steps, 3, 160_000, 240_000))
     result = segmenter(photo, ["dog", "cat"])
     assert (result.refined, result.reduced) == ((346, 520), True)
     assert result.labels.shape == (400, 600)
@@ -381,7 +381,7 @@ def test_scenes_without_a_cactus_get_none():
 @pytest.mark.slow
 def test_absent_classes_of_a_photo_that_was_refined_smaller_score_0(segmenter, auto, monkeypatch):
     photo = np.random.default_rng(0).integers(0, 255, (400, 600, 3), dtype=np.uint8)
-    monkeypatch.setattr(pnp_ovss.segmenter, "room", lambda _: need(segmenter.config.steps(), 3, 180_000, 240_000))
+    monkeypatch.setattr(pnp_ovss.segmenter, "room", lambda _: need(segmenter.config.steps(), 3, 160_000, 240_000))
     result, alone = auto(photo, ["cat", "dog", "car"]), segmenter(photo, ["dog"])
     assert result.refined < (400, 600)
     np.testing.assert_array_equal(result.scores[[0, 2]], alone.scores)

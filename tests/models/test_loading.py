@@ -439,6 +439,15 @@ def test_a_damaged_tokenizer(folder, content):
     assert refusal(folder).startswith("the tokenizer cannot be read (")
 
 
+def test_a_panic_in_the_tokenizer(folder, capfd):
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["post_processor"]["single"][0]["SpecialToken"]["id"] = "no such token"
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    capfd.readouterr()
+    assert refusal(folder).startswith("the tokenizer cannot be read (no entry found for key); ")
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]"])
 def test_damaged_settings_of_the_tokenizer(folder, content):
     (folder / "tokenizer_config.json").write_text(content)

@@ -32,6 +32,8 @@ from pnp_ovss.errors import InputError, ModelError, one_line
 from pnp_ovss.files import expanded, read_json
 from pnp_ovss.redaction import keep_key
 
+PANIC = "PanicException"
+"""What the libraries in Rust raise over their own bugs; no ``Exception``, and in no module that can be imported."""
 SMALL_FILES = ["config.json", "preprocessor_config.json", "tokenizer*.json", "special_tokens_map.json", "vocab.txt"]
 INDEX = ".index.json"
 """End of the file that lists the parts of weights in parts."""
@@ -176,7 +178,9 @@ def reading(name: str, fault: str) -> Iterator[None]:
             yield
     except ModelError:
         raise
-    except Exception as error:  # damaged files make the readers raise anything
+    except BaseException as error:  # damaged files make the readers raise anything
+        if not isinstance(error, Exception) and type(error).__name__ != PANIC:
+            raise
         raise ModelError(f"{name}: {fault} ({one_line(error)}); fetch the checkpoint again") from error
     finally:
         for logger, level in levels.items():

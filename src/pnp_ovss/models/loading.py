@@ -1,8 +1,11 @@
 """Reading a checkpoint folder in the Hugging Face layout: weights, tokenizer, normalisation of the pixels."""
 
+import os
 import pickle
+import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -247,5 +250,21 @@ def load_tokenizer(folder: Path, name: str) -> Any:
     if not any((folder / file).is_file() for file in TOKENIZERS):
         # transformers would make one that knows no word.
         raise ModelError(f"{name}: expected a tokenizer.json, got none; fetch it")
-    with reading(name, "the tokenizer cannot be read"):
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with reading(name, "the tokenizer cannot be read"), _unheard():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer(["a", "a b"])  # where the file is damaged, this may be a panic
+        return tokenizer
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep what libraries say by themselves off the screen: a panic in Rust is printed before it is raised."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)

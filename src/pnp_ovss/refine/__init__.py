@@ -152,10 +152,8 @@ def refine_scores(
     h, w = images.shape[1:3]
     steps = config.steps()
     most = min(config.max_pixels if config.refines else h * w, most_pixels or h * w)
-    shrink = (most / (h * w)) ** 0.5
-    if shrink < 1:
-        size = max(1, round(h * shrink)), max(1, round(w * shrink))
-        images, steps = _shrunk(images, size), [step.scaled(shrink) for step in steps]
+    if most < h * w:
+        images, steps = shrunk(images, most), [step.scaled((most / (h * w)) ** 0.5) for step in steps]
     scores = scores_at((images.shape[1], images.shape[2]))
     for number, step in enumerate(steps):
         on_step("refine", number, len(steps))
@@ -165,8 +163,13 @@ def refine_scores(
     return scores, images
 
 
-def _shrunk(images: Images, size: tuple[int, int]) -> UInt8[Tensor, "b sh sw 3"]:
-    """Return the photos at a smaller size: means over the pixels that fall together."""
+def shrunk(images: Images, most: int) -> UInt8[Tensor, "b sh sw 3"]:
+    """Return the photos at about ``most`` pixels, where they have more: means over the pixels that fall together."""
+    h, w = images.shape[1:3]
+    if most >= h * w:
+        return images
+    shrink = (most / (h * w)) ** 0.5
+    size = max(1, round(h * shrink)), max(1, round(w * shrink))
     small = images.new_empty(len(images), *size, 3)
     for number, colour in product(range(len(images)), range(3)):  # one by one: floats take four times the memory
         plane = images[number, :, :, colour].float()[None, None]

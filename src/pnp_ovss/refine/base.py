@@ -1,6 +1,6 @@
 """What a refinement step is, the common scale of scores, and channels in groups."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,8 +34,11 @@ class Refiner(Settings):
         """Return the step for a photo whose sides are ``factor`` times as long: lengths in pixels change alike."""
         return self
 
-    def memory(self, channels: int, pixels: int) -> int:
-        """Return about how many bytes the step takes at most, its input and its result included."""
+    def memory(self, channels: int, pixels: int, image: Callable[[], Images] | None = None) -> int:
+        """Return about how many bytes the step takes at most, its input and its result included.
+
+        ``image`` gives the photo, at so many pixels; None: any photo takes no more.
+        """
         return 4 * pixels * 4 * channels
 
 

@@ -1,5 +1,6 @@
 """Step 8: a Gaussian blur of every channel, then each channel stretched to [0, 1]."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +28,7 @@ class Blur(Refiner):
         """Return ``gaussian_blur(scores)``."""
         return gaussian_blur(scores, sigma=self.blur)
 
-    def memory(self, channels: int, pixels: int) -> int:
+    def memory(self, channels: int, pixels: int, image: Callable[[], Images] | None = None) -> int:
         """Return the scores before and after, and six copies of a group: windows reach over each other."""
         return 4 * pixels * (2 * channels + 6 * group_size(channels, pixels))
 

@@ -1,5 +1,6 @@
 """Step 9: a fully connected conditional random field pulls the labels to the edges of the photo."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -7,15 +8,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pnp_ovss.refine.base import Images, Refiner, Scores, group_size, groups
-from pnp_ovss.refine.lattice import permutohedral_lattice
+from pnp_ovss.refine.lattice import most_vertices, permutohedral_lattice
 from pnp_ovss.settings import MANY, MOST_STEPS, setting
 from pnp_ovss.types import OnStep, ignore
 
 LEAST = 1e-5
 """No channel starts with a smaller probability: one that the scores rule out can come back."""
 
-LATTICE = 400
-"""Bytes of both lattices per pixel of a noisy photo, where every pixel has vertices of its own."""
+PIXEL, VERTEX = 400, 200
+"""Bytes of both lattices per pixel and per vertex."""
+
+CORNERS = 3 + 6
+"""Vertices per pixel at most, where every pixel has its own."""
 
 ROWS = 2**18
 """Pixels whose softmax is taken at a time."""
@@ -46,10 +50,17 @@ class DenseCRF(Refiner):
         gaussian, bilateral = self.crf_gaussian_sxy * factor, self.crf_bilateral_sxy * factor
         return replace(self, crf_gaussian_sxy=gaussian, crf_bilateral_sxy=bilateral)
 
-    def memory(self, channels: int, pixels: int) -> int:
-        """Return the scores before, as energies and as probabilities, what filters a group, and the lattice."""
-        kept = 4 if self.crf_tolerance > 0 else 3
-        return 4 * pixels * (kept * channels + 6 * group_size(channels, pixels)) + LATTICE * pixels
+    def memory(self, channels: int, pixels: int, image: Callable[[], Images] | None = None) -> int:
+        """Return the scores before, as energies and as probabilities, what filters a group, and the lattices.
+
+        The vertices of a photo are counted, which takes a few seconds where it is large.
+        """
+        kept, vertices = 4 if self.crf_tolerance > 0 else 3, CORNERS * pixels
+        if image is not None:
+            spread = self.crf_gaussian_sxy, self.crf_bilateral_sxy, self.crf_bilateral_srgb
+            vertices = sum(most_vertices(points.flatten(0, 1)) for points in _points(image(), *spread))
+        scores = 4 * pixels * (kept * channels + 6 * group_size(channels, pixels))
+        return scores + PIXEL * pixels + VERTEX * vertices
 
 
 @torch.no_grad()
@@ -83,11 +94,8 @@ def dense_crf(
     rows = scores.float().permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
     log_unary = _softmax(rows.view(b * h * w, channels)).clamp_(min=LEAST).log_()
     del rows
-    y, x = (torch.arange(side, device=scores.device).float() for side in (h, w))
-    position = torch.cartesian_prod(y, x).view(1, h * w, 2).flip(2).expand(b, -1, -1)
-    colour = image.reshape(b, h * w, 3).float()
-    appearance = torch.cat([position / bilateral_sxy, colour / bilateral_srgb], -1)
-    gaussian = permutohedral_lattice(position / gaussian_sxy).normalised(gaussian_weight)
+    position, appearance = _points(image, gaussian_sxy, bilateral_sxy, bilateral_srgb)
+    gaussian = permutohedral_lattice(position).normalised(gaussian_weight)
     bilateral = permutohedral_lattice(appearance).normalised(bilateral_weight)
     probability = _softmax(log_unary.clone())
     done = torch.zeros(b, 1, 1, dtype=torch.bool, device=scores.device)
@@ -106,6 +114,17 @@ def dense_crf(
         if tolerance > 0 and bool(done.all()):
             break
     return probability.view(b, h, w, channels).permute(0, 3, 1, 2).contiguous()
+
+
+def _points(
+    image: Images, gaussian_sxy: float, bilateral_sxy: float, bilateral_srgb: float
+) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n 5"]]:
+    """Return where the pixels lie in standard deviations of each kernel."""
+    b, h, w = image.shape[:3]
+    y, x = (torch.arange(side, device=image.device).float() for side in (h, w))
+    position = torch.cartesian_prod(y, x).view(1, h * w, 2).flip(2).expand(b, -1, -1)
+    colour = image.reshape(b, h * w, 3).float()
+    return position / gaussian_sxy, torch.cat([position / bilateral_sxy, colour / bilateral_srgb], -1)
 
 
 def _softmax(energy: Float[Tensor, "n ch"]) -> Float[Tensor, "n ch"]:

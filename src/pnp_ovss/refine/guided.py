@@ -1,6 +1,6 @@
 """The guided filter: scores become a locally linear function of the photo's colour, at its own size or a larger one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +31,7 @@ class GuidedFilter(Refiner):
         """Return ``guided_filter(scores, image)`` with these settings."""
         return guided_filter(scores, image, radius=self.guided_radius, epsilon=self.guided_epsilon)
 
-    def memory(self, channels: int, pixels: int) -> int:
+    def memory(self, channels: int, pixels: int, image: Callable[[], Images] | None = None) -> int:
         """Return the scores before and after, and what fits one channel at a time to the photo's colours."""
         return 4 * pixels * 2 * channels + GUIDE * pixels
 

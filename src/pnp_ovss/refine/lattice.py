@@ -15,6 +15,9 @@ from torch.nn.functional import embedding_bag
 
 from pnp_ovss.errors import ConfigError
 
+POINTS = 2**20
+"""Points whose vertices are counted at a time."""
+
 FURTHEST = 2**24
 """Steps that a float32 can count."""
 
@@ -87,11 +90,18 @@ def permutohedral_lattice(features: Float[Tensor, "b n d"]) -> Lattice:
         torch.arange(0, rows * width, width, dtype=index, device=features.device)
         for rows, width in ((points, side), (len(vertices), 3))
     )
+    splat = WeightedSum(member, start.to(index), weight.flatten().index_select(0, entry))
+    del key, ordered, entry, first, start  # more than half of what is held
     return Lattice(
-        splat=WeightedSum(member, start.to(index), weight.flatten().index_select(0, entry)),
+        splat=splat,
         blurs=tuple(_blur(vertices, axis, threes) for axis in axes),
         slice=WeightedSum(corner, sides, weight.flatten().div_(1 + 2.0 ** (1 - side))),
     )
+
+
+def most_vertices(features: Float[Tensor, "n d"]) -> int:
+    """Return how many vertices the lattice of these points has at most: each part of them, counted by itself."""
+    return sum(len(_simplices(some[None])[0].unique()) for some in features.split(POINTS))
 
 
 def _simplices(

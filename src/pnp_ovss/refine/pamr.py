@@ -1,6 +1,6 @@
 """Pixel-adaptive mask refinement: scores flow between neighbours of like colour."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +29,7 @@ class PAMR(Refiner):
         """Return ``pamr(scores, image)`` with these settings."""
         return pamr(scores, image, iterations=self.pamr_iterations, on_step=on_step)
 
-    def memory(self, channels: int, pixels: int) -> int:
+    def memory(self, channels: int, pixels: int, image: Callable[[], Images] | None = None) -> int:
         """Return the scores before and after, four copies of a group, and three of the affinities."""
         neighbours = len(DILATIONS) * len(RING)
         return 4 * pixels * (2 * channels + 4 * group_size(channels, pixels) + 3 * neighbours)

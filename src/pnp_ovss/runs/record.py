@@ -294,6 +294,7 @@ def _schema(pyarrow: Any) -> Any:
         "areas": pyarrow.list_(number),
         "match": number,
     }
+    columns["refined"] = pyarrow.list_(whole)
     columns |= {"confidence": pyarrow.list_(number), "presence": text, "doubts": pyarrow.list_(text)}
     columns |= {"labels": pyarrow.binary(), "instances": pyarrow.bool_()}
     columns |= {"segments": pyarrow.list_(pyarrow.struct(segment))}

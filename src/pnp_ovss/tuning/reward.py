@@ -65,16 +65,17 @@ class ClipReward:
 
         ``kept`` is 0 for a mask without a pixel; ``removed`` is that of black where the form does not use it.
         """
-        parts = np.stack([masks, ~masks] if self.form == "rest" else [masks])
         # A mask without a pixel shows black, and one of every pixel leaves black: both are encoded already.
-        kind, row = np.nonzero(parts.any((2, 3)))
+        shown, left = masks.any((1, 2)), ~masks.all((1, 2))
+        kind, row = np.nonzero([shown, left] if self.form == "rest" else [shown])
         found = self._black.repeat(3, len(masks), 1)
         if len(row):
-            pictures = [np.where(part[..., None], photo, np.uint8(0)) for part in parts[kind, row]]
+            kept = (masks[index] != bool(removed) for removed, index in zip(kind, row, strict=True))
+            pictures = (np.where(part[..., None], photo, np.uint8(0)) for part in kept)  # one at a time
             found[kind, row] = self._similarities(torch.stack([self.clip.prepare(picture) for picture in pictures]))
         own = torch.tensor([self.names.index(name) for name in classes], dtype=torch.long)
         shares = found.double().softmax(-1)[:, torch.arange(len(own)), own].float()
-        shares[0, torch.from_numpy(~masks.any((1, 2)))] = 0
+        shares[0, torch.from_numpy(~shown)] = 0
         return shares
 
     def _similarities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b name"]:
