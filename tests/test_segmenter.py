@@ -159,8 +159,8 @@ def test_where_memory_is_short_a_photo_is_refined_at_fewer_pixels_and_says_so(se
     assert (generous.refined, generous.reduced) == ((400, 600), False)
     np.testing.assert_array_equal(whole.labels, generous.labels)
 
-    steps = segmenter.config.steps()
-    monkeypatch.setattr(pnp_ovss.segmenter, "room", lambda budget: need(steps, 3, 160_000, 240_000))
+    short = need(segmenter.config.steps(), 3, 240_000, 240_000, lambda: torch.from_numpy(photo)[None]) - 1
+    monkeypatch.setattr(pnp_ovss.segmenter, "room", lambda budget: short)
     result = segmenter(photo, ["dog", "cat"])
     assert (result.refined, result.reduced) == ((346, 520), True)
     assert result.labels.shape == (400, 600)
@@ -381,7 +381,8 @@ def test_scenes_without_a_cactus_get_none():
 @pytest.mark.slow
 def test_absent_classes_of_a_photo_that_was_refined_smaller_score_0(segmenter, auto, monkeypatch):
     photo = np.random.default_rng(0).integers(0, 255, (400, 600, 3), dtype=np.uint8)
-    monkeypatch.setattr(pnp_ovss.segmenter, "room", lambda _: need(segmenter.config.steps(), 3, 160_000, 240_000))
+    short = need(segmenter.config.steps(), 2, 240_000, 240_000, lambda: torch.from_numpy(photo)[None]) - 1
+    monkeypatch.setattr(pnp_ovss.segmenter, "room", lambda budget: short)
     result, alone = auto(photo, ["cat", "dog", "car"]), segmenter(photo, ["dog"])
     assert result.refined < (400, 600)
     np.testing.assert_array_equal(result.scores[[0, 2]], alone.scores)

@@ -491,9 +491,8 @@ def test_parquet_holds_what_the_files_hold(batch):
     for key, record in records("files").items():
         row = packed[key]
         assert row["labels"] == Path(f"files/images/{key}.png").read_bytes()
-        assert [row[name] for name in ("photo", "width", "height", "classes", "match", "model", "version")] == [
-            record[name] for name in ("photo", "width", "height", "classes", "match", "model", "version")
-        ]
+        same = ("photo", "width", "height", "refined", "classes", "match", "model", "version")
+        assert [row[name] for name in same] == [record[name] for name in same]
         assert row["areas"] == list(record["areas"].values())
         assert [part["counts"] for part in row["segments"]] == [
             part["segmentation"]["counts"] for part in record["segments"]

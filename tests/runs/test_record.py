@@ -153,11 +153,14 @@ def test_large_label_maps_are_read_without_a_warning(tmp_path, monkeypatch):
     assert sizes(tmp_path) == {"dog": (1, 7)}
 
 
-@pytest.mark.parametrize("height", [10**9, 0, -1, None, "tall"])
-def test_a_record_of_a_size_that_no_photo_has_is_one_line(tmp_path, height):
+@pytest.mark.parametrize("change", [
+    *({"height": height} for height in (10**9, 0, -1, None, "tall")),
+    *({"classes": ["dog"], "values": [value]} for value in (256, -1, 2**31)),
+])  # fmt: skip
+def test_a_record_of_what_no_label_map_has_is_one_line(tmp_path, change):
     write(tmp_path, "dog.jpg")
     record = json.loads((tmp_path / "dog.json").read_text())
-    (tmp_path / "dog.json").write_text(json.dumps(record | {"height": height, "classes": []}))
+    (tmp_path / "dog.json").write_text(json.dumps(record | {"classes": [], "values": []} | change))
     with pytest.raises(InputError, match="dog.json is no record of a result"):
         load_results(tmp_path)
 

@@ -410,7 +410,7 @@ def _label_map(
         classes = tuple(map(str, record["classes"]))
         values = list(map(int, record.get("values") or range(len(classes))))  # earlier versions had no other values
         sha256 = (record.get("file") or {}).get("sha256", "")  # nor a file
-        if len(values) != len(classes):
+        if len(values) != len(classes) or not all(0 <= value < 256 for value in values):
             raise ValueError(values)
         known = record.get("confidence") or []
         scores = tuple(map(float, (known[name] for name in classes) if isinstance(known, dict) else known))
