@@ -138,7 +138,7 @@ def _work(report: Report, numbers: list[int], asked: dict[str, Any]) -> None:
             if child.returncode:
                 said.seek(0)
                 done.add(now[1])
-                _note(report, *now, f"the process ended ({child.returncode}): {said.read()[-3000:]}", asked["target"])
+                _note(report, *now, f"the process ended ({child.returncode}): {said.read(3000)}", asked["target"])
         numbers = [number for number in numbers if number not in done] if done - {-1} else []
 
 
