@@ -17,7 +17,7 @@ from pnp_ovss.methods import DEFAULT_METHOD, Method, load_method
 from pnp_ovss.methods.confidence import EVEN, WEIGHTS, rate_regions
 from pnp_ovss.methods.doubts import doubts
 from pnp_ovss.methods.presence import Presence, check_present, rate_presence
-from pnp_ovss.refine import RefinementSettings, refine_scores, shrunk
+from pnp_ovss.refine import refine_scores, shrunk
 from pnp_ovss.refine.base import Scores
 from pnp_ovss.refine.budget import fit
 from pnp_ovss.refine.scores import ScoreMap
@@ -160,11 +160,11 @@ class Segmenter:
     def _label(self, maps: ClassMaps, photo: RGB, on_step: OnStep) -> dict[str, Any]:
         """Return the parts of a segmentation that come of class maps."""
         image, vocabulary = torch.from_numpy(photo).to(maps.maps.device)[None], maps.vocabulary
-        pixels, steps = image.shape[1] * image.shape[2], RefinementSettings.steps(self.config)  # the method's own, too
+        pixels = image.shape[1] * image.shape[2]
         most = bound = min(self.config.max_pixels, pixels) if self.config.refines else pixels
         if image.device.type == "cpu":  # a GPU has memory of its own
             at = partial(shrunk, image)
-            most = fit(steps, len(vocabulary.flat) + 1, pixels, bound, room(self.memory), at)
+            most = fit(self.config.costs(), len(vocabulary.flat) + 1, pixels, bound, room(self.memory), at)
         scores_at = partial(self._scores_at, maps)
         scores, small = refine_scores(scores_at, image, self.config, len(vocabulary.flat), on_step, most)
         background = scores.shape[1] > len(vocabulary.flat)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from pycocotools import mask as coco_mask
 
 from pnp_ovss.data.rle import decode, encode, paint
@@ -28,6 +28,15 @@ def test_long_runs_and_negative_differences():
     assert decode({"size": [40, 50], "counts": text}, 40, 50).tolist() == mask.tolist()
 
 
+@given(st.integers(1, 400), st.integers(1, 9), st.integers(0, 2**32 - 1), st.floats(0, 1))
+@settings(max_examples=100, deadline=None)
+def test_run_lengths_are_read_as_pycocotools_reads_them(height, width, seed, share):
+    mask = np.repeat(np.random.default_rng(seed).random((height, width)) < share, 7, axis=0)
+    found = encode(mask)
+    assert np.array_equal(decode(found, 7 * height, width), mask)
+    assert np.array_equal(decode(found, 7 * height, width), coco_mask.decode(found))
+
+
 def test_several_polygons_are_one_region():
     both = decode([[0, 0, 2, 0, 2, 2, 0, 2], [1, 1, 3, 1, 3, 3, 1, 3]], 4, 4)
     assert both.tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
@@ -41,6 +50,11 @@ def test_several_polygons_are_one_region():
     ({"counts": [10**30]}, r"got {'counts': \[1000"),
     ({"counts": None}, "got {'counts': None};"),
     ({"counts": "08"}, "got {'counts': '08'};"),  # 8 of 4 pixels
+    ({"counts": "4P"}, "got {'counts': '4P'};"),  # cut short within a number
+    ({"counts": "P" * 99 + "4"}, "got {'counts': 'PPP"),
+    ({"counts": "4é"}, "got {'counts': '4é'};"),
+    ({"counts": "4 "}, "got {'counts': '4 '};"),
+    ({"counts": ""}, "got {'counts': ''};"),
     ("text", r"expected polygons \[\[x, y, ...\], ...\] or runs of 4 pixels, got 'text';"),
     (None, "got None;"),
     ([[0, 0, 1]], r"got \[\[0, 0, 1\]\]; fetch the annotations again"),

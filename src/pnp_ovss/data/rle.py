@@ -1,6 +1,7 @@
-"""COCO's regions, polygons or run lengths, as masks and back, by pycocotools."""
+"""COCO's regions, polygons or run lengths, as masks and back."""
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from pnp_ovss.errors import InputError
 
 FARTHEST = 1 << 20
 """No corner lies so many pixels away."""
+
+FURTHEST = 30
+"""Bits below the last digit of a run's length."""
 
 LONGEST = 16
 """Times its photo's pixels that the outlines of a region may be long, in pixels: pycocotools keeps five points for
@@ -100,10 +104,34 @@ def _clipped(corners: Float[np.ndarray, "n 2"], height: int, width: int) -> Floa
 
 
 def _from_runs(counts: Any, height: int, width: int) -> UInt8[np.ndarray, "h w"]:
-    text, region = isinstance(counts, str), {"size": [height, width], "counts": counts}
-    runs = region if text else coco_mask.frPyObjects(region, height, width)
-    mask = np.asarray(coco_mask.decode(runs))
-    filled = mask.sum() == coco_mask.area(runs) if text else sum(counts) == mask.size
-    if not filled:  # pycocotools leaves in the rest of the mask whatever was in memory
+    """Return the mask of runs, of 0 and of 1 in turn, column by column.
+
+    Without pycocotools, which reads and writes beyond its memory where a text ends within a number.
+    """
+    runs = _numbers(counts) if isinstance(counts, str) else np.array(list(map(index, counts)), dtype=np.int64)
+    if ((runs < 0) | (runs > height * width)).any() or runs.sum() != height * width:
         raise ValueError("the runs do not fill the mask")
-    return mask
+    values = np.arange(len(runs), dtype=np.uint8) % 2
+    return np.asarray(np.repeat(values, runs).reshape(width, height).T)
+
+
+def _numbers(text: str) -> Int[np.ndarray, " n"]:
+    """Return the numbers that COCO's text stands for.
+
+    Each is digits of 5 bits, the lowest first, as characters from "0" on: 32 is added where another digit follows, and
+    the highest bit of the last one is the sign. From the fourth on they are differences to the last but one.
+    """
+    digits = np.frombuffer(text.encode("ascii"), dtype=np.uint8).astype(np.int64) - ord("0")
+    last = np.flatnonzero(digits & 32 == 0)
+    if not digits.size:
+        return digits
+    if digits.min() < 0 or digits.max() > 63 or not last.size or last[-1] != len(digits) - 1:
+        raise ValueError("the text is no run lengths")
+    first = np.concatenate([[0], last[:-1] + 1])
+    place = 5 * (np.arange(len(digits)) - np.repeat(first, last - first + 1))
+    if place.max() > FURTHEST:
+        raise ValueError("a run is longer than any photo")
+    numbers = np.add.reduceat((digits & 31) << place, first)
+    numbers -= ((digits[last] & 16) >> 4) << (place[last] + 5)
+    numbers[1::2], numbers[2::2] = numbers[1::2].cumsum(), numbers[2::2].cumsum()
+    return numbers

@@ -73,6 +73,10 @@ class _Steps(Settings):
 
     def steps(self) -> list[Refiner]:
         """Return the refiners of scores in order, each with its own settings."""
+        return self.costs()
+
+    def costs(self) -> list[Refiner]:
+        """Return those that take memory: what a method does itself, such as PAMR of those on CLIP, among them."""
         return [step for step in self._all_steps() if isinstance(step, Refiner)]
 
     def clean(self, labels: Int[np.ndarray, "h w"], background: bool) -> Int[np.ndarray, "h w"]:

@@ -101,7 +101,8 @@ def permutohedral_lattice(features: Float[Tensor, "b n d"]) -> Lattice:
 
 def most_vertices(features: Float[Tensor, "n d"]) -> int:
     """Return how many vertices the lattice of these points has at most: each part of them, counted by itself."""
-    return sum(len(_simplices(some[None])[0].unique()) for some in features.split(POINTS))
+    counts = [torch.unique(_simplices(some[None])[0]).numel() for some in torch.split(features, POINTS)]
+    return sum(counts)
 
 
 def _simplices(

@@ -1,5 +1,6 @@
 """Regions vote: every pixel of a region takes the mean scores of the region."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ class Regions(RegionSettings, Refiner):
             vote(own, find_regions(photo.cpu().numpy(), self, str(scores.device)))
         return result
 
-    def memory(self, channels: int, pixels: int) -> int:
+    def memory(self, channels: int, pixels: int, image: Callable[[], Images] | None = None) -> int:
         """Return the scores before and after, and what finds the regions."""
         return pixels * (4 * 2 * channels + FINDING) + (MEMORY if self.regions == "sam" else 0)
 
