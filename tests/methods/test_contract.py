@@ -12,7 +12,7 @@ from transformers import ViTConfig, ViTModel
 
 from pnp_ovss import ConfigError, InputError, ModelError, Segmenter, load_method
 from pnp_ovss.methods import METHODS
-from tiny import tiny_blip, tiny_clip, write_random
+from tiny import tiny_blip, tiny_clip, tiny_groupvit, write_random
 
 NAMES = ["dog", "traffic light", "cat"]
 OWN: dict[str, dict[str, Any]] = {
@@ -32,7 +32,17 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         dino = write_random(root / "dino", ViTModel(ViTConfig(**sizes), add_pooling_layer=False))
-    return {"mini-blip": tiny_blip(root / "blip"), "mini-clip": tiny_clip(root / "clip"), "dino": dino}
+    return {
+        "mini-blip": tiny_blip(root / "blip"),
+        "mini-clip": tiny_clip(root / "clip"),
+        "dino": dino,
+        "groupvit-yfcc": tiny_groupvit(root / "groupvit"),
+    }
+
+
+def checkpoint(name: str) -> str:
+    """Return the model in whose place a method gets a tiny one."""
+    return METHODS[name].mini or METHODS[name].checkpoint
 
 
 @pytest.fixture(params=list(METHODS))
@@ -47,7 +57,7 @@ def make(name: str, folders: dict[str, Path], dtype: str = "float32", **settings
     chosen = {key: value for key, value in small.items() if key in known} | OWN.get(name, {}) | settings
     if "proxy" in chosen:
         chosen["proxy"] = folders["dino"]
-    return load(name, folders[METHODS[name].mini], dtype, tuple(chosen.items()))
+    return load(name, folders[checkpoint(name)], dtype, tuple(chosen.items()))
 
 
 @cache
@@ -145,7 +155,7 @@ def test_what_cannot_be_is_one_line(name, folders):
     with pytest.raises(ConfigError, match="no setting 'colour'"):
         make(name, folders, colour=1)
     with pytest.raises(ConfigError, match="no preset 'voc2'"):
-        load_method(name, folders[METHODS[name].mini], device="cpu", preset="voc2")
+        load_method(name, folders[checkpoint(name)], device="cpu", preset="voc2")
     with pytest.raises(ModelError, match="nowhere"):
         load_method(name, Path("nowhere"), device="cpu")
     with pytest.raises(InputError, match="at least one class name"):
@@ -157,6 +167,6 @@ def test_what_cannot_be_is_one_line(name, folders):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_the_same(name, folders):
     segmenter = make(name, folders)
-    on_gpu = load_method(name, folders[METHODS[name].mini], device="cuda", **vars(segmenter.config))
+    on_gpu = load_method(name, folders[checkpoint(name)], device="cuda", **vars(segmenter.config))
     ours, theirs = segmenter(photo(40, 60), NAMES), Segmenter(on_gpu)(photo(40, 60), NAMES)
     np.testing.assert_allclose(theirs.salience, ours.salience, atol=1e-3 * np.abs(ours.salience).max())

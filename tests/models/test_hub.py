@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import close_session, constants
@@ -17,10 +18,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from hub_server import LIST, Hub, Repository, serve
-from pnp_ovss import PRESETS, ModelError, Segmenter, load_vlm
+from pnp_ovss import PRESETS, ModelError, Segmenter, load_method, load_vlm
 from pnp_ovss.methods import resolve_config
 from shared import shared
-from tiny import tiny_bridgetower
+from tiny import WORDS, tiny_bridgetower, write_tokenizer
 
 pytestmark = pytest.mark.usefixtures("silence")
 
@@ -452,3 +453,25 @@ def test_the_command_line_says_it_in_one_line(hub, tmp_path):
     assert errors == (
         "pnp-ovss: owner/none: no folder here, no public repository on the hub; check the name, or set HF_TOKEN\n"
     )
+
+
+def test_groupvit_is_the_same_from_a_folder_its_bin_and_the_hub(hub, tmp_path):
+    safe = Path(shutil.copytree(shared("golden/peers/groupvit/weights-a"), tmp_path / "safe"))
+    write_tokenizer(safe, WORDS)
+    config = json.loads((safe / "config.json").read_text())
+    config["text_config"]["eos_token_id"] = 3  # the end in this tokenizer
+    (safe / "config.json").write_text(json.dumps(config))
+    binary = Path(shutil.copytree(safe, tmp_path / "bin"))
+    torch.save(load_file(binary / SAFE), binary / BIN)
+    (binary / SAFE).unlink()
+    hub.repositories["nvidia/groupvit-tiny"] = Repository(binary)
+    photo = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    size = {"short_side": 64, "crop": 64, "stride": 32}
+    first, *others = (
+        Segmenter(load_method("groupvit", model, "cpu", **size))(photo, ["dog", "cat", "bird", "tree"])
+        for model in (safe, binary, "nvidia/groupvit-tiny")
+    )
+    assert len(np.unique(first.labels)) > 1
+    for other in others:
+        np.testing.assert_array_equal(other.labels, first.labels)
+    assert hub.fetched().count(BIN) == 1

@@ -9,7 +9,7 @@ import typer
 
 from pnp_ovss.cli import align
 from pnp_ovss.errors import ModelError
-from pnp_ovss.models.hub import MODELS, Model, find_folder, weight_files
+from pnp_ovss.models.hub import SHORT_NAMES, Model, find_folder, weight_files
 
 EXAMPLE = "models"
 LIGHT = True
@@ -19,9 +19,14 @@ HEADINGS = ("name", "family", "parameters", "input", "weights", "licence", "pres
 def command(
     json: Annotated[bool, typer.Option("--json", help="a line of JSON for each model")] = False,
 ) -> None:
-    """List the models with a short name: what they are, how large, under which licence, and where they are."""
+    """List the models with a short name: what they are, how large, under which licence, and where they are.
+
+    Those without a preset are for a method of their family's name.
+    """
     rows: list[tuple[str, ...]] = [HEADINGS]
-    for name, model in MODELS.items():
+    for name, model in SHORT_NAMES.items():
+        if not model.licence:
+            continue
         numbers = f"{model.millions:.0f} M", f"{model.pixels} px"
         rows.append((name, model.family, *numbers, _weights(model), model.licence, model.preset, model.checked))
     if json:

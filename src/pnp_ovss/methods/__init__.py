@@ -7,6 +7,7 @@ from pnp_ovss.errors import ConfigError
 from pnp_ovss.methods.base import Method, MethodInfo
 from pnp_ovss.methods.corrclip import CorrClip
 from pnp_ovss.methods.dense_clip import ClearClip, MaskClip, Naclip, PlainClip, Sclip
+from pnp_ovss.methods.groupvit import GroupVitMethod
 from pnp_ovss.methods.pnp import PRESETS, Config, PnP
 from pnp_ovss.methods.proxyclip import ProxyClip
 from pnp_ovss.methods.resclip import ResClip
@@ -36,6 +37,7 @@ METHODS: dict[str, MethodInfo] = {
     "corrclip": CorrClip.info("CorrCLIP: attention by DINO inside regions of the photo", "Zhang et al., ICCV 2025"),
     "resclip": ResClip.info("ResCLIP: NACLIP again, inside what it has labelled alike", "Yang et al., CVPR 2025"),
     "scclip": ScClip.info("SC-CLIP: outliers healed, likeness of middle blocks", "Bai et al., arXiv 2411.15869"),
+    "groupvit": GroupVitMethod.info("GroupViT: tokens that group patches", "Xu et al., CVPR 2022, arXiv 2202.11094"),
 }
 
 

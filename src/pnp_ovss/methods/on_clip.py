@@ -3,7 +3,7 @@
 A method is a child of ``OnClip`` that says how patches become vectors (``encode``).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from pnp_ovss.errors import ConfigError
 from pnp_ovss.methods.base import MethodInfo
 from pnp_ovss.methods.resize import fitted, resize
 from pnp_ovss.methods.windows import Axis, along, cut, raster
-from pnp_ovss.models.clip import Clip, load_clip
+from pnp_ovss.models.clip import Clip, DualEncoder, load_clip
 from pnp_ovss.models.hub import SHORT_NAMES, find_folder, read_settings
 from pnp_ovss.refine import RefinementSettings
 from pnp_ovss.refine.base import Refiner
@@ -137,10 +137,18 @@ class OnClip:
     """Pixels, in place of a patch, that windows are filled up to a multiple of."""
     direct: ClassVar[bool] = True
     """Whether the grid of a photo seen whole is enlarged to the photo at once, not first to the size it is seen at."""
+    loader: ClassVar[Callable[..., Any]] = staticmethod(load_clip)
+    """(name, device, dtype, revision) -> the model."""
+    checkpoint: ClassVar[str] = "clip-base"
+    mini: ClassVar[str | None] = "mini-clip"
+    """The models that it takes where none is named, for photos and for drawn scenes."""
     normalisation: ClassVar[tuple[Sequence[float], Sequence[float]] | None] = None
     """Mean and standard deviation of 8-bit RGB; None: the checkpoint's own."""
 
-    def __init__(self, clip: Clip, config: ClipConfig) -> None:
+    clip: Clip
+    """The model; of another class where ``loader`` gives one."""
+
+    def __init__(self, clip: Any, config: ClipConfig) -> None:
         if 0 < config.crop < clip.patch:
             expected = f"crop as 0 or from {clip.patch} on, {clip.name}'s patch"
             raise ConfigError(f"expected {expected}, got {config.crop}; choose another")
@@ -155,13 +163,13 @@ class OnClip:
         """Return the method's line of ``METHODS``."""
         return MethodInfo(
             about,
-            "clip-base",
+            cls.checkpoint,
             source,
             cls.settings,
             cls.from_pretrained,
             cls.resolve_config,
             {f"{cls.name}/{name}": config for name, config in cls.presets.items()},
-            "mini-clip",
+            cls.mini,
         )
 
     @classmethod
@@ -173,11 +181,11 @@ class OnClip:
         Raises: ModelError, ConfigError.
         """
         cls.resolve_config(model, preset, revision, **settings)  # a wrong setting should not cost a download
-        clip = load_clip(model, device, dtype, revision)
+        clip = cls.loader(model, device, dtype, revision)
         return cls.on(clip, cls.resolve_config(model, preset, revision, **settings), device, dtype)
 
     @classmethod
-    def on(cls, clip: Clip, config: Any, device: str, dtype: str) -> "OnClip":
+    def on(cls, clip: Any, config: Any, device: str, dtype: str) -> "OnClip":
         """Return the method on a CLIP, with what else it needs on the same device. Raises: ModelError, ConfigError."""
         return cls(clip, config)
 
@@ -264,7 +272,7 @@ class OnClip:
         if len(scores) > len(maps.vocabulary.flat):
             if self.config.area_threshold:
                 drop_small(scores, maps.vocabulary, self.config.area_threshold)
-            scores[0].clamp_(min=self.config.prob_threshold)
+            scores[0].clamp_(min=self._floor)
         return scores
 
     def prepare(self, image: RGB) -> Float[Tensor, "3 _ _"]:
@@ -288,6 +296,11 @@ class OnClip:
 
     def _has_background(self, vocabulary: Vocabulary) -> bool:
         return self.config.has_background(sum(name != BACKGROUND for name in vocabulary.classes))
+
+    @property
+    def _floor(self) -> float:
+        """The least probability of the background."""
+        return self.config.prob_threshold
 
     def _axes(self, h: int, w: int) -> tuple[Axis, Axis]:
         rows, columns = (along(side, self.config.crop, self.config.stride) for side in (h, w))
@@ -318,11 +331,15 @@ class OnClip:
         self, encoded: Encoded, queries: Queries, axes: tuple[Axis, Axis], vocabulary: Vocabulary, photo: RGB
     ) -> WindowMaps:
         rows, columns = axes
-        windows = raster(self.compare(encoded, queries), len(columns.starts))
+        windows = raster(self._channels(encoded, queries, vocabulary), len(columns.starts))
         own = windows[len(windows) - len(vocabulary.flat) :]
         grid = tuple(max(1, axis.length // self.cell) for axis in axes)
         maps = self._spread(own, rows, columns, grid)
         return WindowMaps(maps, vocabulary, windows=windows, rows=rows, columns=columns, photo=photo)
+
+    def _channels(self, encoded: Encoded, queries: Queries, vocabulary: Vocabulary) -> Float[Tensor, "b ch gh gw"]:
+        """Return the channels of the background, then those of the words of the vocabulary."""
+        return self.compare(encoded, queries)
 
     def _spread(
         self, windows: Float[Tensor, "query _ _"], rows: Axis, columns: Axis, size: tuple[int, ...]
@@ -386,7 +403,7 @@ def owners(vocabulary: Vocabulary, background: bool) -> list[int]:
     return [*[0] * background, *(numbers[name] for name, words in vocabulary.words.items() for _ in words)]
 
 
-def eight_bit(clip: Clip) -> tuple[Sequence[float], Sequence[float]]:
+def eight_bit(clip: DualEncoder) -> tuple[Sequence[float], Sequence[float]]:
     """Return mean and deviation of the checkpoint's pixels, from 0 to 255, with three digits as the methods do."""
     return [round(255 * value, 3) for value in clip.mean], [round(255 * value, 3) for value in clip.std]
 

@@ -19,7 +19,7 @@ from pnp_ovss.data.vocabulary import class_names
 from pnp_ovss.errors import ConfigError
 from pnp_ovss.methods.pnp.prompt import PREFIX, make_prompt
 from pnp_ovss.models.base import Matcher
-from pnp_ovss.models.clip import Clip, similarity
+from pnp_ovss.models.clip import DualEncoder, similarity
 from pnp_ovss.types import BACKGROUND, KEEP, Photos, Vocabulary, fold
 
 Present = Literal["auto", "all"]
@@ -101,7 +101,7 @@ def rate_presence(
 
     Raises: InputError if the model cannot know or read a class.
     """
-    if not isinstance(model, Matcher | Clip):
+    if not isinstance(model, Matcher | DualEncoder):
         return None
     asked = [{name: words for name, words in one.words.items() if name != BACKGROUND} for one in vocabularies]
     words = [tuple(word for some in classes.values() for word in some) for classes in asked]
@@ -136,7 +136,7 @@ def _match(model: Matcher, photos: Photos, words: Sequence[tuple[str, ...]], siz
     return [Calibration()(one) for one in above]
 
 
-def _compare(model: Clip, photos: Photos, words: Sequence[tuple[str, ...]]) -> list[Scores]:
+def _compare(model: DualEncoder, photos: Photos, words: Sequence[tuple[str, ...]]) -> list[Scores]:
     calibration, found = Calibration.of(model), list[Scores]()
     for photo, some in zip(photos, words, strict=True):
         if not some:

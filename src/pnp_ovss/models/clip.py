@@ -30,13 +30,12 @@ Tokens = Float[Tensor, "b token width"]
 Heads = Float[Tensor, "b head token _"]
 
 
-class Clip(Pretrained):
-    """A CLIP checkpoint. Vectors are of length 1, float32, on ``device``.
+class DualEncoder(Pretrained):
+    """A checkpoint with a tower for images and one for texts. Vectors are of length 1, float32, on ``device``.
 
     ``prepare`` gives all of a photo, where CLIP's own code cuts the ends off.
     """
 
-    model_class = "CLIPModel"
     for_any_name = "use clip-base"
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
@@ -45,9 +44,6 @@ class Clip(Pretrained):
             self.tokenize(["a", "a b"])
         self.scale = float(self._model.logit_scale.detach().float().exp())
         """What the model was trained to multiply similarities by before a softmax."""
-        self.blocks: int = len(self._model.vision_model.encoder.layers)
-        """Transformer blocks of the image tower."""
-        self.heads: int = self._model.config.vision_config.num_attention_heads
         self._vectors: dict[tuple[str, tuple[str, ...]], Tensor] = {}
 
     @torch.no_grad()
@@ -107,6 +103,18 @@ class Clip(Pretrained):
         with suppress(InputError):
             write_bytes(path, save({"vectors": vectors.cpu()}))
         return vectors
+
+
+class Clip(DualEncoder):
+    """A CLIP checkpoint, the blocks of its image tower open."""
+
+    model_class = "CLIPModel"
+
+    def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
+        super().__init__(checkpoint, device, dtype)
+        self.blocks: int = len(self._model.vision_model.encoder.layers)
+        """Transformer blocks of the image tower."""
+        self.heads: int = self._model.config.vision_config.num_attention_heads
 
     @torch.no_grad()
     def encode_queries_and_keys(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b gh gw width"]:

@@ -1,0 +1,99 @@
+"""The trained systems of Table 3 against their authors' code: GroupViT, CLIPpy, TCL, SegCLIP, OVSegmentor, ReCo."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from peers import error, method_on
+from pnp_ovss import Vocabulary
+from pnp_ovss.methods.groups import group_scores, with_background
+from shared import shared
+
+CLOSE = 1e-5
+WORDS = Vocabulary.of(list("abcdefghi"))
+
+
+def golden(system: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays and the sizes of a system's case."""
+    folder = shared(f"golden/peers/{system}")
+    with np.load(folder / "golden-a.npz") as arrays:
+        return dict(arrays), json.loads((folder / "case.json").read_text())["a"]
+
+
+def at_photo(
+    method: Any, pixels: np.ndarray, texts: np.ndarray, vocabulary: Vocabulary, size: tuple[int, int]
+) -> Tensor:
+    """Return the scores of a picture at the size of its photo, before the softmax over the words."""
+    method.prepare = lambda image: torch.from_numpy(pixels[0])
+    method.clip.encode_words = lambda words, templates: torch.from_numpy(texts[: len(words)])
+    maps = method.class_maps([np.zeros((*size, 3), np.uint8)], [vocabulary])[0]
+    return method._spread(maps.windows, maps.rows, maps.columns, size)
+
+
+def same_labels(scores: Tensor, official: np.ndarray, labels: np.ndarray) -> bool:
+    """Return whether labels agree wherever the two best scores are apart."""
+    best = torch.from_numpy(official).topk(2, dim=0).values
+    clear = best[0] - best[1] > 1e-5 * best.max()
+    assert clear.float().mean() > 0.5
+    return bool((scores.argmax(0) == torch.from_numpy(labels))[clear].all())
+
+
+GROUPVIT = {"crop": 64, "stride": 32}
+
+
+@pytest.fixture
+def groupvit() -> Any:
+    return method_on("groupvit", shared("golden/peers/groupvit/weights-a"), **GROUPVIT)
+
+
+def test_groupvit_s_words_are_the_official_ones():
+    arrays, _ = golden("groupvit")
+    clip = method_on("groupvit", shared("golden/peers/groupvit/weights-a")).clip
+    ids = torch.from_numpy(arrays["input_ids"][:, 0])
+    assert error(clip.encode_tokens(ids, (ids != 0).long()), arrays["text_embedding"]) < CLOSE
+
+
+def test_groupvit_s_groups_are_the_official_ones(groupvit):
+    arrays, _ = golden("groupvit")
+    groups, image, shares = groupvit.clip.encode_groups(torch.from_numpy(arrays["image"][..., :64, :64]))
+    for ours, theirs in ((groups, "crop_group_embeds"), (image, "crop_image_embed")):
+        official = torch.nn.functional.normalize(torch.from_numpy(arrays[theirs]), dim=-1)
+        assert error(ours, official.numpy()) < CLOSE
+    enlarged = torch.nn.functional.interpolate(shares, size=(64, 64), mode="bilinear")
+    assert error(enlarged[0], arrays["crop_map"]) < CLOSE
+
+
+@pytest.mark.parametrize(
+    ("case", "settings"),
+    [("bg95", {"prob_threshold": 0.95}), ("bg35", {"prob_threshold": 0.35}), ("nobg", {"background": "never"})],
+)
+def test_groupvit_s_maps_are_the_official_ones(case, settings):
+    arrays, sizes = golden("groupvit")
+    method = method_on("groupvit", shared("golden/peers/groupvit/weights-a"), **GROUPVIT, **settings)
+    scores = at_photo(method, arrays["image"], arrays["text_embedding"], WORDS, tuple(sizes["ori"]))
+    assert error(scores, arrays[f"full_{case}"]) < CLOSE
+    assert same_labels(scores, arrays[f"full_{case}"], arrays[f"labels_{case}"])
+
+
+def test_groupvit_of_a_whole_picture_is_the_official_one():
+    arrays, sizes = golden("groupvit")
+    method = method_on("groupvit", shared("golden/peers/groupvit/weights-a"), crop=0, prob_threshold=0.35)
+    scores = at_photo(method, arrays["whole_image"], arrays["text_embedding"], WORDS, tuple(sizes["whole"]))
+    assert error(scores, arrays["whole_bg35"]) < CLOSE
+
+
+def test_only_the_words_nearest_to_the_window_score():
+    texts = torch.eye(7)
+    image = torch.tensor([[7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0]])
+    scores = group_scores(texts[None, :1], image, texts, 0.0)[0, :, 0]
+    torch.testing.assert_close(scores, torch.tensor([1 / 35] * 5 + [0.0] * 2))
+
+
+def test_the_best_group_of_a_window_is_never_background():
+    scores = torch.tensor([[[0.2, 0.5, 0.9], [0.3, 0.4, 0.0]]])
+    assert with_background(scores, 0.95)[0, 0].tolist() == [1, 1, 0]
+    assert with_background(scores, 0.4)[0, 0].tolist() == [1, 0, 0]
