@@ -1,6 +1,9 @@
 """Fixtures for every test."""
 
 import os
+
+os.environ.setdefault("GOMP_SPINCOUNT", "0")  # as the command line does; read when torch is loaded
+
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +14,6 @@ from tiny import tiny_blip
 
 # The models of the tests are so small that threads wait for each other longer than they compute.
 torch.set_num_threads(1)
-os.environ.setdefault("GOMP_SPINCOUNT", "0")  # for the processes that tests start
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,25 @@ def test_equal_scores_go_to_the_lowest_label():
     assert not labels.any()
 
 
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ["blur", "crf", "pamr", "guided"])
+def test_a_refiner_gives_the_same_whatever_the_number_of_threads(threads, name):
+    scores, photo = torch.from_numpy(maps_of(3, 151, 207))[None], torch.from_numpy(photo_of(151, 207))[None]
+    [refiner] = Config(refiners=(name,), crf_iterations=2, pamr_iterations=2).steps()
+    found = []
+    for count in (1, 2, 3):
+        threads(count)
+        found.append(refiner(scores, photo))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
 def test_tensors_in_tensors_out():
     maps, photo = maps_of(2, 4, 5), photo_of(9, 7)
     config = Config(refiners=("blur",))

@@ -74,7 +74,9 @@ def _affinity(colour: Float[Tensor, "b 3 h w"], dilations: Dilations) -> Float[T
         squares += (neighbour - mean) ** 2
     width = SHARPNESS * (squares / (9 * len(dilations) - 1)).sqrt() + LEAST
     distance = [((neighbour - colour).abs() / width).mean(1) for neighbour in _neighbours(colour, dilations)]
-    return torch.stack(distance, 1).neg_().softmax(1)
+    affinity = torch.stack(distance, 1).neg_()
+    affinity.sub_(affinity.amax(1, keepdim=True)).exp_()  # the rounding of a softmax depends on the number of threads
+    return affinity.div_(affinity.sum(1, keepdim=True))
 
 
 def _neighbours(values: Float[Tensor, "b ch h w"], dilations: Dilations) -> Iterator[Float[Tensor, "b ch h w"]]:
