@@ -1,9 +1,10 @@
 """The connected parts of a label map, and its objects. Pixels that touch at a corner are apart, as in polygons."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int, Integer
+from jaxtyping import Bool, Int, Integer
 from scipy import ndimage
 
 
@@ -49,12 +50,48 @@ def find_parts(labels: Integer[np.ndarray, "h w"]) -> Parts:
     return Parts(index, np.concatenate(owners), np.bincount(index.ravel(), minlength=first))
 
 
-def find_objects(labels: Integer[np.ndarray, "h w"], background: bool, least: int | float = 0) -> Objects:
-    """Return the connected parts of each label as objects, but those of fewer pixels than ``least``.
+def find_objects(
+    labels: Integer[np.ndarray, "h w"],
+    background: bool,
+    least: int | float = 0,
+    masks: Sequence[Bool[np.ndarray, "_ _"]] = (),
+) -> Objects:
+    """Return the objects of a label map, but those of fewer pixels than ``least``.
 
-    ``background``: label 0 is none of the classes.
+    They are the connected parts of each label, unless ``masks`` of things, which may overlap, divide them. From the
+    largest on a mask of which most pixels have one label is an object, less what larger ones have; if it is left less
+    than half of these pixels, it is none. What is left of a part goes to the nearest object of its label. An object of
+    a mask may have several parts. ``background``: label 0 is none of the classes.
     """
     parts = find_parts(labels)
-    kept = (parts.labels >= background) & (parts.areas >= least)
-    number = (np.cumsum(kept) * kept).astype(parts.index.dtype)
-    return Objects(number[parts.index], parts.labels[kept])
+    things, owners = _things(labels, background, masks)
+    for label in np.unique(owners):
+        own = labels == label
+        seeds = own & (things > 0)
+        rest = own & ~seeds & np.isin(parts.index, parts.index[seeds])
+        if rest.any():
+            nearest = ndimage.distance_transform_edt(~seeds, return_distances=False, return_indices=True)
+            things[rest] = things[tuple(nearest)][rest]
+    index = np.where(things > 0, things - 1, len(owners) + parts.index)
+    owners = np.concatenate([owners, parts.labels])
+    there, first, areas = np.unique(index, return_index=True, return_counts=True)
+    kept = (owners[there] >= background) & (areas >= least)
+    order = np.lexsort((first[kept], owners[there[kept]]))
+    number = np.zeros(len(owners), dtype=np.int32)
+    number[there[kept][order]] = np.arange(1, len(order) + 1)
+    return Objects(number[index], owners[there[kept][order]])
+
+
+def _things(
+    labels: Integer[np.ndarray, "h w"], background: bool, masks: Sequence[Bool[np.ndarray, "_ _"]]
+) -> tuple[Int[np.ndarray, "h w"], Int[np.ndarray, " thing"]]:
+    """Return the objects of masks, from 1 on, 0 where there is none, and the label of each."""
+    things, owners = np.zeros(labels.shape, dtype=np.int32), list[int]()
+    for mask in sorted(masks, key=np.count_nonzero, reverse=True):
+        counts = np.bincount(labels[mask])
+        label = int(counts.argmax())
+        own = mask & (labels == label) & (things == 0)
+        if label >= background and 2 * counts[label] > counts.sum() and 2 * own.sum() > counts[label]:
+            owners.append(label)
+            things[own] = len(owners)
+    return things, np.array(owners, dtype=np.int64)

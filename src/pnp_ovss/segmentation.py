@@ -23,6 +23,7 @@ from pnp_ovss.pictures.figures import STRENGTH, data_url, overlay, paint, panels
 from pnp_ovss.pictures.palette import Palette
 from pnp_ovss.refine.scores import ScoreMap
 from pnp_ovss.refine.tidy import LEAST
+from pnp_ovss.regions import Mask, find_masks
 from pnp_ovss.types import BACKGROUND, RGB, LabelMap, Region, count_labels, fold
 
 ABOUT = ("method", "model", "revision", "version")
@@ -115,8 +116,10 @@ class Segmentation:
         return f"Segmentation({width} x {height} pixels: {areas}; {self.method} on {self.model})"
 
     def instances(self, min_area: int | float = LEAST) -> list[Region]:
-        """Return the objects: of each class, in order, its connected parts of at least ``min_area``.
+        """Return the objects of at least ``min_area``, class by class: connected parts, or masks of things.
 
+        Masks of things divide a class where the labels follow regions, by a refiner or by the method, whose source has
+        such: SAM, or a folder. Then an object may have several parts.
         An int is pixels, a float a share of the photo. An object has a ``name``, its class; a ``mask`` of the photo's
         size; a ``box``: left, top, and the column and row after the last; and a ``confidence`` in [0, 1], or None. No
         pixel lies in two objects; with a ``min_area`` of 0 each pixel that is not background lies in one.
@@ -127,11 +130,21 @@ class Segmentation:
     def objects(self, min_area: int | float = LEAST) -> Objects:
         """Return what ``instances`` does as one map of all objects, whose labels index ``classes``."""
         least = min_area * self.labels.size if isinstance(min_area, float) else min_area
-        found = find_objects(self.labels, self.classes[0] == BACKGROUND, least)
+        found = find_objects(self.labels, self.classes[0] == BACKGROUND, least, self._masks())
         if self.confidence is None:
             return found
         first = len(self.classes) - len(self.salience)
         return replace(found, scores=rate_objects(found, self.salience, self.confidence, first))
+
+    def _masks(self) -> list[Mask]:
+        """Return the masks of things that the labels follow, if any."""
+        if self.photo is None or not self.config.uses_regions:
+            return []
+        small = self.score_map.small if "regions" in self.config.refiners else None
+        photo = self.photo if small is None else small.cpu().numpy()
+        size = self.labels.shape[::-1]
+        masks = find_masks(photo, self.config, str(self.score_map.channels.device))
+        return [np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)) for mask in masks]
 
     def label_map(self, file_name: str = "photo.jpg", instances: bool = False) -> LabelMap:
         """Return what the export formats take, class by class or with ``instances`` object by object.

@@ -21,6 +21,7 @@ from pnp_ovss.parts import Objects
 from pnp_ovss.pictures.figures import paint
 from pnp_ovss.refine.scores import ScoreMap
 from pnp_ovss.refine.tidy import Tidy
+from pnp_ovss.regions.folder import keep_masks
 from pnp_ovss.runs.record import Results, load_results
 
 CLASSES = ("background", "dog", "cat")
@@ -79,6 +80,20 @@ def test_every_labelled_pixel_lies_in_one_object_and_every_region_is_its_objects
     for region in result.label_map().regions(result.label_map().names):
         same = [one.mask for one in found if one.name == region.name]
         assert np.array_equal(np.any(same, axis=0), region.mask)
+
+
+def test_masks_of_things_divide_what_follows_regions(tmp_path):
+    photo = np.random.default_rng(0).integers(0, 256, (*LABELS.shape, 3), np.uint8)
+    left, right = np.zeros((2, *LABELS.shape), bool)
+    left[12:22, 3:10], right[12:22, 10:20] = True, True
+    keep_masks(tmp_path, photo, [left, right])
+    config = Config(refiners=("regions",), regions="folder", regions_folder=str(tmp_path))
+    result = segmentation(photo=photo, config=config)
+    boxes = [("dog", (3, 12, 10, 22)), ("dog", (10, 12, 20, 22))]
+    assert [(one.name, one.box) for one in result.instances(2)] == [*BOXES[:2], *boxes, BOXES[3]]
+    for other in (replace(config, refiners=()), replace(config, regions="watershed")):
+        assert len(replace(result, config=other).instances(2)) == 4
+    assert len(replace(result, photo=None).instances(2)) == 4
 
 
 # Every format, as its own reader sees it.

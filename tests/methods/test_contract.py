@@ -19,7 +19,7 @@ OWN: dict[str, dict[str, Any]] = {
     "scclip": {"pre_adjust_idx": 0, "post_adjust_idx": 0, "multi_start_idx": 0, "multi_end_idx": 1, "n_neighbors": 3},
     "resclip": {"rcs_start_idx": 0, "rcs_end_idx": 1, "long_side": 256},  # PAMR in every window takes its time
     "proxyclip": {"proxy": "dino", "beta": 1.0, "gamma": 100.0},  # random patches are much alike
-    "corrclip": {"proxy": "dino", "num_spatial": 0, "regions_size": 0.3},
+    "corrclip": {"proxy": "dino", "num_spatial": 0, "regions": "watershed", "regions_size": 0.3},
 }
 """Settings of a method that fit the tiny models."""
 

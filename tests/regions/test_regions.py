@@ -7,7 +7,7 @@ from PIL import Image
 from pnp_ovss.errors import ConfigError, InputError, ModelError
 from pnp_ovss.images import fingerprint
 from pnp_ovss.models.sam import load_sam
-from pnp_ovss.regions import SOURCES, RegionSettings, find_regions, sam, stacked
+from pnp_ovss.regions import SOURCES, RegionSettings, find_masks, find_regions, sam, stacked
 from pnp_ovss.regions.base import numbered
 from pnp_ovss.regions.folder import keep_regions, load
 from pnp_ovss.regions.watershed import merged
@@ -89,6 +89,8 @@ def test_a_folder_gives_back_what_was_kept(tmp_path):
     keep_regions(tmp_path, photo, regions)
     settings = RegionSettings(regions="folder", regions_folder=str(tmp_path))
     assert (find_regions(photo, settings) == regions).all()
+    assert (find_masks(photo, settings) == np.stack([regions == 0, regions == 1])).all()
+    assert find_masks(photo, RegionSettings(regions="watershed")) == []  # pieces, not things
     with pytest.raises(InputError, match=r"expected regions [0-9a-f]{64} in .*, got none; put them there with"):
         find_regions(other, settings)
 
@@ -104,6 +106,8 @@ def test_a_folder_holds_arrays_and_binary_masks_as_well(tmp_path):
     Image.fromarray(ids > 0).save(place / "a.png")
     Image.fromarray(np.full((40, 60), 255, np.uint8)).save(place / "b.png")
     assert (load(tmp_path, photo) == (ids > 0)).all()
+    settings = RegionSettings(regions="folder", regions_folder=str(tmp_path))
+    assert (find_masks(photo, settings) == np.stack([ids > 0, ids >= 0])).all()
 
 
 def test_what_a_folder_cannot_give_is_one_line(tmp_path):
@@ -140,6 +144,7 @@ def test_regions_of_sam_are_its_masks_and_are_kept_by_photo_model_and_settings(s
 
     monkeypatch.setattr(sam, "load_kept", lambda *which: 1 / 0)
     assert (find_regions(photo, sam_settings) == found).all()
+    assert (find_masks(photo, sam_settings) == model.everything(photo, 3)).all()  # as they overlap
     other = tiny_sam(tmp_path / "other", seed=1)
     for image, settings in (
         (squares(5), sam_settings),

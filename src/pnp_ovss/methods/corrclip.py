@@ -45,6 +45,11 @@ class CorrClipConfig(ProxyConfig):
         super().__post_init__()
         check_source(self.regions)
 
+    @property
+    def uses_regions(self) -> bool:
+        """Whether the labels follow the regions of the photo: they do."""
+        return True
+
 
 @dataclass(frozen=True, kw_only=True)
 class RegionMaps(WindowMaps):
@@ -61,7 +66,7 @@ class CorrClip(ProxyClip):
 
     name, settings = "corrclip", CorrClipConfig
     presets = presets(
-        CorrClipConfig(crop=336, stride=112, prob_threshold=0.2),
+        CorrClipConfig(crop=336, stride=112, prob_threshold=0.2, regions="sam", regions_model="sam2-large"),
         voc21={},
         context60=BY_NAME | {"prob_threshold": 0.15},
         object81={"prob_threshold": 0.25},
@@ -70,7 +75,7 @@ class CorrClip(ProxyClip):
         stuff171=ALL_NAMED,
         cityscapes=ALL_NAMED | {"short_side": 448, "crop": 224},
         ade150=ALL_NAMED | {"short_side": 448},
-        mini=MINI | {"num_spatial": 2, "proxy": OWN, "eps": 0.02, "regions_size": 0.15},
+        mini=MINI | {"num_spatial": 2, "proxy": OWN, "eps": 0.02, "regions": "watershed", "regions_size": 0.15},
     )
 
     def __init__(self, clip: Clip, config: CorrClipConfig, proxy: Dino | Clip) -> None:

@@ -67,6 +67,11 @@ class _Steps(Settings):
         return "tidy" in self.refiners
 
     @property
+    def uses_regions(self) -> bool:
+        """Whether the labels follow the regions of the photo."""
+        return "regions" in self.refiners
+
+    @property
     def refines(self) -> bool:
         """Whether scores are refined, which is done at ``max_pixels`` at most."""
         return bool(self.steps())

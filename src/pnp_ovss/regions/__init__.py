@@ -8,10 +8,10 @@ from typing import Any
 
 from pnp_ovss.errors import ConfigError
 from pnp_ovss.regions import folder, sam, watershed
-from pnp_ovss.regions.base import RegionMap, RegionSettings, stacked
+from pnp_ovss.regions.base import Mask, RegionMap, RegionSettings, stacked
 from pnp_ovss.types import RGB
 
-__all__ = ["SOURCES", "RegionMap", "RegionSettings", "find_regions", "stacked"]
+__all__ = ["SOURCES", "Mask", "RegionMap", "RegionSettings", "find_masks", "find_regions", "stacked"]
 
 SOURCES: dict[str, Callable[[RGB, Any, str], RegionMap]] = {
     "watershed": watershed.regions,
@@ -19,6 +19,9 @@ SOURCES: dict[str, Callable[[RGB, Any, str], RegionMap]] = {
     "folder": folder.regions,
 }
 """By name, what returns the regions of a photo from settings with the fields of ``RegionSettings`` and a device."""
+
+MASKS: dict[str, Callable[[RGB, Any, str], list[Mask]]] = {"sam": sam.masks, "folder": folder.masks}
+"""Of the sources whose regions are things, what returns their masks, which may overlap."""
 
 
 def find_regions(photo: RGB, settings: Any, device: str = "cpu") -> RegionMap:
@@ -31,6 +34,14 @@ def find_regions(photo: RGB, settings: Any, device: str = "cpu") -> RegionMap:
     """
     check_source(settings.regions)
     return SOURCES[settings.regions](photo, settings, device)
+
+
+def find_masks(photo: RGB, settings: Any, device: str = "cpu") -> list[Mask]:
+    """Return masks of things, which may overlap; none where the regions of the source are no things.
+
+    Raises: as the source does.
+    """
+    return MASKS[settings.regions](photo, settings, device) if settings.regions in MASKS else []
 
 
 def check_source(name: str) -> None:

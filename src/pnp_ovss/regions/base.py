@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int32, Integer
 
 from pnp_ovss.settings import Settings, setting
 
+Mask = Bool[np.ndarray, "h w"]
 RegionMap = Int32[np.ndarray, "h w"]
 """The region of each pixel, from 0; -1: none."""
 

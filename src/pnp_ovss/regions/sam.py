@@ -5,8 +5,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from pnp_ovss.files import as_json, cache_folder
-from pnp_ovss.regions.base import RegionMap, stacked
-from pnp_ovss.regions.folder import keep_regions, load
+from pnp_ovss.regions.base import Mask, RegionMap, stacked
+from pnp_ovss.regions.folder import keep_masks, load_masks
 from pnp_ovss.types import RGB
 
 if TYPE_CHECKING:
@@ -17,7 +17,12 @@ MEMORY = 3_000_000_000
 
 
 def regions(photo: RGB, settings: Any, device: str = "cpu") -> RegionMap:
-    """Return the masks of ``Sam.everything`` as regions; what no mask covers is none.
+    """Return ``masks`` as regions; what no mask covers is none. Raises: ModelError, as it does."""
+    return stacked(masks(photo, settings, device), photo.shape[:2])
+
+
+def masks(photo: RGB, settings: Any, device: str = "cpu") -> list[Mask]:
+    """Return the masks of ``Sam.everything``.
 
     They are kept in the user's cache by the photo's pixels, the model's weights and the settings, so that a model is
     loaded for new photos alone.
@@ -30,10 +35,10 @@ def regions(photo: RGB, settings: Any, device: str = "cpu") -> RegionMap:
     limits = sam.LEAST_IOU, sam.LEAST_STABILITY, sam.OFFSET, sam.MOST_OVERLAP
     about = [_revision(model), side, *limits, device.partition(":")[0]]
     folder = cache_folder("regions") / sha256(as_json(about)).hexdigest()[:32]
-    found = load(folder, photo)
+    found = load_masks(folder, photo)
     if found is None:
-        found = stacked(load_kept(model, device).everything(photo, side), photo.shape[:2])
-        keep_regions(folder, photo, found)
+        found = list(load_kept(model, device).everything(photo, side))
+        keep_masks(folder, photo, found)
     return found
 
 
