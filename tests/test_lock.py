@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import chat_server
-from pnp_ovss import Config, InputError, files, lock, segmentation
+from pnp_ovss import Config, InputError, lock, segmentation
 from pnp_ovss.cli import main
 from pnp_ovss.evaluation.record import write_manifest
 from pnp_ovss.files import part_of, sweep, write_bytes
@@ -392,24 +392,19 @@ def test_a_cache_that_cannot_be_written_costs_nothing(desk, capsys, monkeypatch)
 
 
 @pytest.mark.slow
-def test_a_page_sweeps_what_dead_ones_left(tmp_path, dead, monkeypatch, no_model):
+def test_a_service_sweeps_what_dead_ones_left(tmp_path, dead, monkeypatch, no_model):
     pytest.importorskip("gradio")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("signal.signal", lambda *given: None)
     visitor = tmp_path / f"pnp-ovss-{dead}-ab_12345.part/photo.jpg"
     living = tmp_path / f"pnp-ovss-{this_process()}-ab_12345.part/photo.jpg"
     for photo in (visitor, living):
         photo.parent.mkdir()
         photo.touch()
-    seen = []
 
-    def look(*given):
-        seen.extend(path.name for path in tmp_path.iterdir() if path != living.parent)
+    def stop(*given):
         raise InputError("enough")
 
-    monkeypatch.setattr("pnp_ovss.cli.serve.PageModels", look)
+    monkeypatch.setattr("pnp_ovss.cli.serve._listen", stop)
     assert main(["serve", "--model", "mini-blip"]) == 2
     assert not visitor.parent.exists()
     assert living.exists()
-    (own,) = seen
-    assert files.PART.fullmatch(own)  # the next one would find it

@@ -46,14 +46,14 @@ class Web(AbstractFileSystem):  # type: ignore[misc]
         return False
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **more: Any) -> bytes:
-        """Return what an address holds.
+        """Return what an address holds; ``headers`` are sent as well.
 
         Raises: FileNotFoundError if there is nothing; OSError if it is no answer, too large, or on another host.
         """
         begun, opener = time.monotonic(), build_opener(_SameHost)
         content = bytearray()
         try:
-            with opener.open(_request(path), timeout=PATIENCE) as answer:
+            with opener.open(_request(path, more.get("headers", {})), timeout=PATIENCE) as answer:
                 while chunk := answer.read(CHUNK):
                     content += chunk
                     if len(content) > MOST_BYTES:
@@ -81,11 +81,11 @@ class _SameHost(HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _request(address: str) -> Request:
+def _request(address: str, more: dict[str, str]) -> Request:
     """Return the request; a user and password of the address go into its header."""
     parts = urlsplit(address)
     user, at, host = parts.netloc.rpartition("@")
-    headers = {"User-Agent": f"pnp-ovss/{VERSION}"}
+    headers = {"User-Agent": f"pnp-ovss/{VERSION}"} | more
     if at:
         headers["Authorization"] = f"Basic {base64.b64encode(unquote(user).encode()).decode('ascii')}"
     return Request(urlunsplit(parts._replace(netloc=host, fragment="")), headers=headers)

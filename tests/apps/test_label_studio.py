@@ -3,19 +3,25 @@
 import base64
 import io
 import json
-import socket
 import threading
-import urllib.error
-import urllib.request
 import warnings
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pnp_ovss import InputError, Segmenter
-from pnp_ovss.apps import label_studio
-from pnp_ovss.apps.label_studio import Backend, make_server, parse_interface, read_photo
+pytest.importorskip("fastapi")
+
+from starlette.testclient import TestClient
+
+from pnp_ovss import InputError
+from pnp_ovss.apps import guard, pages
+from pnp_ovss.apps.guard import Access
+from pnp_ovss.apps.jobs import Models
+from pnp_ovss.apps.label_studio import Backend, parse_interface, read_photo
+from pnp_ovss.apps.service import create_app
+from pnp_ovss.cli import main
 from pnp_ovss.export.label_studio import brush, interface
 
 NAMES = ("bird", "dog", "bus", "snowman")
@@ -34,32 +40,24 @@ def inlined(scene) -> str:
 
 @pytest.fixture(scope="module")
 def ask(segmenter, scene, tmp_path_factory):
-    """Return what asks a backend on a free port; ``ask.address`` is where that is."""
+    """Return what asks a backend below the service."""
     assert scene.things == NAMES
     folder = tmp_path_factory.mktemp("files")
     (folder / "upload").mkdir()
     (folder / "upload/scene 1.png").write_bytes(png(scene.image))
-    server = make_server(Backend(segmenter, folder), port=0)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    # No proxy: the address is this machine's own.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    models = Models([("pnp", "mini-blip")], "cpu", None, 10**6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "make_examples", list)
+        app = create_app([models], Access(work_a_minute=10**6), Backend(segmenter, folder))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
 
-    def ask(path: str, body: bytes | dict | None = None) -> tuple[int, dict]:
-        content = json.dumps(body).encode() if isinstance(body, dict) else body
-        request = urllib.request.Request(f"http://127.0.0.1:{server.server_port}{path}", content)
-        try:
-            with opener.open(request, timeout=120) as reply:
-                return reply.status, json.load(reply)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json.load(error)
+        def ask(path: str, body: bytes | dict | None = None) -> tuple[int, dict]:
+            content = json.dumps(body).encode() if isinstance(body, dict) else body
+            address = f"/label-studio{path}"
+            answer = client.get(address) if content is None else client.post(address, content=content)
+            return answer.status_code, answer.json()
 
-    ask.address = server.server_address
-    yield ask
-    server.shutdown()
-    thread.join()
-    server.server_close()
+        yield ask
 
 
 def request(*addresses: str, config: str = interface(NAMES)) -> dict:
@@ -133,9 +131,9 @@ def test_a_task_that_cannot_be_used_says_why_and_the_others_go_on(ask, inlined):
         (request("/data/../../etc/passwd"), "outside of the folder"),
         (request("/data/local-files/?d=../secret.png"), "outside of the folder"),
         (request("/data/local-files/?d=/etc/passwd"), "task 0: there is no photo"),
-        (request("/etc/passwd"), "is no file of Label Studio's below --files, and nothing is fetched"),
-        (request("file:///etc/passwd"), "is no file of Label Studio's below --files, and nothing is fetched"),
-        (request("http://127.0.0.1:1/x.png"), "is no file of Label Studio's below --files, and nothing is fetched"),
+        (request("/etc/passwd"), "is no file of Label Studio's below --label-studio; nothing is fetched"),
+        (request("file:///etc/passwd"), "is no file of Label Studio's below --label-studio; nothing is fetched"),
+        (request("http://127.0.0.1:1/x.png"), "is no file of Label Studio's below --label-studio; nothing is fetched"),
         (request("data:image/png;base64,@@@"), "no base64"),
         (request("data:image/png;base64,AAAA"), "no picture"),
         (request("x", config="<View>"), "no XML"),
@@ -154,44 +152,68 @@ def test_a_request_that_cannot_be_answered_gets_one_line(ask, body, message):
     assert "\n" not in answer["error"]
 
 
-@pytest.mark.parametrize("length", ["-1", "1e3", "2000"])
-def test_a_request_that_is_too_long_is_refused_unread(ask, monkeypatch, length):
-    monkeypatch.setattr(label_studio, "LARGEST", 1000)
-    with socket.create_connection(ask.address, timeout=60) as client:
-        client.sendall(f"POST /predict HTTP/1.1\r\nContent-Length: {length}\r\n\r\n".encode())
-        answer = b"".join(iter(lambda: client.recv(10_000), b""))
-    assert answer.startswith(b"HTTP/1.0 413 ")
-    assert b"expected a request of at most 1000 bytes" in answer
+def test_a_request_that_is_too_long_is_refused(ask, monkeypatch):
+    monkeypatch.setitem(guard.LIMITS, "/label-studio/predict", 1000)
+    status, answer = ask("/predict", bytes(2000))
+    assert (status, answer["error"]) == (413, "expected a request of at most 1000 bytes, got 2000")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--port", "99999"], "127.0.0.1:99999 cannot be served"),
-        (["--files", "/nonexistent"], "got --files /nonexistent"),
-        (["--host", "no.such.host.invalid"], "cannot be served"),
-    ],
-)
-def test_a_backend_that_cannot_start_says_why(segmenter, monkeypatch, capsys, arguments, message):
-    monkeypatch.setattr(Segmenter, "from_pretrained", lambda *_, **__: segmenter)
-    assert label_studio.main(["--model", "mini-blip", *arguments]) == 2
+def test_a_place_of_photos_that_is_none_is_named(capsys):
+    assert main(["serve", "--label-studio", "/nonexistent"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert message in line
+    assert line.endswith(
+        "expected the address of Label Studio or the folder of its files, got --label-studio /nonexistent"
+    )
 
 
-def test_a_backend_may_be_stopped_while_it_loads(monkeypatch, capsys):
-    def stopped(*_, **__):
-        raise KeyboardInterrupt
+@pytest.fixture
+def studio(scene):
+    """A Label Studio that has one photo, for those with its access token: its address, and what it was asked."""
+    asked = []
 
-    monkeypatch.setattr(Segmenter, "from_pretrained", stopped)
-    assert label_studio.main(["--model", "mini-blip"]) == 130
-    assert capsys.readouterr().err == ""
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            known = self.path == "/data/upload/a.png" and self.headers["Authorization"] == "Token key"
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            self.wfile.write(png(scene.image) if known else b"")
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
+def test_photos_come_from_the_label_studio_that_was_named_and_no_other(studio, scene):
+    host, asked = studio
+    for address in ("/data/upload/a.png", f"{host}/data/upload/a.png"):
+        assert np.array_equal(read_photo(address, host, "key"), scene.image)
+    assert asked == ["/data/upload/a.png"] * 2
+    others = (
+        "http://127.0.0.1:1/data/a.png",
+        f"{host}@127.0.0.1:1/data/a.png",
+        "//127.0.0.1:1/data/a.png",
+        "/etc/passwd",
+    )
+    below = ("/api/projects", "/data/../api/x", "/data/%2e%2e/api/x", "file:///data/a.png", "http://[/data/a.png")
+    for address in (*others, *below):
+        with pytest.raises(InputError, match="nothing is fetched from elsewhere|cannot be read"):
+            read_photo(address, host, "key")
+    assert len(asked) == 2
+    with pytest.raises(InputError, match="there is no photo|cannot be fetched"):
+        read_photo("/data/upload/a.png", host, "wrong")
 
 
 def test_no_file_outside_of_the_folder_is_read(scene, tmp_path):
     (tmp_path / "a.png").write_bytes(png(scene.image))
     assert read_photo("/data/a.png", tmp_path).shape == (112, 112, 3)
-    with pytest.raises(InputError, match="--files"):
+    with pytest.raises(InputError, match="--label-studio"):
         read_photo("/data/a.png", None)
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner/link.png").symlink_to(tmp_path / "a.png")

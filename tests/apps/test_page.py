@@ -1,7 +1,6 @@
-"""The page: the work behind it, its API over HTTP, and a browser that uses it."""
+"""The page in a browser: the command as people run it, used as people use it."""
 
-import asyncio
-import gc
+import io
 import json
 import os
 import re
@@ -11,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,207 +17,60 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import binary_erosion
 
-from pnp_ovss import Config, ConfigError, InputError, Segmenter
-from pnp_ovss.apps.page_work import KEEP, MOST_NAMES, PageModels, sweep, write_downloads
+from pnp_ovss import Segmenter
 from pnp_ovss.mini import HELD_OUT_SEED, draw
-from pnp_ovss.types import ignore
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")  # Gradio's client's
+pytestmark = pytest.mark.slow
 
+httpx = pytest.importorskip("httpx2")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 SCENE = draw(HELD_OUT_SEED, 3, 112)  # a sail boat and an ice cream
 NAMES = ", ".join(SCENE.things)
+BOAT, CONE = SCENE.things
+SHIFT = """window.shift = 0;
+const add = list => { for (const one of list.getEntries()) if (!one.hadRecentInput) window.shift += one.value; };
+new PerformanceObserver(add).observe({ type: "layout-shift", buffered: true });"""
 
 
-@pytest.fixture(scope="module")
-def models() -> PageModels:
-    return PageModels(["mini-blip"], "cpu", most_pixels=2_000_000)
+def png(image=SCENE.image) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
 def expected():
-    return Segmenter.from_pretrained("mini-blip", device="cpu")(SCENE.image, SCENE.things)
+    return Segmenter.from_pretrained("mini-blip", device="cpu", present="auto")(SCENE.image, SCENE.things)
 
 
 @pytest.fixture(scope="module")
-def scene_file(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("photos") / "scene.png"
-    Image.fromarray(SCENE.image).save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def large_file(tmp_path_factory) -> Path:
-    """100 million pixels in a few hundred kilobytes."""
-    path = tmp_path_factory.mktemp("photos") / "large.png"
-    Image.new("1", (10_000, 10_000)).save(path)
-    return path
-
-
-@pytest.mark.slow
-def test_the_page_keeps_no_history_and_reports_to_nobody(models, tmp_path, monkeypatch):
-    """Gradio's run history would write with the hub token of whoever serves the page."""
-    gradio = pytest.importorskip("gradio")
-    from pnp_ovss.apps import page
-
-    given = {}
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    monkeypatch.setattr(page, "build", lambda _: gradio.Blocks(analytics_enabled=False))
-    monkeypatch.setattr(page, "sweep_on", lambda _: None)
-    monkeypatch.setattr(gradio.Blocks, "launch", lambda _, **settings: given.update(settings))
-    with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # Gradio leaves an event loop open
-        page.serve(models, "127.0.0.1", None)
-        asyncio.set_event_loop(None)
-        gc.collect()
-    assert (given["run_history"], given["enable_monitoring"], given["share"]) == (False, False, False)
-
-
-def test_a_photo_is_refused_before_it_is_decoded(models, tmp_path, large_file, monkeypatch):
-    (tmp_path / "no.png").write_text("no picture")
-    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("was decoded"))
-    with pytest.raises(InputError, match="there is no photo yet"):
-        models.photo(None)
-    with pytest.raises(InputError, match="the photo is no picture"):
-        models.photo(str(tmp_path / "no.png"))
-    with pytest.raises(InputError, match="more than 2 million pixels"):
-        models.photo(str(large_file))
-
-
-def test_a_visitor_hears_of_every_step(models, scene_file, expected):
-    steps = []
-    result, passes = models.segment(
-        str(scene_file), NAMES, "mini-blip", "auto", ["blur", "crf"], lambda *step: steps.append(step)
-    )
-    count = expected.config.passes
-    assert steps[:count] == [("pass", done, count) for done in range(count)]
-    assert len(steps) > count + expected.config.crf_iterations  # refinement can be left between its steps as well
-    assert np.array_equal(result.labels, expected.labels)
-    assert result.config == expected.config
-    assert [int((~one.visible).sum()) for one in passes] == [expected.config.drop * k for k in range(count)]
-    summed = sum(one.maps[0] for one in passes)
-    np.testing.assert_allclose(summed, expected.salience, rtol=1e-4, atol=1e-7)
-    assert all(not one.maps[0].sum(0)[~one.visible[0]].any() for one in passes)
-
-
-def test_cancelled_the_next_pass_never_starts(models, scene_file, monkeypatch):
-    class Stop(Exception):
-        pass
-
-    def on_step(name, done, total):
-        if done == 1:
-            raise Stop
-
-    attended = []
-    vlm = models.vlm("mini-blip")
-    attend = vlm.attend
-    monkeypatch.setattr(vlm, "attend", lambda *given, **named: attended.append(1) or attend(*given, **named))
-    with pytest.raises(Stop):
-        models.segment(str(scene_file), NAMES, "mini-blip", "auto", [], on_step)
-    assert len(attended) == 1
-    models.segment(str(scene_file), NAMES, "mini-blip", "auto", [], ignore)  # and all goes on
-    assert len(attended) == 5
-
-
-def test_a_class_may_have_several_words(models, scene_file):
-    things = "=".join((SCENE.things[0], f"{SCENE.things[0]}|car"))
-    result, passes = models.segment(str(scene_file), f"{things}, {SCENE.things[1]}", "mini-blip", "auto", [], ignore)
-    assert result.classes == ("background", *SCENE.things)
-    assert passes[0].maps.shape[1] == 3
-
-
-@pytest.mark.parametrize(
-    ("names", "model", "preset", "refiners", "message"),
-    [
-        (NAMES, "mini-blip", "auto", ["sharpen"], "sharpen"),
-        (NAMES, "mini-blip", "released", [], "layer"),
-        ("zebra", "mini-blip", "auto", [], "cannot know 'zebra'"),
-        (" , \n", "mini-blip", "auto", [], "at least one|no class|got none"),
-        (",".join(f"thing {k}" for k in range(MOST_NAMES + 1)), "mini-blip", "auto", [], f"got {MOST_NAMES + 1}; name"),
-    ],
-)
-def test_what_the_page_lacks_is_said(models, scene_file, names, model, preset, refiners, message):
-    with pytest.raises((ConfigError, InputError), match=message):
-        models.segment(str(scene_file), names, model, preset, refiners, ignore)
-
-
-def test_a_photo_that_does_not_fit_into_the_memory_is_refused(scene_file):
-    page = PageModels(["mini-blip"], memory=10**6)
-    with pytest.raises(InputError, match="^the photo needs 0.. GB of memory, and there is room for 0.0 GB; raise"):
-        page.segment(str(scene_file), NAMES, "mini-blip", "auto", [], ignore)
-
-
-def test_names_found_by_the_model_are_those_of_the_scene(models):
-    assert set(models.name(SCENE.image, "mini-blip")) == {*SCENE.things, *SCENE.stuff}
-
-
-def test_downloads_hold_the_result(tmp_path, expected):
-    labels, coco, packed = write_downloads(expected, Path("somewhere/coco.png"), tmp_path)
-    with Image.open(labels) as picture:
-        assert np.array_equal(np.asarray(picture), expected.labels)
-    data = json.loads(Path(coco).read_text())
-    assert [entry["name"] for entry in data["categories"]] == list(expected.classes[1:])
-    assert data["images"][0]["file_name"] == "coco.png"
-    with zipfile.ZipFile(packed) as archive:
-        assert {"coco.png", "coco.overlay.png", "coco.json", "coco.coco.json"} <= set(archive.namelist())
-        assert archive.read("coco.png") == Path(labels).read_bytes()
-        assert json.loads(archive.read("coco.json"))["classes"] == list(expected.classes)
-
-
-def test_old_files_go_and_of_too_many_the_oldest(tmp_path):
-    now = time.time()
-    for name, age in (("own", 9 * KEEP), ("old", 2 * KEEP), ("first", 30), ("second", 20)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "picture.png").write_bytes(b"x" * 1000)
-        os.utime(tmp_path / name / "picture.png", (now - age, now - age))
-    own = {tmp_path / "own/picture.png"}
-
-    def left() -> list[str]:
-        return sorted(path.parent.name for path in tmp_path.rglob("*.png"))
-
-    sweep(tmp_path, own)
-    assert left() == ["first", "own", "second"]
-    sweep(tmp_path, own, most=1500)
-    assert left() == ["own", "second"]
-
-
-def test_a_host_that_does_not_exist_is_named(models):
-    pytest.importorskip("gradio")
-    from pnp_ovss.apps.page import serve
-
-    with pytest.raises(ConfigError, match=r"^no page can be served on nope.invalid, .* give another --host or --port$"):
-        serve(models, "nope.invalid", None)
-
-
-@pytest.mark.slow
-def test_a_port_that_is_taken_is_named():
-    pytest.importorskip("gradio")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        command = [sys.executable, "-m", "pnp_ovss", "serve", "--model", "mini-blip", "--port", str(port)]
-        done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert f"no page can be served on 127.0.0.1, port {port} " in line
+def folder(tmp_path_factory) -> Path:
+    """A folder of photos."""
+    folder = tmp_path_factory.mktemp("photos")
+    for index in range(8):
+        (folder / f"scene-{index}.png").write_bytes(png(draw(HELD_OUT_SEED, 3 + index, 112).image))
+    return folder
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """The command as people run it: its address, and the process for its memory."""
-    pytest.importorskip("gradio")
-    folder = tmp_path_factory.mktemp("server")
+    pytest.importorskip("uvicorn")
+    temporary = tmp_path_factory.mktemp("server")
     # A shell that starts the tests in the background has them ignore Ctrl-C, and what they start as well.
     command = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pnp_ovss.cli import main; sys.exit(main())"
     )
-    arguments = ["serve", "--model", "mini-blip", "--device", "cpu", "--max-megapixels", "2"]
-    environment = os.environ | {"TMPDIR": str(folder), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with (folder / "errors.txt").open("w") as errors:
+    arguments = ["serve", "--model", "mini-blip", "--model", "mini-clip", "--method", "pnp", "--method", "naclip"]
+    arguments += ["--device", "cpu", "--max-megapixels", "2", "--port", str(free_port())]
+    environment = os.environ | {"TMPDIR": str(temporary), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    with (temporary / "errors.txt").open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-c", command, *arguments, "--port", str(free_port())],
+            [sys.executable, "-c", command, *arguments],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -228,140 +79,22 @@ def server(tmp_path_factory):
         try:
             line = process.stdout.readline()
             found = re.search(r"http://127\.0\.0\.1:\d+/", line)
-            assert found, line + (folder / "errors.txt").read_text()
+            assert found, line + (temporary / "errors.txt").read_text()
             yield found[0], process
         finally:
-            print((folder / "errors.txt").read_text())
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 0
             process.stdout.close()
-        assert [path.name for path in folder.iterdir()] == ["errors.txt"]  # nothing of a visitor's is left
+        log = (temporary / "errors.txt").read_text()
+        assert "bug" not in log
+        assert all(re.match(r"\d{4}-\d\d-\d\d ", line) for line in log.splitlines())
+        assert [path.name for path in temporary.iterdir()] == ["errors.txt"]  # nothing of a visitor's is left
 
 
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def client(server):
-    from gradio_client import Client
-
-    return Client(server[0], verbose=False)
-
-
-def ask(client, file: Path, names: str = NAMES, **changes):
-    from gradio_client import handle_file
-
-    given = {"model": "mini-blip", "preset": "auto", "refiners": ["blur", "crf"]} | changes
-    return client.predict(photo=handle_file(file), names=names, **given, api_name="/segment")
-
-
-@pytest.mark.slow
-def test_the_api_gives_what_python_gives(client, scene_file, expected):
-    status, page, salience, passes, labels, *_ = ask(client, scene_file)
-    assert "112 x 112 pixels, mini-blip" in status
-    with Image.open(labels if isinstance(labels, str) else labels["value"]) as picture:
-        assert np.array_equal(np.asarray(picture), expected.labels)
-    assert all(name in page for name in expected.classes)
-    assert len(salience) == len(SCENE.things)
-    assert len(passes) == 2 * Config.from_preset("mini").passes
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("names", "changes", "message"),
-    [
-        ("", {}, "at least one|no class|got none"),
-        ("zebra", {}, "cannot know 'zebra'"),
-        ("dog, Dog", {}, "named twice"),
-        (NAMES, {"model": "blip-large-flickr"}, "not in the list of choices"),
-        (NAMES, {"preset": "/etc/x.json"}, "not in the list of choices"),
-        (NAMES, {"refiners": ["crf", "sharpen"]}, "not in the list of choices"),
-    ],
-)
-def test_errors_reach_the_client(client, scene_file, names, changes, message):
-    from gradio_client.exceptions import AppError
-
-    with pytest.raises(AppError, match=message):
-        ask(client, scene_file, names, **changes)
-
-
-@pytest.mark.slow
-def test_large_and_broken_files_are_named(server, client, scene_file, large_file, tmp_path):
-    from gradio_client.exceptions import AppError
-
-    ask(client, scene_file)
-    before = memory(server[1])
-    with pytest.raises(AppError, match="more than 2 million pixels"):
-        ask(client, large_file)
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"\x89PNG\r\n\x1a\n rest is missing")
-    with pytest.raises(AppError, match="the photo is|Cannot"):
-        ask(client, broken)
-    assert memory(server[1]) < before + 30  # MB; decoded, the large one has 300
-
-
-@pytest.mark.slow
-def test_no_file_of_the_server_can_be_read(server, client, scene_file, tmp_path):
-    import httpx
-    from gradio_client.exceptions import AppError
-
-    for path in ("/etc/passwd", str(tmp_path / "secret"), "../../../etc/passwd"):
-        assert httpx.get(f"{server[0]}gradio_api/file={path}").status_code in (403, 404)
-    given = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}  # as if it had been uploaded
-    with pytest.raises((AppError, ValueError, OSError)):
-        client.predict(photo=given, names=NAMES, api_name="/segment")
-    os.mkfifo(tmp_path / "fifo")  # who reads it waits for ever
-    address = f"{server[0]}config"
-    for path in (scene_file, tmp_path / "fifo", "/dev/zero", tmp_path, address):  # without the mark Gradio looks for
-        asked = {"data": [{"path": str(path)}, NAMES, "mini-blip", "auto", ["blur"], "auto"]}
-        event = httpx.post(f"{server[0]}gradio_api/call/segment", json=asked).json()["event_id"]
-        answer = httpx.get(f"{server[0]}gradio_api/call/segment/{event}", timeout=60).text
-        assert "event: error" in answer
-        assert "the photo is not among the uploads of this page" in answer
-
-
-@pytest.mark.slow
-def test_twenty_at_once_are_answered_or_refused(server, scene_file, expected):
-    from gradio_client import Client
-    from gradio_client.exceptions import AppError
-
-    clients = [Client(server[0], verbose=False) for _ in range(20)]
-
-    def one(client):
-        try:
-            return ask(client, scene_file, refiners=["blur"])
-        except AppError as error:
-            return str(error)
-
-    for client in clients[:4]:
-        one(client)
-    before = memory(server[1])
-    with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(one, clients))
-    answered = [answer for answer in answers if not isinstance(answer, str)]
-    assert len(answered) >= 17  # one at work, 16 waiting
-    assert all("too many at once: 16 are waiting" in answer for answer in answers if isinstance(answer, str))
-    assert memory(server[1]) < before + 90  # MB; what a model and its settings keep
-
-
-def memory(process) -> float:
-    """Return the resident memory of the server, in MB."""
-    status = Path(f"/proc/{process.pid}/status")
-    if not status.exists():
-        pytest.skip("needs /proc")
-    return int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1]) / 1024
-
-
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @pytest.fixture(scope="module")
@@ -375,132 +108,404 @@ def browser():
         started.close()
 
 
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
 @pytest.fixture
-def tab(browser, server, request):
-    """The page in a window of its own, which asks nobody but the server."""
-    page = browser.new_page(viewport=getattr(request, "param", {"width": 1280, "height": 900}))
-    page.set_default_timeout(60_000)
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(server[0])
-    page.wait_for_selector("#run")
-    yield page
-    page.close()
+def open_page(browser, server):
+    """Return what opens the page in a window of its own, which asks nobody but the server, and has no errors."""
+    contexts, asked, faults = [], [], []
+
+    def open_page(view=WIDE, dark=False, context=None, wait=True):
+        if context is None:
+            context = browser.new_context(viewport=view, color_scheme="dark" if dark else "light")
+            contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("dialog", lambda dialog: faults.append(dialog.message))
+        page.add_init_script(SHIFT)
+        page.goto(server[0])
+        if wait:
+            page.wait_for_selector("#photo:not([hidden])")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
     assert [url for url in asked if not url.startswith((server[0], "data:", "blob:"))] == []
+    assert faults == []
 
 
-def upload(tab, file: Path) -> None:
-    tab.set_input_files("#photo input[type=file]", file)
-    tab.wait_for_selector("#photo img")
+@pytest.fixture
+def tab(open_page):
+    return open_page()
 
 
-@pytest.mark.slow
-def test_a_visitor_uploads_names_looks_and_downloads(tab, scene_file, expected, tmp_path):
-    upload(tab, scene_file)
-    tab.fill("#names textarea", NAMES)
-    tab.press("#names textarea", "Enter")  # by keyboard
-    tab.wait_for_selector("#picture img")
-    tab.wait_for_selector(f"#picture .legend :text('{SCENE.things[0]}')")
-    tab.fill("#picture input[type=range]", "0.3")
-    assert tab.evaluate("document.querySelector('#picture img + img').style.opacity") == "0.3"
+def until(look, seconds: float = 30) -> None:
+    """Wait until ``look()`` is true."""
+    end = time.monotonic() + seconds
+    while not (got := look()):
+        assert time.monotonic() < end, got
+        time.sleep(0.02)
+
+
+def status(tab) -> str:
+    return tab.inner_text("#status")
+
+
+def segment(tab, file: Path | None = None, names: str = NAMES) -> None:
+    if file:
+        tab.set_input_files("#files", file)
+    tab.fill("#classes", names)
+    tab.click("#run")
+    until(lambda: "pixels in" in status(tab))
+
+
+def within(labels: np.ndarray, label: int) -> tuple[int, int]:
+    """Return row and column of a pixel within a class's region, off its border."""
+    places = np.argwhere(binary_erosion(labels == label, iterations=3))
+    y, x = places[len(places) // 2]
+    return int(y), int(x)
+
+
+def spot(tab, labels: np.ndarray, label: int) -> tuple[float, float]:
+    """Return where such a pixel is in the window."""
+    y, x = within(labels, label)
+    box = tab.locator("#labels").bounding_box()
+    return box["x"] + box["width"] * (x + 0.5) / labels.shape[1], box["y"] + box["height"] * (y + 0.5) / labels.shape[0]
+
+
+def drawn(tab, labels: np.ndarray, label: int) -> list[int]:
+    """Return what is drawn there, as red, green, blue and alpha."""
+    look = "place => [...document.getElementById('labels').getContext('2d').getImageData(...place, 1, 1).data]"
+    return tab.evaluate(look, within(labels, label)[::-1])
+
+
+def names_shown(tab) -> list[str]:
+    return tab.evaluate("() => [...document.querySelectorAll('#legend li')].map(one => one.dataset.name)")
+
+
+def may_download(tab) -> bool:
+    return tab.get_attribute("#download", "href") is not None
+
+
+@pytest.mark.parametrize(("view", "dark"), [(WIDE, False), (PHONE, False), (WIDE, True), (PHONE, True)])
+def test_it_opens_with_a_result_at_once_and_nothing_jumps(open_page, view, dark):
+    seconds = []
+    for _ in range(3):
+        begun = time.monotonic()
+        tab = open_page(view, dark)
+        seconds.append(time.monotonic() - begun)
+    assert min(seconds) < 2
+    assert names_shown(tab)
+    assert may_download(tab)
+    assert tab.evaluate("() => document.documentElement.dataset.theme") == ("dark" if dark else "light")
+    tab.wait_for_timeout(300)
+    assert tab.evaluate("() => window.shift") < 0.1
+    assert tab.evaluate("() => document.documentElement.scrollWidth") == view["width"]
+    picture, run = tab.locator("#frame").bounding_box(), tab.locator("#run").bounding_box()
+    assert picture["y"] < run["y"]
+    if view == PHONE:  # the result comes first
+        assert picture["y"] + picture["height"] < view["height"]
+    assert tab.locator(".primary:visible").count() == 1
+
+
+def test_hover_hide_isolate_recolour_and_compare_with_the_photo(tab, folder, expected):
+    segment(tab, folder / "scene-0.png")
+    assert names_shown(tab) == list(SCENE.things)
+    tab.mouse.move(*spot(tab, expected.labels, 1))
+    tab.wait_for_selector("#bubble:not([hidden])")
+    assert tab.inner_text("#bubble") == f"{BOAT}, confidence {expected.confidence[0]:.2f}"
+    tab.mouse.move(2, 2)
+    tab.wait_for_selector("#bubble", state="hidden")
+    colours = [expected.colours[label].tolist() for label in (1, 2)]
+    assert [drawn(tab, expected.labels, label) for label in (1, 2)] == [[*colours[0], 255], [*colours[1], 255]]
+    tab.locator(".who").nth(0).click()
+    assert (drawn(tab, expected.labels, 1)[3], drawn(tab, expected.labels, 2)[3]) == (0, 255)
+    assert tab.locator(".who").nth(0).get_attribute("aria-pressed") == "false"
+    tab.get_by_role("button", name=f"{BOAT} alone").click()
+    assert drawn(tab, expected.labels, 1) == [*colours[0], 255]
+    assert drawn(tab, expected.labels, 2)[3] == 150  # dimmed, as the photo is
+    tab.get_by_role("button", name=f"{BOAT} alone").click()
+    tab.locator(".who").nth(0).click()
+    tab.get_by_role("button", name=f"Edit {BOAT}").click()
+    tab.fill("#edit-colour", "#ff00aa")
+    tab.click("#edit-save")
+    until(lambda: drawn(tab, expected.labels, 1) == [255, 0, 170, 255])
+    tab.fill("#split", "40")
+    assert (
+        tab.evaluate("() => getComputedStyle(document.getElementById('labels')).clipPath") == "inset(0px 0px 0px 40%)"
+    )
+    tab.wait_for_selector("#divider:not([hidden])")
+    tab.fill("#opacity", "0.3")
+    assert tab.evaluate("() => document.getElementById('labels').style.opacity") == "0.3"
+
+
+def test_zoom_and_keyboard(tab, expected, folder):
+    segment(tab, folder / "scene-0.png")
+    before = tab.locator("#labels").bounding_box()
+    tab.click("#in")
+    after = tab.locator("#labels").bounding_box()
+    assert after["width"] == pytest.approx(1.5 * before["width"])
+    tab.focus("#frame")
+    tab.keyboard.press("0")
+    assert tab.locator("#labels").bounding_box() == before
+    x, y = spot(tab, expected.labels, 2)
+    frame = tab.locator("#frame").bounding_box()
+    across, down = x - frame["x"] - frame["width"] / 2, y - frame["y"] - frame["height"] / 2
+    for steps, keys in ((across, ("ArrowLeft", "ArrowRight")), (down, ("ArrowUp", "ArrowDown"))):
+        for _ in range(round(abs(steps) / 14)):
+            tab.keyboard.press(keys[steps > 0])
+    assert CONE in status(tab)  # a screen reader says it
+    tab.keyboard.press("Enter")
+    assert tab.inner_text("#region-title") == f"Region of {CONE}"
+    tab.keyboard.press("Escape")
+    tab.get_by_role("tab", name="Labels").focus()
+    tab.keyboard.press("ArrowRight")
+    assert tab.locator("#panel-salience img").count() == 2
+    assert tab.locator("#salience img").nth(0).get_attribute("alt") == f"Salience of {BOAT}"
+    tab.keyboard.press("ArrowRight")
+    assert tab.locator("#passes img").count() == 2 * expected.config.passes
+
+
+def jobs_done(server) -> float:
+    text = httpx.get(f"{server[0]}metrics").text
+    return float(re.search(r'pnp_ovss_jobs_total\{end="done"\} (\S+)', text)[1])
+
+
+def test_a_class_is_renamed_without_the_model_and_a_synonym_asks_it_again(tab, server, folder):
+    segment(tab, folder / "scene-0.png")
+    before = jobs_done(server)
+    markup = "<img src=x onerror=alert(1)>"
+    for name in (markup, "yacht"):
+        tab.get_by_role("button", name="Edit ").first.click()
+        tab.fill("#edit-name", name)
+        if name == markup:  # = would be taken for words
+            tab.click("#edit-save")
+            assert "without" in tab.inner_text("#error-edit")
+            tab.keyboard.press("Escape")
+            continue
+        tab.click("#edit-save")
+        until(lambda: names_shown(tab) == ["yacht", CONE])
+    assert jobs_done(server) == before
+    assert tab.input_value("#classes") == f"yacht={BOAT}, {CONE}"
+    tab.click("#undo")
+    until(lambda: names_shown(tab) == [BOAT, CONE])
+    assert tab.input_value("#classes") == NAMES
+    tab.get_by_role("button", name="Edit ").first.click()
+    tab.fill("#edit-words", f"{BOAT}, car")
+    tab.click("#edit-save")
+    until(lambda: jobs_done(server) == before + 1)
+    assert tab.input_value("#classes") == f"{BOAT}={BOAT}|car, {CONE}"
+
+
+def test_a_region_is_deleted_given_away_and_brought_back(tab, folder, expected):
+    segment(tab, folder / "scene-0.png")
+    place = spot(tab, expected.labels, 1)
+    tab.mouse.click(*place)
+    tab.click("#region-delete")
+    until(lambda: drawn(tab, expected.labels, 1)[3] == 0)
+    tab.click("#undo")
+    until(lambda: drawn(tab, expected.labels, 1)[3] == 255)
+    assert tab.is_disabled("#undo")
+    tab.mouse.click(*place)
+    tab.fill("#region-to", "<b>regatta</b>")
+    tab.click("#region-save")
+    until(lambda: "<b>regatta</b>" in names_shown(tab))
     with tab.expect_download() as download:
-        tab.click("#labels")
-    download.value.save_as(tmp_path / "labels.png")
-    with Image.open(tmp_path / "labels.png") as picture:
+        tab.select_option("#format", "result")
+        tab.click("#download")
+    record = json.loads(Path(download.value.path()).read_text())
+    assert record["classes"][-1] == "<b>regatta</b>"
+    assert record["areas"]["<b>regatta</b>"] > 0
+
+
+def test_downloads_are_those_of_the_photo(tab, folder, expected):
+    segment(tab, folder / "scene-0.png")
+    with tab.expect_download() as download:
+        tab.click("#download")
+    assert download.value.suggested_filename == "scene-0.png"
+    with Image.open(download.value.path()) as picture:
         assert np.array_equal(np.asarray(picture), expected.labels)
-    for name, pictures in (("Salience", len(SCENE.things)), ("Passes", 2 * expected.config.passes)):
-        tab.get_by_role("tab", name=name).click()
-        tab.wait_for_function(
-            "([id, count]) => document.querySelectorAll(`#${id} img`).length == count", arg=[name.lower(), pictures]
-        )
 
 
-@pytest.mark.slow
-def test_the_samples_can_be_seen(tab):
-    tab.wait_for_function("document.querySelectorAll('#samples img').length == 4")
-    tab.wait_for_function("[...document.querySelectorAll('#samples img')].every(image => image.naturalWidth)")
+def test_the_same_photo_two_ways_side_by_side(tab, folder):
+    segment(tab, folder / "scene-0.png")
+    tab.get_by_role("tab", name="Compare").click()
+    tab.click("#compare")
+    until(lambda: tab.locator("#columns figure").count() == 2)
+    captions = tab.locator("#columns figcaption").all_inner_texts()
+    assert captions[0].startswith("pnp on mini-blip")
+    assert captions[1].startswith("naclip on mini-clip")
+    assert all(re.search(r"\d\.\d\d s: ", one) for one in captions)
+    tab.locator("#columns button").nth(1).click()
+    until(lambda: "by naclip on mini-clip" in status(tab))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("tab", [{"width": 390, "height": 844}], indirect=True)
-def test_on_a_phone_a_sample_is_segmented_and_nothing_sticks_out(tab):
-    tab.click("#samples tbody tr")
-    tab.wait_for_selector("#photo img")
+def test_a_folder_of_photos_has_a_strip_and_one_zip(tab, folder):
+    tab.set_input_files("#files", sorted(folder.iterdir()))
+    tab.fill("#classes", NAMES)
     tab.click("#run")
-    tab.wait_for_selector("#picture img")
-    for name in ("Salience", "Passes", "Labels"):
-        tab.get_by_role("tab", name=name).click()
-        tab.wait_for_timeout(300)
-        assert tab.evaluate("document.documentElement.scrollWidth") == 390, name
+    until(lambda: status(tab) == "8 of 8 photos are done.", 120)
+    assert tab.locator("#strip button").count() == 8
+    tab.locator("#strip button").nth(5).click()
+    until(lambda: tab.get_attribute("#photo", "alt") == "The photo scene-5.png")
+    tab.select_option("#format", "coco")
+    with tab.expect_download() as download:
+        tab.click("#download")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert sum(name.startswith("images/scene-") for name in archive.namelist()) == 8
 
 
-@pytest.mark.slow
-def test_named_for_the_visitor(tab, scene_file):
-    upload(tab, scene_file)
-    tab.click("#name")
-    tab.wait_for_function("document.querySelector('#names textarea').value.includes(',')")
-    assert set(tab.input_value("#names textarea").split(", ")) == {*SCENE.things, *SCENE.stuff}
-
-
-@pytest.mark.slow
-def test_a_reload_in_the_middle_does_no_harm(tab, scene_file):
-    def start() -> None:
-        tab.click("#run")
-        tab.wait_for_selector("#status :text-matches('pass|refine|crf|pixels')")
-
-    def prepare() -> None:
-        upload(tab, scene_file)
-        tab.fill("#names textarea", NAMES)
-
-    prepare()
-    start()
-    tab.reload()
-    tab.wait_for_selector("#run")
-    prepare()
-    tab.click("#run")
-    tab.wait_for_selector("#picture img")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("when", ["pass", "crf"])
-def test_cancelled_it_stops_and_starts_again(tab, tmp_path, when):
-    photo = tmp_path / "large.png"
-    Image.fromarray(draw(HELD_OUT_SEED, 3, 1000).image).save(photo)
-    upload(tab, photo)
-    tab.fill("#names textarea", NAMES)
-    for _ in range(2):
-        tab.evaluate(  # in the page itself, for a pass is over in no time
-            """when => new Promise(done => {
-                document.querySelector("#run").click();
-                const look = () => {
-                    const status = document.querySelector("#status").textContent;
-                    if (!status.includes(when)) return requestAnimationFrame(look);
-                    document.querySelector("#cancel").click();
-                    done();
-                };
-                look();
-            })""",
-            when,
-        )
-        tab.wait_for_selector("#status :text('Cancelled.')", timeout=5000)
-        assert tab.get_by_text("Error", exact=True).count() == 0
-    tab.click("#run")
-    tab.wait_for_selector("#status :text('1000 x 1000 pixels')")
-    tab.wait_for_selector("#picture img")
-
-
-@pytest.mark.slow
-def test_bad_files_are_named_on_the_page(tab, large_file, tmp_path):
+def test_after_an_error_or_with_a_new_photo_nothing_of_the_last_one_is_left(tab, folder, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_text("no picture")
-    for file, message in (
-        (broken, "the photo is no picture"),
-        (large_file, "more than 2 million pixels"),
+    large = tmp_path / "large.png"
+    Image.new("1", (10_000, 10_000)).save(large)
+    for file, names, field, message in (
+        (broken, NAMES, "photo", "is no picture"),
+        (large, NAMES, "photo", "more than 2 million pixels"),
+        (folder / "scene-1.png", "zebra", "classes", "cannot know 'zebra'"),
+        (folder / "scene-1.png", "", "classes", "at least one class"),
     ):
-        tab.set_input_files("#photo input[type=file]", file)
-        tab.wait_for_timeout(1000)
-        tab.fill("#names textarea", NAMES)
+        segment(tab, folder / "scene-0.png")
+        assert may_download(tab)
+        tab.set_input_files("#files", file)
+        until(lambda: not may_download(tab))  # the new photo alone clears them
+        assert names_shown(tab) == []
+        assert tab.evaluate("() => document.getElementById('labels').hidden")
+        tab.fill("#classes", names)
         tab.click("#run")
-        tab.wait_for_selector(f"text={message}")
+        until(lambda field=field, message=message: message in tab.inner_text(f"#error-{field}"))
+        assert tab.get_attribute({"photo": "#files", "classes": "#classes"}[field], "aria-invalid") == "true"
+        assert names_shown(tab) == []
+        assert not may_download(tab)
+        assert tab.locator("#salience img, #passes img").count() == 0
+    tab.set_input_files("#files", folder / "scene-0.png")
+    assert tab.inner_text("#error-classes") == ""
+    assert not may_download(tab)
+
+
+def test_cancelled_it_stops_and_starts_again(tab, tmp_path):
+    photo = tmp_path / "large.png"
+    Image.fromarray(draw(HELD_OUT_SEED, 3, 1000).image).save(photo)
+    tab.set_input_files("#files", photo)
+    tab.fill("#classes", NAMES)
+    for _ in range(2):
+        tab.click("#run")
+        until(lambda: " of " in status(tab))
+        tab.click("#cancel")
+        until(lambda: status(tab) == "Cancelled.", 5)
+        assert not may_download(tab)
+    tab.click("#run")
+    until(lambda: "1000 \u00d7 1000 pixels" in status(tab), 90)
+
+
+def test_a_reload_keeps_the_result_and_two_tabs_are_apart(open_page, folder):
+    first = open_page()
+    second = open_page(context=first.context)
+    segment(first, folder / "scene-0.png")
+    segment(second, folder / "scene-1.png", ", ".join(draw(HELD_OUT_SEED, 4, 112).things))
+    for tab, name in ((first, "scene-0.png"), (second, "scene-1.png")):
         tab.reload()
-        tab.wait_for_selector("#run")
+        until(lambda tab=tab, name=name: tab.get_attribute("#photo", "alt") == f"The photo {name}")
+        assert may_download(tab)
+    first.click("#run")
+    first.reload()  # in the middle of it
+    first.wait_for_selector("#photo:not([hidden])")
+    segment(first, folder / "scene-0.png")
+
+
+def test_an_example_can_be_taken_and_named(tab):
+    tab.locator("#examples button").nth(1).click()
+    until(lambda: tab.get_attribute("#examples button:nth-child(2)", "aria-pressed") == "true")
+    before = names_shown(tab)
+    assert before
+    tab.fill("#classes", "")
+    tab.click("#name")
+    until(lambda: tab.input_value("#classes") != "")
+    assert set(before) <= {name.strip() for name in tab.input_value("#classes").split(",")}
+    tab.click("#run")
+    until(lambda: "pixels in" in status(tab))
+
+
+@pytest.mark.parametrize(("view", "dark"), [(WIDE, False), (PHONE, False), (WIDE, True)])
+def test_axe_finds_no_serious_violation(open_page, view, dark):
+    script = os.environ.get("AXE_CORE")  # axe.min.js of the npm package axe-core
+    if not script:
+        pytest.skip("needs AXE_CORE=.../axe.min.js")
+    tab = open_page(view, dark)
+    tab.evaluate(Path(script).read_text())
+    for name in ("Labels", "Salience", "Passes", "Compare"):
+        tab.get_by_role("tab", name=name).click()
+        if name == "Compare":
+            tab.evaluate("() => { for (const one of document.querySelectorAll('details')) one.open = true; }")
+        tab.wait_for_timeout(300)
+        found = tab.evaluate("() => axe.run()")["violations"]
+        serious = [
+            (one["id"], [node["target"] for node in one["nodes"]])
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], name
+    tab.get_by_role("tab", name="Labels").click()
+    tab.get_by_role("button", name="Edit ").first.click()
+    assert [
+        one["id"] for one in tab.evaluate("() => axe.run()")["violations"] if one["impact"] in ("serious", "critical")
+    ] == []
+
+
+# Many at once.
+
+
+def memory(process) -> float:
+    """Return the resident memory of the server, in MB."""
+    place = Path(f"/proc/{process.pid}/status")
+    if not place.exists():
+        pytest.skip("needs /proc")
+    return int(re.search(r"VmRSS:\s+(\d+)", place.read_text())[1]) / 1024
+
+
+def test_twenty_visitors_at_once_are_served_and_hear_their_place(server, expected):
+    def visit(number: int) -> tuple[set[int], bytes]:
+        with httpx.Client(base_url=server[0], timeout=120) as client:
+            client.get("/")
+            answer = client.post("/api/segment", data={"classes": NAMES}, files={"photo": (f"{number}.png", png())})
+            assert answer.status_code == 202, answer.text
+            lines = client.get(f"/api/jobs/{answer.json()['id']}/events").text.strip().split("\n\n")
+            states = [json.loads(line.removeprefix("data: ")) for line in lines]
+            labels = client.get(f"/api/jobs/{states[-1]['id']}/view").content
+            client.delete(f"/api/jobs/{states[-1]['id']}")
+            return {one["before"] for one in states if one["state"] == "waiting"}, labels
+
+    def all_at_once() -> list[tuple[set[int], bytes]]:
+        with ThreadPoolExecutor(20) as pool:
+            return list(pool.map(visit, range(20)))
+
+    all_at_once()
+    before = memory(server[1])
+    answers = all_at_once()
+    assert all(labels == expected.labels.astype(np.uint8).tobytes() for _, labels in answers)
+    assert max(max(places, default=0) for places, _ in answers) > 5
+    assert memory(server[1]) < before + 30
+
+
+def test_fifty_slow_uploads_stop_nobody(server):
+    host, port = re.search(r"//(.*):(\d+)/", server[0]).groups()
+    head = f"POST /api/segment HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 1000000\r\n"
+    head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x"
+    slow = [socket.create_connection((host, int(port)), timeout=60) for _ in range(50)]
+    try:
+        for one in slow:
+            one.sendall(head.encode())
+        begun = time.monotonic()
+        assert httpx.get(f"{server[0]}healthz").status_code == 200
+        assert time.monotonic() - begun < 2
+        answer = httpx.post(f"{server[0]}api/segment", data={"classes": NAMES}, files={"photo": ("a.png", png())})
+        assert '"state": "done"' in httpx.get(f"{server[0]}api/jobs/{answer.json()['id']}/events", timeout=60).text
+        assert b" 408 " in slow[0].recv(100)  # it has had its time
+    finally:
+        for one in slow:
+            one.close()

@@ -59,7 +59,7 @@ from pnp_ovss.evaluation.report import write_report
 from pnp_ovss.evaluation.result import load_results as load_scores
 from pnp_ovss.evaluation.run import Run, Task, evaluate, load_choice, scenes
 from pnp_ovss.export import FORMATS, export
-from pnp_ovss.files import Folder, fetch
+from pnp_ovss.files import Folder, fetch, parse_json
 from pnp_ovss.images import SUFFIXES, decode_image, read_image
 from pnp_ovss.methods import resolve_config
 from pnp_ovss.methods.pnp import PnP
@@ -615,11 +615,7 @@ def label_studio(rng: Random, place: Place) -> None:
         at = rng.randrange(len(INTERFACE))
         body["label_config"] = INTERFACE[:at] + odd_text(rng) + INTERFACE[at + rng.randrange(9) :]
     content = as_json(rng, damaged_value(rng, body) if rng.random() < 0.6 else body)
-    path = rng.choice(("/predict", "/predict", "/predict", "/setup", "/health", "/" + odd_text(rng)))
-    status, answer = Backend(segmenter(place.shared), place.folder).respond(path, content)
-    json.dumps(answer)
-    if status != 200:
-        raise InputError(answer["error"])
+    json.dumps(Backend(segmenter(place.shared), place.folder).predict(parse_json(content, "the request")))
 
 
 def cvat(rng: Random, place: Place) -> None:

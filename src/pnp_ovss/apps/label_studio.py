@@ -1,33 +1,29 @@
 """A Label Studio ML backend: brush masks for the classes of the project's own labelling interface.
 
-``python -m pnp_ovss.apps.label_studio --files PHOTOS`` serves it. The protocol is that of Label Studio's ML
-backends: GET /health, POST /setup, POST /predict. Python's own HTTP server carries it; it needs no other package.
+``pnp-ovss serve --label-studio PLACE`` has it below /label-studio. The protocol is that of Label Studio's ML backends:
+GET /health, POST /setup, POST /predict.
 """
 
-import argparse
+import asyncio
 import base64
-import json
-import sys
 import threading
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, get_args
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any
+from urllib.parse import parse_qs, unquote, urljoin, urlsplit
 
 from pnp_ovss._version import VERSION
-from pnp_ovss.errors import InputError, PnpError, one_line
+from pnp_ovss.errors import InputError, one_line
 from pnp_ovss.export.label_studio import prediction
 from pnp_ovss.files import parse_json, reachable
 from pnp_ovss.images import decode_image, read_image
-from pnp_ovss.methods.presence import Present
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import BACKGROUND, RGB
+from pnp_ovss.web import Web
 
-LARGEST = 64_000_000
-"""Bytes of a request."""
+BELOW = ("/data/", "/tasks/")
+"""Where Label Studio has the photos of tasks."""
 
 
 def parse_interface(text: str) -> tuple[str, str, str, dict[str, str]]:
@@ -55,10 +51,11 @@ def parse_interface(text: str) -> tuple[str, str, str, dict[str, str]]:
     return brush.attrib["name"], brush.attrib["toName"], images[brush.attrib["toName"]].removeprefix("$"), labels
 
 
-def read_photo(address: Any, files: Path | None) -> RGB:
-    """Return the photo of a task: inlined as ``data:image/...;base64,``, or a file of Label Studio's below ``files``.
+def read_photo(address: Any, place: Path | str | None, key: str = "") -> RGB:
+    """Return the photo of a task: inlined as ``data:image/...;base64,``, or one of Label Studio's.
 
-    Those are ``/data/local-files/?d=PATH`` and ``/data/PATH``. Nothing else is opened, and nothing is ever fetched.
+    ``place`` is where those are: a folder, in which ``/data/local-files/?d=PATH`` and ``/data/PATH`` are files, or the
+    address of Label Studio, which is asked for them with the access token ``key``. Nothing else is opened or fetched.
 
     Raises: InputError if the photo is none of these, lies elsewhere or cannot be read.
     """
@@ -71,41 +68,47 @@ def read_photo(address: Any, files: Path | None) -> RGB:
             raise InputError("expected an inlined photo as data:image/png;base64,..., got no base64") from error
         return decode_image(content, "the inlined photo")
     photo = f"the photo {address[:80]!r}"
-    if files is None or not address.startswith("/data/"):
-        raise InputError(f"{photo} is no file of Label Studio's below --files, and nothing is fetched; inline it")
+    if isinstance(place, str):
+        return _fetch(address, place, key, photo)
+    if place is None or not address.startswith("/data/"):
+        raise InputError(f"{photo} is no file of Label Studio's below --label-studio; nothing is fetched: inline it")
     parts = urlsplit(address)
     name = (parse_qs(parts.query).get("d") or [""])[0] or unquote(parts.path).removeprefix("/data/")
     with reachable(photo, "cannot be read", "check the task"):
-        place = (files / name.lstrip("/")).resolve()
-    if not place.is_relative_to(files.resolve()):
-        raise InputError(f"{photo} lies outside of the folder given with --files; move it there")
-    return read_image(place)
+        path = (place / name.lstrip("/")).resolve()
+    if not path.is_relative_to(place.resolve()):
+        raise InputError(f"{photo} lies outside of the folder given with --label-studio; move it there")
+    return read_image(path)
+
+
+def _fetch(address: str, host: str, key: str, photo: str) -> RGB:
+    """Return a photo of the Label Studio at ``host``."""
+    with reachable(photo, "cannot be read", "check the task"):
+        full = urlsplit(urljoin(f"{host.rstrip('/')}/", address))
+        there = full.scheme, full.netloc
+    if there != urlsplit(host)[:2] or not full.path.startswith(BELOW) or ".." in unquote(full.path):
+        raise InputError(f"{photo} is no photo of {host}, and nothing is fetched from elsewhere; inline it")
+    headers = {"Authorization": f"Token {key}"} if key else {}
+    with reachable(photo, "cannot be fetched", "check --label-studio and its access token"):
+        content = Web().cat_file(full.geturl(), headers=headers)
+    return decode_image(content, photo)
 
 
 class Backend:
-    """Answers requests with one segmenter, one at a time."""
+    """Makes predictions with one segmenter, while ``turn`` is held; ``place``, ``key``: see ``read_photo``."""
 
-    def __init__(self, segmenter: Segmenter, files: Path | None = None, instances: bool = False) -> None:
-        self.segmenter, self.instances = segmenter, instances
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        place: Path | str | None = None,
+        key: str = "",
+        turn: Any = None,
+        instances: bool = False,
+    ) -> None:
+        self.segmenter, self.place, self.key, self.instances = segmenter, place, key, instances
         """``instances``: a mask for each object, not for each class."""
-        self.files = files
+        self.turn = turn or threading.Lock()
         self.version = f"{segmenter.method.model} (pnp-ovss {VERSION})"
-        self._lock = threading.Lock()
-
-    def respond(self, path: str, content: bytes) -> tuple[int, dict[str, Any]]:
-        """Return HTTP status and answer to a request."""
-        try:
-            body = parse_json(content or b"{}", "the request")
-            match urlsplit(path).path.rstrip("/"):
-                case "" | "/health":
-                    return 200, {"status": "UP", "model_class": "pnp-ovss"}
-                case "/setup" | "/webhook":  # annotations teach this model nothing
-                    return 200, {"model_version": self.version}
-                case "/predict":
-                    return 200, {"results": self.predict(body), "model_version": self.version}
-            return 404, {"error": "there is nothing here"}
-        except PnpError as error:
-            return 400, {"error": str(error)}
 
     def predict(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         """Return a prediction for each task; that of a task that cannot be used is empty and has an "error".
@@ -119,8 +122,8 @@ class Backend:
         for number, task in enumerate(body["tasks"]):
             try:
                 data = task.get("data") if isinstance(task, dict) else None
-                photo = read_photo(data.get(entry) if isinstance(data, dict) else None, self.files)
-                with self._lock:
+                photo = read_photo(data.get(entry) if isinstance(data, dict) else None, self.place, self.key)
+                with self.turn:
                     result = self.segmenter(photo, list(labels)).label_map(instances=self.instances)
                 background = result.classes[: len(result.classes) - len(stored)]
                 kept = replace(result, classes=background + stored)
@@ -132,70 +135,28 @@ class Backend:
         return [one | {"model_version": self.version} for one in found]
 
 
-def make_server(backend: Backend, host: str = "127.0.0.1", port: int = 9090) -> ThreadingHTTPServer:
-    """Return a server that is bound; port 0 takes a free one. ``serve_forever`` runs it.
+def routes(backend: Backend) -> Any:
+    """Return the routes, a FastAPI router, that Label Studio asks below the service's address and /label-studio."""
+    from fastapi import APIRouter, Request
 
-    Raises: InputError if the address cannot be had.
-    """
+    found = APIRouter(prefix="/label-studio", tags=["Label Studio"])
 
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 60  # seconds without a byte
+    @found.get("/health")
+    @found.get("/", include_in_schema=False)
+    async def health() -> dict[str, str]:
+        """Say that the back end is up."""
+        return {"status": "UP", "model_class": "pnp-ovss"}
 
-        def do_POST(self) -> None:
-            """Answer any request."""
-            length = self.headers.get("Content-Length", "0")
-            if length.isdecimal() and int(length) <= LARGEST:
-                status, answer = backend.respond(self.path, self.rfile.read(int(length)))
-            else:
-                status, answer = 413, {"error": f"expected a request of at most {LARGEST} bytes, got {length[:20]}"}
-            content = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    @found.post("/setup")
+    @found.post("/webhook", include_in_schema=False)
+    async def setup() -> dict[str, str]:  # annotations teach this model nothing
+        """Return the version of the model."""
+        return {"model_version": backend.version}
 
-        do_GET = do_POST
+    @found.post("/predict")
+    async def predict(request: Request) -> dict[str, Any]:
+        """Return brush masks for the tasks of a project."""
+        body = parse_json(await request.body(), "the request")
+        return {"results": await asyncio.to_thread(backend.predict, body), "model_version": backend.version}
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing: Label Studio asks for /health all the time."""
-
-    try:
-        return ThreadingHTTPServer((host, port), Handler)
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise InputError(f"{host}:{port} cannot be served ({one_line(error)}); give another address") from error
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until stopped; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pnp_ovss.apps.label_studio", description=__doc__)
-    parser.add_argument("--model", help="short name, hub id or local folder")
-    parser.add_argument("--preset", default="auto", help="settings to start from")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--memory", help="what the process may hold, such as 4GB (default: most of what is left)")
-    parser.add_argument("--present", choices=get_args(Present), default="auto", help="labels to look for in a photo")
-    parser.add_argument("--instances", action="store_true", help="a mask for each object, not for each class")
-    parser.add_argument("--files", type=Path, help="folder of the photos that Label Studio serves; no other is read")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=int, default=9090, help="(default: 9090)")
-    given = parser.parse_args(argv)
-    try:
-        if given.files is not None and not given.files.is_dir():
-            raise InputError(f"expected the folder whose files Label Studio serves, got --files {given.files}")
-        how: dict[str, Any] = {"memory": given.memory, "present": given.present}
-        segmenter = Segmenter.from_pretrained(given.model, given.preset, given.device, **how)
-        backend = Backend(segmenter, given.files, given.instances)
-        with make_server(backend, given.host, given.port) as server:
-            address = f"http://{given.host}:{server.server_port}"
-            print(f"{address} is the address for Label Studio; Ctrl-C stops it", flush=True)
-            server.serve_forever()
-    except PnpError as error:
-        print(f"pnp-ovss: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return found
