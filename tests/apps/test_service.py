@@ -346,6 +346,8 @@ def test_a_malformed_request_is_400_and_one_line_of_log(client, done, caplog, pa
         ({"settings": '{"crf_iterations": 1e9}'}, "settings"),
         ({"settings": '{"layer": 16}'}, "settings"),
         ({"settings": '{"refiners": ["sharpen"]}'}, "settings"),
+        ({"settings": '{"refiners": ["prompts"]}'}, "settings"),  # it would load a model
+        ({"settings": '{"refiners": [["blur"]]}'}, "settings"),
         ({"settings": "[]"}, "settings"),
     ],
 )

@@ -48,6 +48,8 @@ FIXED = ("size", "short_side", "long_side", "crop", "stride", "max_pixels")
 """Settings that decide what a photo costs: they are the server's own."""
 VIEW = 1280
 """Longest side of a photo on the page, in pixels."""
+OFFERED = tuple(name for name in REFINERS if name != "prompts")
+"""The refiners that load no model."""
 STUB = np.zeros((1, 1, 3), np.uint8)
 
 
@@ -387,6 +389,8 @@ def make_ask(offers: Sequence[tuple[str, str]], form: Mapping[str, str]) -> Ask:
         config = resolve_config(model, preset, None, method, **_allowed(method, settings))
     except PnpError as error:
         raise Refused(str(error), "settings") from error
+    if _texts(config) != _texts(resolve_config(model, method=method)):
+        raise Refused(f"the preset {preset} asks for a model that is not loaded here; take auto", "preset")
     return Ask(words, method, model, config, present)
 
 
@@ -405,7 +409,7 @@ def settings_of(method: str, model: str) -> list[dict[str, Any]]:
         if entry.name in FIXED:
             continue
         if entry.name == "refiners":
-            found.append(about | {"choices": list(REFINERS), "many": True})
+            found.append(about | {"choices": list(OFFERED), "many": True})
         elif bool in kinds:
             found.append(about)
         elif int in kinds or float in kinds:
@@ -446,6 +450,11 @@ def _classes(text: str) -> dict[str, tuple[str, ...]]:
     return vocabulary.words
 
 
+def _texts(config: Any) -> dict[str, Any]:
+    """Return the settings that are texts: they name models and folders."""
+    return {entry.name: getattr(config, entry.name) for entry in fields(config) if entry.type is str}
+
+
 def _allowed(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     known = {one["name"]: one for one in settings_of(method, method_info(method).mini or "")}
     for name, value in given.items():
@@ -456,8 +465,8 @@ def _allowed(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
         ):
             most = known[name]["high"]
             raise ConfigError(f"expected {name} from {known[name]['low']:g} to {most:g}, got {value!r:.40}")
-        if "many" in known[name] and (not isinstance(value, list) or len(value) > len(REFINERS)):
-            raise ConfigError(f"expected a list of refiners, got {value!r:.40}")
+        if "many" in known[name] and not (isinstance(value, list) and {*map(str, value)} <= {*OFFERED}):
+            raise ConfigError(f"expected a list of some of {', '.join(OFFERED)}, got {value!r:.40}")
     return dict(given)
 
 
