@@ -1,9 +1,12 @@
 """SAM and SAM 2 against transformers' own: prompts, and masks of everything in a photo."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from scipy.ndimage import gaussian_filter
 from torch.nn.functional import interpolate
 from transformers import Sam2Model, SamModel
@@ -196,3 +199,16 @@ def test_of_boxes_that_overlap_the_best_stays():
 def test_a_checkpoint_of_another_family_is_refused(tiny_blip_folder):
     with pytest.raises(ModelError, match=r"expected a checkpoint of SAM or SAM 2 such as sam-base, got 'blip'"):
         load_sam(tiny_blip_folder)
+
+
+def test_a_sam_2_for_videos_is_read_as_one_for_photos(tmp_path):
+    """On the hub one checkpoint is for both: ``config.json`` names the one for videos, and there are more weights."""
+    plain, video = (tiny_sam(tmp_path / name, "sam2") for name in ("plain", "video"))
+    settings = json.loads((video / "config.json").read_text())
+    settings |= {"model_type": "sam2_video", "architectures": ["Sam2VideoModel"], "num_maskmem": 7}
+    (video / "config.json").write_text(json.dumps(settings))
+    more = {"memory_encoder.projection.weight": torch.ones(2, 2)}
+    save_file(load_file(video / "model.safetensors") | more, video / "model.safetensors", metadata={"format": "pt"})
+    photo, prompt = photo_of(20, 30), {"boxes": torch.tensor([[2.0, 3.0, 20.0, 15.0]])}
+    found = [sam.logits(sam.embed(photo), **prompt)[0] for sam in (load_sam(plain, "cpu"), load_sam(video, "cpu"))]
+    assert torch.equal(*found)

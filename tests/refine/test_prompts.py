@@ -19,6 +19,7 @@ def test_prompts_are_the_peak_and_the_box_of_where_a_class_is_the_largest():
     scores[3, 0, 0] = 0.5  # as large as the background: no peak
     peaks, boxes, there = find_prompts(scores, first=1)
     assert (peaks.tolist(), boxes.tolist(), there.tolist()) == ([[3, 2]], [[1, 1, 3, 2]], [False, True, False, False])
+    assert not find_prompts(torch.zeros(2, 3, 3), first=0)[2].any()
 
 
 def test_masks_take_the_place_of_the_classes_that_have_a_peak():
