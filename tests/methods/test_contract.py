@@ -12,6 +12,7 @@ from transformers import ViTConfig, ViTModel
 
 from pnp_ovss import ConfigError, InputError, ModelError, Segmenter, load_method
 from pnp_ovss.methods import METHODS
+from released import HEADS, released
 from tiny import tiny_blip, tiny_clip, tiny_groupvit, write_random
 
 NAMES = ["dog", "traffic light", "cat"]
@@ -37,6 +38,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
         "mini-clip": tiny_clip(root / "clip"),
         "dino": dino,
         "groupvit-yfcc": tiny_groupvit(root / "groupvit"),
+        **{kind: released(kind, root / kind) for kind in HEADS if kind in METHODS},
     }
 
 

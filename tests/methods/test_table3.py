@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from peers import error, method_on
-from pnp_ovss import Vocabulary
+from pnp_ovss import METHODS, Vocabulary
+from pnp_ovss.data.vocabulary import class_names
 from pnp_ovss.methods.groups import group_scores, with_background
+from released import released
 from shared import shared
 
 CLOSE = 1e-5
@@ -97,3 +99,32 @@ def test_the_best_group_of_a_window_is_never_background():
     scores = torch.tensor([[[0.2, 0.5, 0.9], [0.3, 0.4, 0.0]]])
     assert with_background(scores, 0.95)[0, 0].tolist() == [1, 1, 0]
     assert with_background(scores, 0.4)[0, 0].tolist() == [1, 0, 0]
+
+
+def test_clippy_is_the_official_one(tmp_path):
+    arrays, _ = golden("clippy")
+    method = method_on("clippy", released("clippy", tmp_path), crop=0)
+    ids, mask = (torch.from_numpy(arrays[name]) for name in ("input_ids", "attention_mask"))
+    assert error(method.clip.encode_tokens(ids, mask), arrays["text_embedding"]) < CLOSE
+    pixels = torch.from_numpy(arrays["image"])
+    assert error(method.features(pixels).flatten(1, 2), arrays["patches"]) < CLOSE
+    pooled = torch.nn.functional.normalize(torch.from_numpy(arrays["pooled"]), dim=-1)
+    assert error(method.clip.encode_images(pixels), pooled.numpy()) < CLOSE
+    for texts, name, labels in (
+        ("near_text", "similarity", "labels"),
+        ("text_embedding", "text_similarity", "text_labels"),
+    ):
+        queries = torch.from_numpy(arrays[texts])
+        scores = method.slide(pixels, queries)[0]
+        assert error(scores / queries.norm(), arrays[name]) < CLOSE
+        best = scores.argmax(0)
+        best[best >= 21] = 0
+        official = torch.from_numpy(arrays[name]).topk(2, dim=0).values
+        clear = official[0] - official[1] > 1e-5 * official.max()
+        assert (best == torch.from_numpy(arrays[labels]))[clear].all()
+
+
+def test_clippy_s_background_is_any_other_class_of_context():
+    words = METHODS["clippy"].presets["clippy/voc21"].background_words
+    assert words[0] == "background"
+    assert len(set(words) - set(class_names("voc"))) >= 40

@@ -5,6 +5,7 @@ from typing import Any
 
 from pnp_ovss.errors import ConfigError
 from pnp_ovss.methods.base import Method, MethodInfo
+from pnp_ovss.methods.clippy import ClippyMethod
 from pnp_ovss.methods.corrclip import CorrClip
 from pnp_ovss.methods.dense_clip import ClearClip, MaskClip, Naclip, PlainClip, Sclip
 from pnp_ovss.methods.groupvit import GroupVitMethod
@@ -38,6 +39,7 @@ METHODS: dict[str, MethodInfo] = {
     "resclip": ResClip.info("ResCLIP: NACLIP again, inside what it has labelled alike", "Yang et al., CVPR 2025"),
     "scclip": ScClip.info("SC-CLIP: outliers healed, likeness of middle blocks", "Bai et al., arXiv 2411.15869"),
     "groupvit": GroupVitMethod.info("GroupViT: tokens that group patches", "Xu et al., CVPR 2022, arXiv 2202.11094"),
+    "clippy": ClippyMethod.info("CLIPpy: DINO trained on with captions", "Ranasinghe et al., ICCV 2023"),
 }
 
 

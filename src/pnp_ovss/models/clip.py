@@ -44,6 +44,9 @@ class DualEncoder(Pretrained):
             self.tokenize(["a", "a b"])
         self.scale = float(self._model.logit_scale.detach().float().exp())
         """What the model was trained to multiply similarities by before a softmax."""
+        self.longest: int = self._model.config.text_config.max_position_embeddings
+        """Tokens of a text that the model reads."""
+        self._dtype = self._model.dtype
         self._vectors: dict[tuple[str, tuple[str, ...]], Tensor] = {}
 
     @torch.no_grad()
@@ -56,11 +59,10 @@ class DualEncoder(Pretrained):
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n width"]:
         """Return a vector for each text; what is longer than the model reads is cut off."""
-        longest = self._model.config.text_config.max_position_embeddings
         parts = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             some = list(texts[start : start + TEXTS_AT_ONCE])
-            tokens = self.tokenize(some, truncation=True, max_length=longest)
+            tokens = self.tokenize(some, truncation=True, max_length=self.longest)
             parts.append(self.encode_tokens(tokens["input_ids"], tokens["attention_mask"]))
         return torch.cat(parts)
 
@@ -95,7 +97,7 @@ class DualEncoder(Pretrained):
         if len(texts) <= TEXTS_AT_ONCE:
             return encode()
         tokenizer = self._tokenizer.backend_tokenizer.to_str()
-        about = [self.revision, self.device.type, str(self._model.dtype), torch.__version__, tokenizer, *texts]
+        about = [self.revision, self.device.type, str(self._dtype), torch.__version__, tokenizer, *texts]
         path = cache_folder("vectors") / f"{sha256(as_json(about)).hexdigest()[:32]}.safetensors"
         with suppress(InputError, SafetensorError, KeyError):
             return load(read_bytes(path))["vectors"].to(self.device)

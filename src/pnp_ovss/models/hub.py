@@ -121,7 +121,7 @@ def find(name: str | Path, revision: str | None = None, instead: str = INSTEAD) 
             return Checkpoint(folder, name, folder.name)
         files = [folder / "config.json", *weight_files(folder, name)]
         states = [(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return Checkpoint(folder, name, LOCAL + _digest(*states))
+        return Checkpoint(folder, name, LOCAL + digest(*states))
 
 
 def find_folder(source: str | Path, revision: str | None = None) -> Path | None:
@@ -200,8 +200,11 @@ def _is_hub_id(source: str | Path) -> bool:
 
 
 @cache
-def _digest(*files: tuple[Path, int, int]) -> str:
-    """Return the first digits of a SHA-256; gigabytes are read again only where a size or a time changed."""
+def digest(*files: tuple[Path, int, int]) -> str:
+    """Return the first digits of a SHA-256 over files, each with its size and its time of change.
+
+    Gigabytes are read again only where one of these changed.
+    """
     config, *weights = [path for path, *_ in files]
     digest = hashlib.sha256(config.read_bytes())
     for path in weights:
@@ -227,6 +230,15 @@ def _fetch(repository: str, name: str, revision: str | None, instead: str) -> Pa
         if known and not isinstance(cause, errors.OfflineModeIsEnabled):
             raise ModelError(f"{name}: {known}") from error
         raise ModelError(f"{name}: {known or reason}, {instead}; the cache is {constants.HF_HUB_CACHE}") from error
+
+
+def fetch_tokenizer(repository: str) -> Path:
+    """Return the folder of a hub repository without its weights. Raises: ModelError if it cannot be fetched."""
+    try:
+        return Path(snapshot_download(repository, allow_patterns=SMALL_FILES, tqdm_class=_NoBar))
+    except Exception as error:
+        advice = f"put the weights into a folder as model.safetensors, with a tokenizer.json, or {INSTEAD}"
+        raise ModelError(f"the tokenizer of {repository} cannot be fetched ({one_line(error)}); {advice}") from error
 
 
 def _download(repository: str, revision: str | None) -> Path:

@@ -1,0 +1,148 @@
+"""Checkpoints from release pages: files of torch, for which there is no hub and, in transformers, no class.
+
+``releases.csv`` says where each one lies and under which licence. A file is unpickled with ``weights_only=True``
+alone, once: it becomes safetensors beside it.
+"""
+
+import builtins
+import csv
+import logging
+import pickle
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from pnp_ovss.errors import InputError, ModelError
+from pnp_ovss.files import write_bytes
+from pnp_ovss.models.blocks import Weights
+from pnp_ovss.models.clip import DualEncoder
+from pnp_ovss.models.hub import LOCAL, digest, fetch_tokenizer, read_settings, reading
+from pnp_ovss.models.loading import load_tokenizer, resolve_device, resolve_dtype
+
+CONFIGURATIONS = ("omegaconf", "typing", "collections", "yacs", "argparse", "addict")
+"""Modules of which training scripts leave settings in a checkpoint."""
+SAFE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Release:
+    """A row of ``releases.csv``."""
+
+    file: str
+    where: str
+    licence: str
+    commercial: str
+    """Whether its licence permits commercial use: yes or no."""
+    tokenizer: str
+    """Hub id of the repository with its tokenizer."""
+
+
+_ROWS = Path(__file__).with_name("releases.csv").read_text(encoding="utf-8").splitlines()[1:]
+RELEASES = {row[0]: Release(*row[1:]) for row in csv.reader(_ROWS)}
+"""The released checkpoints, by the name of the method that they are for."""
+
+
+class Released(DualEncoder):
+    """A released checkpoint: its file, or a folder with ``model.safetensors``, a tokenizer and perhaps ``config.json``.
+
+    Sizes are those of its tensors. ``config.json`` may say ``heads`` and ``text_heads``, which no tensor shows.
+    """
+
+    kind: str
+    """Its name in ``RELEASES``."""
+
+    def __init__(self, name: str | Path, device: str, dtype: str) -> None:
+        release, place = RELEASES[self.kind], Path(name).expanduser()
+        folder = place if place.is_dir() else None
+        file = place / SAFE if folder else place
+        if not file.is_file():
+            what = f"expected {release.file}, or a folder with {SAFE}"
+            raise ModelError(f"{name}: {what}, got neither; fetch it from {release.where} and name it with --model")
+        say_licence(self.kind)
+        self.name, self._folder = str(name), folder or Path()
+        self.revision = LOCAL + digest((file, file.stat().st_size, file.stat().st_mtime_ns))
+        self.device = resolve_device(device)
+        self._dtype = resolve_dtype(dtype, self.device)
+        tensors = read_released(file, self.name)
+        floats = {key: one.to(self.device, self._dtype) for key, one in tensors.items() if one.is_floating_point()}
+        settings = read_settings(place / "config.json", self.name) if (place / "config.json").is_file() else {}
+        self.known, self.calibration, self._vectors = None, {}, {}
+        with reading(self.name, f"the file holds no {self.kind}"):
+            self._build(Weights(floats), settings)
+
+    def _build(self, weights: Weights, settings: Mapping[str, Any]) -> None:
+        """Set ``size``, ``patch``, ``scale``, ``longest``, and what encoding needs."""
+        raise NotImplementedError
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether texts can be read: always, as the tokenizer is fetched where the folder has none."""
+        return True
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        own = self._folder if super().has_tokenizer else fetch_tokenizer(RELEASES[self.kind].tokenizer)
+        return load_tokenizer(own, self.name)
+
+
+@cache
+def say_licence(kind: str) -> None:
+    """Say that a release is not for commercial use, where it is not; once."""
+    release = RELEASES[kind]
+    if release.commercial != "yes":
+        logging.getLogger(__name__).warning("%s is not for commercial use; its licence: %s", kind, release.licence)
+
+
+def read_released(path: Path, name: str) -> dict[str, Tensor]:
+    """Return the tensors of a released file by name, from the safetensors beside it where they are not older.
+
+    Settings of a training script that lie beside the tensors are read as objects that can do nothing, and left out.
+
+    Raises: ModelError if it cannot be read, or holds anything that could run code.
+    """
+    safe = path.with_suffix(".safetensors")
+    with reading(name, f"{path.name} cannot be read"):
+        if path == safe or (safe.is_file() and safe.stat().st_mtime >= path.stat().st_mtime):
+            return load_file(safe)
+        inert: list[Any] = [
+            (type("Inert", (), {"__init__": _nothing, "__setstate__": _nothing}), one) for one in _foreign(path)
+        ]
+        try:
+            with safe_globals(inert):
+                stored = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ModelError(f"{name}: {path.name} holds more than weights and settings; take the release's") from error
+    for key in ("model", "state_dict"):
+        stored = stored[key] if isinstance(stored, dict) and isinstance(stored.get(key), dict) else stored
+    if not isinstance(stored, dict):
+        raise ModelError(f"{name}: expected tensors by name in {path.name}, got something else")
+    named = ((str(key).removeprefix("module."), one) for key, one in stored.items())
+    tensors = {key: one.clone().contiguous() for key, one in named if isinstance(one, Tensor)}
+    with suppress(InputError):  # a folder that cannot be written to is read anew each time
+        write_bytes(safe, save(tensors))
+    return tensors
+
+
+def _foreign(path: Path) -> list[str]:
+    """Return the names in a file that are no tensors' and belong to settings. Raises: ModelError for any other name."""
+    with suppress(ValueError, RuntimeError):  # no zip file: torch unpickles it without any
+        names = get_unsafe_globals_in_checkpoint(path)
+        for one in names:
+            module, _, last = one.rpartition(".")
+            plain = module == "builtins" and isinstance(getattr(builtins, last, None), type)
+            if not plain and module.split(".")[0] not in CONFIGURATIONS:
+                raise ModelError(f"{path.name} holds {one}, which could run code; take the release's own file")
+        return names
+    return []
+
+
+def _nothing(self: Any, *values: Any, **named: Any) -> None:
+    pass
