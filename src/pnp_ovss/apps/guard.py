@@ -103,8 +103,7 @@ class Guard:
             await (self.app(scope, receive, send) if scope["type"] == "lifespan" else send({"type": "websocket.close"}))
             return
         headers, begun, status = Headers(scope=scope), time.monotonic(), 0
-        scope["visitor"] = address = self._address(scope, headers)
-        cookies = _cookies(headers)
+        address, cookies = self._address(scope, headers), _cookies(headers)
         fresh = "" if re.fullmatch(r"[\w-]{16}", cookies.get("visitor", "")) else secrets.token_urlsafe(12)
         scope["visitor"] = f"{address} {cookies['visitor']}" if not fresh else address
 
@@ -117,18 +116,15 @@ class Guard:
 
         path = scope["path"].removeprefix(self.access.root_path) or "/"
         try:
-            refusal = self._refusal(scope, headers, cookies, path, address)
-            target = refusal or self.app
-            await target(scope, self._bounded(path, headers, receive), answer)
+            target = self._refusal(scope, headers, cookies, path, address) or self.app
+            await target(scope, self._bounded(path, receive), answer)
         except HTTPException as error:  # while the body was read
             if not status:
-                await JSONResponse({"error": error.detail, "field": ""}, error.status_code)(scope, receive, answer)
+                await _no(error.status_code, str(error.detail))(scope, receive, answer)
         except Exception as error:
             log_bug(error)
             if not status:
-                await JSONResponse({"error": "a bug in pnp-ovss; the server's log says more"}, 500)(
-                    scope, receive, answer
-                )
+                await _no(500, "a bug in pnp-ovss; the server's log says more")(scope, receive, answer)
         self.counts[status] = self.counts.get(status, 0) + 1
         if self.minute.take("log") <= MOST_LOGGED:
             route = getattr(scope.get("route"), "path", printable(path[:60])[:60])
@@ -175,7 +171,7 @@ class Guard:
     def _most(self, path: str) -> int:
         return (LIMITS[path] or self.access.most_bytes + EXTRA) if path in LIMITS else SMALL
 
-    def _bounded(self, path: str, headers: Headers, receive: Receive) -> Receive:
+    def _bounded(self, path: str, receive: Receive) -> Receive:
         """Return what reads the body: it has to come in time, and in so many bytes."""
         read, more, end = 0, True, time.monotonic() + LONGEST
 

@@ -102,9 +102,7 @@ class Found:
         """Return the result after one change of its label map; nothing is computed anew.
 
         A change is ``{"rename": NAME, "to": NEW}``, ``{"colour": NAME, "to": "#rrggbb"}``, or ``{"region": [x, y],
-        "to": CLASS}``: the connected part of a class around that pixel; "background" deletes it.
-
-        Raises: Refused if it is none of these.
+        "to": CLASS}``: the connected part of a class around that pixel; "background" deletes it. Raises: Refused.
         """
         target = change.get("to")
         if not isinstance(target, str) or not 0 < len(target := spaced(target)) <= LONGEST_NAME:
@@ -126,13 +124,13 @@ class Found:
 
 @dataclass(eq=False)
 class Job:
-    """A request that takes time, and its answer. ``work(models, photo, on_step)`` makes the answer."""
+    """A request that takes time, and its answer. ``work(models, photo, on_step)`` makes that, and is let go then."""
 
     visitor: str
     content: bytes
     name: str
     """Of the photo's file."""
-    work: Callable[["Models", RGB, OnStep], Any]
+    work: Callable[["Models", RGB, OnStep], Any] | None
     ask: Ask | None = None
     id: str = field(default_factory=lambda: secrets.token_urlsafe(18))
     state: Literal["waiting", "working", "done", "failed", "cancelled"] = "waiting"
@@ -158,8 +156,7 @@ class Job:
     @property
     def size(self) -> int:
         """Bytes that it holds, about."""
-        held = self.answer.labels if isinstance(self.answer, Found) else b""
-        return len(self.content) + len(self.view) + len(held)
+        return len(self.content) + len(self.view) + len(getattr(self.answer, "labels", b""))
 
     def on_step(self, name: str, done: int, total: int) -> None:
         """Note the step; raise CancelledError once the job is cancelled, InputError when it takes too long."""
@@ -173,10 +170,7 @@ class Job:
 
 
 class Models:
-    """The methods that are offered, on one device, each loaded once and before the first visitor comes.
-
-    ``offers``: pairs of method and model.
-    """
+    """The methods that are offered, as pairs of method and model, each loaded once and on one device."""
 
     def __init__(self, offers: Sequence[tuple[str, str]], device: str, memory: int | None, most_pixels: int) -> None:
         self.device, self.memory, self.most_pixels = device, memory, most_pixels
@@ -184,12 +178,13 @@ class Models:
         self.turn = threading.Lock()
         """Held while a model works."""
         for method, model in offers:
-            others = [one for (_, name), one in self.methods.items() if name == model]
-            first: Any = load_method(method, model, device) if not others or method in ("pnp", "proxyclip") else None
-            if first is None:
-                kind: Any = method_info(method).load.__self__  # type: ignore[attr-defined]  # a CLIP is shared
-                first = kind.on(others[0].backbone, method_info(method).resolve_config(model, "auto", None), device, "")
-            self.methods[method, model] = first
+            kind: Any = getattr(method_info(method).load, "__self__", None)
+            loaded: list[Any] = [one for (_, name), one in self.methods.items() if name == model]
+            if loaded and method != DEFAULT_METHOD:  # a CLIP is shared
+                config = resolve_config(model, method=method)
+                self.methods[method, model] = kind.on(loaded[0].backbone, config, device, "auto")
+            else:
+                self.methods[method, model] = load_method(method, model, device)
 
     def segmenter(self, ask: Ask) -> Segmenter:
         """Return a segmenter with the settings that are asked for, on a model that is loaded."""
@@ -198,32 +193,24 @@ class Models:
         return Segmenter(type(loaded)(loaded.backbone, ask.config, *more), self.memory, ask.present)
 
     def segment(self, ask: Ask, photo: RGB, on_step: OnStep, before: Job | None = None) -> Found:
-        """Return what is found in the photo.
+        """Return what is found in the photo. ``before``: an earlier job on it, whose class maps may be those asked for.
 
-        ``before``: an earlier job on it; where only refinement changes, its class maps are taken.
-
-        Raises: PnpError, and what ``on_step`` raises, before the next step.
+        Raises: Refused, another PnpError for a fault of the photo, and what ``on_step`` raises.
         """
+        located, part = _same(before, ask) if before else None, "settings"
         try:
-            segmenter = self.segmenter(ask)
-        except ConfigError as error:
-            raise Refused(str(error), "settings") from error
-        located = _same(before, ask) if before else None
-        if located is None:
-            try:
+            segmenter, part = self.segmenter(ask), "classes"
+            if located is None:
                 (located,) = segmenter.locate([photo], [Vocabulary(ask.words)], on_step)
-            except InputError as error:
-                raise error if isinstance(error, Refused) else Refused(str(error), "classes") from error
-        elif located.maps and isinstance(located.maps, WindowMaps):
+        except PnpError as error:
+            raise error if isinstance(error, Refused) else Refused(str(error), part) from error
+        if located.maps and isinstance(located.maps, WindowMaps):
             located = replace(located, maps=replace(located.maps, photo=photo))
         located = replace(located, photo=photo)
         return Found.of(segmenter.refine(located, on_step), located)
 
     def name(self, model: str, photo: RGB) -> tuple[str, ...]:
-        """Return the classes that the model's own matching head finds in the photo, the surest first.
-
-        Candidates are the names it can know, where these are few, else those of COCO's objects.
-        """
+        """Return the classes, of the few names it knows or of COCO's objects, that the model's matching head finds."""
         method: Any = self.methods[DEFAULT_METHOD, model]
         vlm = method.backbone
         vocabulary = Vocabulary.of(vlm.known) if vlm.known else load_vocabulary("coco-object")
@@ -287,11 +274,8 @@ class Line:
         """Return how many jobs come before this one: those that wait for longer, and those at work."""
         with self._change:
             waiting = list(self._waiting)
-            return waiting.index(job) + self.working() if job in waiting else 0
-
-    def working(self) -> int:
-        """Return how many jobs are worked on."""
-        return sum(one.state == "working" for one in self.jobs.values())
+            working = sum(one.state == "working" for one in self.jobs.values())
+            return waiting.index(job) + working if job in waiting else 0
 
     def cancel(self, job: Job) -> None:
         """Stop a job at its next step, or take it out of the line; one that is over is forgotten."""
@@ -342,13 +326,10 @@ class Line:
 def perform(job: Job, models: Models) -> Literal["done", "failed", "cancelled"]:
     """Do a job's work and fill in its answer, or its error; return how it ended."""
     try:
-        try:
-            photo = decode_image(job.content, "the photo", models.most_pixels)
-        except InputError as error:
-            raise Refused(str(error), "photo") from error
+        photo = decode_image(job.content, "the photo", models.most_pixels)
         job.view = view(photo)
         with models.turn:
-            job.answer = job.work(models, photo, job.on_step)
+            job.answer = job.work and job.work(models, photo, job.on_step)
         return "done"
     except CancelledError:
         return "cancelled"
@@ -357,16 +338,21 @@ def perform(job: Job, models: Models) -> Literal["done", "failed", "cancelled"]:
     except Exception as error:  # a bug must not end the line
         job.error = f"a bug in pnp-ovss: {type(error).__name__}; the server's log says more"
         log_bug(error)
+    finally:
+        job.work = None  # it may hold an earlier job
     return "failed"
+
+
+def segmenting(ask: Ask, before: Job | None = None) -> Callable[[Models, RGB, OnStep], Found]:
+    """Return the work of a job that segments."""
+    return lambda models, photo, on_step: models.segment(ask, photo, on_step, before)
 
 
 def make_ask(offers: Sequence[tuple[str, str]], form: Mapping[str, str]) -> Ask:
     """Return what a form asks for; ``offers`` are the pairs of method and model that may be asked for.
 
     Nothing in a form is ever a path, an address or the name of something to fetch: settings are numbers, yes or no, and
-    choices from lists, and those that decide what a photo costs are left out.
-
-    Raises: Refused, which names the field.
+    choices from lists, and those that decide what a photo costs are left out. Raises: Refused, which names the field.
     """
     method = form.get("method") or offers[0][0]
     known = [name for one, name in offers if one == method]
@@ -380,23 +366,17 @@ def make_ask(offers: Sequence[tuple[str, str]], form: Mapping[str, str]) -> Ask:
         raise Refused(f"{method} has no preset {preset!r:.40}; take auto", "preset")
     if present not in get_args(Present):
         raise Refused(f"expected auto or all as present, got {present!r:.40}", "present")
+    part = "classes"
     try:
-        words = _classes(form.get("classes") or "")
-    except InputError as error:
-        raise Refused(str(error), "classes") from error
-    try:
+        words, part = _classes(form.get("classes") or ""), "settings"
         settings = parse_json((form.get("settings") or "{}").encode(errors="replace"), "the settings")
         config = resolve_config(model, preset, None, method, **_allowed(method, settings))
     except PnpError as error:
-        raise Refused(str(error), "settings") from error
-    if _texts(config) != _texts(resolve_config(model, method=method)):
+        raise Refused(str(error), part) from error
+    own, texts = resolve_config(model, method=method), [entry.name for entry in fields(config) if entry.type is str]
+    if any(getattr(config, name) != getattr(own, name) for name in texts):  # texts name models and folders
         raise Refused(f"the preset {preset} asks for a model that is not loaded here; take auto", "preset")
     return Ask(words, method, model, config, present)
-
-
-def do_segment(ask: Ask, before: Job | None, models: Models, photo: RGB, on_step: OnStep) -> Found:
-    """Return what ``Models.segment`` does, as the work of a job."""
-    return models.segment(ask, photo, on_step, before)
 
 
 def settings_of(method: str, model: str) -> list[dict[str, Any]]:
@@ -422,14 +402,13 @@ def settings_of(method: str, model: str) -> list[dict[str, Any]]:
 
 def view(photo: RGB) -> bytes:
     """Return the photo as a page shows it, JPEG, at most ``VIEW`` pixels wide and high."""
-    picture = Image.fromarray(photo if max(photo.shape) <= VIEW else resized(photo, VIEW))
-    return as_jpeg(picture)
+    return as_jpeg(photo if max(photo.shape) <= VIEW else resized(photo, VIEW))
 
 
-def as_jpeg(picture: Image.Image) -> bytes:
+def as_jpeg(picture: RGB) -> bytes:
     """Return the picture as JPEG."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88)
+    Image.fromarray(picture).save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
 
 
@@ -448,11 +427,6 @@ def _classes(text: str) -> dict[str, tuple[str, ...]]:
     if longest := [word for word in (*vocabulary.classes, *vocabulary.flat) if len(word) > LONGEST_NAME]:
         raise InputError(f"expected names of at most {LONGEST_NAME} characters, got {longest[0]!r:.40}")
     return vocabulary.words
-
-
-def _texts(config: Any) -> dict[str, Any]:
-    """Return the settings that are texts: they name models and folders."""
-    return {entry.name: getattr(config, entry.name) for entry in fields(config) if entry.type is str}
 
 
 def _allowed(method: str, given: Mapping[str, Any]) -> dict[str, Any]:

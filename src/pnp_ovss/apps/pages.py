@@ -2,7 +2,6 @@
 
 import io
 import time
-from functools import partial
 from pathlib import Path
 from threading import Semaphore
 from typing import Annotated, Any, Literal
@@ -14,7 +13,7 @@ from jinja2 import Template
 from PIL import Image
 
 from pnp_ovss._version import VERSION
-from pnp_ovss.apps.jobs import VIEW, Found, Job, Line, Models, Refused, as_jpeg, do_segment, make_ask, perform
+from pnp_ovss.apps.jobs import VIEW, Found, Job, Line, Models, Refused, as_jpeg, make_ask, perform, segmenting
 from pnp_ovss.files import as_png
 from pnp_ovss.images import decode_image
 from pnp_ovss.mini import HELD_OUT_SEED, draw
@@ -108,9 +107,7 @@ def picture(line: TheLine, key: str, picture: Literal["photo.jpg", "view", "labe
 def salience(line: TheLine, key: str, number: int) -> Response:
     """Return the class map of a class, before refinement, as heat over the photo."""
     done, found = line.finished(key)
-    return Response(
-        as_jpeg(Image.fromarray(heat(_tile(done), _nth(found.segmentation.salience, number)))), media_type="image/jpeg"
-    )
+    return Response(as_jpeg(heat(_tile(done), _nth(found.segmentation.salience, number))), media_type="image/jpeg")
 
 
 @router.get("/api/jobs/{key}/passes/{number}/{side}")
@@ -122,7 +119,7 @@ def one_pass(line: TheLine, key: str, number: int, side: Literal["saw", "found"]
     large = Image.fromarray(visible).resize(tile.shape[1::-1], Image.Resampling.NEAREST)
     saw = np.where(np.asarray(large)[..., None], tile, HIDDEN)
     drawn = saw if side == "saw" else heat(tile, one.maps[0].sum(0).cpu().numpy())
-    return Response(as_jpeg(Image.fromarray(drawn)), media_type="image/jpeg")
+    return Response(as_jpeg(drawn), media_type="image/jpeg")
 
 
 def _nth(values: Any, number: int) -> Any:
@@ -141,8 +138,8 @@ def make_examples() -> list[Job]:
     for index in EXAMPLES:
         scene = draw(HELD_OUT_SEED, index, 512)
         ask = make_ask([("pnp", "mini-blip")], {"classes": ", ".join(scene.things)})
-        work, content = partial(do_segment, ask, None), as_png(Image.fromarray(scene.image))
-        job = Job("", content, f"scene {index}.png", work, ask, id=f"example-{index}", stays=True)
+        job = Job("", as_png(Image.fromarray(scene.image)), f"scene {index}.png", segmenting(ask), ask, stays=True)
+        job.id = f"example-{index}"
         job.state, job.seconds = perform(job, small), time.monotonic() - job.begun
         done.append(job)
     return done

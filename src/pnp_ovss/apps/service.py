@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +22,7 @@ from starlette.exceptions import HTTPException
 from pnp_ovss._version import VERSION
 from pnp_ovss.apps import label_studio, pages
 from pnp_ovss.apps.guard import Access, Guard
-from pnp_ovss.apps.jobs import Found, Job, Line, Models, Refused, do_segment, make_ask, settings_of
+from pnp_ovss.apps.jobs import Found, Job, Line, Models, Refused, make_ask, segmenting, settings_of
 from pnp_ovss.apps.pages import HEAVY, TheLine, summary
 from pnp_ovss.errors import PnpError
 from pnp_ovss.export import FORMATS, export
@@ -32,10 +31,8 @@ from pnp_ovss.images import decode_image
 from pnp_ovss.methods import METHODS
 from pnp_ovss.processes import this_process
 
-POLL = 0.05
-"""Seconds between two looks at a job."""
-MOST_PHOTOS = 50
-"""Photos in one ZIP."""
+POLL, MOST_PHOTOS = 0.05, 50
+"""Seconds between two looks at a job; photos in one ZIP."""
 router = APIRouter()
 
 
@@ -110,8 +107,7 @@ async def segment(
     ask = await asyncio.to_thread(make_ask, request.app.state.offers, form | {"settings": settings})
     content, name, before = await _photo(line, photo, of)
     visitor: str = request.scope["visitor"]
-    work = partial(do_segment, ask, before)
-    return described(line, line.put(Job(visitor, content, name, work, ask)))
+    return described(line, line.put(Job(visitor, content, name, segmenting(ask, before), ask)))
 
 
 @router.post("/api/name", status_code=202)
@@ -177,10 +173,8 @@ async def edit(request: Request, line: TheLine, key: str) -> dict[str, Any]:
 
     def make() -> dict[str, Any]:
         with HEAVY:
-            answer = found.edited(change)
-            # The photo's classes are other ones now, but what was looked at is the same.
-            made = replace(answer, located=found.located)
-        changed = Job(request.scope["visitor"], done.content, done.name, done.work, done.ask, state="done")
+            made = replace(found.edited(change), located=found.located)  # what was looked at is the same
+        changed = Job(request.scope["visitor"], done.content, done.name, None, done.ask, state="done")
         changed.answer, changed.view, changed.seconds = made, done.view, done.seconds
         return described(line, line.add(changed))
 
@@ -195,10 +189,8 @@ def exported(line: TheLine, form: str, job: Annotated[list[str], Query()]) -> Re
     if len(job) > MOST_PHOTOS:
         raise Refused(f"expected at most {MOST_PHOTOS} photos, got {len(job)}", "job")
     chosen = [line.finished(key) for key in job]
-    scratch = tempfile.TemporaryDirectory(
-        ".part", f"pnp-ovss-{this_process()}-"
-    )  # swept, should this process be killed
-    with HEAVY, scratch as folder:
+    # By that name it is swept, should this process be killed.
+    with HEAVY, tempfile.TemporaryDirectory(".part", f"pnp-ovss-{this_process()}-") as folder:
         _write(Path(folder, "out"), form, chosen, line.most_pixels)
         packed = shutil.make_archive(str(Path(folder, "packed")), "zip", Path(folder, "out"))
         content = Path(packed).read_bytes()
@@ -261,19 +253,16 @@ def create_app(models: Sequence[Models], access: Access, backend: label_studio.B
         app.include_router(label_studio.routes(backend))
 
     @app.exception_handler(PnpError)
-    async def refused(_: Request, error: PnpError) -> Response:
-        about = {"error": str(error), "field": getattr(error, "field", "")}
-        return JSONResponse(about, getattr(error, "status", 400))
-
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        place = str(first["loc"][-1])
-        return JSONResponse({"error": f"{place}: {first['msg']}"[:200], "field": place}, 400)
-
     @app.exception_handler(HTTPException)
-    async def other(_: Request, error: HTTPException) -> Response:
-        return JSONResponse({"error": str(error.detail)[:200], "field": ""}, error.status_code, error.headers)
+    async def refused(_: Request, error: Exception) -> Response:
+        message, field, status = str(error), getattr(error, "field", ""), getattr(error, "status", 400)
+        if isinstance(error, RequestValidationError):
+            field = str(error.errors()[0]["loc"][-1])
+            message = f"{field}: {error.errors()[0]['msg']}"
+        elif isinstance(error, HTTPException):
+            message, status = str(error.detail), error.status_code
+        return JSONResponse({"error": message[:500], "field": field}, status)
 
     app.add_middleware(Guard, access=access, counts=app.state.counts)
     return app

@@ -33,30 +33,20 @@ export const edit = (id, change) =>
 
 export const cancel = id => fetch(`api/jobs/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
 
-// The job once it is over; `heard` gets every state before. Without events it is asked for again and again.
+// The job once it is over; `heard` gets every state before.
 export function follow(job, heard) {
   return new Promise((done, fail) => {
     const events = new EventSource(`api/jobs/${job.id}/events`);
-    const take = now => {
+    events.onmessage = event => {
+      const now = JSON.parse(event.data);
       heard(now);
-      if (now.state === "waiting" || now.state === "working") return false;
+      if (now.state === "waiting" || now.state === "working") return;
       events.close();
       if (now.state === "done") done(now);
       else fail(now.state === "cancelled" ? new Fault("", "cancelled") : new Fault(now.error, now.field));
-      return true;
     };
-    const poll = async () => {
-      try {
-        while (!take(await json(`api/jobs/${job.id}`))) await new Promise(next => setTimeout(next, 500));
-      } catch (error) {
-        fail(error);
-      }
-    };
-    events.onmessage = event => take(JSON.parse(event.data));
-    events.onerror = () => {
-      if (events.readyState === EventSource.CLOSED) return;
-      events.close();
-      poll();
+    events.onerror = () => { // else it asks again by itself
+      if (events.readyState === EventSource.CLOSED) fail(new Fault("the server has forgotten the request; press Segment again"));
     };
   });
 }

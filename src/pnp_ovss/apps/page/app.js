@@ -2,14 +2,9 @@
 
 import { Fault, ask, cancel, edit, follow, json, labels, picture, post } from "./api.js";
 import { column, fillWays, runWays } from "./compare.js";
-import { Viewer, rgb } from "./viewer.js";
+import { Viewer, make, rgb } from "./viewer.js";
 
 const $ = id => document.getElementById(id);
-const make = (tag, set = {}, ...inside) => {
-  const made = Object.assign(document.createElement(tag), set);
-  made.append(...inside.filter(one => one != null));
-  return made;
-};
 const icon = name => {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("aria-hidden", "true");
@@ -19,7 +14,7 @@ const icon = name => {
   return svg;
 };
 const share = part => part > 0 && part < 0.0005 ? "< 0.1 %" : `${(100 * part).toFixed(part > 0 && part < 0.0995 ? 1 : 0)} %`;
-const SINGLE = { "labels.png": "Label map (PNG)", "overlay.png": "Overlay (PNG)", result: "Record with masks (JSON)" };
+const SINGLE = { "labels.png": ["Label map (PNG)", ".png"], "overlay.png": ["Overlay (PNG)", ".overlay.png"], result: ["Record with masks (JSON)", ".json"] };
 const NAMES = { files: "Label maps, overlays and records (ZIP)", coco: "COCO", yolo: "YOLO", voc: "Pascal VOC", ade: "ADE20K", "label-studio": "Label Studio", cvat: "CVAT", supervision: "supervision" };
 const FIELDS = { photo: "photo", classes: "classes", method: "settings", model: "settings", preset: "settings", present: "settings", settings: "settings" };
 
@@ -50,11 +45,8 @@ const job = () => photo()?.jobs.at(-1);
 const shown = () => job()?.result;
 const say = text => { $("status").textContent = text; };
 
-// Errors: one line, at the field that caused it.
-
 function clearErrors() {
-  for (const one of document.querySelectorAll(".error")) one.textContent = "";
-  for (const one of document.querySelectorAll("[aria-invalid]")) one.removeAttribute("aria-invalid");
+  for (const one of document.querySelectorAll(".error, [aria-invalid]")) one.classList.contains("error") ? one.textContent = "" : one.removeAttribute("aria-invalid");
 }
 
 function complain(fault, place) {
@@ -62,13 +54,10 @@ function complain(fault, place) {
   if (fault.field === "cancelled") return say("Cancelled.");
   const where = place || FIELDS[fault.field] || "run";
   $(`error-${where}`).textContent = fault.message;
-  const input = { photo: $("files"), classes: $("classes") }[where];
-  input?.setAttribute("aria-invalid", "true");
+  ({ photo: $("files"), classes: $("classes") })[where]?.setAttribute("aria-invalid", "true");
   if (where === "settings") $("more").open = true;
   if (!place) say("That did not work.");
 }
-
-// What is on show.
 
 function looks() {
   return shown().classes.map(one => {
@@ -137,10 +126,8 @@ function drawDownloads() {
   link.removeAttribute("href");
   $("downloads").textContent = ready ? "" : "There is nothing to download yet.";
   if (!ready) return;
-  const ids = form in SINGLE ? [] : done.map(one => `job=${encodeURIComponent(one.jobs.at(-1).id)}`);
-  link.href = form in SINGLE ? `api/jobs/${job().id}/${form}` : `api/export/${form}?${ids.join("&")}`;
-  const stem = (job() || done[0].jobs.at(-1)).name.replace(/\.[^.]*$/, "");
-  link.download = form in SINGLE ? `${stem}${{ "labels.png": ".png", "overlay.png": ".overlay.png", result: ".json" }[form]}` : `pnp-ovss-${form}.zip`;
+  link.href = form in SINGLE ? `api/jobs/${job().id}/${form}` : `api/export/${form}?${done.map(one => `job=${one.jobs.at(-1).id}`).join("&")}`;
+  link.download = form in SINGLE ? job().name.replace(/\.[^.]*$/, "") + SINGLE[form][1] : `pnp-ovss-${form}.zip`;
   $("downloads").textContent = form in SINGLE || done.length < 2 ? "" : `${done.length} photos in one file.`;
 }
 
@@ -156,12 +143,9 @@ function drawStrip() {
   }));
 }
 
-function describe() {
-  const now = job(), result = shown();
-  if (!now) return;
+function describe({ seconds, result }) {
   const match = result.match == null ? "" : `, match ${result.match.toFixed(2)}`;
-  const lines = [`${result.width} × ${result.height} pixels in ${now.seconds.toFixed(2)} s by ${result.method} on ${result.model}${match}.`, ...result.doubts];
-  say(lines.join(" "));
+  say([`${result.width} × ${result.height} pixels in ${seconds.toFixed(2)} s by ${result.method} on ${result.model}${match}.`, ...result.doubts].join(" "));
 }
 
 // Show the current photo with its result, or alone; nothing of another one stays.
@@ -181,7 +165,7 @@ async function show() {
       $("hint").textContent = "";
       viewer.show(map, map);
       repaint();
-      describe();
+      describe(now);
       if (!now.id.startsWith("example-")) history.replaceState(null, "", `#${now.id}`);
     } catch (fault) {
       if (mine === turn) { viewer.clear(); complain(fault); }
@@ -201,30 +185,29 @@ async function show() {
   }
 }
 
+// From now on these photos are the page's.
+function begin(some, text) {
+  photos = some;
+  current = 0;
+  hidden.clear();
+  only = null;
+  clearErrors();
+  say(text);
+  return show();
+}
+
 function take(files) {
   const chosen = files.filter(file => file.size);
   if (!chosen.length) return;
   stop();
   for (const one of photos) if (one.address) URL.revokeObjectURL(one.address);
-  clearErrors();
-  photos = chosen.slice(0, 50).map(file => ({ file, of: null, name: file.name, jobs: [], address: URL.createObjectURL(file) }));
-  current = 0;
-  hidden.clear();
-  only = null;
-  say(photos.length > 1 ? `${photos.length} photos.` : "");
-  show();
+  begin(chosen.slice(0, 50).map(file => ({ file, of: null, name: file.name, jobs: [], address: URL.createObjectURL(file) })), chosen.length > 1 ? `${chosen.length} photos.` : "");
 }
 
 function takeResult(done) {
-  photos = [{ file: null, of: done.id, name: done.name, jobs: [done] }];
-  current = 0;
-  hidden.clear();
-  only = null;
   $("classes").value = done.result.classes.map(one => one.name).filter(name => name !== "background").join(", ");
-  return show();
+  return begin([{ file: null, of: done.id, name: done.name, jobs: [done] }], "");
 }
-
-// Asking.
 
 function parsed(text) {
   return text.split(/[,\n]/).map(entry => entry.trim()).filter(Boolean).map(entry => {
@@ -308,17 +291,13 @@ async function start(work) {
 const source = one => one.of ? { of: one.of } : { photo: one.file };
 
 async function segmentOne(run, one, heard) {
-  one.jobs = [];
-  one.state = "working";
   try {
-    let done;
-    try {
-      done = await run("api/segment", form(source(one)), heard);
-    } catch (fault) {
+    const ask = () => run("api/segment", form(source(one)), heard);
+    const done = await ask().catch(fault => {
       if (fault.field !== "job" || !one.file) throw fault;
-      one.of = null; // it was forgotten meanwhile
-      done = await run("api/segment", form(source(one)), heard);
-    }
+      one.of = null; // its photo was forgotten meanwhile
+      return ask();
+    });
     one.of = done.id;
     one.jobs = [done];
   } catch (fault) {
@@ -330,21 +309,12 @@ async function segmentOne(run, one, heard) {
 function segment() {
   return start(async (run, mine) => {
     if (!photos.length) throw new Fault("there is no photo yet; choose one, or take an example", "photo");
-    const all = photos, several = all.length > 1;
-    if (!several) {
-      try {
-        await segmentOne(run, photo());
-      } finally {
-        if (all === photos) await show();
-      }
-      return;
-    }
-    const waiting = [...all], faults = [];
-    for (const one of all) one.jobs = [];
-    show();
+    const all = photos, waiting = [...all], several = all.length > 1, faults = [];
+    for (const one of all) Object.assign(one, { jobs: [], state: "waiting" });
+    if (several) show();
+    const heard = several ? () => say(`${all.filter(one => one.jobs.length).length} of ${all.length} photos are done.`) : progress;
     const work = async () => {
       for (let one = waiting.shift(); one && !mine.stopped; one = waiting.shift()) {
-        const heard = now => { say(`${all.filter(other => other.jobs.length).length} of ${all.length} photos done. ${now.step ? `${now.step} ${now.done + 1} of ${now.total}` : ""}`); };
         await segmentOne(run, one, heard).catch(fault => faults.push([one, fault]));
         if (all !== photos) return;
         drawStrip();
@@ -352,10 +322,10 @@ function segment() {
         if (one === photo()) await show();
       }
     };
-    await Promise.all([work(), work()]);
+    await Promise.all(several ? [work(), work()] : [work()]);
     if (mine.stopped) throw new Fault("", "cancelled");
-    say(`${all.length - faults.length} of ${all.length} photos are done.`);
-    if (faults.length) throw new Fault(`${faults[0][0].name}: ${faults[0][1].message}`, faults[0][1].field);
+    if (several) say(`${all.length - faults.length} of ${all.length} photos are done.`);
+    for (const [one, fault] of faults) throw several ? new Fault(`${one.name}: ${fault.message}`, fault.field) : fault;
   });
 }
 
@@ -371,8 +341,7 @@ function suggest() {
   });
 }
 
-// Changing a result: each change is a job of its own, and the one before is what undo goes back to.
-
+// Each change is a job of its own, and the one before is what undo goes back to.
 async function change(what, place) {
   try {
     const one = photo(), changed = await edit(job().id, what);
@@ -443,8 +412,6 @@ function openRegion({ x, y, label }) {
   $("region-save").onclick = () => give($("region-to").value.trim());
 }
 
-// Settings of the method that is chosen.
-
 function drawSettings() {
   const [name] = $("method").value.split(" on "), method = api.methods.find(one => one.name === name);
   $("about").textContent = `${method.about}. ${method.source}.`;
@@ -487,9 +454,7 @@ function listen() {
     $("drop").classList.toggle("over", name === "dragover");
     if (name === "drop") take(await filesOf(event.dataTransfer));
   });
-  document.addEventListener("paste", event => {
-    if (event.clipboardData.files.length) take([...event.clipboardData.files]);
-  });
+  document.addEventListener("paste", event => take([...event.clipboardData.files]));
   $("run").onclick = segment;
   $("cancel").onclick = () => { stop(); say("Cancelled."); };
   $("name").onclick = suggest;
@@ -535,7 +500,7 @@ async function main() {
   api = await json("api/methods");
   $("limits").textContent = `Up to ${Math.round(api.limits.bytes / 1e6)} MB and ${api.limits.megapixels} megapixels each. They stay on the server for an hour at most.`;
   $("method").replaceChildren(...api.methods.flatMap(one => one.models.map(model => make("option", { textContent: `${one.name} on ${model}` }))));
-  $("format").replaceChildren(...Object.entries(SINGLE).map(([value, textContent]) => make("option", { value, textContent })), ...api.formats.map(value => make("option", { value, textContent: value === "files" ? NAMES[value] : `${NAMES[value] || value} (ZIP)` })));
+  $("format").replaceChildren(...Object.entries(SINGLE).map(([value, [textContent]]) => make("option", { value, textContent })), ...api.formats.map(value => make("option", { value, textContent: value === "files" ? NAMES[value] : `${NAMES[value] || value} (ZIP)` })));
   drawSettings();
   fillWays($("ways"), api.methods);
   const examples = await Promise.all(api.examples.map(id => json(`api/jobs/${id}`)));
@@ -543,11 +508,10 @@ async function main() {
     const names = one.result.salience.join(", ");
     const tile = make("button", { type: "button", title: names }, make("img", { src: `api/jobs/${one.id}/photo.jpg`, alt: `Example: ${names}`, width: 76, height: 76 }));
     tile.dataset.id = one.id;
-    tile.onclick = () => { stop(); clearErrors(); takeResult(one); };
+    tile.onclick = () => { stop(); takeResult(one); };
     return tile;
   }));
-  const shared = location.hash.slice(1);
-  const kept = shared ? await json(`api/jobs/${encodeURIComponent(shared)}`).catch(() => null) : null;
+  const kept = location.hash ? await json(`api/jobs/${encodeURIComponent(location.hash.slice(1))}`).catch(() => null) : null;
   await takeResult(kept?.result ? kept : examples[0]);
 }
 

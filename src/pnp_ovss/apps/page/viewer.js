@@ -1,6 +1,10 @@
 // The large picture: photo and labels on top of each other, what is below the pointer, zoom, before and after.
 
-const MOST = 12;
+export function make(tag, set = {}, ...inside) {
+  const made = Object.assign(document.createElement(tag), set);
+  made.append(...inside.filter(one => one != null));
+  return made;
+}
 
 export function rgb(colour) {
   return [1, 3, 5].map(at => parseInt(colour.slice(at, at + 2), 16));
@@ -130,7 +134,7 @@ export class Viewer {
   zoom(by, spot) {
     if (!this.size) return;
     const around = spot || { x: this.frame.clientWidth / 2, y: this.frame.clientHeight / 2 };
-    const scale = Math.min(MOST, Math.max(1, this.scale * by));
+    const scale = Math.min(12, Math.max(1, this.scale * by)); // 12 times at most
     this.left = around.x - (around.x - this.left) * scale / this.scale;
     this.top = around.y - (around.y - this.top) * scale / this.scale;
     this.scale = scale;
