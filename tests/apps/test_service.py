@@ -25,7 +25,9 @@ from pnp_ovss.apps.guard import Access, Guard
 from pnp_ovss.apps.jobs import Found, Job, Line, Models, Refused, make_ask
 from pnp_ovss.apps.service import create_app
 from pnp_ovss.cli import main
+from pnp_ovss.cli.serve import _offers as offers
 from pnp_ovss.export import FORMATS
+from pnp_ovss.methods import METHODS
 from pnp_ovss.mini import HELD_OUT_SEED, draw
 from pnp_ovss.types import ignore
 
@@ -500,6 +502,18 @@ def test_an_address_that_cannot_be_had_is_named(capsys):
     assert f"no page can be served on 127.0.0.1, port {port} (" in capsys.readouterr().err
     assert main(["serve", "--host", "nope.invalid", "--public"]) == 2
     assert "give another --host or --port" in capsys.readouterr().err
+
+
+def test_methods_are_offered_on_the_models_that_they_can_run():
+    by_itself = offers((), ())
+    assert all(model.startswith("mini-") for _, model in by_itself)  # nothing is fetched unless a name asks for it
+    assert by_itself[0] == ("pnp", "mini-blip")
+    assert {"clip", "naclip", "sclip"} <= {method for method, _ in by_itself}
+    assert offers((), ["blip-large-flickr"]) == [("pnp", "blip-large-flickr")]
+    assert {method for method, _ in offers((), ["clip-base"])} < {*METHODS} - {"pnp", "groupvit", "clippy", "proxyclip"}
+    assert offers(["pnp", "naclip"], ["mini-blip"]) == [("pnp", "mini-blip"), ("naclip", "mini-clip")]
+    assert offers(["sclip"], ["blip-large-flickr"]) == [("sclip", "clip-base")]
+    assert offers(["groupvit"], ()) == [("groupvit", "groupvit-yfcc")]
 
 
 # The line.

@@ -102,28 +102,32 @@ def command(
 
 def _offers(methods: Sequence[str], models: Sequence[str]) -> list[tuple[str, str]]:
     """Return the pairs of method and model: each method on those of the models that it can run, or on its own."""
-    clips, small = [name for name in models if _is_clip(name)], all(name.startswith("mini-") for name in models)
+    families, small = {name: _family(name) for name in models}, all(name.startswith("mini-") for name in models)
+    on_attention = {model.family for model in MODELS.values()}
     found = list[tuple[str, str]]()
     for name in methods or METHODS:
         info = method_info(name)
-        on_vlm = info.checkpoint in MODELS
-        given = [model for model in models if (model in clips) != on_vlm]
-        if not models:
-            given = [model for model in MODELS if model.startswith("mini-")] if on_vlm else [str(info.mini)]
-        elif methods and not given:
-            given = [str(info.mini) if small else info.checkpoint]
+        own = _family(info.checkpoint) if info.checkpoint in SHORT_NAMES else info.checkpoint
+        mine = on_attention if info.checkpoint in MODELS else {own}
+        given = [model for model in models if families[model] in mine]
+        if methods and not given and models:
+            given = [info.mini if small and info.mini else info.checkpoint]
+        elif not models and info.mini:
+            given = [model for model in SHORT_NAMES if model.startswith("mini-") and _family(model) in mine]
+        elif not models and methods:
+            given = [info.checkpoint]
         if methods or "proxy" not in {entry.name for entry in fields(info.config)}:  # which a further model needs
             found += [(name, model) for model in given]
     return found
 
 
-def _is_clip(name: str) -> bool:
-    """Return whether a model is a dual encoder: as its files say, or its name where they are not here."""
+def _family(name: str) -> str:
+    """Return a model's family: as it is listed, as its files say, or by its name where they are not here."""
     known = SHORT_NAMES.get(name)
-    folder = find_folder(known.source if known else name)
-    if known or folder is None:
-        return known.family == "clip" if known else "clip" in name.lower()
-    return bool(read_settings(folder / "config.json", name).get("model_type") == "clip")
+    folder = None if known else find_folder(name)
+    if folder:
+        return str(read_settings(folder / "config.json", name).get("model_type"))
+    return known.family if known else "clip" if "clip" in name.lower() else "blip"
 
 
 def _label_studio(place: str | None) -> Path | str | None:
