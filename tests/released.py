@@ -17,3 +17,15 @@ def released(kind: str, folder: Path) -> Path:
     (folder / "config.json").write_text(json.dumps(HEADS[kind]))
     write_tokenizer(folder, WORDS)
     return folder
+
+
+def released_tcl(folder: Path) -> Path:
+    """Write the golden CLIP of TCL to a folder, its masker below it, and return the folder."""
+    (folder / "masker").mkdir(parents=True)
+    shutil.copyfile(shared("golden/peers/tcl/clip-a/model.safetensors"), folder / "model.safetensors")
+    shutil.copyfile(shared("golden/peers/tcl/masker-a.safetensors"), folder / "masker" / "model.safetensors")
+    config = json.loads(shared("golden/peers/tcl/clip-a/config.json").read_text())
+    config["text_config"]["eos_token_id"] = 3  # the end in this tokenizer
+    (folder / "config.json").write_text(json.dumps(config))
+    write_tokenizer(folder, WORDS)
+    return folder

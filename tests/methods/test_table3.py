@@ -1,6 +1,7 @@
 """The trained systems of Table 3 against their authors' code: GroupViT, CLIPpy, TCL, SegCLIP, OVSegmentor, ReCo."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from peers import error, method_on
 from pnp_ovss import METHODS, Vocabulary
 from pnp_ovss.data.vocabulary import class_names
 from pnp_ovss.methods.groups import group_scores, with_background
-from released import released
+from pnp_ovss.models.clip import ensemble
+from released import released, released_tcl
 from shared import shared
 
 CLOSE = 1e-5
@@ -31,7 +33,7 @@ def at_photo(
 ) -> Tensor:
     """Return the scores of a picture at the size of its photo, before the softmax over the words."""
     method.prepare = lambda image: torch.from_numpy(pixels[0])
-    method.clip.encode_words = lambda words, templates: torch.from_numpy(texts[: len(words)])
+    method.clip.encode_words = lambda words, templates, unit=True: torch.from_numpy(texts[: len(words)])
     maps = method.class_maps([np.zeros((*size, 3), np.uint8)], [vocabulary])[0]
     return method._spread(maps.windows, maps.rows, maps.columns, size)
 
@@ -128,3 +130,43 @@ def test_clippy_s_background_is_any_other_class_of_context():
     words = METHODS["clippy"].presets["clippy/voc21"].background_words
     assert words[0] == "background"
     assert len(set(words) - set(class_names("voc"))) >= 40
+
+
+@pytest.fixture
+def tcl(tmp_path) -> Callable[..., Any]:
+    """Return TCL on the golden models, with settings."""
+    folder = released_tcl(tmp_path)
+    return lambda **settings: method_on("tcl", folder, masker=folder / "masker", crop=64, stride=32, **settings)
+
+
+def test_tcl_s_words_are_the_official_ones(tcl):
+    arrays, _ = golden("tcl")
+    clip, ids = tcl().clip, torch.from_numpy(arrays["input_ids"])
+    clip._model.text_model.eos_token_id = 299
+    texts = clip.embed_tokens(ids.flatten(0, 1), (ids.flatten(0, 1) != 0).long()).view(*ids.shape[:2], -1)
+    assert error(ensemble(texts), arrays["text_embedding"]) < CLOSE
+
+
+def test_tcl_s_window_is_the_official_one(tcl):
+    arrays, _ = golden("tcl")
+    method, texts = tcl(), torch.from_numpy(arrays["near_text"])
+    encoded = method.encode(torch.from_numpy(arrays["image"][..., :64, :64]))
+    decoded = torch.nn.functional.normalize(torch.from_numpy(arrays["crop_decoded"]), dim=1)
+    assert error(encoded[0].movedim(-1, 1), decoded.numpy()) < CLOSE
+    assert error(method.compare(encoded, texts), arrays["crop_kp"]) < CLOSE
+
+
+@pytest.mark.parametrize(
+    ("case", "settings"),
+    [
+        ("pamr_bg", {"prob_threshold": 0.4}),
+        ("pamr_nobg", {"background": "never"}),
+        ("plain_bg", {"prob_threshold": 0.5, "window_pamr": False}),
+    ],
+)
+def test_tcl_s_maps_are_the_official_ones(tcl, case, settings):
+    arrays, sizes = golden("tcl")
+    vocabulary = Vocabulary.of(list("abcd"))
+    scores = at_photo(tcl(**settings), arrays["image"], arrays["near_text"], vocabulary, tuple(sizes["ori"]))
+    assert error(scores, arrays[f"full_{case}"]) < CLOSE
+    assert same_labels(scores, arrays[f"full_{case}"], arrays[f"labels_{case}"])

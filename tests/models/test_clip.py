@@ -65,7 +65,7 @@ def test_the_vector_of_a_word_is_the_direction_of_the_mean_over_templates(clip):
 def test_words_are_encoded_once(clip, monkeypatch):
     read = []
     encode = clip.encode_texts
-    monkeypatch.setattr(clip, "encode_texts", lambda texts: read.extend(texts) or encode(texts))
+    monkeypatch.setattr(clip, "encode_texts", lambda texts, unit: read.extend(texts) or encode(texts, unit))
     first = clip.encode_words(["tree", "sky", "tree"], ["a {}"])
     again = clip.encode_words(["sky", "boat"], ["a {}"])
     other = clip.encode_words(["sky"], ["the {}"])
@@ -83,7 +83,7 @@ def test_vectors_of_many_words_are_kept_for_other_processes(tmp_path, monkeypatc
     def vectors(folder=folder, templates=templates):
         clip = load_clip(folder, device="cpu")
         encode = clip.encode_texts
-        monkeypatch.setattr(clip, "encode_texts", lambda texts: read.append(len(texts)) or encode(texts))
+        monkeypatch.setattr(clip, "encode_texts", lambda texts, unit: read.append(len(texts)) or encode(texts, unit))
         return clip.encode_words(words, templates)
 
     first = vectors()

@@ -13,6 +13,7 @@ from pnp_ovss.methods.pnp import PRESETS, Config, PnP
 from pnp_ovss.methods.proxyclip import ProxyClip
 from pnp_ovss.methods.resclip import ResClip
 from pnp_ovss.methods.scclip import ScClip
+from pnp_ovss.methods.tcl import Tcl
 
 __all__ = ["DEFAULT_METHOD", "METHODS", "Method", "MethodInfo", "load_method", "method_info", "resolve_config"]
 
@@ -40,6 +41,7 @@ METHODS: dict[str, MethodInfo] = {
     "scclip": ScClip.info("SC-CLIP: outliers healed, likeness of middle blocks", "Bai et al., arXiv 2411.15869"),
     "groupvit": GroupVitMethod.info("GroupViT: tokens that group patches", "Xu et al., CVPR 2022, arXiv 2202.11094"),
     "clippy": ClippyMethod.info("CLIPpy: DINO trained on with captions", "Ranasinghe et al., ICCV 2023"),
+    "tcl": Tcl.info("TCL: a decoder on CLIP, trained with captions", "Cha, Mun, Roh, CVPR 2023, arXiv 2212.00785"),
 }
 
 

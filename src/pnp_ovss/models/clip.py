@@ -46,7 +46,7 @@ class DualEncoder(Pretrained):
         """What the model was trained to multiply similarities by before a softmax."""
         self.longest: int = self._model.config.text_config.max_position_embeddings
         """Tokens of a text that the model reads."""
-        self._dtype = self._model.dtype
+        self.dtype: torch.dtype = self._model.dtype
         self._vectors: dict[tuple[str, tuple[str, ...]], Tensor] = {}
 
     @torch.no_grad()
@@ -57,23 +57,35 @@ class DualEncoder(Pretrained):
         return normalize(self._model.visual_projection(pooled).float(), dim=-1)
 
     @torch.no_grad()
-    def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n width"]:
-        """Return a vector for each text; what is longer than the model reads is cut off."""
+    def encode_texts(self, texts: Sequence[str], unit: bool = True) -> Float[Tensor, "n width"]:
+        """Return a vector for each text; what is longer than the model reads is cut off.
+
+        ``unit``: of length 1; else as the model gives it.
+        """
         parts = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             some = list(texts[start : start + TEXTS_AT_ONCE])
             tokens = self.tokenize(some, truncation=True, max_length=self.longest)
-            parts.append(self.encode_tokens(tokens["input_ids"], tokens["attention_mask"]))
-        return torch.cat(parts)
+            parts.append(self.embed_tokens(tokens["input_ids"], tokens["attention_mask"]))
+        return normalize(torch.cat(parts), dim=-1) if unit else torch.cat(parts)
 
-    @torch.no_grad()
     def encode_tokens(self, ids: Int[Tensor, "n token"], mask: Int[Tensor, "n token"]) -> Float[Tensor, "n width"]:
         """Return a vector for each text, given as the tokenizer's ids; ``mask`` is 0 for padding."""
-        pooled = self._model.text_model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device))
-        return normalize(self._model.text_projection(pooled.pooler_output).float(), dim=-1)
+        return normalize(self.embed_tokens(ids, mask), dim=-1)
 
-    def encode_words(self, words: Sequence[str], templates: Sequence[str]) -> Float[Tensor, "word width"]:
+    @torch.no_grad()
+    def embed_tokens(self, ids: Int[Tensor, "n token"], mask: Int[Tensor, "n token"]) -> Float[Tensor, "n width"]:
+        """Return what ``encode_tokens`` does before its length is made 1."""
+        pooled = self._model.text_model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device))
+        embedded: Tensor = self._model.text_projection(pooled.pooler_output)
+        return embedded.float()
+
+    def encode_words(
+        self, words: Sequence[str], templates: Sequence[str], unit: bool = True
+    ) -> Float[Tensor, "word width"]:
         """Return a vector for each word: the direction of the mean over its texts, one per template.
+
+        ``unit``: whether all texts count alike; else longer vectors count more.
 
         In a template such as "a photo of a {}." the braces stand for the word. What was encoded once is kept; the
         vectors of many words, for other processes too, in the user's cache.
@@ -81,15 +93,16 @@ class DualEncoder(Pretrained):
         Raises: InputError if the model cannot know a word.
         """
         self.check_known(words)
-        form = tuple(templates)
+        form = (*templates, str(unit))
         new = [word for word in dict.fromkeys(words) if (word, form) not in self._vectors]
         if new:
-            texts = [template.replace("{}", word) for word in new for template in form]
-            means = self._kept(texts, lambda: ensemble(self.encode_texts(texts).view(len(new), len(form), -1)))
+            texts = [template.replace("{}", word) for word in new for template in templates]
+            shape = len(new), len(templates), -1
+            means = self._kept(texts, unit, lambda: ensemble(self.encode_texts(texts, unit).view(shape)))
             self._vectors |= {(word, form): mean for word, mean in zip(new, means, strict=True)}
         return torch.stack([self._vectors[word, form] for word in words])
 
-    def _kept(self, texts: Sequence[str], encode: Callable[[], Tensor]) -> Float[Tensor, "word width"]:
+    def _kept(self, texts: Sequence[str], unit: bool, encode: Callable[[], Tensor]) -> Float[Tensor, "word width"]:
         """Return what ``encode`` gives for these texts, or gave in an earlier process.
 
         Few texts are encoded in no time; a cache that cannot be read or written is as none.
@@ -97,7 +110,7 @@ class DualEncoder(Pretrained):
         if len(texts) <= TEXTS_AT_ONCE:
             return encode()
         tokenizer = self._tokenizer.backend_tokenizer.to_str()
-        about = [self.revision, self.device.type, str(self._dtype), torch.__version__, tokenizer, *texts]
+        about = [self.revision, self.device.type, str(self.dtype), torch.__version__, tokenizer, unit, *texts]
         path = cache_folder("vectors") / f"{sha256(as_json(about)).hexdigest()[:32]}.safetensors"
         with suppress(InputError, SafetensorError, KeyError):
             return load(read_bytes(path))["vectors"].to(self.device)
@@ -175,7 +188,7 @@ class Clip(DualEncoder):
 
 
 def ensemble(texts: Float[Tensor, "*word template width"]) -> Float[Tensor, "*word width"]:
-    """Return the direction of the mean over the templates; the vectors are of length 1."""
+    """Return the direction of the mean over the templates."""
     return normalize(texts.mean(-2), dim=-1)
 
 

@@ -46,7 +46,7 @@ class Clippy(Released):
         )
         self._words = len(words)
         model: Any = T5EncoderModel(config)
-        self._model = model.to(self.device, self._dtype).eval().requires_grad_(False)
+        self._model = model.to(self.device, self.dtype).eval().requires_grad_(False)
         self._model.load_state_dict(texts.below())
         self._dense = weights["text.2.linear.weight"]
 
@@ -63,7 +63,7 @@ class Clippy(Released):
     def _states(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b token width"]:
         w = self._image
         kernel, bias = w["patch_embed.proj.weight"], w["patch_embed.proj.bias"]
-        patches = conv2d(pixels.to(self.device, self._dtype), kernel, bias, stride=self.patch)
+        patches = conv2d(pixels.to(self.device, self.dtype), kernel, bias, stride=self.patch)
         gh, gw = patches.shape[2:]
         tokens = torch.cat([w["cls_token"].expand(len(patches), -1, -1), patches.flatten(2).transpose(1, 2)], 1)
         tokens = tokens + positions(w["pos_embed"][0], gh, gw)
@@ -71,17 +71,18 @@ class Clippy(Released):
             tokens = vit_block(tokens, block, self.heads)
         return w.norm(tokens, "norm", 1e-6).float()
 
-    def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n width"]:
+    def encode_texts(self, texts: Sequence[str], unit: bool = True) -> Float[Tensor, "n width"]:
         """Return a vector for each text; "a" is "an" before a vowel, as in the prompts it was trained with."""
-        return super().encode_texts([ARTICLE.sub("an ", text) for text in texts])
+        return super().encode_texts([ARTICLE.sub("an ", text) for text in texts], unit)
 
     @torch.no_grad()
-    def encode_tokens(self, ids: Int[Tensor, "n token"], mask: Int[Tensor, "n token"]) -> Float[Tensor, "n width"]:
+    def embed_tokens(self, ids: Int[Tensor, "n token"], mask: Int[Tensor, "n token"]) -> Float[Tensor, "n width"]:
         """Return a vector for each text: the mean over its tokens, through a linear layer."""
         ids, mask = ids.to(self.device), mask.to(self.device)
         states = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
         mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return normalize((mean.to(self._dtype) @ self._dense.T).float(), dim=-1)
+        vectors: Tensor = mean.to(self.dtype) @ self._dense.T
+        return vectors.float()
 
 
 def load_clippy(name: str | Path, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> Clippy:

@@ -60,19 +60,13 @@ class Released(DualEncoder):
     """Its name in ``RELEASES``."""
 
     def __init__(self, name: str | Path, device: str, dtype: str) -> None:
-        release, place = RELEASES[self.kind], Path(name).expanduser()
-        folder = place if place.is_dir() else None
-        file = place / SAFE if folder else place
-        if not file.is_file():
-            what = f"expected {release.file}, or a folder with {SAFE}"
-            raise ModelError(f"{name}: {what}, got neither; fetch it from {release.where} and name it with --model")
-        say_licence(self.kind)
-        self.name, self._folder = str(name), folder or Path()
-        self.revision = LOCAL + digest((file, file.stat().st_size, file.stat().st_mtime_ns))
+        place, file = Path(name).expanduser(), find_file(self.kind, name)
+        self.name, self._folder = str(name), place if place.is_dir() else Path()
+        self.revision = revision(file)
         self.device = resolve_device(device)
-        self._dtype = resolve_dtype(dtype, self.device)
+        self.dtype = resolve_dtype(dtype, self.device)
         tensors = read_released(file, self.name)
-        floats = {key: one.to(self.device, self._dtype) for key, one in tensors.items() if one.is_floating_point()}
+        floats = {key: one.to(self.device, self.dtype) for key, one in tensors.items() if one.is_floating_point()}
         settings = read_settings(place / "config.json", self.name) if (place / "config.json").is_file() else {}
         self.known, self.calibration, self._vectors = None, {}, {}
         with reading(self.name, f"the file holds no {self.kind}"):
@@ -91,6 +85,22 @@ class Released(DualEncoder):
     def _tokenizer(self) -> Any:
         own = self._folder if super().has_tokenizer else fetch_tokenizer(RELEASES[self.kind].tokenizer)
         return load_tokenizer(own, self.name)
+
+
+def find_file(kind: str, name: str | Path, flag: str = "model") -> Path:
+    """Return the file of a release by its path or its folder's, and say its licence. Raises: ModelError if none."""
+    release, place = RELEASES[kind], Path(name).expanduser()
+    file = place / SAFE if place.is_dir() else place
+    if not file.is_file():
+        what = f"expected {release.file}, or a folder with {SAFE}"
+        raise ModelError(f"{name}: {what}, got neither; fetch it from {release.where} and name it with --{flag}")
+    say_licence(kind)
+    return file
+
+
+def revision(file: Path) -> str:
+    """Return ``"local-"`` and the first digits of the file's SHA-256."""
+    return LOCAL + digest((file, file.stat().st_size, file.stat().st_mtime_ns))
 
 
 @cache
