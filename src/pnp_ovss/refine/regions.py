@@ -13,7 +13,7 @@ from pnp_ovss.regions import RegionMap, RegionSettings, check_source, find_regio
 from pnp_ovss.regions.sam import MEMORY
 from pnp_ovss.types import OnStep, ignore
 
-FINDING = 200
+FINDING = 250
 """Bytes per pixel that it takes at most to find regions without a model, and to average over them."""
 
 
