@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pnp_ovss import Config, refine
+from pnp_ovss import Config, Segmenter, refine
 from pnp_ovss.models.sam import load_sam
 from pnp_ovss.refine.prompts import Prompts, find_prompts, replace_masks
 from tiny import tiny_sam
@@ -56,6 +56,13 @@ def test_each_class_gets_the_mask_that_sam_has_for_its_peak_and_box(model):
     assert ((refined[0, 1] > 0).numpy() == mask).all()
     assert ((refined[0, 0] == 0).numpy() == mask).all()
     assert scores[0, 1].sum() > 50  # what came in is as it was
+
+
+def test_a_segmenter_refines_by_prompts_and_by_regions(model, tiny_blip_folder):
+    photo, settings = np.full((16, 16, 3), 90, np.uint8), {"layer": 1, "head": 1, "drop": 2, "passes": 2}
+    settings |= {"prompts_model": model, "refiners": ("regions", "prompts")}
+    result = Segmenter.from_pretrained(tiny_blip_folder, device="cpu", **settings)(photo, ["dog"])
+    assert result.labels.shape == (16, 16)
 
 
 def test_prompts_are_a_refiner_like_any_other(model):

@@ -1,5 +1,6 @@
 """Class maps prompt SAM: its mask of what a class map points at takes the place of the class's own."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,7 @@ class Prompts(Refiner):
         """Return the scores with the channels of SAM's masks in them; the background, channel 0, has none."""
         return self._prompted(scores, image, 1)
 
-    def memory(self, channels: int, pixels: int) -> int:
+    def memory(self, channels: int, pixels: int, image: Callable[[], Images] | None = None) -> int:
         """Return the scores before and after, and SAM."""
         return 4 * pixels * 3 * channels + MEMORY
 
