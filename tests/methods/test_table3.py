@@ -170,3 +170,38 @@ def test_tcl_s_maps_are_the_official_ones(tcl, case, settings):
     scores = at_photo(tcl(**settings), arrays["image"], arrays["near_text"], vocabulary, tuple(sizes["ori"]))
     assert error(scores, arrays[f"full_{case}"]) < CLOSE
     assert same_labels(scores, arrays[f"full_{case}"], arrays[f"labels_{case}"])
+
+
+@pytest.mark.parametrize(
+    ("system", "case", "crop", "settings"),
+    [
+        ("segclip", "bg80", 32, {"prob_threshold": 0.8}),
+        ("segclip", "bg25", 32, {"prob_threshold": 0.25}),
+        ("segclip", "nobg", 32, {"background": "never"}),
+        ("ovsegmentor", "bg95", 64, {"prob_threshold": 0.95}),
+        ("ovsegmentor", "bg35", 64, {"prob_threshold": 0.35}),
+        ("ovsegmentor", "nobg", 64, {"background": "never"}),
+    ],
+)
+def test_other_grouping_systems_are_the_official_ones(tmp_path, system, case, crop, settings):
+    arrays, sizes = golden(system)
+    method = method_on(system, released(system, tmp_path), crop=crop, stride=sizes.get("stride", crop), **settings)
+    groups, image, shares = method.clip.encode_groups(torch.from_numpy(arrays["image"][..., :crop, :crop]))
+    for ours, theirs in ((groups, ("crop_centre_embeds", "crop_group_embeds")), (image, ("crop_image_embed",))):
+        official = next(torch.from_numpy(arrays[name]) for name in theirs if name in arrays)
+        assert error(ours, torch.nn.functional.normalize(official, dim=-1).numpy()) < CLOSE
+    assert error(shares.flatten(2), arrays["crop_attn"]) < CLOSE
+    ids = torch.from_numpy(arrays["input_ids"]).view(9, -1)
+    mask = torch.from_numpy(arrays["attention_mask"]) if "attention_mask" in arrays else (ids != 0).long()
+    assert error(method.clip.encode_tokens(ids, mask), arrays["text_embedding"]) < CLOSE
+    scores = at_photo(method, arrays["image"], arrays["text_embedding"], WORDS, tuple(sizes["ori"]))
+    assert error(scores, arrays[f"full_{case}"]) < CLOSE
+    assert same_labels(scores, arrays[f"full_{case}"], arrays[f"labels_{case}"])
+
+
+def test_segclip_at_twice_its_size_is_the_official_one(tmp_path):
+    arrays, _ = golden("segclip")
+    method = method_on("segclip", released("segclip", tmp_path), crop=0, prob_threshold=0.65)
+    scores = at_photo(method, arrays["big_image"], arrays["text_embedding"], WORDS, (64, 64))
+    assert error(scores, arrays["big_bg65"]) < CLOSE
+    assert same_labels(scores, arrays["big_bg65"], arrays["big_labels_bg65"])

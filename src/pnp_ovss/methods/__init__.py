@@ -9,10 +9,12 @@ from pnp_ovss.methods.clippy import ClippyMethod
 from pnp_ovss.methods.corrclip import CorrClip
 from pnp_ovss.methods.dense_clip import ClearClip, MaskClip, Naclip, PlainClip, Sclip
 from pnp_ovss.methods.groupvit import GroupVitMethod
+from pnp_ovss.methods.ovsegmentor import OvSegmentorMethod
 from pnp_ovss.methods.pnp import PRESETS, Config, PnP
 from pnp_ovss.methods.proxyclip import ProxyClip
 from pnp_ovss.methods.resclip import ResClip
 from pnp_ovss.methods.scclip import ScClip
+from pnp_ovss.methods.segclip import SegClipMethod
 from pnp_ovss.methods.tcl import Tcl
 
 __all__ = ["DEFAULT_METHOD", "METHODS", "Method", "MethodInfo", "load_method", "method_info", "resolve_config"]
@@ -42,6 +44,8 @@ METHODS: dict[str, MethodInfo] = {
     "groupvit": GroupVitMethod.info("GroupViT: tokens that group patches", "Xu et al., CVPR 2022, arXiv 2202.11094"),
     "clippy": ClippyMethod.info("CLIPpy: DINO trained on with captions", "Ranasinghe et al., ICCV 2023"),
     "tcl": Tcl.info("TCL: a decoder on CLIP, trained with captions", "Cha, Mun, Roh, CVPR 2023, arXiv 2212.00785"),
+    "segclip": SegClipMethod.info("SegCLIP: patches gathered around centres", "Luo et al., ICML 2023"),
+    "ovsegmentor": OvSegmentorMethod.info("OVSegmentor: tokens that group patches once", "Xu et al., CVPR 2023"),
 }
 
 

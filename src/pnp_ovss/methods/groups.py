@@ -3,14 +3,14 @@
 Source: Xu et al., "GroupViT: semantic segmentation emerges from text supervision", CVPR 2022, and its authors' code.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pnp_ovss.methods.on_clip import ClipConfig, Encoded, OnClip, Pixels, Queries
+from pnp_ovss.methods.on_clip import ClipConfig, Colours, Encoded, OnClip, Pixels, Queries
 from pnp_ovss.types import Vocabulary
 
 MOST = 5
@@ -34,7 +34,7 @@ class Trained(OnClip):
     """A method with a background of its own making: no word, and nothing that a probability is compared with."""
 
     clip: Any
-    normalisation = IMAGENET
+    normalisation: ClassVar[Colours | None] = IMAGENET
     mini = None
 
     def _surroundings(self, vocabulary: Vocabulary) -> tuple[str, ...]:

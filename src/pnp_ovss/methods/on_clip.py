@@ -58,6 +58,8 @@ MINI: dict[str, Any] = {
 Pixels = Float[Tensor, "b _ h w"]
 """Normalised red, green and blue; a method may know further channels."""
 Queries = Float[Tensor, "query vector"]
+Colours = tuple[Sequence[float], Sequence[float]]
+"""Mean and standard deviation of 8-bit RGB."""
 Encoded = tuple[Tensor, ...]
 """What a method computes of windows without their words; all tensors have a row per window. The first one holds the
 vectors of the patches, (window, row, column, vector)."""
@@ -142,7 +144,7 @@ class OnClip:
     checkpoint: ClassVar[str] = "clip-base"
     mini: ClassVar[str | None] = "mini-clip"
     """The models that it takes where none is named, for photos and for drawn scenes."""
-    normalisation: ClassVar[tuple[Sequence[float], Sequence[float]] | None] = None
+    normalisation: ClassVar[Colours | None] = None
     """Mean and standard deviation of 8-bit RGB; None: the checkpoint's own."""
 
     clip: Clip
