@@ -1,11 +1,16 @@
 """Time and memory of a method on CLIP against the bare image tower: ViT-B/16 of random weights.
 
 python -m benchmarks.clip_methods --method sclip
+python -m benchmarks.clip_methods --method corrclip --published
+
+With ``--published`` windows and refinement are those of the preset voc21. A DINO has the size of ViT-B/8, and regions
+come from a watershed.
 """
 
 import argparse
 import resource
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.functional import normalize
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
 
 from pnp_ovss import METHODS, Segmenter, Vocabulary, load_method
 
@@ -34,6 +39,12 @@ def random_clip(folder: Path) -> Path:
     return folder
 
 
+def random_dino(folder: Path) -> Path:
+    """Write a DINO of the size of ViT-B/8."""
+    ViTModel(ViTConfig(patch_size=8), add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
 def fastest(work: Callable[[], Any], times: int) -> tuple[float, float]:
     """Return the least seconds, and processor seconds over all threads, which other programs lengthen less."""
     seconds, processor = [], []
@@ -49,27 +60,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", default="sclip", choices=[name for name in METHODS if name != "pnp"])
     parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--published", action="store_true")
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 150])
     parser.add_argument("--threads", type=int, default=2, help="1 on a busy machine, where threads wait for each other")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with TemporaryDirectory() as place:
-        how: dict[str, Any] = {"device": "cpu", "dtype": "float32", "short_side": H, "crop": 224, "stride": 112}
-        method: Any = load_method(arguments.method, random_clip(Path(place)), background="never", **how)
+        how: dict[str, Any] = {"device": "cpu", "dtype": "float32", "background": "never", "regions": "watershed"}
+        how |= {} if arguments.published else {"short_side": H, "crop": 224, "stride": 112}
+        if any(entry.name == "proxy" for entry in fields(METHODS[arguments.method].config)):
+            how["proxy"] = random_dino(Path(place, "dino"))
+        method: Any = load_method(arguments.method, random_clip(Path(place)), **how)
     # Text vectors are at hand: those of the words are computed once, not per photo.
     method.clip.encode_words = lambda words, templates: normalize(torch.randn(len(words), WIDTH), dim=1)
     photo = np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8)
-    rows, columns = method._axes(H, W)
-    windows = torch.randn(len(rows.starts) * len(columns.starts), 3, 224, 224)
+    rows, columns = method._axes(*method.prepare(photo).shape[1:])
+    windows = torch.randn(len(rows.starts) * len(columns.starts), 3, rows.window, columns.window)
     tower = method.clip._model.vision_model
     tower.set_attn_implementation("sdpa")
 
     @torch.no_grad()
     def bare() -> None:
-        tower(pixel_values=windows)
+        tower(pixel_values=windows, interpolate_pos_encoding=True)
 
     floor = fastest(bare, arguments.times)
-    print(f"{len(windows)} windows of 224 x 224, bare image tower: {floor[0]:.2f} s, {floor[1]:.2f} s of processor")
+    size = f"{rows.window} x {columns.window}"
+    print(f"{len(windows)} windows of {size}, bare image tower: {floor[0]:.2f} s, {floor[1]:.2f} s of processor")
     for count in arguments.classes:
         words = [f"class {number}" for number in range(count)]
         work = partial(Segmenter(method), photo, Vocabulary.of(words))

@@ -1,5 +1,6 @@
-"""``pnp-ovss models``: what can be loaded by a short name."""
+"""``pnp-ovss models``: what can be loaded by a short name, and what to take for which need."""
 
+import csv
 from contextlib import suppress
 from json import dumps
 from pathlib import Path
@@ -17,25 +18,38 @@ HEADINGS = ("name", "family", "parameters", "input", "weights", "licence", "pres
 
 
 def command(
-    json: Annotated[bool, typer.Option("--json", help="a line of JSON for each model")] = False,
+    recommend: bool = False,
+    json: Annotated[bool, typer.Option("--json", help="a line of JSON for each row")] = False,
 ) -> None:
     """List the models with a short name: what they are, how large, under which licence, and where they are.
 
     Those without a preset are for a method of their family's name.
+
+    Args:
+        recommend: list instead which method, model, refinement and regions to take for which need
     """
-    rows: list[tuple[str, ...]] = [HEADINGS]
-    for name, model in SHORT_NAMES.items():
-        if not model.licence:
-            continue
-        numbers = f"{model.millions:.0f} M", f"{model.pixels} px"
-        rows.append((name, model.family, *numbers, _weights(model), model.licence, model.preset, model.checked))
+    rows = _choices() if recommend else _models()
     if json:
         for row in rows[1:]:
-            print(dumps(dict(zip(HEADINGS, row, strict=True))))
+            print(dumps(dict(zip(rows[0], row, strict=True))))
         return
     for line in align(rows):
         print(line)
-    print("\n" + Path(__file__).with_name("models.txt").read_text(encoding="utf-8").rstrip())
+    note = Path(__file__).with_name("models.txt").read_text(encoding="utf-8").rstrip()
+    print(f"\n{'docs/choosing.md says how each was measured.' if recommend else note}")
+
+
+def _choices() -> list[list[str]]:
+    return list(csv.reader(Path(__file__).with_name("choices.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def _models() -> list[list[str]]:
+    rows = [[*HEADINGS]]
+    for name, model in SHORT_NAMES.items():
+        if model.licence:
+            numbers = f"{model.millions:.0f} M", f"{model.pixels} px"
+            rows.append([name, model.family, *numbers, _weights(model), model.licence, model.preset, model.checked])
+    return rows
 
 
 def _weights(model: Model) -> str:
