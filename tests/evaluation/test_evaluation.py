@@ -102,6 +102,18 @@ def test_predictions_give_the_score_worked_out_by_hand(voc, tmp_path, capsys):
     assert "mIoU " in capsys.readouterr().out
 
 
+def test_the_label_maps_of_a_system_stand_among_the_published_scores(voc, tmp_path, capsys):
+    given = ["evaluate", "voc21", "--root", str(voc), "--out", str(tmp_path / "out"), "--system", "ViL-Seg"]
+    assert main([*given, "--predictions", str(predict(tmp_path / "predictions"))]) == 0
+    text, page = ((tmp_path / "out" / f"report.{kind}").read_text() for kind in ("md", "html"))
+    assert "Label maps of ViL-Seg from " in text
+    assert "| ViL-Seg | 71.3 | scored here, from its label maps |" in text
+    assert "| ViL-Seg | 37.3 | PnP-OVSS, CVPR 2024 poster, Table 3 |" in text
+    assert "ViL-Seg, this run" in page
+    assert main([*given, "--names", "given"]) == 2
+    assert "give their folder with --predictions" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("values", "shift"), [("file", 0), ("index", -1), ("own", 0)])
 def test_values_of_foreign_label_maps(voc, tmp_path, values, shift):
     for key in KEYS:

@@ -63,6 +63,7 @@ class EvaluateFlags:
             image that needs more is refined at fewer pixels
         present: auto: of the named classes an image gets those that it seems to show
         predictions: score the label maps of any other system in this folder, <key>.png
+        system: what made them, as the report names it
         values: what their values are: as in the data set's masks, the place in its list of classes, or as we write them
         scenes: scenes: how many
         seed: scenes: which series (2 is held out)
@@ -83,6 +84,7 @@ class EvaluateFlags:
     memory: Memory | None = None
     present: Present = "all"
     predictions: Dir | None = None
+    system: Name | None = None
     values: Literal["file", "index", "own"] = "file"
     scenes: Count = 100
     seed: Seed = 2
@@ -161,6 +163,8 @@ def _prepare(
     if given is None:
         raise InputError("which classes are named is not said; give --names truth, given or a file")
     names, choose = load_choice(given, dataset, words)
+    if flags.system and not flags.predictions:
+        raise InputError(f"--system {flags.system} says what made label maps; give their folder with --predictions")
     settings = about_data(dataset, what, flags.split)
     if what == SCENES:
         settings |= {name: getattr(flags, name) for name in SCENE_FLAGS}
@@ -168,6 +172,7 @@ def _prepare(
         if not os.path.isdir(place):
             raise InputError(f"there is no folder {place}; give the one that holds the label maps")
         settings |= {"predictions": str(place.resolve()), "values": flags.values, "names": "unknown"}
+        settings |= {"system": flags.system} if flags.system else {}
         read = partial(read_predictions, folder=place, dataset=dataset, values=flags.values)
         return Run(dataset, choose, read, folder, keep=False), settings
     model = published(what, model)

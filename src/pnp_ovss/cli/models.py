@@ -11,6 +11,7 @@ import typer
 from pnp_ovss.cli import align
 from pnp_ovss.errors import ModelError
 from pnp_ovss.models.hub import SHORT_NAMES, Model, find_folder, weight_files
+from pnp_ovss.models.releases import RELEASES
 
 EXAMPLE = "models"
 LIGHT = True
@@ -49,7 +50,8 @@ def _models() -> list[list[str]]:
         if model.licence:
             numbers = f"{model.millions:.0f} M", f"{model.pixels} px"
             rows.append([name, model.family, *numbers, _weights(model), model.licence, model.preset, model.checked])
-    return rows
+    about = ((name, "release", "-", "-", one.file, one.licence, "", "arithmetic") for name, one in RELEASES.items())
+    return [*rows, *map(list, about)]
 
 
 def _weights(model: Model) -> str:

@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from pnp_ovss.errors import ModelError
 from pnp_ovss.models.clip import DualEncoder
 from pnp_ovss.models.hub import find, read_settings
+from pnp_ovss.models.releases import not_for_commerce
 
 Groups = tuple[Float[Tensor, "b group vector"], Float[Tensor, "b vector"], Float[Tensor, "b group gh gw"]]
 """Vectors of length 1 of the groups of each image and of the whole image, and each patch's share of a group."""
@@ -55,4 +56,5 @@ def load_groupvit(name: str | Path, device: str = "auto", dtype: str = "auto", r
     kind = read_settings(checkpoint.folder / "config.json", checkpoint.name).get("model_type")
     if kind != "groupvit":
         raise ModelError(f"{name}: expected a GroupViT checkpoint such as groupvit-yfcc, got {kind!r}")
+    not_for_commerce("groupvit", "NVIDIA Source Code License")
     return GroupVit(checkpoint, device, dtype)

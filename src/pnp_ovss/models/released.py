@@ -5,13 +5,10 @@ alone, once: it becomes safetensors beside it.
 """
 
 import builtins
-import csv
-import logging
 import pickle
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +23,11 @@ from pnp_ovss.models.blocks import Weights
 from pnp_ovss.models.clip import DualEncoder
 from pnp_ovss.models.hub import LOCAL, digest, fetch_tokenizer, read_settings, reading
 from pnp_ovss.models.loading import load_tokenizer, resolve_device, resolve_dtype
+from pnp_ovss.models.releases import RELEASES, not_for_commerce
 
 CONFIGURATIONS = ("omegaconf", "typing", "collections", "yacs", "argparse", "addict")
 """Modules of which training scripts leave settings in a checkpoint."""
 SAFE = "model.safetensors"
-
-
-@dataclass(frozen=True)
-class Release:
-    """A row of ``releases.csv``."""
-
-    file: str
-    where: str
-    licence: str
-    commercial: str
-    """Whether its licence permits commercial use: yes or no."""
-    tokenizer: str
-    """Hub id of the repository with its tokenizer."""
-
-
-_ROWS = Path(__file__).with_name("releases.csv").read_text(encoding="utf-8").splitlines()[1:]
-RELEASES = {row[0]: Release(*row[1:]) for row in csv.reader(_ROWS)}
-"""The released checkpoints, by the name of the method that they are for."""
 
 
 class Released(DualEncoder):
@@ -94,21 +74,14 @@ def find_file(kind: str, name: str | Path, flag: str = "model") -> Path:
     if not file.is_file():
         what = f"expected {release.file}, or a folder with {SAFE}"
         raise ModelError(f"{name}: {what}, got neither; fetch it from {release.where} and name it with --{flag}")
-    say_licence(kind)
+    if release.commercial != "yes":
+        not_for_commerce(kind, release.licence)
     return file
 
 
 def revision(file: Path) -> str:
     """Return ``"local-"`` and the first digits of the file's SHA-256."""
     return LOCAL + digest((file, file.stat().st_size, file.stat().st_mtime_ns))
-
-
-@cache
-def say_licence(kind: str) -> None:
-    """Say that a release is not for commercial use, where it is not; once."""
-    release = RELEASES[kind]
-    if release.commercial != "yes":
-        logging.getLogger(__name__).warning("%s is not for commercial use; its licence: %s", kind, release.licence)
 
 
 def read_released(path: Path, name: str) -> dict[str, Tensor]:

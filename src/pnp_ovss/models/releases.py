@@ -1,0 +1,31 @@
+"""Checkpoints from release pages, by ``releases.csv``: where each lies, and under which licence."""
+
+import csv
+import logging
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Release:
+    """A row of ``releases.csv``."""
+
+    file: str
+    where: str
+    licence: str
+    commercial: str
+    """Whether its licence permits commercial use: yes or no."""
+    tokenizer: str
+    """Hub id of the repository with its tokenizer."""
+
+
+_ROWS = Path(__file__).with_name("releases.csv").read_text(encoding="utf-8").splitlines()[1:]
+RELEASES = {row[0]: Release(*row[1:]) for row in csv.reader(_ROWS)}
+"""The released checkpoints, by the name of the method that they are for."""
+
+
+@cache
+def not_for_commerce(name: str, licence: str) -> None:
+    """Say, once, that a checkpoint is not for commercial use."""
+    logging.getLogger(__name__).warning("%s is not for commercial use; its licence: %s", name, licence)
