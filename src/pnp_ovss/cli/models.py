@@ -19,15 +19,12 @@ HEADINGS = ("name", "family", "parameters", "input", "weights", "licence", "pres
 
 
 def command(
-    recommend: bool = False,
+    recommend: Annotated[bool, typer.Option("--recommend", help="what to take for which need, instead")] = False,
     json: Annotated[bool, typer.Option("--json", help="a line of JSON for each row")] = False,
 ) -> None:
     """List the models with a short name: what they are, how large, under which licence, and where they are.
 
     Those without a preset are for a method of their family's name.
-
-    Args:
-        recommend: list instead which method, model, refinement and regions to take for which need
     """
     rows = _choices() if recommend else _models()
     if json:
