@@ -24,6 +24,8 @@ ALONE = ("supervision", "label-studio-sdk")
 """Installed without most of what they name: OpenCV, FFmpeg and more."""
 TORCH = ("filelock", "typing-extensions", "setuptools>=77.0.3", "sympy", "networkx", "jinja2", "fsspec")
 """What torch needs on a CPU."""
+PINS = re.compile(r"^(\S+==\S+) \\\n((?:    --hash=\S+ \\\n)+)", re.MULTILINE)
+"""A version and its hashes, less the last."""
 HEAD = """\
 # What the tests ran with, for Python 3.11.5 and newer; `make install` takes nothing else. It is installed by
 #     pip install --require-hashes --no-deps --requirement constraints.txt
@@ -51,6 +53,10 @@ def main(arguments: list[str]) -> None:
         digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
         line = f"{name}=={version.partition('+')[0]} \\\n"
         locked = locked.replace(line, f"{line}    --hash=sha256:{digest} \\\n")
+    if known:  # what else was known of a version stays known
+        for pin, hashes in PINS.findall(LOCK.read_text()):
+            new = [line for line in hashes.splitlines(keepends=True) if line.split()[0] not in locked]
+            locked = locked.replace(f"{pin} \\\n", f"{pin} \\\n{''.join(new)}")
     LOCK.write_text(HEAD + locked)
 
 
