@@ -37,6 +37,11 @@ def test_run_lengths_are_read_as_pycocotools_reads_them(height, width, seed, sha
     assert np.array_equal(decode(found, 7 * height, width), coco_mask.decode(found))
 
 
+def test_run_lengths_do_not_reach_pycocotools(monkeypatch):
+    monkeypatch.setattr(coco_mask, "decode", lambda *given: pytest.fail("it writes beyond its memory"))
+    assert decode({"size": [5, 6], "counts": "6230009"}, 5, 6).sum() == 6
+
+
 def test_several_polygons_are_one_region():
     both = decode([[0, 0, 2, 0, 2, 2, 0, 2], [1, 1, 3, 1, 3, 3, 1, 3]], 4, 4)
     assert both.tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
