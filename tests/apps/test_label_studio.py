@@ -118,6 +118,13 @@ def test_a_task_that_cannot_be_used_says_why_and_the_others_go_on(ask, inlined):
     assert "error" not in good
 
 
+def test_a_photo_that_does_not_fit_into_the_memory_is_one_line(ask, inlined, monkeypatch):
+    monkeypatch.setattr("pnp_ovss.segmenter.room", lambda budget: 0)
+    status, answer = ask("/predict", request(inlined))
+    assert status != 200
+    assert answer["error"].startswith("task 0: the photo needs 0.2 GB of memory, and there is room for 0.0 GB; ")
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
