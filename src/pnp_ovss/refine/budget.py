@@ -10,8 +10,8 @@ from pnp_ovss.refine.guided import GUIDE
 FIXED = 200_000_000
 """Bytes that are taken whatever the size: strips, and what PyTorch keeps."""
 
-FULL = 16
-"""Bytes per pixel of the photo: the labels, the best scores so far, those of one class, and where they are better."""
+FULL = 18
+"""Bytes per pixel of the photo: labels, the best scores so far, those of one class, where they are better, files."""
 
 BEFORE = 2.5
 """Copies of all scores when they are made from the class maps."""
