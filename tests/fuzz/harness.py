@@ -226,11 +226,12 @@ def write(reports: Sequence[Report]) -> None:
     """Put what came of the inputs into the page, in place of what its section says."""
     counts = sum((report.counts for report in reports), Counter[tuple[str, str]]())
     failures = sum(len(report.failures) for report in reports)
-    seeds = ", ".join(str(report.seed) for report in reports)
-    found = f"{sum(counts.values()):,} inputs of seed {seeds}: {failures or 'no'} failures, 2026-11-26"
+    seeds = [str(report.seed) for report in reports]
+    found = f"{sum(counts.values()):,} inputs of seeds {', '.join(seeds)}: {failures or 'no'} failures, 2026-11-26"
     machine = "2 cores of an AMD EPYC, torch 2.13.0, CPU; models of random weights"
     table = Report(0, counts).table()
-    section = f"{TITLE}\n\n{TEXT}\n\n{found}, `python -m tests.fuzz --write` ({machine}).\n\n{table}\n"
+    command = f"`python -m tests.fuzz --seed {' '.join(seeds)} --write`"
+    section = f"{TITLE}\n\n{TEXT}\n\n{found}, {command}\n({machine}).\n\n{table}\n"
     page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else "# Reliability\n"
     before, _, after = page.partition(TITLE)
     rest = after[after.index("\n## ") :] if "\n## " in after else ""
