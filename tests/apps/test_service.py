@@ -510,10 +510,17 @@ def test_methods_are_offered_on_the_models_that_they_can_run():
     assert by_itself[0] == ("pnp", "mini-blip")
     assert {"clip", "naclip", "sclip"} <= {method for method, _ in by_itself}
     assert offers((), ["blip-large-flickr"]) == [("pnp", "blip-large-flickr")]
-    assert {method for method, _ in offers((), ["clip-base"])} < {*METHODS} - {"pnp", "groupvit", "clippy", "proxyclip"}
+    assert {method for method, _ in offers((), ["clip-base"])} < {*METHODS} - {
+        "pnp",
+        "groupvit",
+        "clippy",
+        "proxyclip",
+        "tcl",
+    }
     assert offers(["pnp", "naclip"], ["mini-blip"]) == [("pnp", "mini-blip"), ("naclip", "mini-clip")]
     assert offers(["sclip"], ["blip-large-flickr"]) == [("sclip", "clip-base")]
     assert offers(["groupvit"], ()) == [("groupvit", "groupvit-yfcc")]
+    assert offers(["segclip"], ["some/segclip.bin"]) == [("segclip", "some/segclip.bin")]
 
 
 # The line.

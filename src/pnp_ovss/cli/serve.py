@@ -18,6 +18,7 @@ from pnp_ovss.files import sweep
 from pnp_ovss.methods import METHODS, method_info
 from pnp_ovss.methods.presence import Present
 from pnp_ovss.models.hub import MODELS, SHORT_NAMES, find_folder, read_settings
+from pnp_ovss.models.releases import RELEASES
 
 EXAMPLE = "serve"
 FIRST, PORTS = 7860, 100
@@ -116,13 +117,19 @@ def _offers(methods: Sequence[str], models: Sequence[str]) -> list[tuple[str, st
             given = [model for model in SHORT_NAMES if model.startswith("mini-") and _family(model) in mine]
         elif not models and methods:
             given = [info.checkpoint]
-        if methods or "proxy" not in {entry.name for entry in fields(info.config)}:  # which a further model needs
+        if methods or not {"proxy", "masker"} & {entry.name for entry in fields(info.config)}:  # a further model
             found += [(name, model) for model in given]
     return found
 
 
 def _family(name: str) -> str:
-    """Return a model's family: as it is listed, as its files say, or by its name where they are not here."""
+    """Return a model's family: as it is listed, as its files say, or by its name where they are not here.
+
+    That of a released file is the method it is for.
+    """
+    for kind, release in RELEASES.items():
+        if Path(name).name == release.file:
+            return kind
     known = SHORT_NAMES.get(name)
     folder = None if known else find_folder(name)
     if folder:

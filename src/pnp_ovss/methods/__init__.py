@@ -41,11 +41,17 @@ METHODS: dict[str, MethodInfo] = {
     "corrclip": CorrClip.info("CorrCLIP: attention by DINO inside regions of the photo", "Zhang et al., ICCV 2025"),
     "resclip": ResClip.info("ResCLIP: NACLIP again, inside what it has labelled alike", "Yang et al., CVPR 2025"),
     "scclip": ScClip.info("SC-CLIP: outliers healed, likeness of middle blocks", "Bai et al., arXiv 2411.15869"),
-    "groupvit": GroupVitMethod.info("GroupViT: tokens that group patches", "Xu et al., CVPR 2022, arXiv 2202.11094"),
-    "clippy": ClippyMethod.info("CLIPpy: DINO trained on with captions", "Ranasinghe et al., ICCV 2023"),
-    "tcl": Tcl.info("TCL: a decoder on CLIP, trained with captions", "Cha, Mun, Roh, CVPR 2023, arXiv 2212.00785"),
-    "segclip": SegClipMethod.info("SegCLIP: patches gathered around centres", "Luo et al., ICML 2023"),
-    "ovsegmentor": OvSegmentorMethod.info("OVSegmentor: tokens that group patches once", "Xu et al., CVPR 2023"),
+    "groupvit": GroupVitMethod.info(
+        "GroupViT: tokens that group patches (non-commercial)", "Xu et al., CVPR 2022, arXiv 2202.11094"
+    ),
+    "clippy": ClippyMethod.info("CLIPpy: DINO trained on with captions (GPL-3.0 code)", "Ranasinghe et al., ICCV 2023"),
+    "tcl": Tcl.info(
+        "TCL: a decoder on CLIP, trained with captions (MIT)", "Cha, Mun, Roh, CVPR 2023, arXiv 2212.00785"
+    ),
+    "segclip": SegClipMethod.info("SegCLIP: patches gathered around centres (no licence)", "Luo et al., ICML 2023"),
+    "ovsegmentor": OvSegmentorMethod.info(
+        "OVSegmentor: tokens that group patches once (non-commercial)", "Xu et al., CVPR 2023"
+    ),
 }
 
 

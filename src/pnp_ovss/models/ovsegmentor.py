@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import batch_norm, conv2d, normalize, one_hot, pad, relu
 
+from pnp_ovss.errors import ModelError
 from pnp_ovss.models.base import fused_attention
 from pnp_ovss.models.blocks import Hidden, Weights, vit_block
 from pnp_ovss.models.clip import positions
@@ -48,7 +49,9 @@ class OvSegmentor(Released):
         self._words, self.longest = len(words), len(places)
         model: Any = BertModel(config)
         self._model = model.to(self.device, self.dtype).eval().requires_grad_(False)
-        self._model.load_state_dict(texts.below(), strict=False)
+        lacking = self._model.load_state_dict(texts.below(), strict=False).missing_keys
+        if lacking:  # it may have more, such as the ids of positions
+            raise ModelError(f"{self.name}: the checkpoint lacks {lacking[0]} of its BERT; take the released one")
 
     @torch.no_grad()
     def encode_groups(self, pixels: Float[Tensor, "b 3 h w"]) -> Groups:
