@@ -88,7 +88,7 @@ def _things(
     """Return the objects of masks, from 1 on, 0 where there is none, and the label of each."""
     things, owners = np.zeros(labels.shape, dtype=np.int32), list[int]()
     for mask in sorted(masks, key=np.count_nonzero, reverse=True):
-        counts = np.bincount(labels[mask])
+        counts = np.bincount(labels[mask], minlength=1)  # a mask may be empty
         label = int(counts.argmax())
         own = mask & (labels == label) & (things == 0)
         if label >= background and 2 * counts[label] > counts.sum() and 2 * own.sum() > counts[label]:
