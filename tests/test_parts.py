@@ -50,8 +50,9 @@ def test_a_mask_belongs_to_the_label_that_most_of_its_pixels_have():
         assert find_objects(ROW, True, masks=[nothing]).labels.tolist() == [1, 1, 2]
 
 
-def test_a_mask_within_a_larger_one_is_a_part_of_its_object():
-    assert find_objects(ROW, True, masks=[mask(0, 1), mask(0, 1, 2, 3)]).index.tolist() == [[1, 1, 1, 1, 0, 3, 3, 2, 2]]
+def test_a_mask_mostly_within_a_larger_one_is_a_part_of_its_object():
+    for masks in ([mask(0, 1), mask(0, 1, 2, 3)], [mask(0, 1, 2), mask(1, 2, 3)]):
+        assert find_objects(ROW, True, masks=masks).index.tolist() == [[1, 1, 1, 1, 0, 3, 3, 2, 2]]
 
 
 def test_a_part_that_no_mask_meets_is_an_object_of_its_own():
