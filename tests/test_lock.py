@@ -393,7 +393,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing(desk, capsys, monkeypatch)
 
 @pytest.mark.slow
 def test_a_service_sweeps_what_dead_ones_left(tmp_path, dead, monkeypatch, no_model):
-    pytest.importorskip("gradio")
+    pytest.importorskip("uvicorn")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     visitor = tmp_path / f"pnp-ovss-{dead}-ab_12345.part/photo.jpg"
     living = tmp_path / f"pnp-ovss-{this_process()}-ab_12345.part/photo.jpg"

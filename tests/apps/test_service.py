@@ -10,6 +10,7 @@ import threading
 import time
 import zipfile
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from pnp_ovss import InputError, Segmenter
-from pnp_ovss.apps import jobs, pages
+from pnp_ovss.apps import guard, jobs, pages
 from pnp_ovss.apps.guard import Access, Guard
 from pnp_ovss.apps.jobs import Found, Job, Line, Models, Refused, make_ask
 from pnp_ovss.apps.service import create_app
@@ -436,7 +437,8 @@ def test_other_pages_and_names_of_hosts_are_refused(make, client):
     assert preflight.status_code == 204
 
 
-def test_who_asks_too_often_has_to_wait_whatever_the_headers_say(make):
+def test_who_asks_too_often_has_to_wait_whatever_the_headers_say(make, monkeypatch):
+    monkeypatch.setattr(guard, "time", SimpleNamespace(monotonic=lambda: 0.0))  # all in one minute
     client = make(replace(ACCESS, requests_a_minute=5))
     codes = [client.get("/api/methods", headers={"X-Forwarded-For": f"10.0.0.{one}"}).status_code for one in range(8)]
     assert codes == [200] * 5 + [429] * 3
