@@ -76,7 +76,8 @@ def in_a_process(threads: str, environment: dict[str, str]) -> list[list[str]]:
     """Return the rows of a process of its own, as libgomp reads its settings once."""
     command = [sys.executable, "-m", "benchmarks.busy", *sys.argv[1:], "--threads", threads, "--child", "1"]
     done = subprocess.run(command, env=os.environ | environment, stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    rows: list[list[str]] = json.loads(done.stdout.splitlines()[-1])
+    return rows
 
 
 def crf(args: argparse.Namespace) -> list[list[str]]:
