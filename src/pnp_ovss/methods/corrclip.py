@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
 from pnp_ovss.errors import ConfigError
-from pnp_ovss.methods.on_clip import ALL_NAMED, BY_NAME, MINI, Encoded, Pixels, WindowMaps, owners, presets
-from pnp_ovss.methods.proxyclip import ProxyClip, ProxyConfig
+from pnp_ovss.methods.on_clip import MINI, Encoded, Pixels, WindowMaps, owners, presets
+from pnp_ovss.methods.proxyclip import BY_BENCHMARK, ProxyClip, ProxyConfig
 from pnp_ovss.models.base import fused_attention
 from pnp_ovss.models.clip import Clip, Tokens
 from pnp_ovss.models.dino import Dino, load_dino
@@ -67,14 +67,7 @@ class CorrClip(ProxyClip):
     name, settings = "corrclip", CorrClipConfig
     presets = presets(
         CorrClipConfig(crop=336, stride=112, prob_threshold=0.2, regions="sam", regions_model="sam2-large"),
-        voc21={},
-        context60=BY_NAME | {"prob_threshold": 0.15},
-        object81={"prob_threshold": 0.25},
-        voc20=ALL_NAMED,
-        context59=ALL_NAMED,
-        stuff171=ALL_NAMED,
-        cityscapes=ALL_NAMED | {"short_side": 448, "crop": 224},
-        ade150=ALL_NAMED | {"short_side": 448},
+        **BY_BENCHMARK,
         mini=MINI | {"num_spatial": 2, "proxy": OWN, "eps": 0.02, "regions": "watershed", "regions_size": 0.15},
     )
 

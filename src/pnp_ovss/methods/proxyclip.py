@@ -18,6 +18,18 @@ from pnp_ovss.models.clip import Clip, Tokens
 from pnp_ovss.models.dino import load_dino
 from pnp_ovss.settings import setting
 
+BY_BENCHMARK: dict[str, dict[str, Any]] = {
+    "voc21": {},
+    "context60": BY_NAME | {"prob_threshold": 0.15},
+    "object81": {"prob_threshold": 0.25},
+    "voc20": ALL_NAMED,
+    "context59": ALL_NAMED,
+    "stuff171": ALL_NAMED,
+    "cityscapes": ALL_NAMED | {"short_side": 448, "crop": 224},
+    "ade150": ALL_NAMED | {"short_side": 448},
+}
+"""What ProxyCLIP and CorrCLIP change for a benchmark."""
+
 
 @dataclass(frozen=True)
 class ProxyConfig(ClipConfig):
@@ -62,14 +74,7 @@ class ProxyClip(OnClip):
     settings: type[ProxyConfig] = ProxyClipConfig
     presets = presets(
         PUBLISHED,
-        voc21={},
-        context60=BY_NAME | {"prob_threshold": 0.15},
-        object81={"prob_threshold": 0.25},
-        voc20=ALL_NAMED,
-        context59=ALL_NAMED,
-        stuff171=ALL_NAMED,
-        cityscapes=ALL_NAMED | {"short_side": 448, "crop": 224},
-        ade150=ALL_NAMED | {"short_side": 448},
+        **BY_BENCHMARK,
         mini=MINI,
     )
     fills = True

@@ -17,10 +17,10 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from pnp_ovss.errors import InputError, ModelError
+from pnp_ovss.errors import InputError
 from pnp_ovss.files import as_json, cache_folder, read_bytes, write_bytes
 from pnp_ovss.models.base import fused_attention
-from pnp_ovss.models.hub import Checkpoint, find, read_settings
+from pnp_ovss.models.hub import Checkpoint, find, of_kind
 from pnp_ovss.models.loading import Pretrained
 
 TEXTS_AT_ONCE = 256
@@ -224,8 +224,5 @@ def load_clip(name: str | Path, device: str = "auto", dtype: str = "auto", revis
 
     Raises: ModelError if it cannot be found, fetched, read or used.
     """
-    checkpoint = find(name, revision)
-    kind = read_settings(checkpoint.folder / "config.json", checkpoint.name).get("model_type")
-    if kind != "clip":
-        raise ModelError(f"{name}: expected a CLIP checkpoint such as clip-base, got {kind!r}")
+    checkpoint = of_kind(find(name, revision), ("clip",), "a CLIP checkpoint such as clip-base")
     return Clip(checkpoint, device, dtype)

@@ -12,9 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import LayerNorm
 
-from pnp_ovss.errors import ModelError
 from pnp_ovss.models.clip import positions
-from pnp_ovss.models.hub import Checkpoint, find, read_settings
+from pnp_ovss.models.hub import Checkpoint, find, of_kind, read_settings
 from pnp_ovss.models.loading import Pretrained
 
 LEAST_EPSILON = 1e-6
@@ -80,8 +79,5 @@ def load_dino(name: str | Path, device: str = "auto", dtype: str = "auto", revis
 
     Raises: ModelError if it cannot be found, fetched, read or used.
     """
-    checkpoint = find(name, revision)
-    kind = read_settings(checkpoint.folder / "config.json", checkpoint.name).get("model_type")
-    if kind not in FAMILIES:
-        raise ModelError(f"{name}: expected a DINO checkpoint such as dino-base, got {kind!r}")
+    checkpoint = of_kind(find(name, revision), FAMILIES, "a DINO checkpoint such as dino-base")
     return Dino(checkpoint, device, dtype)

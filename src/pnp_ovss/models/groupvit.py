@@ -12,9 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pnp_ovss.errors import ModelError
 from pnp_ovss.models.clip import DualEncoder
-from pnp_ovss.models.hub import find, read_settings
+from pnp_ovss.models.hub import find, of_kind
 from pnp_ovss.models.releases import not_for_commerce
 
 Groups = tuple[Float[Tensor, "b group vector"], Float[Tensor, "b vector"], Float[Tensor, "b group gh gw"]]
@@ -52,9 +51,6 @@ def load_groupvit(name: str | Path, device: str = "auto", dtype: str = "auto", r
 
     Raises: ModelError if it cannot be found, fetched, read or used.
     """
-    checkpoint = find(name, revision)
-    kind = read_settings(checkpoint.folder / "config.json", checkpoint.name).get("model_type")
-    if kind != "groupvit":
-        raise ModelError(f"{name}: expected a GroupViT checkpoint such as groupvit-yfcc, got {kind!r}")
+    checkpoint = of_kind(find(name, revision), ("groupvit",), "a GroupViT checkpoint such as groupvit-yfcc")
     not_for_commerce("groupvit", "NVIDIA Source Code License")
     return GroupVit(checkpoint, device, dtype)

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -122,6 +122,17 @@ def find(name: str | Path, revision: str | None = None, instead: str = INSTEAD) 
         files = [folder / "config.json", *weight_files(folder, name)]
         states = [(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         return Checkpoint(folder, name, LOCAL + digest(*states))
+
+
+def of_kind(checkpoint: Checkpoint, kinds: Container[str], expected: str) -> Checkpoint:
+    """Return the checkpoint, if the ``model_type`` in its ``config.json`` is one of ``kinds``.
+
+    Raises: ModelError that says what was ``expected``.
+    """
+    kind = read_settings(checkpoint.folder / "config.json", checkpoint.name).get("model_type")
+    if kind not in kinds:
+        raise ModelError(f"{checkpoint.name}: expected {expected}, got {kind!r}")
+    return checkpoint
 
 
 def find_folder(source: str | Path, revision: str | None = None) -> Path | None:

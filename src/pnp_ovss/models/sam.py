@@ -16,8 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pnp_ovss.errors import ModelError
-from pnp_ovss.models.hub import Checkpoint, find, read_settings, reading
+from pnp_ovss.models.hub import Checkpoint, find, of_kind, read_settings, reading
 from pnp_ovss.models.loading import load_model, resolve_device, resolve_dtype
 from pnp_ovss.types import RGB
 
@@ -181,10 +180,7 @@ def load_sam(name: str | Path, device: str = "auto", dtype: str = "auto", revisi
 
     Raises: ModelError if it cannot be found, fetched, read or used.
     """
-    checkpoint = find_sam(name, revision)
-    kind = read_settings(checkpoint.folder / "config.json", checkpoint.name).get("model_type")
-    if kind not in FAMILIES:
-        raise ModelError(f"{name}: expected a checkpoint of SAM or SAM 2 such as sam-base, got {kind!r}")
+    checkpoint = of_kind(find_sam(name, revision), FAMILIES, "a checkpoint of SAM or SAM 2 such as sam-base")
     return Sam(checkpoint, device, dtype)
 
 
