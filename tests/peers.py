@@ -40,6 +40,13 @@ def error(ours: Any, theirs: np.ndarray) -> float:
     return float((ours - official).abs().max() / official.abs().max())
 
 
+def slide(method: Any, arrays: dict[str, np.ndarray], pixels: Tensor | None = None) -> Tensor:
+    """Return the logits of windows over the golden photo, or over pixels of it, at the photo's size."""
+    pixels = method.prepare(arrays["photo"])[None] if pixels is None else pixels
+    logits = method.slide(pixels, torch.from_numpy(arrays["text"]))
+    return torch.nn.functional.interpolate(logits, size=arrays["photo"].shape[:2], mode="bilinear")[0]
+
+
 def segment(method: Any, photo: np.ndarray, queries: np.ndarray, vocabulary: Vocabulary) -> Segmentation:
     """Return the segmentation of a photo where the words' vectors are these; all other words have one vector."""
     known = dict(zip(vocabulary.flat, torch.from_numpy(queries), strict=True))

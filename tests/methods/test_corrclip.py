@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from peers import differing, error, golden, method_on, segment, unit
+from peers import differing, error, golden, method_on, segment, slide, unit
 from pnp_ovss import ConfigError, Segmenter, Vocabulary, load_method
 from pnp_ovss.methods.corrclip import correct, merge, region_attention
 from pnp_ovss.mini import HELD_OUT_SEED, draw
@@ -41,12 +41,9 @@ def test_proxies_features_and_logits_are_the_official_ones(shape):
 def test_windows_and_label_maps_are_the_official_ones(tmp_path):
     arrays, _ = golden("corrclip")
     keep_regions(tmp_path, arrays["photo"], arrays["masks"].astype(np.int32) - 1)
-    method, text = on_goldens(regions="folder", regions_folder=str(tmp_path)), torch.from_numpy(arrays["text"])
+    method = on_goldens(regions="folder", regions_folder=str(tmp_path))
     pixels = with_masks(method, method.prepare(arrays["photo"]).numpy(), arrays["masks"])
-    at_photo = torch.nn.functional.interpolate(
-        method.slide(pixels, text), size=arrays["photo"].shape[:2], mode="bilinear"
-    )
-    assert error(at_photo[0], arrays["slide_logits"]) < 1e-5
+    assert error(slide(method, arrays, pixels), arrays["slide_logits"]) < 1e-5
     assert differing(segment(method, arrays["photo"], arrays["text"], CLASSES), arrays["labels"]) <= 0.001
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from peers import CLASSES, differing, error, golden, method_on, segment, unit
+from peers import CLASSES, differing, error, golden, method_on, segment, slide, unit
 from pnp_ovss import ConfigError, ModelError, Segmenter, Vocabulary, load_method
 from pnp_ovss.methods import METHODS, resolve_config
 from shared import shared
@@ -55,9 +55,7 @@ def test_sliding_windows_are_the_official_ones(name):
     pixels = method.prepare(arrays["photo"])
     mean, std = (torch.tensor(case[key])[:, None, None] for key in ("mean", "std"))
     assert torch.equal(pixels, (torch.from_numpy(arrays["resized"]).permute(2, 0, 1) - mean) / std)
-    logits = method.slide(pixels[None], torch.from_numpy(arrays["text"]))
-    at_photo = torch.nn.functional.interpolate(logits, size=arrays["photo"].shape[:2], mode="bilinear")
-    assert error(at_photo[0], arrays["slide_logits"]) < CLOSE
+    assert error(slide(method, arrays), arrays["slide_logits"]) < CLOSE
 
 
 @pytest.mark.parametrize(

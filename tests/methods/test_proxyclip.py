@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import Dinov2Config, Dinov2Model, ViTConfig, ViTModel
 
-from peers import CLASSES, differing, error, golden, method_on, segment, unit
+from peers import CLASSES, differing, error, golden, method_on, segment, slide, unit
 from pnp_ovss import ConfigError, ModelError, Vocabulary, load_method
 from pnp_ovss.methods.proxyclip import proxy_attention
 from pnp_ovss.models.dino import load_dino
@@ -33,10 +33,8 @@ def test_proxies_features_and_logits_are_the_official_ones():
 @pytest.mark.parametrize(("prefix", "side"), [("", 112), ("padded_", 100)])
 def test_windows_and_label_maps_are_the_official_ones(prefix, side):
     arrays, _ = golden("proxyclip")
-    method, text = on_goldens(short_side=side), torch.from_numpy(arrays["text"])
-    logits = method.slide(method.prepare(arrays["photo"])[None], text)
-    at_photo = torch.nn.functional.interpolate(logits, size=arrays["photo"].shape[:2], mode="bilinear")
-    assert error(at_photo[0], arrays[f"{prefix}slide_logits"]) < 1e-5
+    method = on_goldens(short_side=side)
+    assert error(slide(method, arrays), arrays[f"{prefix}slide_logits"]) < 1e-5
     assert differing(segment(method, arrays["photo"], arrays["text"], CLASSES), arrays[f"{prefix}labels"]) <= 0.001
 
 
