@@ -408,3 +408,16 @@ def test_a_service_sweeps_what_dead_ones_left(tmp_path, dead, monkeypatch, no_mo
     assert main(["serve", "--model", "mini-blip"]) == 2
     assert not visitor.parent.exists()
     assert living.exists()
+
+
+def test_what_was_under_way_when_a_lock_was_lost_is_removed(tmp_path, monkeypatch):
+    def lose():
+        part_of(tmp_path / "stopped while it cleaned up").mkdir()
+        part_of(tmp_path / "and this").touch()
+        (tmp_path / "whole").touch()
+        (tmp_path / LOCK).unlink()
+
+    monkeypatch.setattr(lock, "BEAT", 60)
+    with pytest.raises(InputError, match="was removed while"), hold(tmp_path):
+        lose()
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]

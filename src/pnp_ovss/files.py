@@ -41,15 +41,15 @@ def part_of(path: Path) -> Path:
     return path.with_name(f".pnp-ovss-{this_process()}-{secrets.token_hex(4)}.part")
 
 
-def sweep(folder: Path, *below: str) -> None:
+def sweep(folder: Path, *below: str, own: bool = False) -> None:
     """Remove what dead processes left half written in a folder, and in those of its folders at any depth.
 
-    What a living process writes stays, and so does every other file.
+    What a living process writes stays, this one's too unless ``own``, and so does every other file.
     """
     for place, deep in ((folder, False), *((folder / name, True) for name in below)):
         for entry, process in _parts(place, deep):
             with suppress(OSError):  # another one sweeps, too, or nothing may be removed here
-                gone = process.is_gone()
+                gone = True if own and process == this_process() else process.is_gone()
                 if gone is None:
                     gone = entry.stat(follow_symlinks=False).st_mtime < time.time() - OLD
                 if gone and entry.is_dir(follow_symlinks=False):

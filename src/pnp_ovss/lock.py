@@ -62,6 +62,8 @@ def hold(place: str | Path, name: str = LOCK, below: Sequence[str] = (), beside:
         finally:
             lock.release()
     finally:
+        if lock.lost and folder.is_local:  # what was under way may have been stopped while it cleaned up
+            sweep(lock.path.parent, *below, own=True)
         with suppress(OSError):  # one is not empty
             for path in new:
                 path.rmdir()

@@ -37,13 +37,13 @@ class Process:
         """Return whether it runs no more; None where that cannot be known here, such as on another host."""
         if self.host != this_process().host or os.name != "posix":
             return None
+        now = _start(self.number)  # first: one that ends between the two is gone
         try:
             os.kill(self.number, 0)
         except ProcessLookupError:
             return True
         except OSError:  # it is somebody else's
             pass
-        now = _start(self.number)
         return None if UNKNOWN in (now, self.start) else now != self.start
 
 
