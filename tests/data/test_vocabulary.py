@@ -121,7 +121,7 @@ def test_a_vocabulary_that_is_not_there():
 
 
 def test_vocabularies_of_the_benchmarks():
-    assert vocabularies("voc") == ("plain", "authors", "english", "synonyms")
+    assert vocabularies("voc") == ("plain", "authors", "clearclip", "english", "synonyms")
     classes = class_names("voc")
     assert benchmark_vocabulary("plain", classes, "voc").words["diningtable"] == ("diningtable",)
     synonyms = benchmark_vocabulary("synonyms", classes, "voc")
@@ -196,3 +196,8 @@ def test_classes_of_a_file(tmp_path):
         read_classes(path)
     with pytest.raises(InputError, match="cannot be read"):
         read_classes(tmp_path / "nowhere.txt")
+
+
+def test_names_without_their_spaces():
+    words = benchmark_vocabulary("joined", ("sofa", "traffic light"), "coco-stuff")
+    assert (words.words, words.name) == ({"sofa": ("sofa",), "traffic light": ("trafficlight",)}, "joined")

@@ -375,6 +375,22 @@ def test_a_background_for_few_is_for_few_classes_not_words(voc, tiny_blip_folder
     assert found["few"] != found["never"]
 
 
+@pytest.mark.parametrize(("name", "asked"), [("voc20", False), ("voc21", True)])
+def test_the_words_of_the_background_are_asked_for_only_where_it_is_scored(voc, tiny_blip_folder, name, asked):
+    dataset = load_dataset(name, voc)
+    words = benchmark_vocabulary("synonyms", dataset.classes, "voc")
+    seen = []
+
+    class Spy(Segmenter):
+        def locate(self, photos, vocabularies, *more):
+            seen.extend(vocabularies)
+            return super().locate(photos, vocabularies, *more)
+
+    method = Segmenter.from_pretrained(tiny_blip_folder, "mini", drop=2, refiners=("blur",)).method
+    [_] = segment([Task(dataset.samples[0], named=dataset.classes)], Spy(method), dataset, words)
+    assert ("background" in seen[0].words) == asked
+
+
 @pytest.mark.parametrize("more", [["--workers", "3"], ["--batch-size", "4"]])
 def test_workers_and_batches_change_nothing(voc, undisturbed, tiny_blip_folder, tmp_path, more):
     assert main(arguments(voc, tiny_blip_folder, tmp_path / "many", *more)) == 0

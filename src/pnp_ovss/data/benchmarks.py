@@ -39,8 +39,10 @@ ANNOTATIONS = 10**9
 
 ABOUT: dict[str, Any] = json.loads(Path(__file__).with_name("benchmarks.json").read_text(encoding="utf-8"))
 """By class list: ``data sets`` of it, and whether all beyond the classes is a background that is scored; ``title``;
-``split``, the usual one; ``source``, where to get it; ``ids`` of the classes in its mask files if not 1, 2, ...;
-``others`` there that are background; ``merged``, the ids of Context's classes among its 459."""
+``split``, the usual one; ``whole``, the number of its images, or numbers, and the SHA-256 of their ids, sorted, one a
+line; ``source``, where to get it; ``folder``, in which it lies where several lie in one; ``ids`` of the classes in its
+mask files if not 1, 2, ...; ``others`` there that are background; ``merged``, the ids of Context's classes among its
+459."""
 
 DATASETS = {name: (words, scored) for words, about in ABOUT.items() for name, scored in about["data sets"].items()}
 """The class list of each data set, and whether all beyond its classes is a background that is scored, or no class."""

@@ -10,8 +10,9 @@ from pnp_ovss.files import expanded, read_text
 from pnp_ovss.types import BACKGROUND, Vocabulary, fold, spaced, tidy
 
 CLASSES = Path(__file__).parent / "classes"
-PLAIN, ENGLISH = "plain", "english"
-"""The official names, and the names that models are asked for, which are good English."""
+PLAIN, ENGLISH, JOINED = "plain", "english", "joined"
+"""The official names; the names that models are asked for, which are good English; and the official names without their
+spaces, as SCLIP, and papers that compare with it, write those of COCO-Stuff and ADE20K."""
 
 BENCHMARKS: dict[str, list[int]] = json.loads((CLASSES / "numbers.json").read_text(encoding="ascii"))
 """The class lists that ship ("scenes": those of the drawn scenes), and their data set's numbers where not 1, 2, ..."""
@@ -77,9 +78,9 @@ def benchmark_vocabulary(name: str | Path, classes: Sequence[str], benchmark: st
     Raises: InputError if there is no such vocabulary, or the file names a class that is not among these.
     """
     name = str(name).removeprefix(f"{benchmark}.")
-    if name == PLAIN:
-        return Vocabulary({cls: (cls,) for cls in classes}, PLAIN)
-    known = vocabularies(benchmark)
+    if name in (PLAIN, JOINED):
+        return Vocabulary({cls: (cls if name == PLAIN else cls.replace(" ", ""),) for cls in classes}, name)
+    known = (*vocabularies(benchmark), JOINED)
     path = CLASSES / f"{benchmark}.{name}.txt" if name in known else Path(name)
     if not os.path.isfile(path):
         raise InputError(f"there is no vocabulary {path}; give a file, or one of {', '.join(known)}")

@@ -144,7 +144,8 @@ def segment(
 ) -> Iterator[Task]:
     """Yield each task with what the segmenter predicts. ``workers``: photos that are read, or refined, at a time.
 
-    A class is named by its words; those of the background, which become 0, only where every class is named.
+    A class is named by its words; those of the background, which become 0, only where the data set scores one and every
+    class is named.
     """
     label = {BACKGROUND: 0} | {name: number for number, name in enumerate(dataset.classes, 1)}
     waiting = deque[Task]()
@@ -152,7 +153,7 @@ def segment(
     def items() -> Iterator[pipeline.Item]:
         for task in tasks:
             waiting.append(task)
-            every = len(task.named) == len(dataset.classes) and BACKGROUND in words.words
+            every = dataset.background and len(task.named) == len(dataset.classes) and BACKGROUND in words.words
             named = (*task.named, BACKGROUND) if every else task.named
             classes = Vocabulary({cls: words.words[cls] for cls in named})
             yield pipeline.Item(task.sample.key, task.read, classes)
