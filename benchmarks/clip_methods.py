@@ -9,7 +9,7 @@ come from a watershed.
 
 import argparse
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -45,15 +45,18 @@ def random_dino(folder: Path) -> Path:
     return folder
 
 
-def fastest(work: Callable[[], Any], times: int) -> tuple[float, float]:
-    """Return the least seconds, and processor seconds over all threads, which other programs lengthen less."""
-    seconds, processor = [], []
+def fastest(works: Sequence[Callable[[], Any]], times: int) -> list[tuple[float, float]]:
+    """Return for each work its least seconds, and processor seconds over all threads, which others lengthen less.
+
+    They take turns, so that a machine that becomes slower does so for all.
+    """
+    found: list[list[tuple[float, float]]] = [[] for _ in works]
     for _ in range(times):
-        begin = perf_counter(), process_time()
-        work()
-        seconds.append(perf_counter() - begin[0])
-        processor.append(process_time() - begin[1])
-    return min(seconds), min(processor)
+        for work, seconds in zip(works, found, strict=True):
+            begin = perf_counter(), process_time()
+            work()
+            seconds.append((perf_counter() - begin[0], process_time() - begin[1]))
+    return [(min(wall), min(processor)) for wall, processor in (zip(*seconds, strict=True) for seconds in found)]
 
 
 def main() -> None:
@@ -83,18 +86,19 @@ def main() -> None:
     def bare() -> None:
         tower(pixel_values=windows, interpolate_pos_encoding=True)
 
-    floor = fastest(bare, arguments.times)
+    segmenter = Segmenter(method)
+    vocabularies = [Vocabulary.of([f"class {number}" for number in range(count)]) for count in arguments.classes]
+    works = [partial(segmenter, photo, vocabulary) for vocabulary in vocabularies]
+    floor, *found = fastest([bare, *works], arguments.times)
     size = f"{rows.window} x {columns.window}"
     print(f"{len(windows)} windows of {size}, bare image tower: {floor[0]:.2f} s, {floor[1]:.2f} s of processor")
-    for count in arguments.classes:
-        words = [f"class {number}" for number in range(count)]
-        work = partial(Segmenter(method), photo, Vocabulary.of(words))
-        seconds = fastest(work, arguments.times)
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    for count, seconds in zip(arguments.classes, found, strict=True):
         print(
-            f"{arguments.method}, {count} classes: {seconds[0]:.2f} s, {seconds[0] / floor[0]:.2f} of it; "
-            f"processor {seconds[1]:.2f} s, {seconds[1] / floor[1]:.2f}; {memory:.2f} GB"
+            f"{arguments.method}, {count} classes: {seconds[0]:.2f} s, {seconds[0] / floor[0]:.2f} of it, "
+            f"{seconds[0] / found[0][0]:.2f} of that of {arguments.classes[0]}; "
+            f"processor {seconds[1]:.2f} s, {seconds[1] / floor[1]:.2f}"
         )
+    print(f"memory at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ from pnp_ovss.types import BACKGROUND, RGB, ClassMaps, OnStep, Photos, Vocabular
 DEFAULT_PRESET = "voc21"
 FEW = 3
 TEMPLATES = Path(__file__).parent / "templates"
-TOKENS_AT_ONCE = 4096
-"""Tokens in a batch of windows: enough to keep a processor busy, and a bound on the memory."""
+TOKENS_AT_ONCE, ON_A_GPU = 1024, 4096
+"""Tokens in a batch of windows: as few as a CPU is fastest with, enough to keep a GPU busy; a bound on the memory."""
 VALUES_AT_ONCE = 2**23
 """Logits per pixel that are computed at a time."""
 PAMR_DILATIONS = (8, 16)
@@ -318,7 +318,8 @@ class OnClip:
             members = [index for index, windows in enumerate(pictures) if windows.shape[1:] == shape]
             together = torch.cat([pictures[index] for index in members])
             parts = []
-            for some in torch.split(together, max(1, TOKENS_AT_ONCE * self.cell**2 // (shape[1] * shape[2]))):
+            tokens = TOKENS_AT_ONCE if together.device.type == "cpu" else ON_A_GPU
+            for some in torch.split(together, max(1, tokens * self.cell**2 // (shape[1] * shape[2]))):
                 on_step("windows", done, total)
                 parts.append(self.encode(some))
                 done += len(some)
@@ -361,7 +362,8 @@ class OnClip:
         """Return the softmax over the words; the background, where there is one, has the largest of its own words."""
         vocabulary, windows = maps.vocabulary, maps.windows
         background, own = self._has_background(vocabulary), len(windows) - len(vocabulary.flat)
-        scores = windows.new_zeros(background + len(vocabulary.flat), *size)
+        scores = windows.new_empty(background + len(vocabulary.flat), *size)
+        scores[:background] = 0
         for part, logits in self._strips(maps, size):
             shares = torch.softmax(logits.mul_(self.config.logit_scale), 0, out=logits)  # no further memory
             scores[int(background) :, part] = shares[own:]

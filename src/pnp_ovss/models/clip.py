@@ -16,10 +16,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
+from transformers.activations import QuickGELUActivation
 
 from pnp_ovss.errors import InputError
 from pnp_ovss.files import as_json, cache_folder, read_bytes, write_bytes
 from pnp_ovss.models.base import fused_attention
+from pnp_ovss.models.blocks import quick_gelu
 from pnp_ovss.models.hub import Checkpoint, find, of_kind
 from pnp_ovss.models.loading import Pretrained
 
@@ -157,7 +159,7 @@ class Clip(DualEncoder):
         """Return the tokens after the blocks ``first`` to ``last - 1``."""
         for index in range(first, last):
             q, k, v = self.qkv(index, tokens)
-            tokens = tokens + self.mix(index, fused_attention(q, k, v, self.heads))
+            tokens = self.mix(index, fused_attention(q, k, v, self.heads)).add_(tokens)
             tokens = self.feed(index, tokens)
         return tokens
 
@@ -175,7 +177,9 @@ class Clip(DualEncoder):
     def feed(self, index: int, tokens: Tokens) -> Tokens:
         """Return the tokens after the second half of a block: the feed-forward layers, added to what enters."""
         block = self._block(index)
-        fed: Tokens = tokens + block.mlp(block.layer_norm2(tokens))
+        hidden, activation = block.mlp.fc1(block.layer_norm2(tokens)), block.mlp.activation_fn
+        hidden = quick_gelu(hidden) if isinstance(activation, QuickGELUActivation) else activation(hidden)
+        fed: Tokens = block.mlp.fc2(hidden).add_(tokens)
         return fed
 
     def project(self, tokens: Tokens) -> Float[Tensor, "b token out"]:
