@@ -33,9 +33,11 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from tqdm import tqdm
 
+import archive_server
 import chat_server
 from pnp_ovss import files, lock
-from pnp_ovss.cli import batch, evaluate, export, main, name, segment, tune  # noqa: F401
+from pnp_ovss.cli import batch, data as data_command, evaluate, export, main, name, segment, tune  # noqa: F401
+from pnp_ovss.data import archives
 from pnp_ovss.evaluation import run as evaluation
 from pnp_ovss.runs import pipeline
 from pnp_ovss.runs.deaths import UNDER_WAY
@@ -56,7 +58,7 @@ class Disturbance:
 
     def install(self) -> None:
         sys.addaudithook(self._hook)
-        files.open = lock.open = self._open  # type: ignore[attr-defined]
+        files.open = lock.open = archives.open = self._open  # type: ignore[attr-defined]
         event.listen(Engine, "do_execute", lambda cursor, statement, *rest: self._statement(statement))
 
     def _hook(self, operation: str, given: tuple[Any, ...]) -> None:
@@ -174,6 +176,7 @@ class World:
             pipeline.perf_counter = evaluation.perf_counter = lambda: 0.0  # type: ignore[assignment]
             tqdm.set_lock(threading.RLock())  # its own is shared by all runs, one of which was killed with it
             lock.STALE, name.SAVE_EVERY = 0.2, 1
+            archives.CHUNK, os.sync = 200, lambda: None  # of the whole machine
             lock.BEAT = 0.02 if disturbance.act == "gone" else lock.BEAT
             before = set(sys.modules)
             disturbance.install()
@@ -211,7 +214,9 @@ def make_world(folder: Path) -> Iterator[World]:
     (folder / "names.json").write_text(json.dumps({"a": ["dog", "cat"], "b": ["bird"], "c": ["dog"]}))
     model = ("--model", str(tiny_blip(folder / "blip", known=WORDS)), *SMALL)
     clip = str(tiny_clip(folder / "clip"))
-    with chat_server.serve() as chat:
+    with chat_server.serve() as chat, archive_server.serve() as server:
+        server.files = archive_server.archives(folder / "archives")
+        data_command.SOURCES = archive_server.sources(server)
         ask = ("--namer", "openai", "--base-url", chat.url, "--cache", "cache", "--calls", "1")
         classes, out = ("--classes", "dog, cat"), ("--out", "out")
         packed = ("--format", "parquet", "--rows", "2")
@@ -227,6 +232,7 @@ def make_world(folder: Path) -> Iterator[World]:
             Case("batch, Parquet", ("batch", str(broken), *classes, *packed, *model, *out), 1),
             Case("name", ("name", str(photos), *ask, "--out", "out/names.json")),
             Case("evaluate", ("evaluate", *voc, *model, *out)),
+            Case("data", ("data", "get", "panoptic", "--to", "out")),
             Case("tune", ("tune", *study, *plain, *out)),
             Case("export", ("export", results, "--to", "yolo", "--photos", str(photos), "--out", "out/yolo"), 0, True),
         )}  # fmt: skip

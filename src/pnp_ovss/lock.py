@@ -38,22 +38,24 @@ Seen = tuple[dict[str, str], int] | None
 
 
 @contextmanager
-def hold(place: str | Path, name: str = LOCK, below: Sequence[str] = (), beside: bool = False) -> Iterator[None]:
+def hold(
+    place: str | Path, name: str = LOCK, below: Sequence[str] = (), beside: bool = False, flag: str = "--out"
+) -> Iterator[None]:
     """Keep other processes that ask in the same way from a folder, a path or URL, while the block runs.
 
     The folder is made, and removed in the end if it is new and empty. What dead processes left half written in it, and
     in those of its folders at any depth that ``below`` names, is removed. ``name`` is the lock's. ``beside``: the place
-    is a file, or a folder that is to appear whole; its lock lies beside it.
+    is a file, or a folder that is to appear whole; its lock lies beside it. ``flag`` is the one that gives it.
 
     Raises: InputError if another process holds it, it cannot be written, or it was removed or taken over meanwhile.
     """
     folder = Folder(Path(place).parent if beside else place)
     if beside:
         name = f".pnp-ovss-{sha256(os.fsencode(Path(place).name)).hexdigest()[:16]}.lock"
-    lock = Lock(folder, name, str(place))
+    lock = Lock(folder, name, str(place), flag)
     new = [path for path in lock.path.parents if folder.is_local and not os.path.lexists(path)]
     try:
-        with reachable(f"the folder {folder.place}", "cannot be written", "give another one with --out"):
+        with reachable(f"the folder {folder.place}", "cannot be written", f"give another one with {flag}"):
             lock.take()
         try:
             if folder.is_local:
@@ -74,8 +76,8 @@ def hold(place: str | Path, name: str = LOCK, below: Sequence[str] = (), beside:
 class Lock:
     """The file of a lock; ``lost`` says what happened to one that was held."""
 
-    def __init__(self, folder: Folder, name: str, place: str) -> None:
-        self.folder, self.name, self.place, self.lost = folder, name, place, ""
+    def __init__(self, folder: Folder, name: str, place: str, flag: str) -> None:
+        self.folder, self.name, self.place, self.flag, self.lost = folder, name, place, flag, ""
         self.path = Path(folder.root, name)
         since = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
         self.about = {"number": str(os.getpid()), "host": socket.gethostname(), "since": since}
@@ -95,7 +97,7 @@ class Lock:
             elif now := self._look():
                 number, host, since = (now[0].get(name, "?") for name in ("number", "host", "since"))
                 who = f"process {number} on {host}, since {since}"
-                advice = "wait for it or stop it, or give another --out"
+                advice = f"wait for it or stop it, or give another {self.flag}"
                 raise InputError(f"{self.place} is being written by another run ({who}); {advice}")
         self._beats.start()
 
