@@ -19,7 +19,8 @@ HEAD = """# Command line
 *Written by `python -m tools.cli` from the commands themselves; change those.*
 
 `pnp-ovss` alone shows the commands, `pnp-ovss COMMAND --help` the flags of one. Exit codes: 0, done; 1, done but for
-some photos; 2, wrong use or input, told in one line; 70, a bug, whose traceback is in a file; 130, stopped by Ctrl-C.
+some photos, or a model in which `doctor` finds something wrong; 2, wrong use or input, told in one line; 70, a bug,
+whose traceback is in a file; 130, stopped by Ctrl-C.
 `pnp-ovss --install-completion` makes the shell complete commands and flags.
 
 Flags can come from a file, `pnp-ovss segment --config run.yaml`, which may hold the command as well,

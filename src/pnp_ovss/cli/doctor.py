@@ -1,4 +1,4 @@
-"""``pnp-ovss doctor``: what is here, for a person with a problem and for a bug report."""
+"""``pnp-ovss doctor``: what is here and whether a model is sound, for a person with a problem and for a bug report."""
 
 import os
 import platform
@@ -7,16 +7,18 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, requires, version
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 from huggingface_hub import constants
 
 from pnp_ovss._version import VERSION
+from pnp_ovss.cli import PARTLY, align
 from pnp_ovss.models.hub import SHORT_NAMES, find_folder, weight_files
 from pnp_ovss.redaction import bare
 
@@ -28,19 +30,64 @@ PATIENCE = 3.0
 
 
 def command(
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="check this one: short name, hub id or folder")
+    ] = None,
+    method: Annotated[str | None, typer.Option(metavar="NAME", help="by which method (default: its family's)")] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, ...")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
-) -> None:
+) -> int:
     """Say what is installed, which devices there are, where models are kept, and whether the hub answers.
 
     Nothing is fetched and no photo leaves the machine; a bug report is easier to answer with these lines.
+
+    With --model: whether that model does what it should on ten drawn scenes, beside a mini model, and if not, what may
+    be wrong with it. Exit code 1: something looks wrong.
     """
+    if model:
+        return _check(model, method, device, json)
     facts = dict(_facts())
     if json:
         print(dumps(facts))
-        return
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        print(f"{name.ljust(width)}  {value}")
+        return 0
+    for line in align(list(facts.items())):
+        print(line)
+    return 0
+
+
+def _check(model: str, method: str | None, device: str, json: bool) -> int:
+    """Check a model beside a mini model, print what is found, and return the exit code."""
+    from pnp_ovss.evaluation.sanity import check_sanity, plan
+    from pnp_ovss.methods import load_method
+
+    method, *mini = plan(model, method)
+    found = []
+    for name, by in dict.fromkeys([(model, method), (mini[0], mini[1])]):
+        settings: dict[str, Any] = {"passes": 1} if by == "pnp" else {}
+        found.append((name, by, check_sanity(load_method(by, name, device, **settings))))
+    sanity = found[0][-1]
+    if json:
+        own, *other = ({"model": name, "method": by, **asdict(one)} for name, by, one in found)
+        print(dumps(own | {"mini": other[0] if other else own}))
+        return PARTLY if sanity.suspects else 0
+    rows = [
+        ("on ten drawn scenes", *(f"{Path(name).name} by {by}" for name, by, _ in found), "chance"),
+        ("names are compared by", *(one.score for *_, one in found), ""),
+        ("right names above wrong ones", *(f"{100 * one.names:.0f} %" for *_, one in found), "50 %"),
+        (
+            "salience highest on the object",
+            *(f"{100 * one.salience:.0f} %" for *_, one in found),
+            f"{100 * sanity.chance:.0f} %",
+        ),
+        ("a part of a photo comes out", *(one.grid for *_, one in found), ""),
+        ("pixels, mean and deviation", *(f"{one.mean:.2f}, {one.deviation:.2f}" for *_, one in found), ""),
+    ]
+    for line in align(rows):
+        print(line)
+    print()
+    for line in sanity.suspects or ("nothing looks wrong",):
+        print(line)
+    return PARTLY if sanity.suspects else 0
 
 
 def _facts() -> Iterator[tuple[str, str]]:

@@ -50,7 +50,7 @@ class VLM(Pretrained):
     heads: int
     max_tokens: int
     _encoded: tuple[Pixels, States] | None = None
-    """The images that ``match`` has read last: those of ``attend`` are often the same."""
+    """The images that ``match`` has read last: the next ones are often the same."""
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
         super().__init__(checkpoint, device, dtype)
@@ -176,7 +176,7 @@ class Matcher(VLM):
         Raises: InputError if a prompt is too long, or a class name is unknown to the model.
         """
         pixels = pixels.to(self.device)
-        images = self._encode_images(pixels)
+        images = self._images(pixels)
         self._encoded = pixels, images
         odds = torch.empty(len(pixels), len(prompts), device=self.device)
         # Sorted, so that little is padding.

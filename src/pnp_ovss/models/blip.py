@@ -30,6 +30,15 @@ class Blip(Matcher):
         text = config.text_config
         self.layers, self.heads = text.num_hidden_layers, text.num_attention_heads
         self.max_tokens = text.max_position_embeddings
+        # The matching head was trained behind [ENC], the last row of the vocabulary, which tokenizers on the hub lack.
+        self.first_token: int = text.vocab_size - 1
+        """What stands in the place of the tokenizer's own first token."""
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The tokens that a matching head may have been trained behind: [ENC], [DEC] and the tokenizer's own."""
+        last: int = self._model.config.text_config.vocab_size - 1
+        return last, last - 1, self._tokenizer.cls_token_id
 
     def _encode_texts(self, ids: Tokens, mask: Tokens) -> list[Tensor]:
         return [self._model.text_encoder.embeddings(input_ids=ids)]
@@ -64,8 +73,7 @@ class Blip(Matcher):
         return (logits[:, 1] - logits[:, 0]).view(n, -1)
 
     def _ids(self, ids: Tokens, mask: Tokens) -> Tokens:
-        # The matching head was trained behind [ENC], the last row of the vocabulary, which tokenizers on the hub lack.
-        ids[:, 0] = self._model.config.text_config.vocab_size - 1
+        ids[:, 0] = self.first_token
         return ids
 
 
