@@ -12,8 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
-RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
-LISTING = re.compile(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?")
+import pytest
+from huggingface_hub import constants
+
+RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/(refs/pr/\d+|[^/]+)/(.+)")
+LISTING = re.compile(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/(refs/pr/\d+|[^/]+))?")
 STORED = re.compile(r"/stored/([^/]+/[^/]+)/(.+)")
 
 
@@ -48,6 +51,8 @@ class Repository:
     """Whether the list of files lies on another host."""
     failing: bool = False
     """Answer so for every file."""
+    others: dict[str, "Repository"] = field(default_factory=dict)
+    """By revision, such as ``refs/pr/1``: other files at another commit."""
 
 
 @dataclass
@@ -71,6 +76,12 @@ class Hub:
     def forget(self) -> None:
         """Start counting again."""
         self.requests.clear()
+
+
+def point_at(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Do what ``HF_ENDPOINT`` does when the client is imported."""
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
 
 
 @contextmanager
@@ -108,6 +119,9 @@ def serve() -> Iterator[Hub]:
             hub.requests.append((self.command, name, revision, file))
             hub.tokens.add(self.headers["Authorization"])
             repository = hub.repositories.get(name)
+            if repository is not None:
+                of = {one.commit: one for one in repository.others.values()} | repository.others
+                repository, revision = (of[revision], "main") if revision in of else (repository, revision)
             if repository is not None and listing and repository.moved:
                 return self._elsewhere(repository, repository.folder / "config.json", f"/stored/{name}/config.json")
             if repository is None:

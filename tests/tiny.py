@@ -305,7 +305,9 @@ def tiny_sam(folder: Path, kind: str = "sam", seed: int = 0) -> Path:
     return folder
 
 
-def tiny_groupvit(folder: Path, seed: int = 5) -> Path:
+def tiny_groupvit(
+    folder: Path, seed: int = 5, vocabulary: int = len(SPECIAL) + len(WORDS), ends: tuple[int, ...] = (2, 3, 0)
+) -> Path:
     """Write a GroupViT of random weights, 32 pixels in patches of 8, with a word-level tokenizer; return the folder.
 
     With this seed its groups are not all of the same shape: most random ones put a photo into a single group.
@@ -313,12 +315,12 @@ def tiny_groupvit(folder: Path, seed: int = 5) -> Path:
     tower = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
     vision = {"image_size": 32, "patch_size": 8, "depths": [1, 1, 1], "num_hidden_layers": 3}
     vision |= {"num_group_tokens": [8, 4, 0], "num_output_groups": [8, 4, 8]}
-    ends = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
-    text = {"vocab_size": len(SPECIAL) + len(WORDS), "max_position_embeddings": 16, "num_hidden_layers": 2}
+    ids = dict(zip(("bos_token_id", "eos_token_id", "pad_token_id"), ends, strict=True))
+    text = {"vocab_size": vocabulary, "max_position_embeddings": 16, "num_hidden_layers": 2}
     sizes = {"projection_dim": 8, "projection_intermediate_dim": 16}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = GroupViTConfig(vision_config=tower | vision, text_config=tower | text | ends, **sizes)
+        config = GroupViTConfig(vision_config=tower | vision, text_config=tower | text | ids, **sizes)
         write_random(folder, GroupViTModel(config))
     write_tokenizer(folder, WORDS)
     return folder

@@ -6,18 +6,17 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import close_session, constants
+from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from hub_server import LIST, Hub, Repository, serve
+from hub_server import LIST, Hub, Repository, point_at
 from pnp_ovss import PRESETS, ModelError, Segmenter, load_method, load_vlm
 from pnp_ovss.methods import resolve_config
 from shared import shared
@@ -31,34 +30,15 @@ FILES = {"config.json", "preprocessor_config.json", SAFE, "tokenizer.json", "tok
 
 
 @pytest.fixture
-def hub(tmp_path, tiny_blip_folder, monkeypatch) -> Iterator[Hub]:
-    """A hub with one repository, and an empty cache."""
-    for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(variable, raising=False)
-    for variable in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(variable, "127.0.0.1,localhost")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)  # else it also asks for a list of programs
-    monkeypatch.setattr(sys.modules["huggingface_hub.utils.tqdm"], "HF_HUB_DISABLE_PROGRESS_BARS", True)
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the client waits before it asks again
-    with serve() as hub:
-        point_at(monkeypatch, hub.url)
-        hub.repositories[NAME] = Repository(Path(shutil.copytree(tiny_blip_folder, tmp_path / "repository")))
-        yield hub
-        close_session()
+def hub(hub, tmp_path, tiny_blip_folder) -> Hub:
+    """A hub with one repository."""
+    hub.repositories[NAME] = Repository(Path(shutil.copytree(tiny_blip_folder, tmp_path / "repository")))
+    return hub
 
 
 @pytest.fixture
 def repository(hub) -> Repository:
     return hub.repositories[NAME]
-
-
-def point_at(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """Do what ``HF_ENDPOINT`` does when the client is imported."""
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
 
 
 @pytest.fixture

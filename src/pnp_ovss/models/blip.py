@@ -12,12 +12,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pnp_ovss.models.base import Fused, Kept, Matcher, States, Tokens, additive, fused_attention
-from pnp_ovss.models.hub import find
+from pnp_ovss.models.hub import SHORT_NAMES, find
 from pnp_ovss.models.loading import Pretrained
 from pnp_ovss.types import RGB
 
 CAPTIONS, TOKENS = 5, 30
 """Captions of a photo, and tokens of a caption at most."""
+AUTHORS, HEADS, WRONG = "Salesforce/blip-", 12, 8
+"""Where the authors' checkpoints are, the heads of all their text encoders, and what ``config.json`` first called them.
+
+That was a default of transformers, which went to the hub as it was (huggingface/transformers issue 22625,
+salesforce/LAVIS issue 106). The weights of every revision have 12: no shape shows it, and with 8 every score is wrong.
+"""
+
+
+def mended(settings: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the settings of a checkpoint of this name, with the right number of heads."""
+    source, text = str(SHORT_NAMES[name].source) if name in SHORT_NAMES else name, settings.get("text_config")
+    if source.startswith(AUTHORS) and isinstance(text, dict) and text.get("num_attention_heads") == WRONG:
+        return settings | {"text_config": text | {"num_attention_heads": HEADS}}
+    return settings
 
 
 class Blip(Matcher):
@@ -25,6 +39,9 @@ class Blip(Matcher):
 
     model_class = "BlipForImageTextRetrieval"
     preset = "released"
+
+    def _mended(self, settings: dict[str, Any]) -> dict[str, Any]:
+        return mended(settings, self.name)
 
     def _configure(self, config: Any) -> None:
         text = config.text_config
@@ -84,6 +101,9 @@ class Captioner(Pretrained):
 
     def __init__(self, name: str | Path, device: str = "auto", dtype: str = "auto") -> None:
         super().__init__(find(name), device, dtype)
+
+    def _mended(self, settings: dict[str, Any]) -> dict[str, Any]:
+        return mended(settings, self.name)
 
     @torch.no_grad()
     def captions(self, image: RGB) -> list[tuple[str, float]]:

@@ -35,6 +35,8 @@ from pnp_ovss.redaction import keep_key
 PANIC = "PanicException"
 """What the libraries in Rust raise over their own bugs; no ``Exception``, and in no module that can be imported."""
 SMALL_FILES = ["config.json", "preprocessor_config.json", "tokenizer*.json", "special_tokens_map.json", "vocab.txt"]
+PAIRS = ["vocab.json", "merges.txt"]
+"""What a tokenizer of byte pairs is made of where there is no ``tokenizer.json``."""
 INDEX = ".index.json"
 """End of the file that lists the parts of weights in parts."""
 WEIGHTS = [name + end for name in ("model.safetensors", "pytorch_model.bin") for end in ("", INDEX)]
@@ -260,7 +262,8 @@ def _download(repository: str, revision: str | None) -> Path:
     """
     info = HfApi().model_info(repository, revision=revision)
     files = {sibling.rfilename for sibling in info.siblings or []}
-    small = snapshot_download(repository, revision=info.sha, allow_patterns=SMALL_FILES, tqdm_class=_NoBar)
+    wanted = SMALL_FILES if "tokenizer.json" in files else [*SMALL_FILES, *PAIRS]
+    small = snapshot_download(repository, revision=info.sha, allow_patterns=wanted, tqdm_class=_NoBar)
     first = next((file for file in WEIGHTS if file in files), "")
     parts = first.removesuffix(INDEX).replace(".", "-*.") if first.endswith(INDEX) else first
     weights = [file for file in files if file == first or fnmatch(file, parts)]

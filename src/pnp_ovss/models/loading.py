@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pnp_ovss.errors import InputError, ModelError
-from pnp_ovss.models.hub import Checkpoint, read_settings, reading, weight_files
+from pnp_ovss.models.hub import PAIRS, Checkpoint, read_settings, reading, weight_files
 from pnp_ovss.types import RGB
 
-TOKENIZERS = ("tokenizer.json", "vocab.txt")
+TOKENIZERS = (["tokenizer.json"], ["vocab.txt"], PAIRS)
 """Files of which a tokenizer can be made."""
 
 EMBEDDINGS = ("word_embeddings", "token_embedding")
@@ -79,7 +79,8 @@ class Pretrained:
         folder, self.name, self.revision = checkpoint.folder, checkpoint.name, checkpoint.revision
         self.device = resolve_device(device)
         dtype_here = resolve_dtype(dtype, self.device)
-        model = load_model(self.model_class, folder, self.name, dtype_here, **self.model_options)
+        settings = self._mended(read_settings(folder / "config.json", self.name))
+        model = load_model(self.model_class, folder, self.name, dtype_here, settings, **self.model_options)
         self._model: Any = model.to(self.device)
         self._folder = folder
         modules = self._model.named_modules()
@@ -109,10 +110,14 @@ class Pretrained:
             expected = "three numbers for image_mean, and above 0 for image_std"
             raise ModelError(f"{self.name}: expected {expected}, got {self.mean!r:.80} and {self.std!r:.80}")
 
+    def _mended(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Return what ``config.json`` says, put right where it is known to be wrong on the hub."""
+        return settings
+
     @property
     def has_tokenizer(self) -> bool:
         """Whether texts can be read: a checkpoint of which only images are asked needs no tokenizer."""
-        return any((self._folder / file).is_file() for file in TOKENIZERS)
+        return _has_tokenizer(self._folder)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -160,13 +165,23 @@ def _are_colours(values: Any, least: float) -> bool:
     return numbers and len(values) == 3 and all(least <= one <= FARTHEST for one in values)
 
 
-def load_model(model_class: str, folder: Path, name: str, dtype: torch.dtype, **options: Any) -> Any:
+def load_model(
+    model_class: str,
+    folder: Path,
+    name: str,
+    dtype: torch.dtype,
+    settings: dict[str, Any] | None = None,
+    **options: Any,
+) -> Any:
     """Return the model of a folder in evaluation mode, its weights without gradients.
+
+    ``settings``: None for those of its ``config.json``.
 
     Raises: ModelError if a weight is missing (transformers would fill it with random numbers), has another shape than
     ``config.json`` asks for, or cannot be read.
     """
-    weights, settings = read_weights(folder, name), read_settings(folder / "config.json", name)
+    weights = read_weights(folder, name)
+    settings = read_settings(folder / "config.json", name) if settings is None else settings
     import transformers
 
     any_class: Any = getattr(transformers, model_class)
@@ -240,6 +255,10 @@ def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
     return weights
 
 
+def _has_tokenizer(folder: Path) -> bool:
+    return any(all((folder / file).is_file() for file in files) for files in TOKENIZERS)
+
+
 def load_tokenizer(folder: Path, name: str) -> Any:
     """Return the folder's fast tokenizer, which knows where each token stands in the text.
 
@@ -247,7 +266,7 @@ def load_tokenizer(folder: Path, name: str) -> Any:
     """
     import transformers
 
-    if not any((folder / file).is_file() for file in TOKENIZERS):
+    if not _has_tokenizer(folder):
         # transformers would make one that knows no word.
         raise ModelError(f"{name}: expected a tokenizer.json, got none; fetch it")
     with reading(name, "the tokenizer cannot be read"), _unheard():

@@ -1,0 +1,252 @@
+"""A dress rehearsal: every short name from a hub whose repositories are laid out as the public ones, old forms and all.
+
+What their files are like is in ``tests/published.py``; only their weights are small and random.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from hub_server import Repository
+from pnp_ovss import ModelError, load_vlm
+from pnp_ovss.cli import main
+from pnp_ovss.methods.pnp import make_prompt
+from pnp_ovss.mini import draw
+from pnp_ovss.models.blip import Captioner
+from pnp_ovss.models.clip import load_clip
+from pnp_ovss.models.groupvit import load_groupvit
+from pnp_ovss.models.hub import SHORT_NAMES
+from pnp_ovss.models.loading import load_tokenizer
+from published import CLIP_ENDS, MEAN, PUBLISHED, bert, clip_bpe, publish, roberta
+from terminal import errors_of
+
+SMALL = ("--refine", "none", "--present", "all", "--device", "cpu")
+WINDOW = ("--templates", "a photo of a {}.", "--background", "never", "--device", "cpu")
+ON_CLIP = ("--short-side", "32", "--crop", "0", *WINDOW)
+KIND = {
+    "blip": ("--size", "32", *SMALL),
+    "bridgetower": ("--size", "32", *SMALL),
+    "vilt": ("--size", "32", *SMALL),
+    "blip-2": ("--size", "32", *SMALL),
+    "clip": ("--method", "maskclip", *ON_CLIP),
+    "groupvit": ("--method", "groupvit", *ON_CLIP),
+    "vit": ("--method", "proxyclip", "--model", "mini-clip", "--short-side", "112", "--crop", "0", *WINDOW),
+    "dinov2": ("--method", "proxyclip", "--model", "mini-clip", "--short-side", "112", "--crop", "0", *WINDOW),
+    "sam": (
+        "--model",
+        "mini-blip",
+        "--refine",
+        "regions",
+        "--regions",
+        "sam",
+        "--regions-points",
+        "2",
+        "--present",
+        "all",
+    ),
+    "sam2": (
+        "--model",
+        "mini-blip",
+        "--refine",
+        "regions",
+        "--regions",
+        "sam",
+        "--regions-points",
+        "2",
+        "--present",
+        "all",
+    ),
+}
+"""Flags for a photo by family."""
+FLAG = {"vit": "--proxy", "dinov2": "--proxy", "sam": "--regions-model", "sam2": "--regions-model"}
+"""What names the model, where it is not ``--model``."""
+
+
+QUICK = ("blip-base-flickr", "bridgetower-large", "vilt-flickr", "blip2-coco", "clip-large", "dino-base", "dinov2-base")
+QUICK += ("sam-base", "sam2-tiny", "blip-caption-large", "groupvit-redcaps")
+"""One of each family, the hardest; the others in the slow run."""
+
+
+def each(*names: str) -> list:
+    return [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in names]
+
+
+@pytest.fixture
+def published(hub, tmp_path, capfd):
+    """Return what puts the repository of a short name on the hub."""
+
+    def put(name: str) -> Repository:
+        if name not in PUBLISHED:  # in the package
+            return Repository(Path())
+        source, folder = publish(name, tmp_path / name)
+        hub.repositories[source] = Repository(folder)
+        capfd.readouterr()
+        return hub.repositories[source]
+
+    return put
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    path = tmp_path / "photo.png"
+    Image.fromarray(draw(seed=2, index=0, size=64).image).save(path)
+    return path
+
+
+def test_every_short_name_is_rehearsed():
+    shipped = {name for name, model in SHORT_NAMES.items() if isinstance(model.source, Path)}
+    assert set(PUBLISHED) == set(SHORT_NAMES) - shipped
+    assert {model.family for model in SHORT_NAMES.values()} == {*KIND, "captioner"}
+    assert {SHORT_NAMES[name].family for name in QUICK} == {*KIND, "captioner"}
+
+
+@pytest.mark.parametrize("name", each(*SHORT_NAMES))
+def test_a_short_name_is_fetched_loaded_and_segments_a_photo(hub, published, photo, tmp_path, capfd, name):
+    repository, model = published(name), SHORT_NAMES[name]
+    names, out = ("--classes", "dog, cat"), tmp_path / "out"
+    if model.family == "captioner":
+        arguments = ("name", str(photo), "--namer", "caption", "--namer-model", name, "--keep", "0", "--device", "cpu")
+    else:
+        own = (FLAG.get(model.family, "--model"), name, *(("--size", "112") if model.preset.startswith("mini") else ()))
+        arguments = ("segment", str(photo), *names, *KIND[model.family], *own, "--out", str(out))
+    assert main(list(arguments)) == 0, errors_of(capfd)
+    if model.family != "captioner":
+        assert np.array(Image.open(out / "photo.png")).shape == (64, 64)
+    # Nothing is asked for but what is needed: no other framework's weights, and one form of them.
+    fetched = hub.fetched()
+    assert len(fetched) == len(set(fetched))
+    forms = {file.rpartition(".")[2] for file in fetched if repository.folder and file not in ("vocab.txt",)}
+    assert forms <= {"json", "safetensors", "bin", "txt"}
+    assert not {"safetensors", "bin"} <= forms
+    assert hub.strays == []
+    assert [line for line in errors_of(capfd) if not line.startswith("pnp-ovss: ")] == []  # of no library
+    assert main(["models"]) == 0
+    lines = [line.split() for line in capfd.readouterr().out.splitlines() if line.startswith(f"{name} ")]
+    if model.licence:
+        [line] = lines
+        assert line[1] == model.family
+        assert {"cached", "shipped"} & set(line)
+    assert main(["doctor"]) == 0
+    assert name in capfd.readouterr().out.partition("models here")[2].partition("\n")[0]
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    files = list(folder.glob("*.safetensors"))
+    parts = [load_file(file) for file in files] or [torch.load(folder / "pytorch_model.bin", weights_only=True)]
+    return {name: one for part in parts for name, one in part.items()}
+
+
+@pytest.mark.parametrize("name", each(*(name for name, one in SHORT_NAMES.items() if one.preset and name in PUBLISHED)))
+def test_the_weights_of_a_vlm_are_those_of_its_repository(published, name):
+    stored = weights_of(published(name).folder)
+    vlm = load_vlm(name, device="cpu")
+    got = vlm._model.state_dict()
+    assert got.keys() < stored.keys()  # position ids are left out
+    assert all(torch.equal(got[key], stored[key].float()) for key in got)
+    assert any(one.dtype == torch.float16 for one in stored.values()) == (name == "blip2-coco")
+
+
+def test_the_words_of_blip_have_twelve_heads_whatever_its_settings_say(hub, published, tmp_path):
+    folder = published("blip-base-flickr").folder
+    assert json.loads((folder / "config.json").read_text())["text_config"]["num_attention_heads"] == 8
+    right = tmp_path / "right"
+    PUBLISHED["blip-base-coco"](right)  # the same weights, and 12
+    pixels, prompts = torch.randn(1, 3, 32, 32), [make_prompt(["dog", "cat"])]
+    by_name, by_id, wanted = (
+        load_vlm(name, device="cpu") for name in ("blip-base-flickr", SHORT_NAMES["blip-base-flickr"].source, right)
+    )
+    assert torch.equal(by_name.match(pixels, prompts), wanted.match(pixels, prompts))
+    assert by_name.heads == by_id.heads == wanted.heads == 12
+    local = load_vlm(folder, device="cpu")  # somebody's own model may have 8
+    assert local.heads == 8
+    assert not torch.equal(local.match(pixels, prompts), wanted.match(pixels, prompts))
+    hub.repositories["owner/blip"] = Repository(folder)
+    assert load_vlm("owner/blip", device="cpu").heads == 8
+
+
+def test_so_have_those_of_its_captioner(published):
+    published("blip-caption-large")
+    config = Captioner("blip-caption-large", "cpu")._model.config.text_config
+    assert (config.num_attention_heads, config.sep_token_id) == (12, 3)
+
+
+@pytest.mark.parametrize("name", ["clip-base", "clip-large", "groupvit-yfcc", "groupvit-redcaps"])
+def test_a_text_is_what_its_end_token_holds_though_the_settings_call_another_one_the_end(published, name):
+    """The end is not 2, as ``config.json`` says, but the highest id, which pads as well."""
+    published(name)
+    load = load_clip if name.startswith("clip") else load_groupvit
+    model = load(name, "cpu")
+    texts = ["dog", "a dog and a cat"]
+    tokens = model.tokenize(texts)
+    ends = (tokens["input_ids"] == CLIP_ENDS[1]).int().argmax(1)
+    assert ends.tolist() == [2, 7 + 1]
+    assert tokens["input_ids"][0, 3:].tolist() == [CLIP_ENDS[1]] * (tokens["input_ids"].shape[1] - 3)
+    with torch.no_grad():
+        hidden = model._model.text_model(**tokens).last_hidden_state
+        wanted = model._model.text_projection(hidden[torch.arange(2), ends])
+    torch.testing.assert_close(model.encode_texts(texts, unit=False), wanted)
+    torch.testing.assert_close(model.encode_texts(texts[:1], unit=False), wanted[:1])
+
+
+@pytest.mark.parametrize(("kind", "spelled"), [
+    (bert, ["[CLS]", "a", "dog", "car", "##t", "[SEP]"]),
+    (roberta, ["<s>", "a", "Ġdog", "Ġca", "r", "t", "</s>"]),
+    (clip_bpe, ["<|startoftext|>", "a</w>", "dog</w>", "ca", "r", "t</w>", "<|endoftext|>"]),
+])  # fmt: skip
+def test_a_tokenizer_is_the_same_with_and_without_a_tokenizer_json(tmp_path, kind, spelled):
+    found = []
+    for whole in (True, False):
+        folder = tmp_path / str(whole)
+        folder.mkdir()
+        kind(folder, whole)
+        assert (folder / "tokenizer.json").is_file() == whole
+        tokenizer = load_tokenizer(folder, "here")
+        one = tokenizer("a dog cart", return_offsets_mapping=True)
+        assert tokenizer.convert_ids_to_tokens(one["input_ids"]) == spelled
+        found.append((one["input_ids"], one["offset_mapping"]))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("lacking", ["vocab.json", "merges.txt"])
+def test_half_a_tokenizer_is_none(published, lacking):
+    (published("bridgetower-large").folder / lacking).unlink()
+    with pytest.raises(ModelError, match="bridgetower-large: expected a tokenizer.json, got none; fetch it"):
+        load_vlm("bridgetower-large", device="cpu")
+
+
+def test_pairs_are_fetched_only_where_they_make_the_tokenizer(hub, published):
+    published("bridgetower-base")
+    load_vlm("bridgetower-base", device="cpu")
+    assert not {"vocab.json", "merges.txt"} & set(hub.fetched())
+
+
+def test_safetensors_may_lie_in_a_revision_of_their_own(hub, published, tmp_path):
+    """As where the hub's own converter has asked for them to be taken: ``refs/pr/N`` is a revision like others."""
+    repository = published("vilt-coco")
+    other = tmp_path / "other"
+    PUBLISHED["vilt-coco"](other)
+    weights = {name: 2 * one for name, one in torch.load(other / "pytorch_model.bin", weights_only=True).items()}
+    save_file(weights, other / "model.safetensors")
+    repository.others["refs/pr/3"] = Repository(other, commit="b" * 40)
+    vlm = load_vlm("vilt-coco", device="cpu", revision="refs/pr/3")
+    assert vlm.revision == "b" * 40
+    assert "pytorch_model.bin" not in hub.fetched()
+    name = "rank_output.weight"
+    assert torch.equal(vlm._model.state_dict()[name], weights[name])
+    assert torch.equal(load_vlm("vilt-coco", device="cpu")._model.state_dict()[name], weights[name] / 2)
+    hub.forget()
+    assert load_vlm("vilt-coco", device="cpu", revision="refs/pr/3").revision == "b" * 40
+    assert hub.fetched() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "mean"), [("blip-base-coco", MEAN), ("vilt-coco", [0.5] * 3), ("bridgetower-base", MEAN)]
+)
+def test_colours_are_normalised_as_an_old_feature_extractor_says(published, name, mean):
+    published(name)
+    assert load_vlm(name, device="cpu").mean == mean
