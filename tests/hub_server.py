@@ -3,7 +3,9 @@
 import hashlib
 import json
 import re
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import close_session, constants
 
 RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/(refs/pr/\d+|[^/]+)/(.+)")
 LISTING = re.compile(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/(refs/pr/\d+|[^/]+))?")
@@ -144,7 +146,7 @@ def serve() -> Iterator[Hub]:
         def _list(self, name: str, repository: Repository, kind: str) -> None:
             paths = sorted(path for path in repository.folder.iterdir() if path.is_file())
             tree = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": digest(p)} for p in paths]
-            siblings = [{"rfilename": path.name} for path in paths]
+            siblings = [{"rfilename": path.name, "size": path.stat().st_size} for path in paths]
             about = {"id": name, "sha": repository.commit, "siblings": siblings}
             body = json.dumps(tree if kind == "tree" else about).encode() if repository.commit else b"<!DOCTYPE html>"
             self.send_response(HTTPStatus.OK)
@@ -211,3 +213,24 @@ def serve() -> Iterator[Hub]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def connected(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[Hub]:
+    """Serve an empty hub that is the only one until the block ends, with an empty cache below a folder."""
+    for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        patch.delenv(variable, raising=False)
+    for variable in ("no_proxy", "NO_PROXY"):
+        patch.setenv(variable, "127.0.0.1,localhost")
+    patch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
+    patch.setattr(constants, "HF_TOKEN_PATH", str(folder / "no-token"))
+    patch.setattr(constants, "HF_HUB_OFFLINE", False)
+    patch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)  # else it also asks for a list of programs
+    patch.setattr(sys.modules["huggingface_hub.utils.tqdm"], "HF_HUB_DISABLE_PROGRESS_BARS", True)
+    patch.setattr(time, "sleep", lambda seconds: None)  # the client waits before it asks again
+    with serve() as hub:
+        point_at(patch, hub.url)
+        try:
+            yield hub
+        finally:
+            close_session()  # else the server waits for it

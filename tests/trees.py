@@ -46,3 +46,41 @@ def coco(root: Path) -> Path:
         ],
     }))  # fmt: skip
     return root
+
+
+def every_benchmark(root: Path, count: int = 2, height: int = 16, width: int = 24) -> Path:
+    """Write every benchmark in its official layout, each of photos with two classes and a void; COCO in coco/."""
+    rng, voc, context = np.random.default_rng(0), root / "VOCdevkit/VOC2012", root / "VOCdevkit/VOC2010"
+    ade, coco = root / "ADEChallengeData2016", root / "coco"
+    keys = {
+        voc: [f"2007_{n:06}" for n in range(count)],
+        context: [f"2008_{n:06}" for n in range(count)],
+        ade: [f"ADE_val_{n:08}" for n in range(1, count + 1)],
+        coco: [f"{n:012}" for n in range(1, count + 1)],
+    }
+    photos = {voc: "JPEGImages", context: "JPEGImages", ade: "images/validation", coco: "val2017"}
+    masks = {
+        voc: ("SegmentationClass", 8, 12),
+        context: ("SegmentationClassContext", 15, 23),
+        ade: ("annotations/validation", 1, 3),
+        coco: ("stuffthingmaps/val2017", 0, 149),
+    }
+    for base, (folder, one, other) in masks.items():
+        for key in keys[base]:
+            path = base / photos[base] / f"{key}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+            mask = np.zeros((height, width), dtype=np.uint8)
+            mask[2:-2, 2 : width // 2], mask[2:-2, width // 2 + 1 : -2], mask[:, width // 2] = one, other, 255
+            mask[mask == 255] = 255 if base in (voc, coco) else 0
+            save(base / folder / f"{key}.png", mask)
+    write(voc / "ImageSets/Segmentation/val.txt", "\n".join(keys[voc]) + "\n")
+    write(context / "ImageSets/SegmentationContext/val.txt", "\n".join(keys[context]) + "\n")
+    polygon = [2, 2, width - 3, 2, width - 3, height - 3, 2, height - 3]
+    write(coco / "annotations/instances_val2017.json", json.dumps({
+        "images": [{"id": int(key), "file_name": f"{key}.jpg", "height": height, "width": width} for key in keys[coco]],
+        "annotations": [
+            {"image_id": int(key), "category_id": 18, "iscrowd": 0, "segmentation": [polygon]} for key in keys[coco]
+        ],
+    }))  # fmt: skip
+    return root

@@ -1,14 +1,11 @@
 """What holds for everything that reads a checkpoint."""
 
 import logging
-import sys
-import time
 from collections.abc import Iterator
 
 import pytest
-from huggingface_hub import close_session, constants
 
-from hub_server import Hub, point_at, serve
+from hub_server import Hub, connected
 
 
 @pytest.fixture
@@ -27,17 +24,5 @@ def silence(capfd, caplog):
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> Iterator[Hub]:
     """An empty hub, and an empty cache."""
-    for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(variable, raising=False)
-    for variable in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(variable, "127.0.0.1,localhost")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)  # else it also asks for a list of programs
-    monkeypatch.setattr(sys.modules["huggingface_hub.utils.tqdm"], "HF_HUB_DISABLE_PROGRESS_BARS", True)
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the client waits before it asks again
-    with serve() as running:
-        point_at(monkeypatch, running.url)
+    with connected(monkeypatch, tmp_path) as running:
         yield running
-        close_session()

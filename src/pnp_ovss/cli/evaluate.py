@@ -114,12 +114,17 @@ def command(
         folders: merge: the shards' folders
     """
     if what == MERGE:
-        return _merge(folders or [], flags)
+        return merge(folders or [], flags)
     if folders:
         raise InputError(f"{folders[0]} came besides {what}; name the folder with --root")
     if what == SCENES:
         model = replace(model, model=model.model or method_info(model.method).mini)
-    out, (index, parts) = flags.out or Path("evaluation") / what, flags.shard or (1, 1)
+    return score(what, replace(flags, out=flags.out or Path("evaluation") / what), model)
+
+
+def score(what: str, flags: EvaluateFlags, model: ModelFlags) -> int:
+    """Score a model on a data set, or label maps, as the flags say; return the exit code."""
+    out, (index, parts) = flags.out or Path(), flags.shard or (1, 1)
     # Shards may share a folder: each has images of its own.
     with hold(out, LOCK if parts == 1 else f".pnp-ovss-{index}-of-{parts}.lock", ("images", "oracle")):
         return _evaluate(what, out, flags, model)
@@ -219,7 +224,8 @@ def _score(run: Run, samples: Sequence[Sample], protocol: str, title: str) -> li
     return failed
 
 
-def _merge(folders: Sequence[Path], flags: EvaluateFlags) -> int:
+def merge(folders: Sequence[Path], flags: EvaluateFlags) -> int:
+    """Make one report of the parts of a run; return the exit code."""
     if not folders:
         raise InputError(f"no folder was given; name those of the shards: {PROG} evaluate {MERGE} DIR DIR")
     first, *others = [read_manifest(folder) for folder in folders]

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 import warnings
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -60,7 +60,8 @@ SHIPPED = Path(__file__).parents[1] / "mini" / "checkpoints"
 
 @dataclass(frozen=True)
 class Model:
-    """A model with a short name. For dual encoders and captioners no more is listed than ``source`` and ``family``."""
+    """A model with a short name. Of dual encoders no more is listed than ``source``, ``family``, ``millions`` and
+    ``pixels``; of captioners only the first two."""
 
     source: str | Path
     """Hub id, or the folder of a shipped checkpoint."""
@@ -236,19 +237,24 @@ def _fetch(repository: str, name: str, revision: str | None, instead: str) -> Pa
         with suppress(ModelError):
             if cached and weight_files(cached, name):
                 return cached
-        outer = isinstance(error, errors.LocalEntryNotFoundError)
-        cause = error.__cause__ if outer and error.__cause__ else error
-        reason = f"fetching it failed ({one_line(cause)}); check connection, disk and HF_TOKEN"
-        known = next((text for kind, text in REASONS.items() if isinstance(cause, kind)), "")
-        if known and not isinstance(cause, errors.OfflineModeIsEnabled):
-            raise ModelError(f"{name}: {known}") from error
-        raise ModelError(f"{name}: {known or reason}, {instead}; the cache is {constants.HF_HUB_CACHE}") from error
+        raise explained(error, name, instead) from error
+
+
+def explained(error: Exception, name: str, instead: str = INSTEAD) -> ModelError:
+    """Return what an error of the hub's client means, and what to do, in one line."""
+    outer = isinstance(error, errors.LocalEntryNotFoundError)
+    cause = error.__cause__ if outer and isinstance(error.__cause__, Exception) else error
+    reason = f"fetching it failed ({one_line(cause)}); check connection, disk and HF_TOKEN"
+    known = next((text for kind, text in REASONS.items() if isinstance(cause, kind)), "")
+    if known and not isinstance(cause, errors.OfflineModeIsEnabled):
+        return ModelError(f"{name}: {known}")
+    return ModelError(f"{name}: {known or reason}, {instead}; the cache is {constants.HF_HUB_CACHE}")
 
 
 def fetch_tokenizer(repository: str) -> Path:
     """Return the folder of a hub repository without its weights. Raises: ModelError if it cannot be fetched."""
     try:
-        return Path(snapshot_download(repository, allow_patterns=SMALL_FILES, tqdm_class=_NoBar))
+        return Path(snapshot_download(repository, allow_patterns=SMALL_FILES, tqdm_class=NoBar))
     except Exception as error:
         advice = f"put the weights into a folder as model.safetensors, with a tokenizer.json, or {INSTEAD}"
         raise ModelError(f"the tokenizer of {repository} cannot be fetched ({one_line(error)}); {advice}") from error
@@ -261,12 +267,10 @@ def _download(repository: str, revision: str | None) -> Path:
     cache as it was.
     """
     info = HfApi().model_info(repository, revision=revision)
-    files = {sibling.rfilename for sibling in info.siblings or []}
+    files = [sibling.rfilename for sibling in info.siblings or []]
     wanted = SMALL_FILES if "tokenizer.json" in files else [*SMALL_FILES, *PAIRS]
-    small = snapshot_download(repository, revision=info.sha, allow_patterns=wanted, tqdm_class=_NoBar)
-    first = next((file for file in WEIGHTS if file in files), "")
-    parts = first.removesuffix(INDEX).replace(".", "-*.") if first.endswith(INDEX) else first
-    weights = [file for file in files if file == first or fnmatch(file, parts)]
+    small = snapshot_download(repository, revision=info.sha, allow_patterns=wanted, tqdm_class=NoBar)
+    weights = weights_among(files)
     # Else loading says what the checkpoint lacks.
     if weights and "config.json" in files:
         if not all(Path(small, file).is_file() for file in weights):
@@ -276,6 +280,15 @@ def _download(repository: str, revision: str | None) -> Path:
     return Path(small)
 
 
-class _NoBar(tqdm):  # type: ignore[misc]
+def weights_among(files: Sequence[str]) -> list[str]:
+    """Return which of a repository's files hold its weights, and the list of them where they come in parts."""
+    first = next((file for file in WEIGHTS if file in files), "")
+    parts = first.removesuffix(INDEX).replace(".", "-*.") if first.endswith(INDEX) else first
+    return [file for file in files if file == first or fnmatch(file, parts)]
+
+
+class NoBar(tqdm):  # type: ignore[misc]
+    """A progress bar that nobody sees."""
+
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings | {"disable": True})

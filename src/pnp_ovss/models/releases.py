@@ -18,6 +18,8 @@ class Release:
     """Whether its licence permits commercial use: yes or no."""
     tokenizer: str
     """Hub id of the repository with its tokenizer."""
+    pixels: str
+    """Side of its own input; empty where it has none."""
 
 
 _ROWS = Path(__file__).with_name("releases.csv").read_text(encoding="utf-8").splitlines()[1:]

@@ -9,7 +9,9 @@ import os
 import pickle
 import secrets
 import traceback
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -37,23 +39,57 @@ def work_on_ray(
 
     Raises: ConfigError if Ray is missing; InputError if it cannot be reached; PnpError as ``Worker`` does.
     """
-    keep_url(address)
-    ray = load_ray()
     folder = Folder(job.out)
     job = replace(job, out=folder.root) if folder.is_local else job
-    # A cluster of this machine's own has a place for each worker that was asked for, however few cores there are.
-    cores = max(os.cpu_count() or 1, (workers or 1) * cpus) if address == "local" else None
-    quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
     left = dict(places)
-    try:
-        with reachable(f"the Ray cluster {address or 'here'}", advice="check --cluster"):
-            ray.init(address=address, num_cpus=cores, **quiet)
+    with _connected(workers, cpus, address) as ray:
         for row in _blocks(ray, job, places, workers, cpus).iter_rows():
             if row["stop"]:
                 raise pickle.loads(row["stop"])
             del left[row["key"]]
             yield Done(row["key"], row["fault"], pickle.loads(row["entry"]))
         yield from _given_up(job, left)
+
+
+def call_on_ray(
+    calls: Sequence[Callable[[], Any]], workers: int | None = None, cpus: int = 1, address: str | None = None
+) -> Iterator[tuple[int, Any]]:
+    """Yield the number of each call and what it returned, as soon as it has ended; ``workers`` run at a time.
+
+    Each has a GPU to itself where there is one, else ``cpus`` cores. One whose process or machine died is made again.
+
+    Raises: ConfigError if Ray is missing; InputError if it cannot be reached; what a call raises.
+    """
+    with _connected(workers, cpus, address) as ray:
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        each = {"num_gpus": 1} if gpus else {"num_cpus": cpus}
+        task = ray.remote(_call).options(max_retries=RETRIES, **each)
+        waiting, running = deque(enumerate(calls)), dict[Any, int]()
+        while waiting or running:
+            while waiting and len(running) < (workers or len(calls)):
+                number, call = waiting.popleft()
+                running[task.remote(call, os.getcwd(), None if gpus else cpus)] = number
+            [done], _ = ray.wait(list(running))
+            yield running.pop(done), ray.get(done)
+
+
+def _call(call: Callable[[], Any], working_folder: str, cores: int | None) -> Any:
+    _settle(working_folder, cores)
+    return call()
+
+
+@contextmanager
+def _connected(workers: int | None, cpus: int, address: str | None) -> Iterator[Any]:
+    """Give Ray, connected to a cluster, or to one of this machine's own, which ends with the block."""
+    keep_url(address)
+    ray = load_ray()
+    # A cluster of this machine's own has a place for each worker that was asked for, however few cores there are.
+    cores = max(os.cpu_count() or 1, (workers or 1) * cpus) if address == "local" else None
+    quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
+    try:
+        with reachable(f"the Ray cluster {address or 'here'}", advice="check --cluster"):
+            ray.init(address=address, num_cpus=cores, **quiet)
+        yield ray
     finally:
         ray.shutdown()
 
@@ -91,17 +127,23 @@ def _blocks(ray: Any, job: Job, places: Places, workers: int | None, cpus: int) 
     )
 
 
+def _settle(working_folder: str, cores: int | None) -> None:
+    """Work where the run was started, on so many cores."""
+    import torch
+
+    if os.path.isdir(working_folder):  # relative paths of models and files count from there
+        os.chdir(working_folder)
+    if cores is not None:
+        torch.set_num_threads(cores)
+
+
 class _Actor:
     """A worker of Ray's; the model stays loaded from block to block."""
 
     def __init__(self, job: Job, working_folder: str, cores: int | None, run: str) -> None:
         import ray
-        import torch
 
-        if os.path.isdir(working_folder):  # relative paths of models and files count from there
-            os.chdir(working_folder)
-        if cores is not None:
-            torch.set_num_threads(cores)
+        _settle(working_folder, cores)
         self._worker = Worker(job)
         self._run = run  # a fault of an earlier run is no reason to leave a photo alone
         self._died = ray.get_runtime_context().was_current_actor_reconstructed

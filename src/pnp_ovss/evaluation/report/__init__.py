@@ -40,21 +40,34 @@ def write_report(out: Path, result: Result, folders: Sequence[Path], dataset: Da
     """
     content = report(result) | {"published": published(result.settings["dataset"])}
     write_bytes(out / "report.json", as_json(content, indent=1))
-    loader = FileSystemLoader(FOLDER)
-    pages = Environment(loader=loader, autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True)
-    pages.filters["percent"] = percent
+    pages = templates()
     values = content | _for_readers(content) | {"panels": panels(result, folders, dataset) if dataset else {}}
     for name in ("report.md", "report.html"):
         write_text(out / name, pages.get_template(name).render(values))
 
 
+def templates(*folders: Path) -> Environment:
+    """Return the pages in some folders, with what they are made of here."""
+    loader = FileSystemLoader([*folders, FOLDER])
+    pages = Environment(loader=loader, autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True)
+    pages.filters["percent"] = percent
+    return pages
+
+
 def published(dataset: str) -> list[dict[str, Any]]:
     """Return the published scores on a data set, the best first: method, mIoU in percent, source and caveat."""
-    columns = ("method", "source", "caveat")
-    with open(FOLDER / "published.csv", encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get(dataset)]
-    found = [{"miou": float(row[dataset])} | {column: row[column] for column in columns} for row in rows]
+    rows = [row for row in published_scores().values() if row.get(dataset)]
+    found = [
+        {"miou": float(row[dataset])} | {column: row[column] for column in ("method", "source", "caveat")}
+        for row in rows
+    ]
     return sorted(found, key=lambda row: -row["miou"])
+
+
+def published_scores() -> dict[str, dict[str, str]]:
+    """Return the published scores by method: mIoU in percent by data set, source and caveat."""
+    with open(FOLDER / "published.csv", encoding="utf-8", newline="") as file:
+        return {row["method"]: row for row in csv.DictReader(file)}
 
 
 def percent(share: float | None, digits: int = 1) -> str:
