@@ -8,12 +8,16 @@ HASHED := --require-hashes --no-deps
 # hash is found by reading it. Where it is the CUDA build, `pip install torch` adds CUDA's libraries.
 TORCH := $(shell sed -n 's/^torch==\([^ ]*\).*/\1/p' constraints.txt)
 
-.PHONY: help install demo test test-all lint mini bench docs
+# Where `make nightly` puts the data sets.
+DATA ?= data
+
+.PHONY: help install demo test test-all nightly lint mini bench docs
 
 help:
 	@echo "make install   build .venv with all that the targets below need"
 	@echo "make demo      draw scenes, segment them, write demo/contact-sheet.png"
 	@echo "make test      the fast tests;  make test-all: the slow ones too"
+	@echo "make nightly   the tests with published weights: fetches 6 GB of them, and Pascal VOC into DATA=data"
 	@echo "make lint      format, style and types"
 	@echo "make mini      train the mini checkpoints anew (two hours on a CPU; goes on after a stop)"
 	@echo "make bench     the ablation table and the refinement timings"
@@ -42,6 +46,10 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n auto
+
+nightly: $(STAMP)
+	$(BIN)/pnp-ovss data get voc --to $(DATA)
+	$(BIN)/python -m pytest -m weights --weights --record --data $(DATA)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

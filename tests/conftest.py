@@ -16,6 +16,18 @@ from tiny import tiny_blip
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--weights", action="store_true", help="run the tests that fetch published weights")
+    parser.addoption("--record", action="store_true", help="with --weights: store values that are not stored yet")
+    parser.addoption("--data", metavar="DIR", help="with --weights: folder of the data sets")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("weights") and not config.getoption("--weights"):
+            item.add_marker(pytest.mark.skip(reason="published weights are fetched with --weights alone"))
+
+
 @pytest.fixture(scope="session")
 def tiny_blip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BLIP of random weights: 32 pixels, patches of 8 (a 4 x 4 grid), 2 layers, 2 heads. Any name goes."""

@@ -220,7 +220,7 @@ def bridgetower(folder: Path, form: str, whole: bool, architecture: str, extra: 
 
 def vilt(folder: Path, form: str, whole: bool) -> None:
     """Write a ViLT, whose settings have been flat from the first."""
-    tiny_vilt(folder, layers=7, words=BERT)
+    tiny_vilt(folder, layers=8, words=BERT)  # in the topmost, only [CLS] is read
     more = {"max_image_length": -1, "num_images": -1, "modality_type_vocab_size": 2, "qkv_bias": True}
     old_settings(folder, (), SOUP | json.loads((folder / "config.json").read_text()) | more)
     bert(folder, whole)

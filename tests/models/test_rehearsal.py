@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+import nightly
 from hub_server import Repository
 from pnp_ovss import ModelError, load_vlm
 from pnp_ovss.cli import main
@@ -133,6 +134,18 @@ def test_a_short_name_is_fetched_loaded_and_segments_a_photo(hub, published, pho
         assert {"cached", "shipped"} & set(line)
     assert main(["doctor"]) == 0
     assert name in capfd.readouterr().out.partition("models here")[2].partition("\n")[0]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "groupvit-yfcc")) for name in nightly.MODELS]
+)
+def test_the_night_run_measures_its_models_on_three_scenes(published, monkeypatch, name):
+    repository = published(name)
+    monkeypatch.setattr(nightly, "SIDE", 64)
+    measured = nightly.scene_maps(nightly.MODELS[name], name)
+    assert str(measured["about"]) == repository.commit
+    assert all(np.isfinite(measured[number]).all() for number in "012")
+    assert any(measured[number].any() for number in "012")  # of random weights few heads raise a match
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
