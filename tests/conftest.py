@@ -39,5 +39,5 @@ def vectors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where vectors of many words are kept: not in the user's own cache."""
     folder = tmp_path_factory.mktemp("vectors")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pnp_ovss.models.clip.cache_folder", lambda kind: folder)
+        patch.setattr("pnp_ovss.models.kept.cache_folder", lambda kind: folder)
         yield folder

@@ -150,6 +150,7 @@ def test_every_method_that_is_offered_runs(client):
     offered = client.get("/api/methods").json()
     assert [(one["name"], model) for one in offered["methods"] for model in one["models"]] == OFFERS
     for one in offered["methods"]:
+        assert one["licences"] == dict.fromkeys(one["models"], "Apache-2.0")
         job = segment(client, method=one["name"], model=one["models"][0])
         assert (job["state"], job["result"]["method"]) == ("done", one["name"])
 

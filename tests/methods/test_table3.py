@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
-from peers import error, method_on
-from pnp_ovss import METHODS, Vocabulary
+from peers import differing, error, method_on
+from pnp_ovss import METHODS, Segmenter, Vocabulary
 from pnp_ovss.data.vocabulary import class_names
 from pnp_ovss.methods.groups import group_scores, with_background
 from pnp_ovss.models.clip import ensemble
-from released import released, released_tcl
+from released import released, released_reco, released_tcl
 from shared import shared
 
 CLOSE = 1e-5
@@ -205,3 +206,81 @@ def test_segclip_at_twice_its_size_is_the_official_one(tmp_path):
     scores = at_photo(method, arrays["big_image"], arrays["text_embedding"], WORDS, (64, 64))
     assert error(scores, arrays["big_bg65"]) < CLOSE
     assert same_labels(scores, arrays["big_bg65"], arrays["big_labels_bg65"])
+
+
+@pytest.fixture
+def reco(tmp_path) -> Any:
+    """Return ReCo on the golden networks and photos, the words' vectors being given."""
+    arrays, sizes = golden("reco")
+    folder, photos = released_reco(tmp_path / "models"), tmp_path / "photos"
+    photos.mkdir()
+    for number in range(sizes["archive"]):
+        Image.fromarray(arrays[f"archive_{number:02d}"]).save(photos / f"{number:02d}.png")
+    parts = {part: folder / part for part in ("dense", "encoder")} | {"archive": photos}
+    few = {"retrieved": sizes["k"], "photo_side": sizes["size"], "context": tuple(sizes["context"])}
+    method = method_on("reco", folder / "clip", short_side=sizes["image"][0], **parts, **few)
+    for model, texts in ((method.clip, "retrieval_texts"), (method.dense, "dense_texts")):
+        known = dict(zip(sizes["texts_order"], torch.from_numpy(arrays[texts]), strict=True))
+        model.encode_words = lambda words, templates, known=known: torch.stack([known[word] for word in words])
+    given = iter(torch.from_numpy(arrays["retrieval_images"]))
+    method.clip.encode_images = lambda pixels: torch.stack([next(given) for _ in pixels])
+    return method
+
+
+def test_reco_s_networks_are_the_official_ones(reco):
+    arrays, _ = golden("reco")
+    for pixels, ours, theirs in (("image", reco.encoder, "encoder"), ("image", reco.dense, "dense")):
+        found = ours.encode_patches(torch.from_numpy(arrays[pixels])).movedim(-1, 1)
+        assert error(found, arrays[theirs]) < CLOSE
+    photos = torch.stack([reco._photo(reco.archive.files[number]) for number in arrays["retrieved"][0]])
+    assert error(photos, arrays["retrieved_pixels_0"]) < CLOSE
+    seen = torch.nn.functional.normalize(reco.dense.encode_patches(photos), dim=-1)
+    attention = reco._attention(seen, torch.from_numpy(arrays["dense_texts"][:1]))
+    enlarged = torch.nn.functional.interpolate(attention, size=arrays["text_attention_0"].shape[1:], mode="bilinear")
+    assert error(enlarged[:, 0], arrays["text_attention_0"]) < CLOSE
+
+
+def test_reco_finds_the_photos_and_what_words_look_like(reco):
+    arrays, sizes = golden("reco")
+    texts = torch.from_numpy(arrays["retrieval_texts"])
+    found = reco.archive.nearest(texts, sizes["k"], reco.clip)
+    order = [[reco.archive.files.index(file) for file in row] for row in found]
+    assert order == arrays["retrieved"].tolist()
+    assert error(reco.looks(sizes["context"]), arrays["context_features"]) < CLOSE
+    assert error(reco.looks(sizes["categories"]), arrays["category_features"]) < CLOSE
+
+
+def test_reco_s_maps_are_the_official_ones(reco):
+    arrays, sizes = golden("reco")
+    photo, vocabulary = arrays["image_uint8"], Vocabulary.of(sizes["categories"])
+    maps = reco.class_maps([photo], [vocabulary])[0]
+    scores = reco.scores(maps, photo.shape[:2])
+    assert error(scores, arrays["scores"]) < CLOSE
+    assert same_labels(scores, arrays["scores"], arrays["labels"])
+    likeness = reco._spread(maps.windows, maps.rows, maps.columns, photo.shape[:2])
+    assert error(likeness, arrays["scores_without_text"]) < CLOSE
+    queries, pixels = reco._queries(vocabulary), torch.from_numpy(arrays["image"])
+    assert error(reco.slide(pixels, queries)[0], arrays["scores"]) < CLOSE
+    encoder, dense = (
+        torch.nn.functional.normalize(torch.from_numpy(arrays[part]), dim=1) for part in ("encoder", "dense")
+    )
+    looks, texts = queries.split([encoder.shape[1], dense.shape[1]], 1)
+    seen = torch.sigmoid(10 * torch.einsum("bchw,qc->bqhw", dense, texts))
+    likeness = torch.sigmoid(torch.einsum("bchw,qc->bqhw", encoder, looks))
+    expected = likeness * torch.nn.functional.interpolate(seen, size=likeness.shape[2:], mode="bilinear")
+    torch.testing.assert_close(reco.logits(pixels, queries), expected)
+
+
+def test_reco_s_crf_is_the_official_one(reco):
+    arrays, _ = golden("reco")
+    # Its code makes pixels of colours and colours of pixels again, cut off, where our CRF sees the photo.
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
+    colours = ((torch.from_numpy(arrays["image"][0]) * std + mean) * 255).byte().permute(1, 2, 0)
+    (crf,) = reco.config.steps()
+    scores = crf(torch.from_numpy(arrays["scores"])[None], colours[None])[0]
+    assert error(scores, arrays["crf"]) < 1e-4  # rounding: theirs is as far from the same in float64
+    assert (scores.argmax(0) == torch.from_numpy(arrays["crf_labels"])).all()
+    reco.backbone = None  # which words are there is no matter of ReCo's
+    assert (
+        differing(Segmenter(reco)(arrays["image_uint8"], golden("reco")[1]["categories"]), arrays["crf_labels"]) < 1e-3
+    )

@@ -76,7 +76,7 @@ def test_words_are_encoded_once(clip, monkeypatch):
 
 
 def test_vectors_of_many_words_are_kept_for_other_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr("pnp_ovss.models.clip.cache_folder", lambda kind: tmp_path / "cache")
+    monkeypatch.setattr("pnp_ovss.models.kept.cache_folder", lambda kind: tmp_path / "cache")
     folder, words, templates = tiny_clip(tmp_path / "clip"), ("dog", "cat"), [f"{{}} {n}" for n in range(129)]
     read = []
 
@@ -101,7 +101,7 @@ def test_vectors_of_many_words_are_kept_for_other_processes(tmp_path, monkeypatc
 
 def test_where_nothing_can_be_kept_vectors_are_encoded(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setattr("pnp_ovss.models.clip.cache_folder", lambda kind: tmp_path / "file" / "no folder")
+    monkeypatch.setattr("pnp_ovss.models.kept.cache_folder", lambda kind: tmp_path / "file" / "no folder")
     clip = load_clip(tiny_clip(tmp_path / "clip"), device="cpu")
     assert clip.encode_words(["dog"], [f"{{}} {n}" for n in range(257)]).shape == (1, 8)
 

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from pnp_ovss import ModelError, load_method
+from pnp_ovss.methods import METHODS
 from pnp_ovss.models.released import find_file, read_released
-from pnp_ovss.models.releases import RELEASES, not_for_commerce
+from pnp_ovss.models.releases import RELEASES, licence_of, not_for_commerce
 
 
 class DictConfig:
@@ -91,3 +92,18 @@ def test_a_licence_that_excludes_commerce_is_said_once(caplog, tmp_path):
             find_file(kind, tmp_path / "file.bin")
     said = [record.getMessage().split()[0] for record in caplog.records]
     assert said == [kind for kind, release in RELEASES.items() if release.commercial == "no"] != []
+
+
+def test_the_weights_that_a_method_takes_by_itself_have_a_licence():
+    assert all(licence_of(info.checkpoint) for info in METHODS.values())
+    assert licence_of("some/segclip.bin") == "none (non-commercial)"
+    assert licence_of("groupvit-yfcc") == licence_of(Path("ovsegmentor.pth")) == "non-commercial"
+    assert licence_of("somebody/clip") == ""
+
+
+def test_a_folder_may_have_the_released_file_by_its_own_name(tmp_path):
+    with pytest.raises(ModelError, match="expected clippy_5k.pt, or a folder with it or with model.safetensors, got"):
+        find_file("clippy", tmp_path)
+    for name in ("model.safetensors", "clippy_5k.pt"):
+        (tmp_path / name).touch()
+        assert find_file("clippy", tmp_path) == tmp_path / name

@@ -29,6 +29,7 @@ from pnp_ovss.export import FORMATS, export
 from pnp_ovss.files import as_json, parse_json
 from pnp_ovss.images import decode_image
 from pnp_ovss.methods import METHODS
+from pnp_ovss.models.releases import licence_of
 from pnp_ovss.processes import this_process
 
 POLL, MOST_PHOTOS = 0.05, 50
@@ -81,12 +82,13 @@ def metrics(request: Request, line: TheLine) -> Response:
 
 @router.get("/api/methods")
 def methods(request: Request) -> dict[str, Any]:
-    """Return the methods, their models and settings, the export formats, and the ids of the finished examples."""
+    """Return the methods, their models with licences, their settings, the export formats, the examples' ids."""
     offers, state = request.app.state.offers, request.app.state
     found = []
     for name in dict(offers):
         models = [model for method, model in offers if method == name]
         about = {"name": name, "about": METHODS[name].about, "source": METHODS[name].source, "models": models}
+        about |= {"licences": {model: licence_of(model) for model in models}}
         found.append(about | {"presets": list(METHODS[name].presets), "settings": settings_of(name, models[0])})
     limits = {"megapixels": state.line.most_pixels // 10**6, "bytes": state.access.most_bytes}
     more = {"examples": state.examples, "limits": limits, "version": VERSION}

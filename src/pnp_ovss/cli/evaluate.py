@@ -23,7 +23,6 @@ from pnp_ovss.evaluation.result import confidence, load_results, losses
 from pnp_ovss.evaluation.run import Run, evaluate, load_choice, read_predictions, scenes, segment
 from pnp_ovss.lock import LOCK, hold
 from pnp_ovss.methods import method_info
-from pnp_ovss.methods.on_clip import DEFAULT_PRESET
 from pnp_ovss.methods.presence import Present
 from pnp_ovss.types import Vocabulary
 
@@ -199,10 +198,10 @@ def published(what: str, model: ModelFlags) -> ModelFlags:
 
     A model that has settings of its own keeps them.
     """
-    name, usual = (f"{model.method}/{benchmark}" for benchmark in (what, DEFAULT_PRESET))
-    if model.preset != "auto" or name not in method_info(model.method).presets:
+    name, presets = f"{model.method}/{what}", method_info(model.method).presets
+    if model.preset != "auto" or name not in presets:
         return model
-    if model.config() != replace(model, preset=usual).config():
+    if model.config() != replace(model, preset=next(iter(presets))).config():
         return model
     say(f"settings: {name}, those that were published for it")
     return replace(model, preset=name)

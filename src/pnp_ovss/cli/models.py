@@ -26,13 +26,13 @@ def command(
 
     Those without a preset are for a method of their family's name.
     """
-    rows = _choices() if recommend else _models()
+    tables = [_choices()] if recommend else [_models(), _releases()]
     if json:
-        for row in rows[1:]:
-            print(dumps(dict(zip(rows[0], row, strict=True))))
+        for heading, *rows in tables:
+            for row in rows:
+                print(dumps(dict(zip(heading, row, strict=True))))
         return
-    for line in align(rows):
-        print(line)
+    print("\n\n".join("\n".join(align(rows)) for rows in tables))
     note = Path(__file__).with_name("models.txt").read_text(encoding="utf-8").rstrip()
     print(f"\n{'docs/choosing.md says how each was measured.' if recommend else note}")
 
@@ -44,11 +44,15 @@ def _choices() -> list[list[str]]:
 def _models() -> list[list[str]]:
     rows = [[*HEADINGS]]
     for name, model in SHORT_NAMES.items():
-        if model.licence:
+        if model.checked:
             numbers = f"{model.millions:.0f} M", f"{model.pixels} px"
             rows.append([name, model.family, *numbers, _weights(model), model.licence, model.preset, model.checked])
-    about = ((name, "release", "-", "-", one.file, one.licence, "", "arithmetic") for name, one in RELEASES.items())
-    return [*rows, *map(list, about)]
+    return rows
+
+
+def _releases() -> list[list[str]]:
+    rows = ([name, one.file, one.terms, one.where.removeprefix("https://")] for name, one in RELEASES.items())
+    return [["release", "file", "licence", "from"], *rows]
 
 
 def _weights(model: Model) -> str:

@@ -117,7 +117,9 @@ def _offers(methods: Sequence[str], models: Sequence[str]) -> list[tuple[str, st
             given = [model for model in SHORT_NAMES if model.startswith("mini-") and _family(model) in mine]
         elif not models and methods:
             given = [info.checkpoint]
-        if methods or not {"proxy", "masker"} & {entry.name for entry in fields(info.config)}:  # a further model
+        if methods or not {"proxy", "masker", "archive"} & {
+            entry.name for entry in fields(info.config)
+        }:  # a further model
             found += [(name, model) for model in given]
     return found
 

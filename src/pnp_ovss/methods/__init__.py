@@ -12,6 +12,7 @@ from pnp_ovss.methods.groupvit import GroupVitMethod
 from pnp_ovss.methods.ovsegmentor import OvSegmentorMethod
 from pnp_ovss.methods.pnp import PRESETS, Config, PnP
 from pnp_ovss.methods.proxyclip import ProxyClip
+from pnp_ovss.methods.reco import Reco
 from pnp_ovss.methods.resclip import ResClip
 from pnp_ovss.methods.scclip import ScClip
 from pnp_ovss.methods.segclip import SegClipMethod
@@ -48,6 +49,7 @@ METHODS: dict[str, MethodInfo] = {
     "tcl": Tcl.info(
         "TCL: a decoder on CLIP, trained with captions (MIT)", "Cha, Mun, Roh, CVPR 2023, arXiv 2212.00785"
     ),
+    "reco": Reco.info("ReCo: what photos of an archive that show a word have in common", "Shin et al., NeurIPS 2022"),
     "segclip": SegClipMethod.info("SegCLIP: patches gathered around centres (no licence)", "Luo et al., ICML 2023"),
     "ovsegmentor": OvSegmentorMethod.info(
         "OVSegmentor: tokens that group patches once (non-commercial)", "Xu et al., CVPR 2023"

@@ -6,17 +6,12 @@ release runs it, but for the windows, which are ours: the release scores the cen
 
 from typing import Any
 
-import numpy as np
-import torch
-from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 
 from pnp_ovss.data.vocabulary import class_names
-from pnp_ovss.methods.on_clip import ClipConfig, Encoded, OnClip, Pixels, eight_bit, presets
-from pnp_ovss.methods.resize import fitted
+from pnp_ovss.methods.on_clip import ClipConfig, Encoded, OnClip, Pixels, presets
 from pnp_ovss.models.clippy import load_clippy
-from pnp_ovss.types import BACKGROUND, RGB
+from pnp_ovss.types import BACKGROUND
 
 PUBLISHED = ClipConfig(
     templates=("a photo of a {}",),
@@ -34,14 +29,8 @@ class ClippyMethod(OnClip):
     name, settings = "clippy", ClipConfig
     checkpoint, mini, loader = "clippy", None, staticmethod(load_clippy)
     presets = presets(PUBLISHED, voc21={})
+    resampling = Image.Resampling.BICUBIC
 
     def encode(self, pixels: Pixels) -> Encoded:
         """Return vectors of length 1 of the patches of each window."""
         return (self.clip.encode_patches(pixels),)
-
-    def prepare(self, image: RGB) -> Float[Tensor, "3 _ _"]:
-        """Return the photo as the windows are cut from: resized bicubically and normalised."""
-        h, w = fitted(image.shape[:2], self.config.short_side, self.config.long_side, self.clip.patch)
-        mean, std = np.array(eight_bit(self.clip), np.float32)
-        small = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BICUBIC), np.float32)
-        return torch.from_numpy((small - mean) / std).to(self.device).permute(2, 0, 1)

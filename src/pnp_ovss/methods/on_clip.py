@@ -9,8 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -27,7 +29,6 @@ from pnp_ovss.refine.pamr import diffuse
 from pnp_ovss.settings import setting
 from pnp_ovss.types import BACKGROUND, RGB, ClassMaps, OnStep, Photos, Vocabulary, ignore
 
-DEFAULT_PRESET = "voc21"
 FEW = 3
 TEMPLATES = Path(__file__).parent / "templates"
 TOKENS_AT_ONCE, ON_A_GPU = 1024, 4096
@@ -146,6 +147,8 @@ class OnClip:
     """The models that it takes where none is named, for photos and for drawn scenes."""
     normalisation: ClassVar[Colours | None] = None
     """Mean and standard deviation of 8-bit RGB; None: the checkpoint's own."""
+    resampling: ClassVar[Image.Resampling | None] = None
+    """How Pillow resizes photos; None: as MMCV does."""
 
     clip: Clip
     """The model; of another class where ``loader`` gives one."""
@@ -195,13 +198,13 @@ class OnClip:
     def resolve_config(cls, model: str | Path, preset: str | Path, revision: str | None, **settings: Any) -> ClipConfig:
         """Return the settings for a model; nothing is fetched.
 
-        "auto" is "mini" for a model that knows few names, else ``DEFAULT_PRESET``.
+        "auto" is "mini" for a model that knows few names, else the first one. A setting may be a path.
 
         Raises: ConfigError for a preset or setting that does not exist.
         """
         name = str(preset).removeprefix(f"{cls.name}/")
         if name == "auto":
-            name = "mini" if _knows_few(model, revision) else DEFAULT_PRESET
+            name = "mini" if _knows_few(model, revision) else next(iter(cls.presets))
         if name in cls.presets:
             start = cls.presets[name]
         elif Path(preset).suffix == ".json":
@@ -209,7 +212,9 @@ class OnClip:
         else:
             known = ", ".join(f"{cls.name}/{name}" for name in cls.presets)
             raise ConfigError(f"there is no preset {str(preset)!r}; the presets are {known}, or give a .json file")
-        config: ClipConfig = start.override(settings)
+        config: ClipConfig = start.override(
+            {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
+        )
         return config
 
     def encode(self, pixels: Pixels) -> Encoded:
@@ -235,13 +240,8 @@ class OnClip:
         """Return cosines at the size of ``pixels``, averaged over windows; before ``logit_scale``."""
         queries, (h, w) = queries.to(self.device), pixels.shape[2:]
         rows, columns = self._axes(h, w)
-        pictures = [cut(picture, rows, columns) for picture in pixels]
-        found = []
-        for encoded in self._encode(pictures, ignore):
-            grids = self.compare(encoded, queries)
-            windows = raster(grids, len(columns.starts))
-            found.append(self._spread(windows, rows, columns, (h, w)))
-        return torch.stack(found)
+        encoded = self._encode([cut(picture, rows, columns) for picture in pixels], ignore)
+        return torch.stack([self._over(one, queries, (rows, columns), (h, w)) for one in encoded])
 
     @torch.no_grad()
     def class_maps(
@@ -279,9 +279,14 @@ class OnClip:
 
     def prepare(self, image: RGB) -> Float[Tensor, "3 _ _"]:
         """Return the photo as the windows are cut from: resized and normalised, on the model's device."""
-        size = fitted(image.shape[:2], self.config.short_side, self.config.long_side, self.clip.patch)
+        h, w = fitted(image.shape[:2], self.config.short_side, self.config.long_side, self.clip.patch)
         mean, std = self.normalisation or eight_bit(self.clip)
-        small = torch.from_numpy(resize(image, size)).to(self.device).permute(2, 0, 1).float()
+        resized = (
+            resize(image, (h, w))
+            if self.resampling is None
+            else np.array(Image.fromarray(image).resize((w, h), self.resampling))
+        )
+        small = torch.from_numpy(resized).to(self.device).permute(2, 0, 1).float()
         mean_and_std = torch.tensor([mean, std], device=self.device)[:, :, None, None]
         return (small - mean_and_std[0]) / mean_and_std[1]
 
@@ -330,6 +335,12 @@ class OnClip:
             )
         return [found[index] for index in range(len(pictures))]
 
+    def _over(
+        self, encoded: Encoded, queries: Queries, axes: tuple[Axis, Axis], size: tuple[int, ...]
+    ) -> Float[Tensor, "query h w"]:
+        """Return what ``compare`` gives for windows, spread over their picture."""
+        return self._spread(raster(self.compare(encoded, queries), len(axes[1].starts)), *axes, size)
+
     def _maps(
         self, encoded: Encoded, queries: Queries, axes: tuple[Axis, Axis], vocabulary: Vocabulary, photo: RGB
     ) -> WindowMaps:
@@ -365,11 +376,15 @@ class OnClip:
         scores = windows.new_empty(background + len(vocabulary.flat), *size)
         scores[:background] = 0
         for part, logits in self._strips(maps, size):
-            shares = torch.softmax(logits.mul_(self.config.logit_scale), 0, out=logits)  # no further memory
+            shares = self._shares(logits)
             scores[int(background) :, part] = shares[own:]
             if own:
                 scores[0, part] = shares[:own].amax(0)
         return scores
+
+    def _shares(self, logits: Float[Tensor, "query h w"]) -> Float[Tensor, "query h w"]:
+        """Return the probability of each query; ``logits`` are written to, so that no further memory is needed."""
+        return torch.softmax(logits.mul_(self.config.logit_scale), 0, out=logits)
 
     def _strips(self, maps: WindowMaps, size: tuple[int, int]) -> Iterable[tuple[slice, Float[Tensor, "query _ w"]]]:
         """Yield strips of rows with their logits, which may be written to."""

@@ -5,7 +5,6 @@ Source: Lan et al., "ProxyCLIP: proxy attention improves CLIP for open-vocabular
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -89,12 +88,6 @@ class ProxyClip(OnClip):
     def on(cls, clip: Clip, config: Any, device: str, dtype: str) -> "ProxyClip":
         """Return the method on a CLIP and on the ``proxy`` of the settings."""
         return cls(clip, config, load_dino(config.proxy, device, dtype))
-
-    @classmethod
-    def resolve_config(cls, model: str | Path, preset: str | Path, revision: str | None, **settings: Any) -> ClipConfig:
-        """Return the settings, as every method on CLIP does; ``proxy`` may be a path."""
-        proxy = {"proxy": str(settings["proxy"])} if isinstance(settings.get("proxy"), Path) else {}
-        return super().resolve_config(model, preset, revision, **settings | proxy)
 
     def encode(self, pixels: Pixels) -> Encoded:
         """Return vectors of length 1 on DINO's grid."""

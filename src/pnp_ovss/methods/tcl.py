@@ -4,8 +4,6 @@ Source: Cha, Mun, Roh, CVPR 2023, arXiv 2212.00785, and its authors' code.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -59,13 +57,6 @@ class Tcl(Trained):
     def on(cls, clip: Clip, config: TclConfig, device: str, dtype: str) -> "Tcl":
         """Return the method on a CLIP and on the ``masker`` of the settings."""
         return cls(clip, config, Masker(config.masker, clip.device, clip.dtype))
-
-    @classmethod
-    def resolve_config(cls, model: str | Path, preset: str | Path, revision: str | None, **settings: Any) -> TclConfig:
-        """Return the settings, as every method on CLIP does; ``masker`` may be a path."""
-        masker = {"masker": str(settings["masker"])} if isinstance(settings.get("masker"), Path) else {}
-        config: TclConfig = super().resolve_config(model, preset, revision, **settings | masker)
-        return config
 
     def encode(self, pixels: Pixels) -> Encoded:
         """Return vectors of length 1 at four times the grid and CLIP's own on the grid, and the enlarged picture."""

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import gelu, layer_norm, linear
+from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
 
 from pnp_ovss.errors import ModelError
-from pnp_ovss.models.base import fused_attention
+from pnp_ovss.models.base import fused_attention, joined, split
 
 Hidden = Float[Tensor, "b token width"]
 Attend = Callable[[Hidden, Hidden, Hidden], Hidden]
@@ -78,6 +79,23 @@ def clip_block(x: Hidden, w: Weights, attend: Attend) -> Hidden:
 def clip_feed(x: Hidden, w: Weights) -> Hidden:
     """Return the tokens after the second half of such a block."""
     return x + w.linear(quick_gelu(w.linear(w.norm(x, "ln_2"), "mlp.c_fc")), "mlp.c_proj")
+
+
+def clip_text(ids: Int[Tensor, "n token"], w: Weights) -> Float[Tensor, "n width"]:
+    """Return a vector for each text by the text tower of OpenAI's CLIP, at its token with the highest id, its end."""
+    tokens = w["token_embedding.weight"][ids] + w["positional_embedding"][: ids.shape[1]]
+    heads = max(1, tokens.shape[2] // 64)
+    for block in w.at("transformer").each("resblocks"):
+        tokens = clip_block(tokens, block, lambda q, k, v: _causal(q, k, v, heads))
+    ends = w.norm(tokens, "ln_final")[torch.arange(len(ids)), ids.argmax(1)]
+    vectors: Tensor = ends @ w["text_projection"]
+    return vectors
+
+
+def _causal(q: Hidden, k: Hidden, v: Hidden, heads: int) -> Hidden:
+    """Return attention of each token to those up to itself."""
+    q, k, v = (split(part, heads) for part in (q, k, v))
+    return joined(scaled_dot_product_attention(q, k, v, is_causal=True))
 
 
 def quick_gelu(x: Tensor) -> Tensor:

@@ -5,24 +5,19 @@ checkpoint fits: OpenAI's, LAION's, MetaCLIP's; its ``config.json`` says which G
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 from transformers.activations import QuickGELUActivation
 
-from pnp_ovss.errors import InputError
-from pnp_ovss.files import as_json, cache_folder, read_bytes, write_bytes
 from pnp_ovss.models.base import fused_attention
 from pnp_ovss.models.blocks import quick_gelu
 from pnp_ovss.models.hub import Checkpoint, find, of_kind
+from pnp_ovss.models.kept import keep, recall
 from pnp_ovss.models.loading import Pretrained
 
 TEXTS_AT_ONCE = 256
@@ -113,12 +108,10 @@ class DualEncoder(Pretrained):
             return encode()
         tokenizer = self._tokenizer.backend_tokenizer.to_str()
         about = [self.revision, self.device.type, str(self.dtype), torch.__version__, tokenizer, unit, *texts]
-        path = cache_folder("vectors") / f"{sha256(as_json(about)).hexdigest()[:32]}.safetensors"
-        with suppress(InputError, SafetensorError, KeyError):
-            return load(read_bytes(path))["vectors"].to(self.device)
+        if (found := recall("vectors", about)) is not None:
+            return found.to(self.device)
         vectors = encode()
-        with suppress(InputError):
-            write_bytes(path, save({"vectors": vectors.cpu()}))
+        keep("vectors", about, vectors)
         return vectors
 
 

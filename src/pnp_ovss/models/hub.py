@@ -60,8 +60,8 @@ SHIPPED = Path(__file__).parents[1] / "mini" / "checkpoints"
 
 @dataclass(frozen=True)
 class Model:
-    """A model with a short name. Of dual encoders no more is listed than ``source``, ``family``, ``millions`` and
-    ``pixels``; of captioners only the first two."""
+    """A model with a short name. Of dual encoders no more is listed than ``source``, ``family``, ``millions``,
+    ``pixels`` and licence; of captioners only the first two and that."""
 
     source: str | Path
     """Hub id, or the folder of a shipped checkpoint."""

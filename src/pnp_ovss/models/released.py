@@ -38,19 +38,18 @@ class Released(DualEncoder):
 
     kind: str
     """Its name in ``RELEASES``."""
+    flag = "model"
+    """What names it on the command line."""
 
     def __init__(self, name: str | Path, device: str, dtype: str) -> None:
-        place, file = Path(name).expanduser(), find_file(self.kind, name)
+        place = Path(name).expanduser()
         self.name, self._folder = str(name), place if place.is_dir() else Path()
-        self.revision = revision(file)
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)
-        tensors = read_released(file, self.name)
-        floats = {key: one.to(self.device, self.dtype) for key, one in tensors.items() if one.is_floating_point()}
-        settings = read_settings(place / "config.json", self.name) if (place / "config.json").is_file() else {}
         self.known, self.calibration, self._vectors = None, {}, {}
+        weights, settings, self.revision = open_released(self.kind, name, self.device, self.dtype, self.flag)
         with reading(self.name, f"the file holds no {self.kind}"):
-            self._build(Weights(floats), settings)
+            self._build(weights, settings)
 
     def _build(self, weights: Weights, settings: Mapping[str, Any]) -> None:
         """Set ``size``, ``patch``, ``scale``, ``longest``, and what encoding needs."""
@@ -67,12 +66,26 @@ class Released(DualEncoder):
         return load_tokenizer(own, self.name)
 
 
+def open_released(
+    kind: str, name: str | Path, device: torch.device, dtype: torch.dtype, flag: str = "model", start: str = ""
+) -> tuple[Weights, dict[str, Any], str]:
+    """Return the floats of a release whose names begin with ``start``, its ``config.json`` if any, and its revision.
+
+    Raises: ModelError as ``find_file`` and ``read_released``.
+    """
+    file, config = find_file(kind, name, flag), Path(name).expanduser() / "config.json"
+    tensors = {key: one for key, one in read_released(file, str(name)).items() if key.startswith(start)}
+    floats = {key: one.to(device, dtype) for key, one in tensors.items() if one.is_floating_point()}
+    return Weights(floats), read_settings(config, str(name)) if config.is_file() else {}, revision(file)
+
+
 def find_file(kind: str, name: str | Path, flag: str = "model") -> Path:
     """Return the file of a release by its path or its folder's, and say its licence. Raises: ModelError if none."""
     release, place = RELEASES[kind], Path(name).expanduser()
-    file = place / SAFE if place.is_dir() else place
+    inside = place / release.file
+    file = place if not place.is_dir() else inside if inside.is_file() else place / SAFE
     if not file.is_file():
-        what = f"expected {release.file}, or a folder with {SAFE}"
+        what = f"expected {release.file}, or a folder with it or with {SAFE}"
         raise ModelError(f"{name}: {what}, got neither; fetch it from {release.where} and name it with --{flag}")
     if release.commercial != "yes":
         not_for_commerce(kind, release.licence)

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import conv1d, conv2d, linear, normalize, one_hot, scaled_dot_product_attention
+from torch.nn.functional import conv1d, conv2d, linear, normalize, one_hot
 
-from pnp_ovss.models.base import fused_attention, joined, split
-from pnp_ovss.models.blocks import Hidden, Weights, by_heads, clip_block, clip_feed, quick_gelu
+from pnp_ovss.models.base import fused_attention
+from pnp_ovss.models.blocks import Hidden, Weights, by_heads, clip_block, clip_feed, clip_text, quick_gelu
 from pnp_ovss.models.clip import positions
 from pnp_ovss.models.groupvit import Groups
 from pnp_ovss.models.released import Released
@@ -77,21 +77,8 @@ class SegClip(Released):
 
     @torch.no_grad()
     def embed_tokens(self, ids: Int[Tensor, "n token"], mask: Int[Tensor, "n token"]) -> Float[Tensor, "n width"]:
-        """Return a vector for each text, at its token with the highest id, which is its end."""
-        w, ids = self._text, ids.to(self.device)
-        tokens = w["token_embedding.weight"][ids] + w["positional_embedding"][: ids.shape[1]]
-        heads = max(1, tokens.shape[2] // 64)
-        for block in w.at("transformer").each("resblocks"):
-            tokens = clip_block(tokens, block, lambda q, k, v: causal(q, k, v, heads))
-        ends = w.norm(tokens, "ln_final")[torch.arange(len(ids)), ids.argmax(1)]
-        vectors: Tensor = ends @ w["text_projection"]
-        return vectors.float()
-
-
-def causal(q: Hidden, k: Hidden, v: Hidden, heads: int) -> Hidden:
-    """Return attention of each token to those up to itself."""
-    q, k, v = (split(part, heads) for part in (q, k, v))
-    return joined(scaled_dot_product_attention(q, k, v, is_causal=True))
+        """Return a vector for each text."""
+        return clip_text(ids.to(self.device), self._text).float()
 
 
 def load_segclip(name: str | Path, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> SegClip:

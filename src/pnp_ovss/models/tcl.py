@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import conv2d, gelu, interpolate, normalize
 
-from pnp_ovss.models.blocks import Weights, clip_block
+from pnp_ovss.models.blocks import clip_block
 from pnp_ovss.models.clip import Tokens
-from pnp_ovss.models.released import find_file, read_released, revision
+from pnp_ovss.models.released import open_released
 
 ENCODER = "masker.image_encoder"
 
@@ -22,10 +22,7 @@ class Masker:
     """The part of TCL that was trained, beside a CLIP that was not. Raises: ModelError if it cannot be read."""
 
     def __init__(self, name: str | Path, device: torch.device, dtype: torch.dtype) -> None:
-        file = find_file("tcl", name, "masker")
-        tensors = {key: one for key, one in read_released(file, str(name)).items() if key.startswith("masker.")}
-        self.revision = revision(file)
-        self._weights = Weights({key: one.to(device, dtype) for key, one in tensors.items()})
+        self._weights, _, self.revision = open_released("tcl", name, device, dtype, "masker", "masker.")
 
     def decode(self, tokens: Tokens, block: int, grid: tuple[int, int]) -> Float[Tensor, "b h w vector"]:
         """Return vectors of length 1 at four times the grid, from the tokens that enter CLIP's last ``block``."""

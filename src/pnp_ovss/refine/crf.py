@@ -38,12 +38,15 @@ class DenseCRF(Refiner):
     crf_bilateral_sxy: float = setting(50.0, "crf: appearance kernel, standard deviation in pixels", 1 / MANY)
     crf_bilateral_srgb: float = setting(5.0, "crf: appearance kernel, standard deviation in 8-bit colours", 1 / MANY)
     crf_bilateral_weight: float = setting(10.0, "crf: appearance kernel, weight")
+    crf_bgr: bool = setting(
+        False, "crf: take colours as blue, green, red; the lattice rounds a little differently then"
+    )
     crf_tolerance: float = setting(0.0, "crf: stop early when no probability moves more than this; 0: never", 0, 1)
 
     def __call__(self, scores: Scores, image: Images, on_step: OnStep = ignore) -> Scores:
         """Return ``dense_crf(scores, image)`` with these settings."""
-        settings = {name.removeprefix("crf_"): value for name, value in vars(self).items()}
-        return dense_crf(scores, image, on_step=on_step, **settings)
+        settings = {name.removeprefix("crf_"): value for name, value in vars(self).items() if name != "crf_bgr"}
+        return dense_crf(scores, image.flip(-1) if self.crf_bgr else image, on_step=on_step, **settings)
 
     def scaled(self, factor: float) -> "DenseCRF":
         """Return the step with both standard deviations in pixels scaled."""

@@ -413,8 +413,9 @@ function openRegion({ x, y, label }) {
 }
 
 function drawSettings() {
-  const [name] = $("method").value.split(" on "), method = api.methods.find(one => one.name === name);
-  $("about").textContent = `${method.about}. ${method.source}.`;
+  const [name, model] = $("method").value.split(" on "), method = api.methods.find(one => one.name === name);
+  const licence = method.licences[model] ? ` Licence of the weights: ${method.licences[model]}.` : "";
+  $("about").textContent = `${method.about}. ${method.source}.${licence}`;
   const refiners = method.settings.find(one => one.many);
   $("refiners").dataset.first = refiners.default.join();
   $("refiners").replaceChildren(...refiners.choices.map(one => make("label", {}, make("input", { type: "checkbox", value: one, checked: refiners.default.includes(one) }), one)));
