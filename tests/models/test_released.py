@@ -72,6 +72,15 @@ def test_a_file_that_is_none_is_refused(tmp_path):
         read_released(tmp_path / "list.pt", "x")
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_program_is_refused(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), tmp_path / "RN50x16.pt")
+    with pytest.raises(
+        ModelError, match="^x: RN50x16.pt cannot be read: it is a program in TorchScript, which is not run"
+    ):
+        read_released(tmp_path / "RN50x16.pt", "x")
+
+
 def test_without_the_file_a_line_says_where_it_is():
     with pytest.raises(ModelError, match=r"^clippy: expected clippy_5k.pt, .*kahnchana/clippy.*--model"):
         load_method("clippy", device="cpu")

@@ -49,7 +49,9 @@ METHODS: dict[str, MethodInfo] = {
     "tcl": Tcl.info(
         "TCL: a decoder on CLIP, trained with captions (MIT)", "Cha, Mun, Roh, CVPR 2023, arXiv 2212.00785"
     ),
-    "reco": Reco.info("ReCo: what photos of an archive that show a word have in common", "Shin et al., NeurIPS 2022"),
+    "reco": Reco.info(
+        "ReCo: what photos of an archive that show a word have in common", "Shin et al., NeurIPS 2022, arXiv 2206.07045"
+    ),
     "segclip": SegClipMethod.info("SegCLIP: patches gathered around centres (no licence)", "Luo et al., ICML 2023"),
     "ovsegmentor": OvSegmentorMethod.info(
         "OVSegmentor: tokens that group patches once (non-commercial)", "Xu et al., CVPR 2023"

@@ -116,6 +116,11 @@ def read_released(path: Path, name: str) -> dict[str, Tensor]:
                 stored = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise ModelError(f"{name}: {path.name} holds more than weights and settings; take the release's") from error
+        except RuntimeError as error:
+            if "TorchScript" in str(error):
+                advice = "it is a program in TorchScript, which is not run; take the weights alone, as safetensors"
+                raise ModelError(f"{name}: {path.name} cannot be read: {advice}") from error
+            raise
     for key in ("model", "state_dict"):
         stored = stored[key] if isinstance(stored, dict) and isinstance(stored.get(key), dict) else stored
     if not isinstance(stored, dict):
