@@ -1,21 +1,22 @@
 """Small benchmarks, names and random weights for whole tables, and what makes them pass for the published ones."""
 
 import json
-import shutil
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pnp_ovss.data import DATASETS
 from pnp_ovss.data.benchmarks import ABOUT
 from pnp_ovss.data.whole import digest_of_ids, find_dataset
 from pnp_ovss.evaluation.reproduction import plan
+from pnp_ovss.mini import draw
 from pnp_ovss.models.hub import SHORT_NAMES, weight_files
 from pnp_ovss.models.releases import RELEASES
-from released import HEADS, released, released_tcl
-from tiny import tiny_blip, tiny_bridgetower, tiny_groupvit
+from released import write_released
+from tiny import tiny_blip, tiny_bridgetower, tiny_clip, tiny_groupvit
 from trees import every_benchmark
 
 NAMED = {
@@ -28,8 +29,6 @@ NAMED = {
 """What the replies name, by column: not all that the masks hold."""
 SIDE = 32
 """Of the input of the tiny models."""
-SIDES = {"clippy": 64, "segclip": 32, "ovsegmentor": 32}
-"""Of the input of the golden checkpoints."""
 
 
 def columns() -> dict[str, dict]:
@@ -57,9 +56,14 @@ def make_weights(root: Path) -> Path:
     make_blip(root / "blip-large-flickr")
     tiny_bridgetower(root / "bridgetower-large", layers=2, heads=8)
     tiny_groupvit(root / "groupvit-yfcc")
-    for kind in HEADS:
-        released(kind, root / kind)
-    shutil.move(released_tcl(root / "clip-base") / "masker", root / "tcl")
+    tiny_clip(root / "clip-base")
+    tiny_clip(root / "clip-large-336")
+    write_released(root)
+    for part, name in (("masker", "tcl"), ("dense", "reco-dense"), ("encoder", "reco-encoder")):
+        (root / part).rename(root / name)
+    (root / "archive").mkdir()
+    for index in range(2):
+        Image.fromarray(draw(0, index, 64).image).save(root / "archive" / f"{index}.png")
     return root
 
 
@@ -71,8 +75,8 @@ def pass_for_published(patch: pytest.MonkeyPatch, data: Path, weights: Path) -> 
             patch.setitem(about, "whole", {"images": [len(dataset.samples)], "ids": digest_of_ids(dataset)})
     for about in columns().values():
         patch.setitem(about, "sha256", sha256((data / about["replies"]).read_bytes()).hexdigest())
-    for kind, side in SIDES.items():
-        patch.setitem(RELEASES, kind, replace(RELEASES[kind], pixels=str(side)))
+    for kind, release in RELEASES.items():
+        patch.setitem(RELEASES, kind, replace(release, pixels=release.pixels and str(SIDE)))
     for folder in weights.iterdir():
         if folder.name in SHORT_NAMES:
             size = sum(path.stat().st_size for path in weight_files(folder, ""))
