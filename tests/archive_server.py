@@ -120,6 +120,10 @@ def serve() -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path.startswith("/moved/"):  # to another host
+                self.send_response(301)
+                self.send_header("Location", server.url.replace("127.0.0.1", "localhost") + self.path[len("/moved") :])
+                return self.end_headers()
             name, asked = self.path.strip("/"), self.headers["Range"]
             content = server.files.get(name)
             if server.status or content is None:

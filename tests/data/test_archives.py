@@ -30,6 +30,8 @@ def made(tmp_path_factory) -> dict[str, bytes]:
 
 @pytest.fixture
 def server(made, monkeypatch) -> Iterator[Server]:
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(variable, "127.0.0.1,localhost")
     monkeypatch.setattr(fetching, "PAUSES", (0.0, 0.0))
     monkeypatch.setattr(os, "sync", lambda: None)  # of the whole machine, which may have much to write
     with serve() as running:
@@ -137,6 +139,13 @@ def test_a_download_that_an_earlier_run_began_goes_on(server, tmp_path):
     assert [asked for _, asked, _ in server.asked] == ["bytes=700-"]
 
 
+def test_an_archive_that_moved_to_another_host_is_followed_and_goes_on_there(server, tmp_path):
+    """As host.robots.ox.ac.uk does to another of Oxford's."""
+    server.cut = [700]
+    get(voc(server, places=(f"{server.url}/moved/{VOC}",)), tmp_path)
+    assert [asked for _, asked, _ in server.asked] == [None, "bytes=700-"]
+
+
 def test_bytes_that_are_all_there_are_not_fetched_again(server, tmp_path):
     (tmp_path / HIDDEN).mkdir()
     (tmp_path / HIDDEN / f"{VOC}.fetched").write_bytes(server.files[VOC])
@@ -158,6 +167,13 @@ def test_an_archive_that_changed_meanwhile_is_not_glued_to_what_came_before(serv
     server.tag = '"2"'
     get(voc(server, digest="", size=None), tmp_path)
     assert server.asked[-1] == (VOC, "bytes=1000-", len(server.files[VOC]))
+
+
+@pytest.mark.parametrize("tag", ['W/"1"', ""])
+def test_without_a_checksum_a_server_has_to_say_that_its_file_is_the_same_one(server, tmp_path, tag):
+    server.cut, server.tag = [1000], tag
+    get(voc(server, digest="", size=None), tmp_path)
+    assert [asked for _, asked, _ in server.asked] == [None, None]
 
 
 def test_without_a_checksum_nothing_is_taken_for_the_beginning_of_another_addresss_file(server, tmp_path):
