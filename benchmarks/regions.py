@@ -3,13 +3,17 @@
     python -m benchmarks.regions [--scenes 200] [--seed 2] [--sources watershed] [--sizes 0.05]
     python -m benchmarks.regions --cases CASES --photos DIR
 
+``--sources`` takes scikit-image's felzenszwalb, slic and basins (its watershed) as well, where it is installed
+(``pip install scikit-image``).
+
 Markdown out. Seed 1 draws the scenes to choose settings on, seed 2 those that are held out. Every method is run once
 per scene, and its class maps are refined in every way. CASES is a folder of .npz files with `class_maps` and `truth`,
 named like the photos.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -22,16 +26,38 @@ from tqdm import tqdm
 from pnp_ovss import Config, Segmenter, refine
 from pnp_ovss.evaluation.metrics import boundary_iou, confusion_of, count, mean_of_known, no_counts
 from pnp_ovss.mini import CLASSES, HELD_OUT_SEED, draw
-from pnp_ovss.regions import RegionSettings, find_regions
-from pnp_ovss.types import Vocabulary
+from pnp_ovss.regions import SOURCES, RegionMap, RegionSettings, find_regions
+from pnp_ovss.regions.base import numbered
+from pnp_ovss.regions.watershed import LEAST, SIGMA
+from pnp_ovss.types import RGB, Vocabulary
 
 METHODS = {"pnp on mini-blip": ("pnp", "mini-blip"), "naclip on mini-clip": ("naclip", "mini-clip")}
 
 TRUTH = ", labelled by the truth"
 """End of the name of a row: the best that regions can give."""
 
+PEERS: dict[str, Callable[[Any, RGB, int], Any]] = {
+    "felzenszwalb": lambda skimage, photo, area: skimage.segmentation.felzenszwalb(
+        photo, scale=area / 5, sigma=SIGMA, min_size=round(LEAST * area)
+    ),
+    "slic": lambda skimage, photo, area: skimage.segmentation.slic(photo, photo.shape[0] * photo.shape[1] // area),
+    "basins": lambda skimage, photo, area: skimage.segmentation.watershed(
+        skimage.filters.sobel(skimage.color.rgb2gray(photo)), markers=photo.shape[0] * photo.shape[1] // area
+    ),
+}
+"""scikit-image's regions of a photo, of about so many pixels each."""
+
 Chains = dict[str, dict[str, Any]]
 """Settings of the refiners by what a row is called."""
+
+
+def peer(name: str, photo: RGB, settings: Any, device: str = "cpu") -> RegionMap:
+    """Return scikit-image's regions, as a source of regions does."""
+    import skimage.color
+    import skimage.filters
+    import skimage.segmentation
+
+    return numbered(PEERS[name](skimage, photo, int((settings.regions_size * max(photo.shape[:2])) ** 2)))
 
 
 def chains(sources: list[str], sizes: list[float]) -> Chains:
@@ -124,6 +150,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    SOURCES.update((name, partial(peer, name)) for name in PEERS)
     ways = chains(args.sources.split(","), [float(size) for size in args.sizes.split(",")])
     tables: dict[str, Iterator[str]] = {
         f"{title}, {args.scenes} scenes of seed {args.seed} at {args.size} px": scenes(method, model, ways, args)
