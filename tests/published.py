@@ -341,6 +341,7 @@ PUBLISHED: dict[str, Callable[[Path], None]] = {
     "blip2-coco": partial(blip2, form="parts", whole=False, half=True),
     "clip-base": partial(clip, form="bin", whole=True, twice=True),
     "clip-large": partial(clip, form="bin safe", whole=False, twice=False),
+    "clip-large-336": partial(clip, form="bin", whole=True, twice=False),
     "dino-base": partial(dino, form="bin", patch=8),
     "dino-base-16": partial(dino, form="bin safe", patch=16),
     "dinov2-base": partial(dinov2, form="bin safe"),

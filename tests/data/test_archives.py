@@ -129,8 +129,21 @@ def test_a_broken_download_goes_on_where_it_ended(server, tmp_path):
     assert (tmp_path / PHOTO).is_file()
 
 
+def test_a_line_that_breaks_often_brings_all_of_it_in_the_end(server, tmp_path):
+    server.cut = [500, 0, 0, *[500] * 12, 0, 0]
+    get(voc(server), tmp_path)
+    assert sum(sent for *_, sent in server.asked) == len(server.files[VOC])
+    assert len(server.asked) == 18
+
+
+def test_an_address_that_has_become_another_file_is_passed_over(server, tmp_path):
+    server.files["gone"] = b"<html>this domain is for sale</html>"
+    get(voc(server, places=(f"{server.url}/gone", f"{server.url}/{VOC}")), tmp_path)
+    assert [name for name, *_ in server.asked] == ["gone", VOC]
+
+
 def test_a_download_that_an_earlier_run_began_goes_on(server, tmp_path):
-    server.cut = [700] + [0] * 2
+    server.cut = [700] + [0] * 3
     with pytest.raises(InputError, match=f"{VOC} cannot be fetched .*try again later, or put {VOC} into {tmp_path}"):
         get(voc(server), tmp_path)
     assert not (tmp_path / "VOCdevkit").exists()
@@ -161,7 +174,7 @@ def test_a_server_that_knows_no_ranges_begins_anew(server, tmp_path, changes):
 
 
 def test_an_archive_that_changed_meanwhile_is_not_glued_to_what_came_before(server, tmp_path):
-    server.cut = [1000] + [0] * 2
+    server.cut = [1000] + [0] * 3
     with pytest.raises(InputError):
         get(voc(server, digest="", size=None), tmp_path)
     server.tag = '"2"'
@@ -177,12 +190,12 @@ def test_without_a_checksum_a_server_has_to_say_that_its_file_is_the_same_one(se
 
 
 def test_without_a_checksum_nothing_is_taken_for_the_beginning_of_another_addresss_file(server, tmp_path):
-    server.cut, other = [1000] + [0] * 2, f"{server.url}/other"
+    server.cut, other = [1000] + [0] * 3, f"{server.url}/other"
     server.files["other"] = server.files[VOC]
     get(voc(server, digest="", places=(f"{server.url}/{VOC}", other)), tmp_path)
     assert server.asked[-1] == ("other", None, len(server.files[VOC]))
     shutil.rmtree(tmp_path / "VOCdevkit")  # with one, the bytes that are there count
-    server.cut = [1000] + [0] * 2
+    server.cut = [1000] + [0] * 3
     get(voc(server, places=(f"{server.url}/{VOC}", other)), tmp_path)
     assert server.asked[-1] == ("other", "bytes=1000-", len(server.files[VOC]) - 1000)
 
@@ -191,7 +204,7 @@ def test_without_a_checksum_nothing_is_taken_for_the_beginning_of_another_addres
     ({}, {"status": 404}, f"{VOC} cannot be fetched .http://127.0.0.1:\\d+/{VOC}: the server answered 404.; try again"),
     ({}, {"status": 503}, "the server answered 503"),
     ({"places": ("http://127.0.0.1:9/x", "http://127.0.0.1:9/y")}, {}, "/x: .*refused; .*/y: .*refused"),
-    ({"size": 7}, {}, f"expected 7 bytes of {VOC}, got \\d+ at http://.*: it is another file; put the right one into"),
+    ({"size": 7}, {}, f"/{VOC}: it has another file, of \\d+ bytes and not 7.; try again later, or put {VOC} into"),
     ({"size": 7}, {"length": False}, f"expected {VOC} with 7 bytes, got \\d+: it was altered, or is damaged; fetch"),
     ({"digest": "md5:" + "0" * 32}, {}, f"expected {VOC} with md5 0+, got [0-9a-f]{{32}}: it was altered, or is damag"),
     ({"size": None, "digest": ""}, {"files": {VOC: b"<html>"}}, f"{VOC} cannot be unpacked .*fetch it again"),

@@ -128,7 +128,7 @@ def test_a_short_name_is_fetched_loaded_and_segments_a_photo(hub, published, pho
     assert [line for line in errors_of(capfd) if not line.startswith("pnp-ovss: ")] == []  # of no library
     assert main(["models"]) == 0
     lines = [line.split() for line in capfd.readouterr().out.splitlines() if line.startswith(f"{name} ")]
-    if model.licence:
+    if model.checked:
         [line] = lines
         assert line[1] == model.family
         assert {"cached", "shipped"} & set(line)

@@ -139,16 +139,23 @@ def _record(archive: Archive, folder: Path) -> Path:
     return folder / HIDDEN / f"{archive.name}.json"
 
 
+class _Another(Exception):
+    """An address has another file."""
+
+
 def _fetch(archive: Archive, part: Path, on_step: OnStep) -> None:
     """Bring all bytes into ``part``, from the first of the addresses that gives them. Raises: InputError."""
     faults = []
     for place in archive.places:
-        for pause in (*PAUSES, None):
-            before = _length(part)
+        pauses, most = iter(PAUSES), _length(part)
+        while True:
             try:
                 if _continue(archive, place, part, on_step):
                     return
                 fault = "the answer ended early"
+            except _Another as error:
+                fault = str(error)
+                break
             except HTTPError as error:
                 error.close()
                 fault = f"the server answered {error.code}"
@@ -156,9 +163,12 @@ def _fetch(archive: Archive, part: Path, on_step: OnStep) -> None:
                     break
             except (OSError, http.client.HTTPException) as error:
                 fault = one_line(getattr(error, "reason", error))
-            if pause is None:
+            if _length(part) > most:  # a line that breaks often brings all of it in the end
+                pauses, most = iter(PAUSES), _length(part)
+            elif (pause := next(pauses, None)) is None:
                 break
-            time.sleep(pause if _length(part) <= before else 0)
+            else:
+                time.sleep(pause)
         faults.append(f"{place}: {fault}")
     advice = f"try again later, or put {archive.name} into {part.parents[1]} yourself"
     raise InputError(f"{archive.name} cannot be fetched ({'; '.join(faults)}); {advice}")
@@ -169,7 +179,8 @@ def _continue(archive: Archive, place: str, part: Path, on_step: OnStep) -> bool
 
     Bytes that came before count if the address says that its file is the same one, or if a checksum will tell.
 
-    Raises: HTTPError, OSError or HTTPException if it gives nothing; InputError if it has another file, or for the disk.
+    Raises: HTTPError, OSError or HTTPException if it gives nothing; _Another if it has another file; InputError for the
+    disk.
     """
     known, validator = part.with_suffix(".place"), ""
     with suppress(OSError, ValueError):
@@ -193,8 +204,7 @@ def _continue(archive: Archive, place: str, part: Path, on_step: OnStep) -> bool
         have = have if answer.status == http.HTTPStatus.PARTIAL_CONTENT else 0
         total = None if answer.length is None else have + answer.length
         if archive.size is not None and total not in (archive.size, None):
-            expected = f"expected {archive.size} bytes of {archive.name}, got {total} at {place}"
-            raise InputError(f"{expected}: it is another file; put the right one into {part.parents[1]}")
+            raise _Another(f"it has another file, of {total} bytes and not {archive.size}")
         _check_room(part.parent, (total or 0) - have)
         with reachable(part, "cannot be written", ROOM):
             write_bytes(known, f"{place}\n{_validator(answer.headers)}".encode())
