@@ -525,6 +525,7 @@ def test_methods_are_offered_on_the_models_that_they_can_run():
     assert offers(["pnp", "naclip"], ["mini-blip"]) == [("pnp", "mini-blip"), ("naclip", "mini-clip")]
     assert offers(["sclip"], ["blip-large-flickr"]) == [("sclip", "clip-base")]
     assert offers(["groupvit"], ()) == [("groupvit", "groupvit-yfcc")]
+    assert offers(["reco"], ()) == [("reco", "clip-large-336")]
     assert offers(["segclip"], ["some/segclip.bin"]) == [("segclip", "some/segclip.bin")]
 
 

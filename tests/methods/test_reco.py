@@ -131,6 +131,25 @@ def test_what_photos_have_in_common_is_found():
     torch.testing.assert_close(common(patches[:1], torch.tensor([[0.1, 1.0]])), others[0])
 
 
+def test_the_photos_i_to_2_i_stand_for_photo_i():
+    draw = torch.Generator().manual_seed(0)
+    patches, weights = torch.randn(5, 3, 8, generator=draw), torch.rand(5, 3, generator=draw)
+    unit = torch.nn.functional.normalize(patches, dim=-1)
+    seeds = []
+    for own, features in zip(unit, patches, strict=True):
+        reached = [
+            np.mean(
+                [
+                    max(float(((unit[j] @ patch) * weights[j]).max()) for j in range(i, min(2 * i + 1, 5)))
+                    for i in range(5)
+                ]
+            )
+            for patch in own
+        ]
+        seeds.append(features[int(np.argmax(reached))])
+    torch.testing.assert_close(common(patches, weights), torch.nn.functional.normalize(sum(seeds), dim=0))
+
+
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory) -> dict[str, Path]:
     """The models of ReCo, and an archive."""
