@@ -36,11 +36,22 @@ from tqdm import tqdm
 import archive_server
 import chat_server
 from pnp_ovss import files, lock
-from pnp_ovss.cli import batch, data as data_command, evaluate, export, main, name, segment, tune  # noqa: F401
+from pnp_ovss.cli import (  # noqa: F401
+    batch,
+    data as data_command,
+    evaluate,
+    export,
+    main,
+    name,
+    reproduce,
+    segment,
+    tune,
+)
 from pnp_ovss.data import archives
 from pnp_ovss.evaluation import run as evaluation
 from pnp_ovss.runs import pipeline
 from pnp_ovss.runs.deaths import UNDER_WAY
+from reproductions import make_blip
 from tiny import WORDS, tiny_blip, tiny_clip
 from trees import save
 
@@ -211,6 +222,8 @@ def make_world(folder: Path) -> Iterator[World]:
     (broken / "broken.png").write_bytes(b"no picture")
     (data / "ImageSets/Segmentation").mkdir(parents=True)
     (data / "ImageSets/Segmentation/val.txt").write_text("a\nb\nc\n")
+    (folder / "voc.json").write_text(json.dumps({"a": ["dog", "cat"], "b": ["bird"], "c": ["dog"]}))
+    make_blip(folder / "weights/blip-large-flickr")
     (folder / "names.json").write_text(json.dumps({"a": ["dog", "cat"], "b": ["bird"], "c": ["dog"]}))
     model = ("--model", str(tiny_blip(folder / "blip", known=WORDS)), *SMALL)
     clip = str(tiny_clip(folder / "clip"))
@@ -225,6 +238,8 @@ def make_world(folder: Path) -> Iterator[World]:
         study = ("--images", str(photos), "--names", str(folder / "names.json"), "--clip", clip, *space)
         results = str(folder / "results")
         plain = tuple(argument for argument in model if argument not in ("--layer", "0", "--head", "1"))
+        table = ("--data", str(folder), "--weights", str(folder / "weights"), "--rows", "pnp-blip-224")
+        table += ("--columns", "voc", "--anyway", "--device", "cpu")
         world = World(folder, chat)
         world.cases = {case.name: case for case in (
             Case("segment", ("segment", str(photos), *classes, *model, *out)),
@@ -233,6 +248,7 @@ def make_world(folder: Path) -> Iterator[World]:
             Case("name", ("name", str(photos), *ask, "--out", "out/names.json")),
             Case("evaluate", ("evaluate", *voc, *model, *out)),
             Case("data", ("data", "get", "panoptic", "--to", "out")),
+            Case("reproduce", ("reproduce", "table3", *table, *out)),
             Case("tune", ("tune", *study, *plain, *out)),
             Case("export", ("export", results, "--to", "yolo", "--photos", str(photos), "--out", "out/yolo"), 0, True),
         )}  # fmt: skip

@@ -36,9 +36,9 @@ def columns() -> dict[str, dict]:
     return {one["name"]: one for one in plan._tables()["columns"] if "table3" in one["tables"]}
 
 
-def make_data(root: Path, count: int = 2, width: int = 24) -> Path:
+def make_data(root: Path, **sizes: int) -> Path:
     """Write every benchmark, and a file of replies for each column beside them."""
-    every_benchmark(root, count, width=width)
+    every_benchmark(root, **sizes)
     for name, about in columns().items():
         dataset, _ = find_dataset(about["data"][0], root)
         listed = {sample.key: NAMED[name] for sample in dataset.samples}

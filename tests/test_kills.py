@@ -14,7 +14,7 @@ pytest.importorskip("openai")
 
 import kills
 
-QUICK = ("segment", "batch", "batch, Parquet", "name", "evaluate", "data", "export")
+QUICK = ("segment", "batch", "batch, Parquet", "name", "evaluate", "reproduce", "data", "export")
 
 
 @pytest.fixture(scope="module")

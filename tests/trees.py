@@ -48,15 +48,18 @@ def coco(root: Path) -> Path:
     return root
 
 
-def every_benchmark(root: Path, count: int = 2, height: int = 16, width: int = 24) -> Path:
-    """Write every benchmark in its official layout, each of photos with two classes and a void; COCO in coco/."""
+def every_benchmark(root: Path, count: int = 2, others: int = 2, height: int = 16, width: int = 24) -> Path:
+    """Write every benchmark in its official layout, with two classes and a void in each photo; COCO in coco/.
+
+    VOC has ``count`` photos.
+    """
     rng, voc, context = np.random.default_rng(0), root / "VOCdevkit/VOC2012", root / "VOCdevkit/VOC2010"
     ade, coco = root / "ADEChallengeData2016", root / "coco"
     keys = {
         voc: [f"2007_{n:06}" for n in range(count)],
-        context: [f"2008_{n:06}" for n in range(count)],
-        ade: [f"ADE_val_{n:08}" for n in range(1, count + 1)],
-        coco: [f"{n:012}" for n in range(1, count + 1)],
+        context: [f"2008_{n:06}" for n in range(others)],
+        ade: [f"ADE_val_{n:08}" for n in range(1, others + 1)],
+        coco: [f"{n:012}" for n in range(1, others + 1)],
     }
     photos = {voc: "JPEGImages", context: "JPEGImages", ade: "images/validation", coco: "val2017"}
     masks = {

@@ -6,7 +6,9 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -16,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from tqdm import tqdm
 
 from hub_server import Repository, connected
@@ -23,12 +27,14 @@ from pnp_ovss.cli import main, reproduce as command
 from pnp_ovss.data import DATASETS
 from pnp_ovss.data.vocabulary import class_names
 from pnp_ovss.errors import ConfigError, InputError
-from pnp_ovss.evaluation.reproduction import checks
-from pnp_ovss.evaluation.reproduction.checks import Places, parts_of
-from pnp_ovss.evaluation.reproduction.plan import TABLES, Cell, chosen, columns_of, plan
+from pnp_ovss.evaluation.reproduction import checks, plan as plans
+from pnp_ovss.evaluation.reproduction.checks import Checks, Places, parts_of
+from pnp_ovss.evaluation.reproduction.plan import TABLES, Cell, Row, chosen, columns_of, plan
 from pnp_ovss.evaluation.reproduction.table import Outcome, look_at, outcomes, results, write_results
 from pnp_ovss.methods import METHODS
 from pnp_ovss.models.hub import SHORT_NAMES
+from pnp_ovss.models.releases import RELEASES
+from released import released, released_tcl
 from reproductions import columns, make_blip, make_data, make_weights, pass_for_published
 from trees import save
 
@@ -121,6 +127,17 @@ def test_a_cell_whose_data_or_weights_changed_is_looked_at_again(desk, monkeypat
     assert "pnp-blip-336/voc: out/cells/pnp-blip-336/voc holds a run with revision" in capsys.readouterr().err
     [why] = [one["why"] for one in read()["cells"] if one["cell"] == "pnp-blip-336/voc"]
     assert "holds a run with revision" in why
+
+
+def test_a_cell_whose_results_were_lost_is_done_again(desk):
+    only, cell = ("--rows", "pnp-blip-224", "--columns", "voc"), Path("out/cells/pnp-blip-224/voc")
+    assert reproduce("table3", *only) == 0
+    whole = without_times(Path("out/report.json"))
+    for lost in ("images/2007_000000.json", "images/2007_000001.png", "report.json", "report.html"):
+        (cell / lost).unlink()
+        assert reproduce("table3", *only) == 0
+        assert without_times(Path("out/report.json")) == whole
+        assert (cell / lost).exists()
 
 
 def spoil_count(desk: Path) -> None:
@@ -267,6 +284,64 @@ def test_cells_are_run_although_something_differs_and_the_report_says_so(desk, c
     assert "1 cells could not be run" in capsys.readouterr().err
 
 
+def no_release(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def other_release(folder: Path) -> None:
+    save_file({"nothing": torch.zeros(1)}, folder / "model.safetensors")
+
+
+def no_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{")
+
+
+RELEASED = {
+    "not there": (
+        "segclip",
+        no_release,
+        "LACKS: weights segclip: .*: expected segclip.bin, or .* fetch it from",
+    ),
+    "another one": ("segclip", other_release, "LACKS: weights segclip: the checkpoint lacks clip.visual"),
+    "no tokenizer": ("segclip", no_tokenizer, "LACKS: weights segclip: .*: the tokenizer cannot be read"),
+    "no masker": ("tcl", no_release, "LACKS: weights tcl: .*: expected tcl.pth, or a folder with"),
+    "another masker": ("tcl", other_release, "LACKS: weights tcl: weights/tcl holds no masker; take tcl.pth"),
+}
+
+
+@pytest.mark.parametrize("what", RELEASED)
+def test_what_is_wrong_with_a_released_file(desk, capsys, monkeypatch, what):
+    row, spoil, expected = RELEASED[what]
+    released("segclip", desk / "weights/segclip")
+    shutil.move(released_tcl(desk / "weights/clip-base") / "masker", desk / "weights/tcl")
+    pass_for_published(monkeypatch, desk / "data", desk / "weights")
+    only = ("--rows", row, "--columns", "voc", "--check")
+    assert reproduce("table3", *only) == 0
+    spoil(desk / "weights" / row)
+    assert reproduce("table3", *only) == 2
+    line = complaints(capsys)[-1]
+    assert re.search(expected, line), line
+
+
+def test_a_released_file_of_another_size(desk, capsys, monkeypatch):
+    released("segclip", desk / "weights/segclip")
+    monkeypatch.setitem(RELEASES, "segclip", replace(RELEASES["segclip"], pixels="224"))
+    assert reproduce("table3", "--rows", "segclip", "--columns", "voc", "--check") == 2
+    assert "DIFFERS: weights segclip: its input has 32 pixels a side; expected 224" in complaints(capsys)[-1]
+
+
+def test_a_file_that_a_setting_names_is_looked_for_among_the_weights(desk, capsys, monkeypatch):
+    row = Row("table3", "x", method="tcl", settings={"masker": "other.pth"})
+    cell = replace(find("tcl/voc"), row=row)
+    [part] = [part for part in parts_of(cell, Places(desk, desk, weights=desk / "weights")) if part.setting == "masker"]
+    assert (part.name, part.place) == ("other.pth", "other.pth")
+    found = Checks([cell], Places(desk, desk, weights=desk / "weights"))._weights(part, cell, ())
+    assert (found.state, found.text) == ("lacks", "there is no other.pth; put it into the folder of --weights")
+    (desk / "weights/other.pth").touch()
+    [part] = [part for part in parts_of(cell, Places(desk, desk, weights=desk / "weights")) if part.setting == "masker"]
+    assert part.place == str(desk / "weights/other.pth")
+
+
 @pytest.mark.parametrize(("given", "message"), [
     (("table9",), "there is no table 'table9'; the tables are table3, field, ablation"),
     (("table3", "--rows", "pnp"), "the table has no row 'pnp'; its rows are pnp-blip-336, "),
@@ -307,7 +382,7 @@ def test_the_table_has_the_published_numbers_of_each_row():
 
 
 def test_a_row_whose_method_is_not_there_stands_with_its_published_number(monkeypatch):
-    monkeypatch.delitem(METHODS, "tcl")
+    monkeypatch.setattr(plans, "METHODS", {name: info for name, info in METHODS.items() if name != "tcl"})
     [cell] = [cell for cell in plan("table3") if cell.name == "tcl/voc"]
     assert (cell.published, cell.lacks) == (55.0, "the method tcl is not part of this version")
     assert "| TCL with PAMR, 448 px | 55.0 / - |" in results("table3", [Outcome(cell)])
@@ -412,7 +487,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("world")
     with pytest.MonkeyPatch.context() as patch, connected(patch, root) as hub:
         patch.setattr(command, "FIRST", 1)
-        make_data(root / "data", width=16)
+        make_data(root / "data", others=1, width=16)
         weights = make_weights(root / "weights")
         pass_for_published(patch, root / "data", weights)
         for name in [path.name for path in weights.iterdir() if path.name in SHORT_NAMES]:
@@ -440,6 +515,29 @@ def start(out: str) -> int:
 
 def wait(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+IN_PARTS = """
+import sys
+from pnp_ovss.cli import main, reproduce
+reproduce.FIRST = reproduce.PART = 1
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_ray_does_parts_of_cells_side_by_side_with_the_same_result(desk):
+    pytest.importorskip("ray")
+    asked = ["reproduce", "table3", *HERE, *TWO, "--anyway", "--out"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:  # a short path, for sockets
+        environment |= {"RAY_TMPDIR": folder, "OMP_NUM_THREADS": "1"}
+        for more in (["here"], ["out", "--engine", "ray", "--cluster", "local", "--models", "2"]):
+            command = [sys.executable, "-c", IN_PARTS, *asked, *more]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+            assert done.returncode == 0, done.stderr
+    assert len(measured()) == 2
+    assert without_times(Path("out/report.json")) == without_times(Path("here/report.json"))
 
 
 @pytest.mark.slow

@@ -113,23 +113,22 @@ def command(
         folders: merge: the shards' folders
     """
     if what == MERGE:
-        return merge(folders or [], flags)
+        return _merge(folders or [], flags)
     if folders:
         raise InputError(f"{folders[0]} came besides {what}; name the folder with --root")
     if what == SCENES:
         model = replace(model, model=model.model or method_info(model.method).mini)
-    return score(what, replace(flags, out=flags.out or Path("evaluation") / what), model)
-
-
-def score(what: str, flags: EvaluateFlags, model: ModelFlags) -> int:
-    """Score a model on a data set, or label maps, as the flags say; return the exit code."""
-    out, (index, parts) = flags.out or Path(), flags.shard or (1, 1)
+    out, (index, parts) = flags.out or Path("evaluation") / what, flags.shard or (1, 1)
     # Shards may share a folder: each has images of its own.
     with hold(out, LOCK if parts == 1 else f".pnp-ovss-{index}-of-{parts}.lock", ("images", "oracle")):
-        return _evaluate(what, out, flags, model)
+        return score(what, out, flags, model)
 
 
-def _evaluate(what: str, out: Path, flags: EvaluateFlags, model: ModelFlags) -> int:
+def score(what: str, out: Path, flags: EvaluateFlags, model: ModelFlags) -> int:
+    """Score a model on a data set, or label maps, into a folder that no other process writes into; say how it was.
+
+    Returns: the exit code.
+    """
     dataset = _dataset(what, flags.root, vars(flags))
     run, settings = _prepare(what, dataset, out / "images", flags, model)
     root, samples = str(flags.root.resolve()) if flags.root else None, dataset.samples[: flags.limit]
@@ -141,7 +140,7 @@ def _evaluate(what: str, out: Path, flags: EvaluateFlags, model: ModelFlags) -> 
         _, truly = load_choice("truth", dataset, Vocabulary({}))
         _score(replace(run, choose=truly, folder=out / "oracle"), samples, flags.protocol, "true names")
     if flags.shard is None:
-        return _finish([out], out, flags, dataset)
+        return finish([out], out, flags, dataset)
     for record in failed[:LINES]:
         complain(record.fault)
     scored = f"{len(samples) - len(failed)} of {len(samples)} images are scored in {out}"
@@ -223,8 +222,7 @@ def _score(run: Run, samples: Sequence[Sample], protocol: str, title: str) -> li
     return failed
 
 
-def merge(folders: Sequence[Path], flags: EvaluateFlags) -> int:
-    """Make one report of the parts of a run; return the exit code."""
+def _merge(folders: Sequence[Path], flags: EvaluateFlags) -> int:
     if not folders:
         raise InputError(f"no folder was given; name those of the shards: {PROG} evaluate {MERGE} DIR DIR")
     first, *others = [read_manifest(folder) for folder in folders]
@@ -238,11 +236,11 @@ def merge(folders: Sequence[Path], flags: EvaluateFlags) -> int:
     except InputError:
         complain("the data set is not here: the report has no photos; give its folder with --root to have them")
     with hold(flags.out or folders[0]):
-        return _finish(folders, flags.out or folders[0], flags, dataset)
+        return finish(folders, flags.out or folders[0], flags, dataset)
 
 
-def _finish(folders: Sequence[Path], out: Path, flags: EvaluateFlags, dataset: Dataset | None) -> int:
-    """Write the report of complete results."""
+def finish(folders: Sequence[Path], out: Path, flags: EvaluateFlags, dataset: Dataset | None) -> int:
+    """Write the report of complete results, say what it comes to, and return the exit code."""
     result = load_results(folders, flags.protocol, flags.oracle)
     if result.oracle is None and any((folder / "oracle").is_dir() for folder in folders):
         complain("results with the true names are not there for these images: left out; run with --oracle to have them")

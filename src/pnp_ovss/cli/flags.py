@@ -41,7 +41,7 @@ from pnp_ovss.runs.batch import ClassSource
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import Vocabulary
 
-ECHOING = ("segment", "batch", "demo", "tune", "evaluate")
+ECHOING = ("segment", "batch", "demo", "tune", "evaluate", "reproduce")
 """Commands that fill a folder: a run file is copied there."""
 
 NONE = "none"

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pnp_ovss.cli import FAILED, OUTPUT, PARTLY, align, complain, follow, say
-from pnp_ovss.cli.evaluate import EvaluateFlags, merge, score
+from pnp_ovss.cli.evaluate import EvaluateFlags, finish, score
 from pnp_ovss.cli.flags import Count, Dir, File, Memory, ModelFlags, Name, value
 from pnp_ovss.errors import ConfigError, PnpError
 from pnp_ovss.evaluation.reproduction.checks import Checks, Finding, Places, parts_of, preset_of, replies_of, troubles
@@ -113,13 +114,13 @@ def command(table: Annotated[str, typer.Argument(metavar="|".join(TABLES))], fla
     out = flags.out or Path("reproduction") / table
     places = Places(flags.data, out, flags.replies, flags.weights, flags.device, flags.limit)
     checks = Checks(able, places, lambda images, total, title: follow(images, total, "image", desc=title))
-    findings = [*_told(checks())]
-    wrong = [finding for finding in findings if finding.state != "ok"]
-    if flags.check or (wrong and not flags.anyway):
-        advice = "mend this" if flags.check else f"mend this, or give --anyway; nothing was run in {out}"
-        say(f"{len(findings)} checks, {len(wrong)} not as they should be" + (f"; {advice}" if wrong else ""))
-        return FAILED if wrong else 0
-    with hold(out):
+    with nullcontext() if flags.check else hold(out, below=(CELLS,)):
+        findings = [*_told(checks())]
+        wrong = sum(finding.state != "ok" for finding in findings)
+        advice = "; mend this, or run all the same with --anyway" if wrong and not flags.anyway else ""
+        say(f"{len(findings)} checks, {wrong} not as they should be{advice}")
+        if flags.check or (wrong and not flags.anyway):
+            return FAILED if wrong else 0
         return _reproduce(table, able, checks, findings, flags)
 
 
@@ -177,9 +178,18 @@ class CellRun:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What is known of it, if it was asked for in the same way before."""
+        """What is known of it, if it was asked for in the same way before and its results are there."""
         state = read_state(self.folder)
-        return state if state.get("asked") == self._asked else {}
+        lost = state.get("done") and not self._is_whole()
+        return {} if lost or state.get("asked") != self._asked else state
+
+    def _is_whole(self) -> bool:
+        """Return whether the report is there, a record of each image, and a label map of each that was scored."""
+        reports = [self.folder / f"report.{end}" for end in ("json", "html")]
+        if not all(path.is_file() for path in reports):
+            return False
+        records, maps = (sum(1 for _ in self.folder.glob(f"images/*.{end}")) for end in ("json", "png"))
+        return records >= self.images and maps >= int(read_json(reports[0])["score"]["images"])
 
     def calls(self, first: bool) -> list[Call]:
         """Return the calls that do the first images, or all of them: one here, for Ray one for each part."""
@@ -187,12 +197,12 @@ class CellRun:
         shards = [(number, parts) for number in range(1, parts + 1)] if parts > 1 else [None]
         limit = min(FIRST, self.images) if first else self.flags.limit
         asked = [replace(self.how, shard=shard, limit=limit) for shard in shards]
-        return [partial(_score, self.cell.dataset, one, self.model, first) for one in asked]
+        return [partial(_score, self.cell.dataset, self.folder, one, self.model, first) for one in asked]
 
     def conclude(self, first: bool) -> None:
         """Note what is known after the first images, or after all: their parts become one report."""
-        if not first and self.flags.engine == "ray" and self.images > PART:
-            merge([self.folder], self.how)
+        if len(self.calls(first)) > 1:
+            finish([self.folder], self.folder, self.how, self.checks.datasets[self.cell.dataset][0])
         state = self.state | {"asked": self._asked, "differs": self.differs}
         if first:
             report = read_json(self.folder / "report.json")
@@ -211,7 +221,6 @@ class CellRun:
         given = cell.row.names == "given"
         return EvaluateFlags(
             root=self.checks.datasets[cell.dataset][1],
-            out=self.folder,
             names="given" if given else str(replies_of(cell, self.checks.places)),
             oracle=flags.oracle and not given,
             vocabulary=cell.vocabulary,
@@ -231,10 +240,10 @@ class CellRun:
         return ModelFlags(row.method, model, None, preset_of(self.cell), *where, dict(row.settings) | places)
 
 
-def _score(what: str, flags: EvaluateFlags, model: ModelFlags, quiet: bool) -> str:
+def _score(what: str, out: Path, flags: EvaluateFlags, model: ModelFlags, quiet: bool) -> str:
     before, OUTPUT.quiet = OUTPUT.quiet, OUTPUT.quiet or quiet
     try:
-        score(what, flags, model)
+        score(what, out, flags, model)
     except PnpError as error:  # other cells may be well
         return str(error)
     finally:

@@ -29,8 +29,8 @@ State = Literal["ok", "differs", "lacks"]
 """Whether all is well; whether what is there is not what was published with, or too little; whether it is not there."""
 MODELS, FILES = ("proxy", "regions_model"), ("masker", "dense", "encoder", "archive")
 """Settings that name a further checkpoint, and those that name a file or folder of this machine."""
-RESULT = 30_000
-"""Bytes on disk for the result of an image, about: its label map and its record."""
+RESULT = 10_000
+"""Bytes on disk for the result of an image, its label map and its record; those of COCO's photos have about 3,000."""
 SPARE = 10**9
 """Bytes of memory that a run needs beside its weights, about."""
 
