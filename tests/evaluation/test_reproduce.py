@@ -117,8 +117,10 @@ def test_cells_are_checked_run_and_compared_and_not_run_again(desk, capsys, monk
 def test_a_cell_whose_data_or_weights_changed_is_looked_at_again(desk, monkeypatch, capsys):
     only = ("--rows", "pnp-blip-336", "--columns", "voc", "--limit", "1")
     assert reproduce("table3", *only) == 0
+    assert measured()["pnp-blip-336/voc"]["differs"] == ["only the first 1 of 2 images"]
     assert reproduce("table3", *only[:-2]) == 0
     assert measured()["pnp-blip-336/voc"]["images"] == 2
+    assert measured()["pnp-blip-336/voc"]["differs"] == []
     shutil.rmtree("weights/blip-large-flickr")
     make_blip(Path("weights/blip-large-flickr"))
     weights = Path("weights/blip-large-flickr/model.safetensors")
@@ -268,6 +270,17 @@ def test_too_little_room_for_weights_counts_with_the_results_on_one_disk(desk, c
 def test_a_device_that_is_not_there(desk, capsys):
     assert reproduce("table3", *TWO, "--check", "--device", "cuda:9") == 2
     assert "LACKS: device: device 'cuda:9' cannot be used here; give auto or cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("free", "expected"), [(10**12, "ok"), (10**9, "differs")])
+def test_the_memory_of_a_gpu_is_looked_at(desk, monkeypatch, free, expected):
+    monkeypatch.setattr(checks, "resolve_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * 10**12))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    asked = Checks([find("pnp-blip-336/voc")], Places(desk / "data", desk / "out", weights=desk / "weights"))
+    [found] = [finding for finding in asked() if finding.what == "device"]
+    assert found.state == expected
+    assert found.text.startswith("a GPU, ")
 
 
 def test_cells_are_run_although_something_differs_and_the_report_says_so(desk, capsys):
@@ -467,7 +480,7 @@ def test_the_page_of_results_gets_what_was_measured(tmp_path):
     write_results(page, "table3", found)
     text = page.read_text()
     assert "| TCL with PAMR, 448 px | 55.0 / 55.1 |  |  |  | 17.1 / **30.0** |  |" in text
-    assert "| tcl/voc | standard | plain | given | 4 | r | 0.5 |  |" in text
+    assert "| tcl/voc | 55.0 | 55.1 | +0.1 | standard | plain | given | 4 | r | 0.5 |  |" in text
     assert text.count("not measured") == (ROOT / "docs/results.md").read_text().count("not measured") - results(
         "table3", outcomes("table3", tmp_path, {})
     ).count("not measured")

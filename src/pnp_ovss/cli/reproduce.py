@@ -142,6 +142,7 @@ def _reproduce(
     out, differs = checks.places.out, troubles(findings, "differs")
     faults = {name: "; ".join(lines) for name, lines in troubles(findings, "lacks").items()}
     runs = [CellRun(cell, checks, flags, differs.get(cell.name, [])) for cell in cells if cell.name not in faults]
+    runs = [replace(run, differs=[*run.differs, *run.left_out()]) for run in runs]
     todo = [run for run in runs if not run.state.get("done")]
     say(f"{len(runs) - len(todo)} of {len(runs)} cells are done before, {len(todo)} are to do")
     engine = _engine(flags)
@@ -175,6 +176,11 @@ class CellRun:
     def images(self) -> int:
         """How many are to be scored."""
         return self.checks.images(self.cell)
+
+    def left_out(self) -> list[str]:
+        """Return a line for images that are not asked for."""
+        total = len(self.checks.datasets[self.cell.dataset][0].samples)
+        return [f"only the first {self.images} of {total} images"] if self.images < total else []
 
     @property
     def state(self) -> dict[str, Any]:

@@ -199,16 +199,21 @@ class Checks:
         except ModelError as error:
             return Finding("device", "lacks", str(error), _names(self.cells))
         if device.type == "cuda":
-            about = torch.cuda.get_device_properties(device)
-            return _ok("device", f"{about.name}, {_gigabytes(about.total_memory)}")
+            free, total = torch.cuda.mem_get_info(device)
+            name, needed = torch.cuda.get_device_name(device), self._largest() + SPARE
+            text = f"{name}, {_gigabytes(free)} of {_gigabytes(total)} free, {_gigabytes(needed)} needed"
+            return Finding("device", "ok" if free >= needed else "differs", text)
         advice = ": a table takes days on a processor; --limit 100 gives a first look" if device.type == "cpu" else ""
         return _ok("device", f"{device}{advice}")
 
     def _memory(self) -> Finding:
-        needs = [sum(self.sizes.get(part.place, 0) for part in parts_of(cell, self.places)) for cell in self.cells]
-        needed = 2 * max(needs, default=0) + SPARE  # what is read and what is made of it
+        needed = 2 * self._largest() + SPARE  # what is read and what is made of it
         text = f"{_gigabytes(needed)} needed, {_gigabytes(available())} left"
         return Finding("memory", "ok" if available() >= needed else "differs", text)
+
+    def _largest(self) -> int:
+        """Return the bytes of all weights of the cell that has most."""
+        return max(sum(self.sizes.get(part.place, 0) for part in parts_of(cell, self.places)) for cell in self.cells)
 
     def _disk(self) -> Iterator[Finding]:
         results = RESULT * sum(self.images(cell) for cell in self.cells)

@@ -18,6 +18,8 @@ CELLS = "cells"
 """Folder of the cells' own results, below that of the table."""
 STATE = "cell.json"
 """What is known of a cell's run, in its folder."""
+SCORES = {"published": "", "ours": "", "difference": "+"}
+"""Numbers of a cell, and whether their sign is shown."""
 SHOWN = 5
 """Classes that a line names."""
 
@@ -178,8 +180,8 @@ def results(table: str, found: Sequence[Outcome]) -> str:
         lines.append(" | ".join((title, *texts, why)))
     made = [_made(one) for one in found if one.report]
     if made:
-        head = "cell | protocol | words | names | images | revision | s per image | other than published"
-        made = ["", head, "---|" * 8, *made]
+        head = "cell | published | ours | difference | protocol | words | names | images | revision | s per image"
+        made = ["", f"{head} | other than published", "---|" * 11, *made]
     tables = [f"| {line} |" if line and "---|" not in line else line and f"|{line}" for line in (*lines, *made)]
     return "\n".join([*tables, ""])
 
@@ -228,9 +230,10 @@ def _text(one: Outcome) -> str:
 
 def _made(one: Outcome) -> str:
     about = facts(one)
-    values = (about["cell"], about["protocol"], about["vocabulary"], about["names"], about["images"])
-    more = (about["revision"], about["seconds_per_image"], "; ".join(one.differs))
-    return " | ".join(str(value).replace("|", "\\|") for value in (*values, *more))
+    scores = [f"{number:{sign}.1f}" if (number := about[name]) is not None else "?" for name, sign in SCORES.items()]
+    values = [about[name] for name in ("protocol", "vocabulary", "names", "images", "revision", "seconds_per_image")]
+    texts = [about["cell"], *scores, *map(str, values), "; ".join(one.differs)]
+    return " | ".join(text.replace("|", "\\|") for text in texts)
 
 
 def _marked(found: Sequence[Outcome]) -> str:
