@@ -20,6 +20,8 @@ from pnp_ovss.models.hub import (
     weights_among,
 )
 
+INSTEAD = "set HF_ENDPOINT to a mirror, or give its folder in --weights"
+"""What works without the hub."""
 CLOSE = 0.15
 """Share by which the bytes of weights may differ from two or four for each parameter: files hold a little more."""
 
@@ -61,7 +63,7 @@ def survey(name: str | Path, model: str) -> Survey:
         sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
         small = snapshot_download(str(name), revision=info.sha, allow_patterns="config.json", tqdm_class=NoBar)
     except Exception as error:  # of the hub's client, or of its HTTP library
-        raise explained(error, model) from error
+        raise explained(error, model, INSTEAD) from error
     weights = weights_among(list(sizes))
     if not weights:
         raise ModelError(f"{model}: its repository has no weights that are read here; give a folder with --weights")

@@ -170,7 +170,7 @@ class Checks:
             else:
                 faults, text = self._file(part, cell)
         except PnpError as error:
-            return Finding(what, "lacks", str(error), cells)
+            return Finding(what, "lacks", str(error).removeprefix(f"{part.name}: "), cells)
         return Finding(what, "differs", "; ".join(faults), cells) if faults else _ok(what, text, cells)
 
     def _file(self, part: "Part", cell: Cell) -> tuple[Sequence[str], str]:
