@@ -3,7 +3,7 @@
     python -m benchmarks.segment [--model blip-large] [--passes 4] [--dtypes float32,bfloat16] [--batches 1]
     python -m benchmarks.segment --model tiny --repeats 1        # seconds: to see that it runs
     python -m benchmarks.segment --growth [--model mini-blip]    # how cost grows with photos, passes and classes
-    python -m benchmarks.segment --agreement 40                  # labels in bfloat16 beside float32, mini models
+    python -m benchmarks.segment --agreement 40                  # labels in bfloat16 beside float32
 
 Markdown out. Published shapes have random weights: the arithmetic is the same, their maps mean nothing. Every figure of
 a table comes from one run in which what is compared takes turns; the least time of each counts.
@@ -24,14 +24,16 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
+from torch.nn.functional import normalize
 from transformers import BridgeTowerConfig, BridgeTowerForImageAndTextRetrieval
 
 import pnp_ovss
 from benchmarks import authors, vlm_of
+from benchmarks.clip_methods import WIDTH as CLIP_WIDTH, random_clip
 from benchmarks.random_blip import random_blip
-from pnp_ovss import Config, Segmenter, make_prompt
+from pnp_ovss import Config, Segmenter, load_method, make_prompt
 from pnp_ovss.methods.pnp import PnP
-from pnp_ovss.mini import HELD_OUT_SEED, draw
+from pnp_ovss.mini import HELD_OUT_SEED, TUNE_SEED, draw
 from pnp_ovss.models import MODELS
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -39,6 +41,7 @@ NAMES = ("person", "bicycle", "car", "dog", "cat", "bird", "boat", "tree", "hous
 MORE = tuple(f"thing{number}" for number in range(25))
 WORDS = {"blip-base": 30522, "blip-large": 30522, "bridgetower-large": 50265, "tiny": 200}
 PHOTO = (480, 640)
+ON_CLIP = ("maskclip", "sclip", "clearclip", "naclip", "resclip", "scclip")
 
 
 @dataclass(frozen=True)
@@ -172,16 +175,28 @@ def plot(curves: dict[str, list[tuple[int, float]]]) -> str:
 
 
 def agreement(scenes: int) -> str:
-    """Return the table of pixels whose label in bfloat16 is that in float32, after refinement, per mini model."""
-    rows = ["| model | scenes | equal labels | least |", "|---|---|---|---|"]
-    for name in (name for name in MODELS if name.startswith("mini-")):
-        full, half = (Segmenter.from_pretrained(name, device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16"))
-        shares = []
-        for index in range(scenes):
-            scene = draw(HELD_OUT_SEED, index, 224)
-            one, other = (segmenter(scene.image, scene.things).labels for segmenter in (full, half))
-            shares.append(float((one == other).mean()))
-        rows.append(f"| {name} | {scenes} | {100 * np.mean(shares):.2f} % | {100 * min(shares):.2f} % |")
+    """Return the table of pixels whose label in bfloat16 is that in float32, after refinement, per model and method."""
+    rows = ["| model | method | scenes | equal labels | least |", "|---|---|---|---|---|"]
+    with tempfile.TemporaryDirectory() as folder:
+        blip, clip = random_model("blip-base", Path(folder, "blip")), random_clip(Path(folder, "clip"))
+        random: list[tuple[str | Path, str]] = [(blip, "pnp"), *((clip, method) for method in ON_CLIP)]
+        minis = [("mini-blip", "pnp"), ("mini-bridgetower", "pnp"), *(("mini-clip", method) for method in ON_CLIP)]
+        for model, name in [*minis, *random]:
+            pair: list[Any] = [load_method(name, model, "cpu", dtype) for dtype in ("float32", "bfloat16")]
+            if model == clip:  # its tokenizer knows no words
+                vectors = {word: normalize(torch.randn(CLIP_WIDTH), dim=0) for word in NAMES}
+                for method in pair:
+                    method.config = method.config.override({"background": "never"})
+                    method.clip.encode_words = lambda words, _, known=vectors: torch.stack([known[w] for w in words])
+            shares = []
+            for index in range(scenes):
+                scene = draw(TUNE_SEED, index, 224)
+                names = NAMES[:3] if isinstance(model, Path) else scene.things
+                one, other = (Segmenter(method)(scene.image, names).labels for method in pair)
+                shares.append(np.mean(one == other))
+            known = model if isinstance(model, str) else f"{model.name}-base of random weights"
+            equal = f"{100 * np.mean(shares):.2f} % | {100 * min(shares):.2f} %"
+            rows.append(f"| {known} | {name} | {scenes} | {equal} |")
     return "\n".join(rows)
 
 

@@ -7,7 +7,8 @@ import torch
 from torch.nn.functional import interpolate, normalize
 
 from peers import error, golden
-from pnp_ovss import InputError
+from pnp_ovss import InputError, load_vlm
+from pnp_ovss.models import loading
 from pnp_ovss.models.clip import Clip, ensemble, load_clip, positions
 from shared import shared
 from tiny import tiny_clip
@@ -119,3 +120,15 @@ def test_text_vectors_are_the_official_ones():
     vectors = clip.encode_tokens(ids.flatten(0, 1), (ids.flatten(0, 1) != 0).long()).unflatten(0, ids.shape[:2])
     assert error(vectors[0], normalize(torch.from_numpy(arrays["encoded_first"]), dim=-1).numpy()) < 1e-5
     assert error(ensemble(vectors), arrays["features"]) < 1e-5
+
+
+def test_a_cpu_that_computes_with_bfloat16_takes_it_for_a_large_clip_by_itself(tmp_path, monkeypatch, tiny_blip_folder):
+    folder = tiny_clip(tmp_path)
+    monkeypatch.setattr(loading, "has_bfloat16", lambda: True)
+    assert load_clip(folder, "cpu").dtype == torch.float32
+    monkeypatch.setattr(loading, "LARGE", 0)
+    assert load_clip(folder, "cpu").dtype == torch.bfloat16
+    assert load_clip(folder, "cpu", "float32").dtype == torch.float32
+    assert load_vlm(tiny_blip_folder, "cpu")._model.dtype == torch.float32
+    monkeypatch.setattr(loading, "has_bfloat16", lambda: False)
+    assert load_clip(folder, "cpu").dtype == torch.float32

@@ -119,6 +119,7 @@ class Clip(DualEncoder):
     """A CLIP checkpoint, the blocks of its image tower open."""
 
     model_class = "CLIPModel"
+    bfloat16_on_cpu = True
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
         super().__init__(checkpoint, device, dtype)
