@@ -14,6 +14,7 @@ import gc
 import json
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -184,7 +185,7 @@ def agreement(scenes: int) -> str:
         for model, name in [*minis, *random]:
             pair: list[Any] = [load_method(name, model, "cpu", dtype) for dtype in ("float32", "bfloat16")]
             if model == clip:  # its tokenizer knows no words
-                vectors = {word: normalize(torch.randn(CLIP_WIDTH), dim=0) for word in NAMES}
+                vectors = defaultdict[str, Tensor](lambda: normalize(torch.randn(CLIP_WIDTH), dim=0))
                 for method in pair:
                     method.config = method.config.override({"background": "never"})
                     method.clip.encode_words = lambda words, _, known=vectors: torch.stack([known[w] for w in words])

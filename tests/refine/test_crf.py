@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pnp_ovss.errors import ConfigError
-from pnp_ovss.refine import lattice
+from pnp_ovss.refine import crf, lattice
 from pnp_ovss.refine.crf import dense_crf
 from pnp_ovss.refine.lattice import WeightedSum, permutohedral_lattice
 
@@ -233,3 +233,18 @@ def test_strong_weights_do_not_overflow():
     out = dense_crf(scores, photo, gaussian_weight=500.0, bilateral_weight=900.0)
     assert bool(out.isfinite().all())
     torch.testing.assert_close(out.sum(1), torch.ones(1, 9, 9))
+
+
+def test_a_kept_kernel_is_that_of_the_same_size_and_settings():
+    scores, image = torch.rand(1, 3, 12, 16), torch.randint(256, (1, 12, 16, 3), dtype=torch.uint8)
+
+    def fresh(scores, image, **settings):
+        crf._kept_smoothness.cache_clear()
+        return dense_crf(scores, image, **settings)
+
+    turned = scores.transpose(2, 3), image.transpose(1, 2)
+    for case, settings in (((scores, image), {}), (turned, {}), (turned, {"gaussian_sxy": 1.0})):
+        expected = fresh(*case, **settings)
+        for other in ({}, {"gaussian_weight": 1.0}):
+            dense_crf(scores, image, **other)
+            assert torch.equal(dense_crf(*case, **settings), expected)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pnp_ovss.refine.base import Images, Refiner, Scores, group_size, groups
-from pnp_ovss.refine.lattice import most_vertices, permutohedral_lattice
+from pnp_ovss.refine.lattice import Lattice, most_vertices, permutohedral_lattice
 from pnp_ovss.settings import MANY, MOST_STEPS, setting
 from pnp_ovss.types import OnStep, ignore
 
@@ -23,6 +24,9 @@ CORNERS = 3 + 6
 
 ROWS = 2**18
 """Pixels whose softmax is taken at a time."""
+
+KEPT = 2**20
+"""Pixels up to which the smoothness kernel is kept for the next photo of the same size; 55 bytes each."""
 
 WIDE = 16
 """Channels that fill the registers of a CPU: from here on torch's own softmax is the faster one."""
@@ -60,8 +64,11 @@ class DenseCRF(Refiner):
         """
         kept, vertices = 4 if self.crf_tolerance > 0 else 3, CORNERS * pixels
         if image is not None:
-            spread = self.crf_gaussian_sxy, self.crf_bilateral_sxy, self.crf_bilateral_srgb
-            vertices = sum(most_vertices(points.flatten(0, 1)) for points in _points(image(), *spread))
+            photo = image()
+            size = photo.shape[0], photo.shape[1], photo.shape[2]
+            position = _positions(*size, photo.device) / self.crf_gaussian_sxy
+            appearance = _appearance(photo, self.crf_bilateral_sxy, self.crf_bilateral_srgb)
+            vertices = sum(most_vertices(points.flatten(0, 1)) for points in (position, appearance))
         scores = 4 * pixels * (kept * channels + 6 * group_size(channels, pixels))
         return scores + PIXEL * pixels + VERTEX * vertices
 
@@ -97,8 +104,9 @@ def dense_crf(
     rows = scores.float().permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
     log_unary = _softmax(rows.view(b * h * w, channels)).clamp_(min=LEAST).log_()
     del rows
-    position, appearance = _points(image, gaussian_sxy, bilateral_sxy, bilateral_srgb)
-    gaussian = permutohedral_lattice(position).normalised(gaussian_weight)
+    build = _kept_smoothness if b * h * w <= KEPT else _smoothness
+    gaussian = build(b, h, w, gaussian_sxy, gaussian_weight, image.device)
+    appearance = _appearance(image, bilateral_sxy, bilateral_srgb)
     bilateral = permutohedral_lattice(appearance).normalised(bilateral_weight)
     probability = _softmax(log_unary.clone())
     done = torch.zeros(b, 1, 1, dtype=torch.bool, device=scores.device)
@@ -119,15 +127,24 @@ def dense_crf(
     return probability.view(b, h, w, channels).permute(0, 3, 1, 2).contiguous()
 
 
-def _points(
-    image: Images, gaussian_sxy: float, bilateral_sxy: float, bilateral_srgb: float
-) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n 5"]]:
-    """Return where the pixels lie in standard deviations of each kernel."""
+def _appearance(image: Images, sxy: float, srgb: float) -> Float[Tensor, "b n 5"]:
+    """Return position and colour of the pixels in standard deviations."""
     b, h, w = image.shape[:3]
-    y, x = (torch.arange(side, device=image.device).float() for side in (h, w))
-    position = torch.cartesian_prod(y, x).view(1, h * w, 2).flip(2).expand(b, -1, -1)
-    colour = image.reshape(b, h * w, 3).float()
-    return position / gaussian_sxy, torch.cat([position / bilateral_sxy, colour / bilateral_srgb], -1)
+    return torch.cat([_positions(b, h, w, image.device) / sxy, image.reshape(b, h * w, 3).float() / srgb], -1)
+
+
+def _positions(b: int, h: int, w: int, device: torch.device) -> Float[Tensor, "b n 2"]:
+    """Return column and row of the pixels."""
+    y, x = (torch.arange(side, device=device).float() for side in (h, w))
+    return torch.cartesian_prod(y, x).view(1, h * w, 2).flip(2).expand(b, -1, -1)
+
+
+def _smoothness(b: int, h: int, w: int, sxy: float, weight: float, device: torch.device) -> Lattice:
+    """Return the kernel that no colour changes: the same for every photo of a size."""
+    return permutohedral_lattice(_positions(b, h, w, device) / sxy).normalised(weight)
+
+
+_kept_smoothness = lru_cache(maxsize=1)(_smoothness)
 
 
 def _softmax(energy: Float[Tensor, "n ch"]) -> Float[Tensor, "n ch"]:
