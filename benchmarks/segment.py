@@ -73,7 +73,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.agreement:
-        print(agreement(args.agreement))
+        agreement(args.agreement)
         return
     with tempfile.TemporaryDirectory() as folder:
         model = random_model(args.model, Path(folder)) if args.model in WORDS else args.model
@@ -175,9 +175,9 @@ def plot(curves: dict[str, list[tuple[int, float]]]) -> str:
     )
 
 
-def agreement(scenes: int) -> str:
-    """Return the table of pixels whose label in bfloat16 is that in float32, after refinement, per model and method."""
-    rows = ["| model | method | scenes | equal labels | least |", "|---|---|---|---|---|"]
+def agreement(scenes: int) -> None:
+    """Print the table of pixels whose label in bfloat16 is that in float32, after refinement, per model and method."""
+    print("| model | method | scenes | equal labels | least |\n|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         blip, clip = random_model("blip-base", Path(folder, "blip")), random_clip(Path(folder, "clip"))
         random: list[tuple[str | Path, str]] = [(blip, "pnp"), *((clip, method) for method in ON_CLIP)]
@@ -197,8 +197,7 @@ def agreement(scenes: int) -> str:
                 shares.append(np.mean(one == other))
             known = model if isinstance(model, str) else f"{model.name}-base of random weights"
             equal = f"{100 * np.mean(shares):.2f} % | {100 * min(shares):.2f} %"
-            rows.append(f"| {known} | {name} | {scenes} | {equal} |")
-    return "\n".join(rows)
+            print(f"| {known} | {name} | {scenes} | {equal} |", flush=True)
 
 
 def load(model: str | Path, args: argparse.Namespace, dtype: str) -> Segmenter:
