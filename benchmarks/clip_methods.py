@@ -65,11 +65,12 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--published", action="store_true")
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 150])
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=2, help="1 on a busy machine, where threads wait for each other")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with TemporaryDirectory() as place:
-        how: dict[str, Any] = {"device": "cpu", "dtype": "float32", "background": "never", "regions": "watershed"}
+        how: dict[str, Any] = {"device": "cpu", "dtype": arguments.dtype, "background": "never", "regions": "watershed"}
         how |= {} if arguments.published else {"short_side": H, "crop": 224, "stride": 112}
         if any(entry.name == "proxy" for entry in fields(METHODS[arguments.method].config)):
             how["proxy"] = random_dino(Path(place, "dino"))
@@ -84,7 +85,7 @@ def main() -> None:
 
     @torch.no_grad()
     def bare() -> None:
-        tower(pixel_values=windows, interpolate_pos_encoding=True)
+        tower(pixel_values=windows.to(tower.dtype), interpolate_pos_encoding=True)
 
     segmenter = Segmenter(method)
     vocabularies = [Vocabulary.of([f"class {number}" for number in range(count)]) for count in arguments.classes]
