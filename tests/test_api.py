@@ -56,6 +56,7 @@ print(json.dumps(said))
 """
 
 
+@pytest.mark.slow
 def test_what_is_of_the_wrong_type_is_reported_in_one_line():
     run = subprocess.run([sys.executable, "-c", WRONG], capture_output=True, text=True, timeout=300)
     assert run.stderr == ""

@@ -478,6 +478,7 @@ def test_the_report_says_how_well_confidences_order_regions(tmp_path, capsys):
     assert said.split()[-1] in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_absent_classes_are_not_named_where_that_is_asked(tmp_path):
     small = ["--scenes", "3", "--scene-size", "80", "--model", "mini-blip", "--device", "cpu", "--names", "given"]
     scores = {}

@@ -131,6 +131,7 @@ def test_a_cell_whose_data_or_weights_changed_is_looked_at_again(desk, monkeypat
     assert "holds a run with revision" in why
 
 
+@pytest.mark.slow
 def test_a_cell_whose_results_were_lost_is_done_again(desk):
     only, cell = ("--rows", "pnp-blip-224", "--columns", "voc"), Path("out/cells/pnp-blip-224/voc")
     assert reproduce("table3", *only) == 0

@@ -7,6 +7,7 @@ from fuzz.broken import TARGETS as BROKEN
 from fuzz.harness import CLEAR, RESULT, run
 
 
+@pytest.mark.slow
 def test_500_inputs_end_in_a_result_or_a_clear_error():
     report = run(500)
     assert not report.failures, "\n".join(report.distinct())

@@ -149,9 +149,7 @@ class Reco(OnClip):
     def _find_out(self, new: Sequence[str], on_step: OnStep) -> None:
         if not new:
             return
-        texts, own = (
-            model.encode_words(new, read_templates(self.config.templates)) for model in (self.clip, self.dense)
-        )
+        texts, own = self.clip.encode_words(new, read_templates(self.config.templates)), self._texts(new)
         found = self.archive.nearest(texts, self.config.retrieved, self.clip, on_step)
         for number, (word, files, text) in enumerate(zip(new, found, own, strict=True)):
             on_step("words", number, len(new))
@@ -200,8 +198,12 @@ class Reco(OnClip):
 
     def _queries(self, vocabulary: Vocabulary) -> Queries:
         words = (*self._surroundings(vocabulary), *vocabulary.flat)
-        texts = self.dense.encode_words(words, read_templates(self.config.templates))
-        return torch.cat([self.looks(words), texts], 1)
+        return torch.cat([self.looks(words), self._texts(words)], 1)
+
+    def _texts(self, words: Sequence[str]) -> Queries:
+        """Return the vectors of words by ``dense``, each by itself: rounding depends on what goes through with it."""
+        templates = read_templates(self.config.templates)
+        return torch.cat([self.dense.encode_words([word], templates) for word in words])
 
     def _over(
         self, encoded: Encoded, queries: Queries, axes: tuple[Axis, Axis], size: tuple[int, ...]
