@@ -23,7 +23,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kills.World]:
         yield made
 
 
-@pytest.mark.parametrize("command", ["batch, Parquet", "data", "export"])
+@pytest.mark.parametrize("command", [pytest.param("batch, Parquet", marks=pytest.mark.slow), "data", "export"])
 def test_killed_at_an_operation_it_goes_on_and_ends_the_same(world, command):
     trial = kills.Trial.of(world, world.cases[command])
     for at in random.Random(command).sample(range(trial.operations), 1):
