@@ -79,13 +79,15 @@ def main() -> None:
     method.clip.encode_words = lambda words, templates: normalize(torch.randn(len(words), WIDTH), dim=1)
     photo = np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8)
     rows, columns = method._axes(*method.prepare(photo).shape[1:])
-    windows = torch.randn(len(rows.starts) * len(columns.starts), 3, rows.window, columns.window)
+    windows = torch.randn(
+        len(rows.starts) * len(columns.starts), 3, rows.window, columns.window, dtype=method.clip.dtype
+    )
     tower = method.clip._model.vision_model
     tower.set_attn_implementation("sdpa")
 
     @torch.no_grad()
     def bare() -> None:
-        tower(pixel_values=windows.to(tower.dtype), interpolate_pos_encoding=True)
+        tower(pixel_values=windows, interpolate_pos_encoding=True)
 
     segmenter = Segmenter(method)
     vocabularies = [Vocabulary.of([f"class {number}" for number in range(count)]) for count in arguments.classes]

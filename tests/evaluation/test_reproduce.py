@@ -564,8 +564,8 @@ def test_the_whole_of_table_3_runs_and_kills_change_nothing(world):
     rng = random.Random(0)
     for _ in range(3):
         child = start("killed")
-        signal.sigtimedwait([], rng.uniform(0.05, 0.2) * took)
+        signal.sigtimedwait([], rng.uniform(0.02, 0.1) * took)  # so soon that none is done before
         os.kill(child, signal.SIGKILL)
-        assert wait(child) in (-signal.SIGKILL, 0)  # one that goes on may be done before
+        assert wait(child) == -signal.SIGKILL
     assert wait(start("killed")) == 0, Path("killed.log").read_text()[-3000:]
     assert without_times(Path("killed/report.json")) == without_times(Path("whole/report.json"))

@@ -29,6 +29,13 @@ from terminal import errors_of
 SMALL = ("--refine", "none", "--present", "all", "--device", "cpu")
 WINDOW = ("--templates", "a photo of a {}.", "--background", "never", "--device", "cpu")
 ON_CLIP = ("--short-side", "32", "--crop", "0", *WINDOW)
+REGIONS = (
+    *("--model", "mini-blip", "--refine", "regions", "--regions", "sam"),
+    "--regions-points",
+    "2",
+    "--present",
+    "all",
+)
 KIND = {
     "blip": ("--size", "32", *SMALL),
     "bridgetower": ("--size", "32", *SMALL),
@@ -38,30 +45,8 @@ KIND = {
     "groupvit": ("--method", "groupvit", *ON_CLIP),
     "vit": ("--method", "proxyclip", "--model", "mini-clip", "--short-side", "112", "--crop", "0", *WINDOW),
     "dinov2": ("--method", "proxyclip", "--model", "mini-clip", "--short-side", "112", "--crop", "0", *WINDOW),
-    "sam": (
-        "--model",
-        "mini-blip",
-        "--refine",
-        "regions",
-        "--regions",
-        "sam",
-        "--regions-points",
-        "2",
-        "--present",
-        "all",
-    ),
-    "sam2": (
-        "--model",
-        "mini-blip",
-        "--refine",
-        "regions",
-        "--regions",
-        "sam",
-        "--regions-points",
-        "2",
-        "--present",
-        "all",
-    ),
+    "sam": REGIONS,
+    "sam2": REGIONS,
 }
 """Flags for a photo by family."""
 FLAG = {"vit": "--proxy", "dinov2": "--proxy", "sam": "--regions-model", "sam2": "--regions-model"}
