@@ -51,7 +51,7 @@ class Plain:
         self.blocks, self.config, self.method = self.vision.encoder.layers, method.config, method
         self.encode: Callable[[Window, Any], Features] = getattr(self, name)
         if name == "proxyclip":
-            self.dino: Any = ViTModel.from_pretrained(method.config.proxy, add_pooling_layer=False)
+            self.dino: Any = method.proxy._model  # transformers', with DINO's own positions and epsilon
 
     def states(self, pixels: Window) -> tuple[list[Tensor], tuple[int, int]]:
         """Return the tokens that enter each block, and the grid."""

@@ -23,4 +23,4 @@ def test_the_plain_procedure_gives_our_labels(name, tmp_path):
     photo = draw(1, 0, (60, 80)).image
     [first], [second] = plain([photo]), ours([photo])
     assert len(set(second.flat)) > 1
-    assert (first.numpy() == second).mean() > 0.995  # random patches are much alike: rounding decides a few
+    assert (first.numpy() == second).mean() > 0.999
