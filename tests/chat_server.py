@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from local_server import running
+
 KEY = "sk-test-0123456789abcdef"
 ANSWER = '{"found": [{"name": "dog", "confidence": 95}, {"name": "cat", "confidence": 40}]}'
 
@@ -189,13 +191,9 @@ def serve() -> Iterator[Chat]:
         def handle_error(self, request: object, client_address: object) -> None:
             pass
 
-    with Server(("127.0.0.1", 0), Handler) as server:
-        chat.url = f"http://127.0.0.1:{server.server_port}/v1"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with running(Server(("127.0.0.1", 0), Handler)) as url:
+        chat.url = f"{url}/v1"
         try:
             yield chat
         finally:
             chat.released.set()
-            server.shutdown()
-            thread.join()

@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from urllib.parse import unquote
 
 import pytest
 from huggingface_hub import close_session, constants
+
+from local_server import running
 
 RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/(refs/pr/\d+|[^/]+)/(.+)")
 LISTING = re.compile(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/(refs/pr/\d+|[^/]+))?")
@@ -204,15 +205,8 @@ def serve() -> Iterator[Hub]:
         daemon_threads = False  # so that server_close waits for them, and none outlives the test
         request_queue_size = 32
 
-    with Server(("127.0.0.1", 0), Handler) as server:
-        hub.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield hub
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(Server(("127.0.0.1", 0), Handler)) as hub.url:
+        yield hub
 
 
 @contextmanager

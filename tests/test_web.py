@@ -1,7 +1,6 @@
 """Photos by web address: single files, bounded, from the host that was named."""
 
 import io
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from local_server import running
 from pnp_ovss import InputError
 from pnp_ovss.cli import main
 from pnp_ovss.files import fetch
@@ -55,12 +55,8 @@ def serving(other: str = "http://localhost.invalid") -> Iterator[ThreadingHTTPSe
 
     served = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     served.asked = asked
-    thread = threading.Thread(target=served.serve_forever)
-    thread.start()
-    yield served
-    served.shutdown()
-    thread.join()
-    served.server_close()
+    with running(served):
+        yield served
 
 
 @pytest.fixture

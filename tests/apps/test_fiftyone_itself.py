@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from local_server import running
 from pnp_ovss import Segmenter
 from pnp_ovss.export import export
 from pnp_ovss.mini import HELD_OUT_SEED, draw
@@ -46,12 +46,8 @@ def archive(tmp_path):
     (tmp_path / "served").mkdir()
     shutil.make_archive(str(tmp_path / "served/pnp-ovss"), "zip", repository)
     handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "served")
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/pnp-ovss.zip"
-        server.shutdown()
-        thread.join()
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as url:
+        yield f"{url}/pnp-ovss.zip"
 
 
 def test_fiftyone_fetches_the_model_and_applies_it(dataset, archive, tmp_path, monkeypatch):

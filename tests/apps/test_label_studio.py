@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import threading
 import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -15,6 +14,7 @@ pytest.importorskip("fastapi")
 
 from starlette.testclient import TestClient
 
+from local_server import running
 from pnp_ovss import InputError
 from pnp_ovss.apps import guard, pages
 from pnp_ovss.apps.guard import Access
@@ -189,12 +189,8 @@ def studio(scene):
         def log_message(self, *_):
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
-        server.shutdown()
-        thread.join()
+    with running(HTTPServer(("127.0.0.1", 0), Handler)) as url:
+        yield url, asked
 
 
 def test_photos_come_from_the_label_studio_that_was_named_and_no_other(studio, scene):
