@@ -126,7 +126,7 @@ def scores_of(channels: int, size: tuple[int, int], seed: int) -> Tensor:
 
 def ours(photo: np.ndarray, scores: Tensor) -> np.ndarray:
     """Return the labels of our DenseCRF."""
-    return dense_crf(scores, torch.from_numpy(photo)[None]).argmax(1)[0].numpy()
+    return dense_crf(scores, torch.from_numpy(photo)[None]).max(1).indices[0].numpy()
 
 
 def theirs(photo: np.ndarray, scores: Tensor) -> np.ndarray:
@@ -146,7 +146,7 @@ def on_gpu(size: tuple[int, int], channels: int, case: tuple[np.ndarray, Tensor]
     dense_crf(scores, image)
     torch.cuda.synchronize()
     start = time.perf_counter()
-    labels = dense_crf(scores, image).argmax(1)
+    labels = dense_crf(scores, image).max(1).indices
     torch.cuda.synchronize()
     seconds = (time.perf_counter() - start) / BATCH
     equal = float((labels[0].cpu().numpy() == ours(*case)).mean())

@@ -53,7 +53,7 @@ class Grouping(Trained):
     def encode(self, pixels: Pixels) -> Encoded:
         """Return vectors of the groups of each window, one of the window as a whole, and each pixel's group."""
         groups, image, shares = self.clip.encode_groups(pixels)
-        owners = interpolate(shares, size=pixels.shape[2:], mode="bilinear").argmax(1)
+        owners = interpolate(shares, size=pixels.shape[2:], mode="bilinear").max(1).indices
         return groups, image, owners.to(torch.uint8)
 
     def compare(self, encoded: Encoded, queries: Queries) -> Float[Tensor, "b query h w"]:

@@ -408,7 +408,7 @@ def drop_small(scores: Float[Tensor, "ch h w"], vocabulary: Vocabulary, share: f
     The first channel is the background, those of the words follow.
     """
     of_channel = torch.tensor(owners(vocabulary, True), device=scores.device)
-    areas = torch.bincount(of_channel[scores.argmax(0)].ravel(), minlength=len(vocabulary.classes) + 1)
+    areas = torch.bincount(of_channel[scores.max(0).indices].ravel(), minlength=len(vocabulary.classes) + 1)
     small = areas <= share * areas[1:].sum()
     small[0] = False
     scores[small[of_channel]] = 0

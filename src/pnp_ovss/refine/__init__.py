@@ -138,7 +138,7 @@ def refine_batch(
     scores, small = refine_scores(scores_at, images, config, class_maps.shape[1], on_step)
     if small is not images:
         scores = guided_upsample(scores, small, images, on_step=on_step)
-    labels = [config.clean(one.cpu().numpy(), background) for one in scores.argmax(1).int()]
+    labels = [config.clean(one.cpu().numpy(), background) for one in scores.max(1).indices.int()]
     return torch.from_numpy(np.stack(labels)).to(scores.device), scores
 
 

@@ -8,6 +8,7 @@ Source: Adams, Baek, Davis, "Fast high-dimensional filtering using the permutohe
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -76,8 +77,8 @@ def permutohedral_lattice(features: Float[Tensor, "b n d"]) -> Lattice:
     Raises: ConfigError if the points spread so far that 64 bits cannot name the vertices.
     """
     key, weight, axes = _simplices(features)
-    points, side = weight.shape
-    ordered, entry = key.flatten().sort(stable=True)
+    side, points = weight.shape
+    ordered, entry = _sorted(key.flatten())
     first = torch.ones_like(ordered, dtype=torch.bool)
     torch.ne(ordered[1:], ordered[:-1], out=first[1:])
     start = first.nonzero().flatten()
@@ -85,17 +86,20 @@ def permutohedral_lattice(features: Float[Tensor, "b n d"]) -> Lattice:
 
     index = _integer(points * side)
     corner = torch.empty_like(entry, dtype=index).scatter_(0, entry, first.cumsum(0, dtype=index).sub_(1))
-    member = entry.div(side, rounding_mode="floor").to(index)
-    sides, threes = (
-        torch.arange(0, rows * width, width, dtype=index, device=features.device)
-        for rows, width in ((points, side), (len(vertices), 3))
+    rows = len(vertices) + 1  # the last has no points: it is read where a vertex has no neighbour
+    bags, threes = (
+        torch.arange(0, count * width, width, dtype=index, device=features.device)
+        for count, width in ((points, side), (rows, 3))
     )
-    splat = WeightedSum(member, start.to(index), weight.flatten().index_select(0, entry))
+    begin = torch.cat([start, start.new_tensor([points * side])]).to(index)
+    splat = WeightedSum(entry.to(index).remainder_(points), begin, weight.flatten().index_select(0, entry))
     del key, ordered, entry, first, start  # more than half of what is held
+    halves = torch.tensor([1, 0.5, 0.5], device=features.device).repeat(rows)
+    back = weight.t().flatten().div_(1 + 2.0 ** (1 - side))
     return Lattice(
         splat=splat,
-        blurs=tuple(_blur(vertices, axis, threes) for axis in axes),
-        slice=WeightedSum(corner, sides, weight.flatten().div_(1 + 2.0 ** (1 - side))),
+        blurs=tuple(WeightedSum(_neighbours(vertices, axis, index), threes, halves) for axis in axes),
+        slice=WeightedSum(corner.view(side, points).t().flatten(), bags, back),
     )
 
 
@@ -107,7 +111,7 @@ def most_vertices(features: Float[Tensor, "n d"]) -> int:
 
 def _simplices(
     features: Float[Tensor, "b n d"],
-) -> tuple[Int[Tensor, "point side"], Float[Tensor, "point side"], list[int]]:
+) -> tuple[Int[Tensor, "side point"], Float[Tensor, "side point"], list[int]]:
     """Return the names and the barycentric weights of each point's corners, and the step between names along each axis.
 
     A vertex is a sum of steps along the axes (axis i: +d in coordinate i, -1 in the others). The axes sum to zero, so
@@ -117,39 +121,43 @@ def _simplices(
     side = d + 1
     elevated = _elevate(features.reshape(b * n, d))
     floor = (elevated / side).floor_()
-    rest, order = elevated.sub_(floor, alpha=side).sort(1, descending=True)
-    weight = torch.cat([side - rest[:, :1] + rest[:, -1:], rest[:, :-1] - rest[:, 1:]], 1).div_(side)
+    rest, order = elevated.sub_(floor, alpha=side).t().sort(1, descending=True)
+    rest, order = rest.t(), order.t()
+    weight = torch.cat([side - rest[:1] + rest[-1:], rest[:-1] - rest[1:]]).div_(side)
 
-    steps = floor.sub_(floor[:, :1].clone())
-    steps.sub_(steps.amin(0)).add_(1)
-    furthest = steps.amax(0).tolist()
+    steps = floor[1:].sub_(floor[:1])
+    steps.sub_(steps.amin(1, keepdim=True)).add_(1)
+    furthest = steps.amax(1).tolist()
     if not all(largest < FURTHEST for largest in furthest):  # NaN is no number of steps either
         raise ConfigError(TOO_NARROW)
     places = [1]
-    for largest in furthest[1:]:
+    for largest in reversed(furthest):  # coordinates of the first features lead: rows of a photo stay near in memory
         places.append(places[-1] * (int(largest) + 3))  # 0 to largest + 1 for a corner, and a gap
     if places[-1] * b >= 2**63:
         raise ConfigError(TOO_NARROW)
-    axes = [-sum(places[:-1]), *places[:-1]]
+    axes = [-sum(places[:-1]), *places[-2::-1]]
     name = _integer(places[-1] * b)
     axis = torch.tensor(axes, dtype=name, device=features.device)
     image = torch.arange(b, dtype=name, device=features.device) * places[-1]
 
     # The corners: from the floor one step at a time, along the axis of the largest rest, then of the next, ...
-    key = torch.empty(b * n, side, dtype=name, device=features.device)
-    key[:, 0] = (steps[:, 1:].to(name) * axis[1:]).sum(1, dtype=name) + image.repeat_interleave(n)
-    key[:, 1:] = axis.take(order[:, :-1])
-    return key.cumsum(1, dtype=name), weight, axes
+    key = torch.empty(side, b * n, dtype=name, device=features.device)
+    key[0] = (steps.to(name) * axis[1:, None]).sum(0, dtype=name) + image.repeat_interleave(n)
+    key[1:] = axis.take(order[:-1])
+    return key.cumsum(0, dtype=name), weight, axes
 
 
-def _elevate(features: Float[Tensor, "n d"]) -> Float[Tensor, "n side"]:
+def _elevate(features: Float[Tensor, "n d"]) -> Float[Tensor, "side n"]:
     """Return the points on the plane where coordinates sum to 0, scaled to fit the blur of the lattice."""
-    d = features.shape[1]
+    n, d = features.shape
     axis = torch.arange(1, d + 1, device=features.device)
     scaled = features * ((d + 1) * (2 / 3) ** 0.5 / (axis * (axis + 1)).sqrt())
-    elevated = torch.zeros(len(features), d + 1, device=features.device)
-    elevated[:, :d] = scaled.flip(1).cumsum(1).flip(1)  # no matrix product: its rounding depends on the number of rows
-    elevated[:, 1:] -= scaled.mul_(axis)
+    elevated = torch.zeros(d + 1, n, device=features.device)
+    total = elevated[0]  # no matrix product: its rounding depends on the number of rows
+    for k in range(d, 0, -1):
+        column = scaled[:, k - 1]
+        torch.add(total, column, alpha=-k, out=elevated[k])
+        total += column
     return elevated
 
 
@@ -158,14 +166,36 @@ def _integer(count: int) -> torch.dtype:
     return torch.int32 if count < 2**31 else torch.int64
 
 
-def _blur(vertices: Int[Tensor, " vertex"], step: int, start: Int[Tensor, " vertex"]) -> WeightedSum:
-    """Return the blur along one axis, whose neighbours lie ``step`` apart in the sorted ``vertices``."""
+def _sorted(names: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """Return the names in ascending order, and where each was; equal ones stay in order."""
+    bits = len(names).bit_length()
+    if names.device.type != "cpu" or int(names.max()) >> (63 - bits):
+        return names.sort(stable=True)
+    packed = (names.long() << bits).add_(torch.arange(len(names)))  # plain integers: numpy sorts them at once
+    packed.numpy().sort()
+    return (packed >> bits).to(names.dtype), packed.bitwise_and_((1 << bits) - 1)
+
+
+def _neighbours(vertices: Int[Tensor, " vertex"], step: int, index: torch.dtype) -> Int[Tensor, " entry"]:
+    """Return for each vertex itself and its neighbours along one axis, whose names are ``step`` more and less.
+
+    Where there is none, the row after the last stands for it, which is zero.
+    """
     count = len(vertices)
-    itself = torch.arange(count, dtype=start.dtype, device=vertices.device)
-    after = torch.searchsorted(vertices, vertices + step, out_int32=start.dtype == torch.int32).clamp_(max=count - 1)
-    found = vertices.index_select(0, after) == vertices + step
-    target = torch.where(found, after, count).long()  # slot `count` takes those that are nobody's neighbour
-    before = torch.cat([itself, itself[:1]]).scatter_(0, target, itself)[:count]
-    weights = torch.ones_like(found, dtype=torch.float), found / 2, (before != itself) / 2
-    rows = torch.stack([itself, torch.where(found, after, itself), before], 1)
-    return WeightedSum(rows.flatten(), start, torch.stack(weights, 1).flatten())
+    both = torch.cat([vertices, vertices + step])
+    order = _stable_order(both)  # of two sorted runs: a merge
+    merged = both.index_select(0, order)
+    met = (merged[1:] == merged[:-1]).nonzero().flatten()
+    after, before = order.index_select(0, met), order.index_select(0, met + 1) - count
+    rows = torch.full((count + 1, 3), count, dtype=index, device=vertices.device)
+    rows[:-1, 0] = torch.arange(count, dtype=index, device=vertices.device)
+    rows[:, 1].scatter_(0, before, after.to(index))
+    rows[:, 2].scatter_(0, after, before.to(index))
+    return rows.flatten()
+
+
+def _stable_order(values: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """Return the order that sorts ``values``; numpy's stable sort gains by runs that are sorted, torch's does not."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.argsort(values.numpy(), kind="stable"))
+    return values.argsort(stable=True)
