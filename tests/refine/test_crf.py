@@ -137,16 +137,12 @@ def test_names_too_long_to_be_packed_with_their_places_sort_alike():
     names = torch.randint(0, 40, (300,), generator=torch.Generator().manual_seed(0))
     ordered, entry = lattice._sorted(names)
     long, place = lattice._sorted(names << 56)
-    assert torch.equal(long, ordered << 56) and torch.equal(place, entry) and torch.equal(names[entry], ordered)
+    assert torch.equal(names[entry], ordered)
+    assert torch.equal(long, ordered << 56)
+    assert torch.equal(place, entry)
 
 
 # Mean field
-
-
-@pytest.mark.parametrize("channels", [2, crf.FEW, crf.FEW + 1, crf.WIDE])
-def test_softmax_of_any_number_of_channels(channels):
-    energy = torch.randn(1000, channels, generator=torch.Generator().manual_seed(channels)) * 30
-    torch.testing.assert_close(crf._softmax(energy.clone()), energy.softmax(1), rtol=1e-6, atol=1e-7)
 
 
 SETTINGS = {
@@ -157,6 +153,12 @@ SETTINGS = {
     "bilateral_srgb": 20.0,
     "bilateral_weight": 4.0,
 }
+
+
+@pytest.mark.parametrize("channels", [2, crf.FEW, crf.FEW + 1, crf.WIDE])
+def test_softmax_of_any_number_of_channels(channels):
+    energy = torch.randn(1000, channels, generator=torch.Generator().manual_seed(channels)) * 30
+    torch.testing.assert_close(crf._softmax(energy.clone()), energy.softmax(1), rtol=1e-6, atol=1e-7)
 
 
 def softmax(energy: np.ndarray) -> np.ndarray:
