@@ -1,4 +1,4 @@
-"""Photos a minute of one machine: by one process or several, with how many threads, refinement beside the model or not.
+"""Photos a minute of one machine: processes, threads of each, photos in a batch, refinement beside the model or not.
 
     python -m benchmarks.throughput [--model blip-base] [--count 8] [--photos DIR] [--times 2]
 
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,16 @@ from pnp_ovss import Segmenter, Vocabulary
 from pnp_ovss.mini import THINGS
 from pnp_ovss.runs import pipeline
 
-ROWS = ((1, 1, False), (1, 1, True), (1, 2, False), (1, 2, True), (2, 1, False), (2, 1, True), (2, 2, True))
-"""Processes, threads of each, and whether a photo is refined while the model looks at the next one."""
+ROWS = (
+    (1, 1, 1, False),
+    (1, 2, 1, True),
+    (1, 2, 1, False),
+    (1, 2, 4, False),
+    (1, 2, 8, False),
+    (2, 1, 1, False),
+    (2, 1, 4, False),
+)
+"""Processes, threads of each, photos in a batch, and whether one is refined while the model looks at the next."""
 
 
 def main() -> None:
@@ -37,12 +46,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--times", type=int, default=2)
-    parser.add_argument("--child", nargs=3, metavar=("FIRST", "THREADS", "BESIDE"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=4, metavar=("FIRST", "THREADS", "BATCH", "BESIDE"), help=argparse.SUPPRESS)
     parser.add_argument("--share", type=int, default=1, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        first, threads, beside = map(int, args.child)
-        work(args, first, threads, bool(beside))
+        first, threads, batch, beside = map(int, args.child)
+        work(args, first, threads, batch, bool(beside))
         return
     with tempfile.TemporaryDirectory() as folder:
         model = args.model if args.model.startswith("mini-") else str(random_model(args.model, Path(folder)))
@@ -57,19 +66,19 @@ def main() -> None:
         for _ in range(args.times):
             for row in ROWS:
                 best[row] = min(best[row], seconds(common, *row))
-    print("| processes | threads of each | refined beside the model | photos a minute | of the best |")
-    print("|---" * 5 + "|")
-    for (processes, threads, beside), took in best.items():
+    print("| processes | threads of each | batch | refined beside the model | photos a minute | of the best |")
+    print("|---" * 6 + "|")
+    for (processes, threads, batch, beside), took in best.items():
         rate, share = 60 * args.count / took, min(best.values()) / took
-        print(f"| {processes} | {threads} | {'yes' if beside else 'no'} | {rate:.1f} | {share:.2f} |")
+        print(f"| {processes} | {threads} | {batch} | {'yes' if beside else 'no'} | {rate:.1f} | {share:.2f} |")
 
 
-def seconds(common: Sequence[str], processes: int, threads: int, beside: bool) -> float:
+def seconds(common: Sequence[str], processes: int, threads: int, batch: int, beside: bool) -> float:
     """Return the seconds from the start of the first photo to the end of the last."""
     command = [sys.executable, "-m", "benchmarks.throughput", *common, "--share", str(processes)]
     children = [
         subprocess.Popen(
-            [*command, "--child", str(first), str(threads), str(int(beside))],
+            [*command, "--child", str(first), str(threads), str(batch), str(int(beside))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -89,7 +98,7 @@ def seconds(common: Sequence[str], processes: int, threads: int, beside: bool) -
     return time.perf_counter() - begin
 
 
-def work(args: argparse.Namespace, first: int, threads: int, beside: bool) -> None:
+def work(args: argparse.Namespace, first: int, threads: int, batch: int, beside: bool) -> None:
     """Segment every ``share``-th photo from the ``first`` on, once a line arrives."""
     torch.set_num_threads(threads)
     own = args.model.startswith("mini-")
@@ -98,14 +107,12 @@ def work(args: argparse.Namespace, first: int, threads: int, beside: bool) -> No
     photos = refine.photos(args.photos, args.count, SIZE)[first :: args.share]
     vocabulary = Vocabulary.of(THINGS[:3] if own else NAMES)
     segmenter(photos[0], vocabulary)
+    if beside:
+        pipeline._turn = lambda cores, segmenter: nullcontext()
     print("ready", flush=True)
     sys.stdin.readline()
-    if not beside:
-        for photo in photos:
-            segmenter(photo, vocabulary)
-        return
     items = [pipeline.Item(str(number), partial(read, photo), vocabulary) for number, photo in enumerate(photos)]
-    for outcome in pipeline.run(lambda: segmenter, items):
+    for outcome in pipeline.run(lambda: segmenter, items, batch=batch):
         assert outcome.result is not None
 
 

@@ -1,6 +1,8 @@
 """The one way through many photos, with a toy method: order, batches, names, and what a bad photo does to the rest."""
 
+import threading
 from collections.abc import Iterator
+from time import sleep
 
 import numpy as np
 import pytest
@@ -69,6 +71,45 @@ def test_every_photo_comes_out_in_order_as_it_would_alone(method):
         np.testing.assert_array_equal(outcome.result.labels, alone.labels)
         assert set(outcome.seconds) == {"read", "segment", "refine"}
     assert method.batches[:3] == [3, 3, 1]
+
+
+def test_on_a_cpu_model_and_refinement_take_turns(method, monkeypatch):
+    segmenter, cores, alone = Segmenter(method), threading.Lock(), list[bool]()
+
+    def watched(work):
+        def wrapped(*args):
+            alone.append(cores.acquire(blocking=False))
+            sleep(0.01)
+            found = work(*args)
+            cores.release()
+            return found
+
+        return wrapped
+
+    for name in ("locate", "refine"):
+        monkeypatch.setattr(segmenter, name, watched(getattr(segmenter, name)))
+    assert len(list(run(lambda: segmenter, map(item, range(5)), batch=1, finishers=2))) == 5
+    assert alone == [True] * 10
+
+
+def test_on_a_gpu_the_model_works_while_a_photo_is_refined(method, monkeypatch):
+    method.device = torch.device("cuda")  # nothing here runs on it
+    segmenter, refining, located = Segmenter(method), threading.Event(), list[bool]()
+    locate, refine = segmenter.locate, segmenter.refine
+    monkeypatch.setattr(segmenter, "locate", lambda *args: [located.append(refining.is_set()), locate(*args)][1])
+
+    def slow(*args):
+        refining.set()
+        for _ in range(1000):
+            if len(located) == 3:
+                break
+            sleep(0.01)
+        refining.clear()
+        return refine(*args)
+
+    monkeypatch.setattr(segmenter, "refine", slow)
+    assert len(list(run(lambda: segmenter, map(item, range(3)), batch=1, finishers=2))) == 3
+    assert located[-1]
 
 
 def test_a_photo_that_cannot_be_read_is_a_fault_and_the_rest_go_on(method):
@@ -143,7 +184,7 @@ def test_what_the_model_is_done_with_is_finished_before_a_run_stops(method, stop
     def finish(outcome) -> None:
         finished.append((outcome.key, outcome.result.classes))
 
-    outcomes = run(lambda: Segmenter(method), map(item, range(9)), finish=finish)
+    outcomes = run(lambda: Segmenter(method), map(item, range(9)), batch=1, finish=finish)
     with pytest.raises(type(stop)):
         yielded.extend(outcome.key for outcome in outcomes)
     assert yielded == list("0123")
@@ -155,7 +196,7 @@ def test_what_cannot_be_finished_stops_the_run(method):
         raise InputError("the disk is full")
 
     with pytest.raises(InputError, match="the disk is full"):
-        list(run(lambda: Segmenter(method), map(item, range(9)), finish=finish))
+        list(run(lambda: Segmenter(method), map(item, range(9)), batch=1, finish=finish))
 
 
 def test_a_photo_that_does_not_fit_into_the_memory_costs_that_photo_only(method, monkeypatch):

@@ -24,6 +24,7 @@ from pnp_ovss.evaluation.run import Run, evaluate, load_choice, read_predictions
 from pnp_ovss.lock import LOCK, hold
 from pnp_ovss.methods import method_info
 from pnp_ovss.methods.presence import Present
+from pnp_ovss.runs.pipeline import BATCH
 from pnp_ovss.types import Vocabulary
 
 EXAMPLE = "evaluate scenes --scenes 20"
@@ -56,8 +57,8 @@ class EvaluateFlags:
         protocol: what counts
         limit: only the first N images
         shard: the I-th of N parts; then merge
-        batch_size: images at a time
-        workers: images that are read, or refined, at a time
+        batch_size: images the model sees at a time
+        workers: images that are read at a time, and on a GPU refined
         memory: what the process may hold, such as 4GB (default: most of what the machine or its container has left); an
             image that needs more is refined at fewer pixels
         present: auto: of the named classes an image gets those that it seems to show
@@ -78,7 +79,7 @@ class EvaluateFlags:
     protocol: Literal["standard", "authors"] = "standard"
     limit: Count | None = None
     shard: Annotated[Any, value("I/N", parser=_part)] = None
-    batch_size: Count = 1
+    batch_size: Count = BATCH
     workers: Count = 1
     memory: Memory | None = None
     present: Present = "all"

@@ -28,6 +28,7 @@ from pnp_ovss.evaluation.reproduction.table import (
 )
 from pnp_ovss.files import as_json, read_json, write_bytes
 from pnp_ovss.lock import hold
+from pnp_ovss.runs.pipeline import BATCH
 
 EXAMPLE = "reproduce table3 --data DATA --rows pnp-blip-336 --columns voc,context"
 FIRST = 10
@@ -60,8 +61,8 @@ class ReproduceFlags:
         results: also write the table into this file, between its marks, as in docs/results.md
         device: auto, cpu, cuda, cuda:1, mps, ...
         dtype: auto, float32, bfloat16 or float16
-        batch_size: images at a time
-        workers: images that are read, or refined, at a time
+        batch_size: images the model sees at a time
+        workers: images that are read at a time, and on a GPU refined
         memory: what a process may hold, such as 4GB (default: most of what is left)
         engine: local: this process; ray: many at a time, one per GPU, on one machine or many
         models: ray: models at a time (default: one per GPU, else per --cpus cores)
@@ -82,7 +83,7 @@ class ReproduceFlags:
     results: File | None = None
     device: Name = "auto"
     dtype: Name = "auto"
-    batch_size: Count = 1
+    batch_size: Count = BATCH
     workers: Count = 1
     memory: Memory | None = None
     engine: Literal["local", "ray"] = "local"

@@ -140,9 +140,14 @@ def evaluate(run: Run, samples: Sequence[Sample], changed: Callable[[int], None]
 
 
 def segment(
-    tasks: Iterable[Task], segmenter: Segmenter, dataset: Dataset, words: Vocabulary, batch: int = 1, workers: int = 1
+    tasks: Iterable[Task],
+    segmenter: Segmenter,
+    dataset: Dataset,
+    words: Vocabulary,
+    batch: int = pipeline.BATCH,
+    workers: int = 1,
 ) -> Iterator[Task]:
-    """Yield each task with what the segmenter predicts. ``workers``: photos that are read, or refined, at a time.
+    """Yield each task with what the segmenter predicts. ``workers``: photos that are read at a time, and on a GPU refined.
 
     A class is named by its words; those of the background, which become 0, only where the data set scores one and every
     class is named.
