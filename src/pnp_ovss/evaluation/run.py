@@ -147,7 +147,7 @@ def segment(
     batch: int = pipeline.BATCH,
     workers: int = 1,
 ) -> Iterator[Task]:
-    """Yield each task with what the segmenter predicts. ``workers``: photos that are read at a time, and on a GPU refined.
+    """Yield each task with what the segmenter predicts. ``workers``: photos read at a time, and on a GPU refined.
 
     A class is named by its words; those of the background, which become 0, only where the data set scores one and every
     class is named.
