@@ -17,6 +17,7 @@ from pnp_ovss.methods import DEFAULT_METHOD, Method, load_method
 from pnp_ovss.methods.confidence import EVEN, WEIGHTS, rate_regions
 from pnp_ovss.methods.doubts import doubts
 from pnp_ovss.methods.presence import Presence, check_present, rate_presence
+from pnp_ovss.models.gpu import moved
 from pnp_ovss.refine import refine_scores, shrunk
 from pnp_ovss.refine.base import Scores
 from pnp_ovss.refine.budget import fit
@@ -70,19 +71,24 @@ class Segmenter:
         method: str = DEFAULT_METHOD,
         memory: str | int | None = None,
         present: str = "all",
+        compile: bool = False,
         **overrides: Any,
     ) -> "Segmenter":
         """Return a segmenter on a model by short name, hub id or local folder; without one, on the method's own.
 
         ``preset``: a name of ``PRESETS``, a JSON file, or "auto": the model's own, which is its family's but for a mini
-        model. ``memory``: what the process may hold, such as "4GB". ``present``: see the class. ``overrides`` are
-        single settings, such as ``threshold=0.2``.
+        model. ``memory``: what the process may hold, such as "4GB". ``present``: see the class. ``compile``: send
+        images through ``torch.compile``, which takes a minute at the first batch and is meant for many photos on a GPU.
+        ``overrides`` are single settings, such as ``threshold=0.2``.
 
         Raises: ModelError, ConfigError.
         """
         memory = None if memory is None else parse_bytes(memory)  # a wrong one should not cost a download
         check_present(present)
-        return cls(load_method(method, model, device, dtype, revision, preset, **overrides), memory, present)
+        segmenter = cls(load_method(method, model, device, dtype, revision, preset, **overrides), memory, present)
+        if compile:
+            segmenter._backbone.compile_tower()
+        return segmenter
 
     @overload
     def __call__(self, images: Photo, classes: Classes, on_step: OnStep = ignore) -> Segmentation: ...
@@ -159,7 +165,7 @@ class Segmenter:
 
     def _label(self, maps: ClassMaps, photo: RGB, on_step: OnStep) -> dict[str, Any]:
         """Return the parts of a segmentation that come of class maps."""
-        image, vocabulary = torch.from_numpy(photo).to(maps.maps.device)[None], maps.vocabulary
+        image, vocabulary = moved(torch.from_numpy(photo), maps.maps.device)[None], maps.vocabulary
         pixels = image.shape[1] * image.shape[2]
         most = bound = min(self.config.max_pixels, pixels) if self.config.refines else pixels
         if image.device.type == "cpu":  # a GPU has memory of its own

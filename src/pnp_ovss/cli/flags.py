@@ -74,6 +74,7 @@ class ModelFlags:
         preset: settings to start from: auto (the model's own), a preset's name, or a .json file
         device: auto, cpu, cuda, cuda:1, mps, ...
         dtype: auto, float32, bfloat16 or float16
+        compile: send images through torch.compile, which takes a minute at the first batch; for many photos on a GPU
     """
 
     method: Annotated[str, value("|".join(METHODS))] = DEFAULT_METHOD
@@ -82,6 +83,7 @@ class ModelFlags:
     preset: Annotated[str, value("NAME|FILE")] = "auto"
     device: Name = "auto"
     dtype: Name = "auto"
+    compile: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
     """Single settings that were given, over the preset's own; there is a flag for each."""
 
@@ -96,8 +98,8 @@ class ModelFlags:
 
     def load(self, memory: int | None = None, present: str = "all") -> Segmenter:
         """Return the segmenter; ``memory``: bytes that the process may hold. Raises: ConfigError, ModelError."""
-        where = self.device, self.dtype, self.revision, self.method
-        return Segmenter.from_pretrained(self.model, self.preset, *where, memory, present, **self.settings)
+        how = self.device, self.dtype, self.revision, self.method, memory, present, self.compile
+        return Segmenter.from_pretrained(self.model, self.preset, *how, **self.settings)
 
     def load_clip(self, name: str | None) -> Clip:
         """Return the dual encoder of this name, or the one that goes with the model. Raises: ModelError."""

@@ -244,7 +244,7 @@ class CellRun:
         row, where = self.cell.row, (self.flags.device, self.flags.dtype)
         places = {part.setting: part.place for part in parts_of(self.cell, self.checks.places)}
         model = places.pop("model")
-        return ModelFlags(row.method, model, None, preset_of(self.cell), *where, dict(row.settings) | places)
+        return ModelFlags(row.method, model, None, preset_of(self.cell), *where, settings=dict(row.settings) | places)
 
 
 def _score(what: str, out: Path, flags: EvaluateFlags, model: ModelFlags, quiet: bool) -> str:

@@ -22,6 +22,7 @@ from pnp_ovss.methods.base import MethodInfo
 from pnp_ovss.methods.resize import fitted, resize
 from pnp_ovss.methods.windows import Axis, along, cut, raster
 from pnp_ovss.models.clip import Clip, DualEncoder, load_clip
+from pnp_ovss.models.gpu import moved
 from pnp_ovss.models.hub import SHORT_NAMES, find_folder, read_settings
 from pnp_ovss.refine import RefinementSettings
 from pnp_ovss.refine.base import Refiner
@@ -286,7 +287,7 @@ class OnClip:
             if self.resampling is None
             else np.array(Image.fromarray(image).resize((w, h), self.resampling))
         )
-        small = torch.from_numpy(resized).to(self.device).permute(2, 0, 1).float()
+        small = moved(torch.from_numpy(resized), self.device).permute(2, 0, 1).float()
         mean_and_std = torch.tensor([mean, std], device=self.device)[:, :, None, None]
         return (small - mean_and_std[0]) / mean_and_std[1]
 

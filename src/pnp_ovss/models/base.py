@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from pnp_ovss.errors import ConfigError, InputError
+from pnp_ovss.models.gpu import moved
 from pnp_ovss.models.hub import Checkpoint
 from pnp_ovss.models.loading import Pretrained
 from pnp_ovss.types import Attention, Prompt
@@ -46,11 +47,14 @@ class VLM(Pretrained):
 
     preset: str
     """Name of the settings to start from."""
+    tower = "_encode_images"
     layers: int
     heads: int
     max_tokens: int
     _encoded: tuple[Pixels, States] | None = None
     """The images that ``match`` has read last: the next ones are often the same."""
+    _read: tuple[list[Prompt], tuple[Tensor, ...]] | None = None
+    """The prompts that ``attend`` has read last, and what became of them: every pass of DropOut has the same."""
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
         super().__init__(checkpoint, device, dtype)
@@ -76,11 +80,9 @@ class VLM(Pretrained):
         picked = tuple(range(self.layers)) if layers is None else tuple(layers)
         if not picked or not all(0 <= layer < self.layers for layer in picked):
             raise ConfigError(f"expected layers of {self.name} from 0 to {self.layers - 1}, got {picked}")
-        ids, mask, offsets = self._tokens(prompts)
-        shares = membership(prompts, offsets, ids == self._unknown, torch.isin(ids, self._special))
-        ids, mask, shares = (part.to(self.device) for part in (ids, mask, shares))
+        ids, mask, shares = self._texts(prompts)
         with torch.enable_grad():
-            images, texts = self._images(pixels.to(self.device)), self._encode_texts(ids, mask)
+            images, texts = self._images(moved(pixels, self.device)), self._encode_texts(ids, mask)
             logits, attention = self._fuse(images, texts, mask, min(picked))
             kept, match = [attention[layer] for layer in picked], logits[:, -1]
             # The images are independent of each other: the gradient of the sum holds each one's own.
@@ -94,6 +96,15 @@ class VLM(Pretrained):
         both = torch.stack(maps, dim=2).float() * mask[:, None, None, :, None]
         weights, gradient = both.view(*both.shape[:-1], *grid)
         return Attention(weights, gradient, shares, match.detach().float(), picked)
+
+    def _texts(self, prompts: Prompts) -> tuple[Tensor, ...]:
+        """Return ids, mask and each token's shares of the names, on the model's device; read once for all passes."""
+        read = self._read
+        if read is None or read[0] != [*prompts]:
+            ids, mask, offsets = self._tokens(prompts)
+            shares = membership(prompts, offsets, ids == self._unknown, torch.isin(ids, self._special))
+            read = self._read = [*prompts], tuple(moved(part, self.device) for part in (ids, mask, shares))
+        return read[1]
 
     def _images(self, pixels: Pixels) -> States:
         """Return the states of the images; those that ``match`` has computed are not computed again."""
@@ -175,7 +186,7 @@ class Matcher(VLM):
 
         Raises: InputError if a prompt is too long, or a class name is unknown to the model.
         """
-        pixels = pixels.to(self.device)
+        pixels = moved(pixels, self.device)
         images = self._images(pixels)
         self._encoded = pixels, images
         odds = torch.empty(len(pixels), len(prompts), device=self.device)
@@ -184,7 +195,7 @@ class Matcher(VLM):
         for start in range(0, len(order), self.prompts_at_once):
             some = order[start : start + self.prompts_at_once]
             ids, mask, _ = self._tokens([prompts[index] for index in some])
-            odds[:, some] = self._log_odds(images, ids.to(self.device), mask.to(self.device)).float()
+            odds[:, some] = self._log_odds(images, moved(ids, self.device), moved(mask, self.device)).float()
         return odds
 
     def _log_odds(self, images: States, ids: Tokens, mask: Tokens) -> Float[Tensor, "image b"]:

@@ -16,6 +16,7 @@ from transformers.activations import QuickGELUActivation
 
 from pnp_ovss.models.base import fused_attention
 from pnp_ovss.models.blocks import quick_gelu
+from pnp_ovss.models.gpu import moved
 from pnp_ovss.models.hub import Checkpoint, find, of_kind
 from pnp_ovss.models.kept import keep, recall
 from pnp_ovss.models.loading import Pretrained
@@ -49,7 +50,7 @@ class DualEncoder(Pretrained):
     @torch.no_grad()
     def encode_images(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b width"]:
         """Return a vector for each image; ``pixels`` come from ``prepare``."""
-        pixels = pixels.to(self.device, self._model.dtype)
+        pixels = moved(pixels, self.device).to(self._model.dtype)
         pooled = self._model.vision_model(pixel_values=pixels).pooler_output
         return normalize(self._model.visual_projection(pooled).float(), dim=-1)
 
@@ -73,7 +74,7 @@ class DualEncoder(Pretrained):
     @torch.no_grad()
     def embed_tokens(self, ids: Int[Tensor, "n token"], mask: Int[Tensor, "n token"]) -> Float[Tensor, "n width"]:
         """Return what ``encode_tokens`` does before its length is made 1."""
-        pooled = self._model.text_model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device))
+        pooled = self._model.text_model(input_ids=moved(ids, self.device), attention_mask=moved(mask, self.device))
         embedded: Tensor = self._model.text_projection(pooled.pooler_output)
         return embedded.float()
 
@@ -120,6 +121,7 @@ class Clip(DualEncoder):
 
     model_class = "CLIPModel"
     bfloat16_on_cpu = True
+    tower = "run"
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
         super().__init__(checkpoint, device, dtype)

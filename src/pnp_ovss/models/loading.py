@@ -17,7 +17,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pnp_ovss.errors import InputError, ModelError
+from pnp_ovss.errors import ConfigError, InputError, ModelError
+from pnp_ovss.models.gpu import Compiled
 from pnp_ovss.models.hub import PAIRS, Checkpoint, read_settings, reading, weight_files
 from pnp_ovss.types import RGB
 
@@ -87,6 +88,8 @@ class Pretrained:
     """Advice where a name is not ``known``."""
     bfloat16_on_cpu: ClassVar[bool] = False
     """Whether bfloat16 is known to leave 99.5 % of the labels equal, so that a CPU may take it by itself."""
+    tower: ClassVar[str] = ""
+    """Name of the method that is the image tower, which takes most of the time; "": no method is it alone."""
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
         folder, self.name, self.revision = checkpoint.folder, checkpoint.name, checkpoint.revision
@@ -127,6 +130,12 @@ class Pretrained:
     def _mended(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Return what ``config.json`` says, put right where it is known to be wrong on the hub."""
         return settings
+
+    def compile_tower(self) -> None:
+        """Send images through ``torch.compile`` from now on, as ``Compiled`` does. Raises: ConfigError."""
+        if not self.tower:
+            raise ConfigError(f"{self.name} has no image tower that can be compiled; leave compile out")
+        setattr(self, self.tower, Compiled(getattr(self, self.tower), self.device))
 
     @property
     def has_tokenizer(self) -> bool:

@@ -21,6 +21,7 @@ class Vilt(VLM):
 
     model_class = "ViltForImageAndTextRetrieval"
     preset = "vilt"
+    tower = ""  # the words go through every layer with the image
     mean = std = (0.5, 0.5, 0.5)
 
     def _configure(self, config: Any) -> None:

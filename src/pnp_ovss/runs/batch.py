@@ -103,6 +103,7 @@ class Job:
     dtype: str = "auto"
     revision: str | None = None
     method: str = DEFAULT_METHOD
+    compile: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
     batch: int = BATCH
     """Photos the model sees at a time."""
@@ -115,8 +116,8 @@ class Job:
 
     def load(self) -> Segmenter:
         """Return the segmenter; raises what ``Segmenter.from_pretrained`` does."""
-        where = (self.device, self.dtype, self.revision, self.method, self.memory, self.classes.present)
-        return Segmenter.from_pretrained(self.model, self.preset, *where, **self.settings)
+        how = self.device, self.dtype, self.revision, self.method, self.memory, self.classes.present, self.compile
+        return Segmenter.from_pretrained(self.model, self.preset, *how, **self.settings)
 
 
 @dataclass(frozen=True)

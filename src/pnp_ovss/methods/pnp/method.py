@@ -15,6 +15,7 @@ from pnp_ovss.methods.pnp.prompt import make_prompt
 from pnp_ovss.methods.pnp.saliency import class_maps, patch_salience
 from pnp_ovss.models import VLM, load_vlm, preset_of
 from pnp_ovss.models.base import check_images
+from pnp_ovss.models.gpu import moved
 from pnp_ovss.refine.upsample import threshold_and_upsample
 from pnp_ovss.types import BACKGROUND, ClassMaps, OnStep, Pass, Photos, Prompt, Vocabulary, ignore
 
@@ -120,7 +121,7 @@ def dropout_passes(
     """
     _check(config, vlm)
     check_images(vlm, pixels, prompts)
-    pixels = pixels.to(vlm.device)
+    pixels = moved(pixels, vlm.device)
 
     def locate(visible: Bool[Tensor, "b gh gw"]) -> tuple[Tensor, Tensor, Tensor]:
         mask = visible.repeat_interleave(vlm.patch, 1).repeat_interleave(vlm.patch, 2)

@@ -1,0 +1,53 @@
+"""What keeps a GPU busy: copies that nobody waits for, and an image tower through ``torch.compile``."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pnp_ovss.errors import ConfigError, one_line
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return the tensor on the device. To CUDA it is copied from pinned memory, and the program goes on meanwhile.
+
+    What reads it comes after the copy on the same stream, and torch keeps the pinned memory until the copy is done.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+class Compiled:
+    """A function of a batch of images, through ``torch.compile`` for the largest batch it has met of each shape.
+
+    Smaller batches go through the function as it is: to compile for the last batch of a folder takes longer than to
+    run it, and to fill it up would cost a server's single photos a whole batch. So only batches that grow are
+    compiled anew, until torch's own limit (``torch._dynamo.config.recompile_limit``), beyond which it runs them as they
+    are. On CUDA a batch is one graph. No gradient is taken.
+
+    Raises when it is called: ConfigError if it cannot be compiled here.
+    """
+
+    def __init__(self, plain: Callable[..., Any], device: torch.device) -> None:
+        mode = "reduce-overhead" if device.type == "cuda" else "default"
+        self.plain, self.device = plain, device
+        self._compiled = torch.compile(plain, dynamic=False, mode=mode)
+        self._largest: dict[tuple[int, ...], int] = {}
+
+    @torch.no_grad()  # always alike: torch compiles for each mode
+    def __call__(self, batch: Tensor, *numbers: int) -> Any:
+        """Return what the function returns: a tensor or a list of them."""
+        shape = (*batch.shape[1:], *numbers)
+        if len(batch) < self._largest.get(shape, 0):
+            return self.plain(batch, *numbers)
+        self._largest[shape] = len(batch)
+        try:
+            found = self._compiled(batch, *numbers)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            needs = "Triton" if self.device.type == "cuda" else "a C++ compiler such as g++ and Python's headers"
+            reason = one_line(str(error).partition("\n")[0])
+            raise ConfigError(f"torch.compile failed ({reason}); install {needs}, or leave compile out") from error
+        # A CUDA graph writes its next output over this one, which `match` keeps.
+        return found.clone() if isinstance(found, Tensor) else [part.clone() for part in found]
