@@ -39,6 +39,8 @@ except ImportError:
 GRID = (21, 21)
 BATCH = 8  # photos at a time on a GPU
 NOISE = 3.0  # standard deviation of the sensor noise put on enlarged photos, in colour steps
+SPEED = "| size | channels | pydensecrf2, s | ours, s | ours / theirs | equal labels | pydensecrf2, MB | ours, MB |"
+SPEED += "\n" + re.sub(r"[^|]+", "---", SPEED)
 CHAINS = ((), ("blur",), ("blur", "crf"), ("crf",), ("pamr",), ("blur", "pamr"), ("guided",), ("blur", "guided"))
 
 
@@ -67,10 +69,7 @@ def speed(folder: Path | None, count: int, sizes: Sequence[tuple[int, int]], cha
     """Return the table of times, memory and agreement of DenseCRF, ours and pydensecrf2's."""
     if yardstick is None:
         print("pydensecrf2 is not installed (pip install 'pnp-ovss[bench]' needs a C compiler): ours alone\n")
-    rows = [
-        "| size | channels | pydensecrf2, s | ours, s | ours / theirs | equal labels | pydensecrf2, MB | ours, MB |"
-    ]
-    rows.append(re.sub(r"[^|]+", "---", rows[0]))
+    rows = [SPEED]
     for size in sizes:
         pictures = photos(folder, count, size)
         for number in channels:
@@ -140,19 +139,23 @@ def theirs(photo: np.ndarray, scores: Tensor) -> np.ndarray:
     return np.asarray(np.array(crf.inference(10)).argmax(0).reshape(h, w))
 
 
-def on_gpu(size: tuple[int, int], channels: int, case: tuple[np.ndarray, Tensor], theirs_s: list[float]) -> str:
+def on_gpu(
+    size: tuple[int, int],
+    channels: int,
+    case: tuple[np.ndarray, Tensor],
+    theirs_s: list[float],
+    device: str = "cuda",
+) -> str:
     """Return the table row of a batch on the GPU: seconds per photo, and its speed as a multiple of pydensecrf2's."""
-    scores, image = case[1].cuda().repeat(BATCH, 1, 1, 1), torch.from_numpy(case[0])[None].cuda().repeat(BATCH, 1, 1, 1)
+    image = torch.from_numpy(case[0])[None].to(device).repeat(BATCH, 1, 1, 1)
+    scores = case[1].to(device).repeat(BATCH, 1, 1, 1)
     dense_crf(scores, image)
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    labels = dense_crf(scores, image).max(1).indices
-    torch.cuda.synchronize()
-    seconds = (time.perf_counter() - start) / BATCH
-    equal = float((labels[0].cpu().numpy() == ours(*case)).mean())
+    labels, seconds = timed(lambda: dense_crf(scores, image).max(1).indices.cpu().numpy())  # .cpu() waits for it
+    equal, seconds = float((labels[0] == ours(*case)).mean()), seconds / BATCH
+    cells = f"{median(theirs_s):.2f}" if theirs_s else "", f"{seconds:.4f}"
     faster = f"{median(theirs_s) / seconds:.0f} x" if theirs_s else ""
     share = f"{100 * equal:.3f} % of the CPU's"
-    return f"| {size[0]} x {size[1]}, GPU | {channels} | | {seconds:.4f} | {faster} | {share} | | |"
+    return f"| {size[0]} x {size[1]}, {device} | {channels} | {' | '.join(cells)} | {faster} | {share} | | |"
 
 
 def large(folder: Path | None) -> str:
