@@ -27,8 +27,9 @@ class Reference:
     gradient: list[Tensor]
 
 
-def blip(folder: Path, texts: Sequence[str], pixels: Tensor) -> Reference:
+def blip(folder: Path, texts: Sequence[str], pixels: Tensor, keep: Sequence[int] | None = None) -> Reference:
     model, tokens = read(BlipForImageTextRetrieval, folder, texts)
+    see_only(model.vision_model.embeddings, keep)
     ids = tokens["input_ids"]
     ids[:, 0] = model.config.text_config.vocab_size - 1  # [ENC]
     with attention_of(layer.crossattention.self for layer in model.text_encoder.encoder.layer) as kept:
@@ -38,8 +39,9 @@ def blip(folder: Path, texts: Sequence[str], pixels: Tensor) -> Reference:
     return without_cls(out.itm_score, kept, mask)
 
 
-def bridgetower(folder: Path, texts: Sequence[str], pixels: Tensor) -> Reference:
+def bridgetower(folder: Path, texts: Sequence[str], pixels: Tensor, keep: Sequence[int] | None = None) -> Reference:
     model, tokens = read(BridgeTowerForImageAndTextRetrieval, folder, texts)
+    see_only(model.bridgetower.vision_model.visual.embeddings, keep)
     with attention_of(layer.crossattention.self for layer in model.bridgetower.cross_modal_text_layers) as kept:
         mask = tokens["attention_mask"]
         out = model(tokens["input_ids"], mask, pixel_values=pixels, interpolate_pos_encoding=True)
@@ -47,14 +49,17 @@ def bridgetower(folder: Path, texts: Sequence[str], pixels: Tensor) -> Reference
     return without_cls(out.logits, kept, mask)
 
 
-def vilt(folder: Path, texts: Sequence[str], pixels: Tensor) -> Reference:
+def vilt(folder: Path, texts: Sequence[str], pixels: Tensor, keep: Sequence[int] | None = None) -> Reference:
     model, tokens = read(ViltForImageAndTextRetrieval, folder, texts)
     places: list[Tensor] = []  # transformers shuffles the patches: where each column comes from
     embed = model.vilt.embeddings.visual_embed
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         embedded, mask, (index, grid) = embed(*args, **kwargs)
-        places.append(index[..., 0] * grid[1] + index[..., 1])
+        place = index[..., 0] * grid[1] + index[..., 1]
+        kept = slice(None) if keep is None else torch.isin(place[0], torch.tensor(keep))
+        places.append(place[:, kept])
+        embedded, mask = (torch.cat([part[:, :1], part[:, 1:][:, kept]], 1) for part in (embedded, mask))
         return embedded, mask, (index, grid)
 
     model.vilt.embeddings.visual_embed = watched
@@ -77,8 +82,9 @@ def vilt(folder: Path, texts: Sequence[str], pixels: Tensor) -> Reference:
     )
 
 
-def blip2(folder: Path, texts: Sequence[str], pixels: Tensor) -> Reference:
+def blip2(folder: Path, texts: Sequence[str], pixels: Tensor, keep: Sequence[int] | None = None) -> Reference:
     model, tokens = read(Blip2ForImageTextRetrieval, folder, texts)
+    see_only(model.vision_model.embeddings, keep)
     see = model.vision_model.forward
     model.vision_model.forward = lambda pixel_values, **_: see(pixel_values, interpolate_pos_encoding=True)
     layers, mask = model.qformer.encoder.layer, tokens["attention_mask"]
@@ -116,6 +122,13 @@ def read(model_class: Any, folder: Path, texts: Sequence[str]) -> tuple[Any, Any
     """Return the model in float64 and the tokens, both as transformers reads them."""
     model = model_class.from_pretrained(folder, attn_implementation="eager").double().eval()
     return model, AutoTokenizer.from_pretrained(folder)(list(texts), padding=True, return_tensors="pt")
+
+
+def see_only(embeddings: nn.Module, keep: Sequence[int] | None) -> None:
+    """Take every patch but those in ``keep`` from what a model's image tower gets, behind their positions."""
+    if keep is not None:
+        seen = [0, *(1 + patch for patch in keep)]  # [CLS] is first
+        embeddings.register_forward_hook(lambda module, inputs, tokens: tokens[:, seen])
 
 
 @contextmanager

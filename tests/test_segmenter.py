@@ -360,10 +360,13 @@ def test_in_python_a_list_is_taken_at_its_word(segmenter, monkeypatch):
     assert result.areas["cat"] > 0
 
 
-def test_the_photo_is_encoded_once_for_presence_and_first_pass(segmenter, monkeypatch):
+@pytest.mark.parametrize("drop_tokens", [False, True])
+def test_the_photo_is_encoded_once_for_presence_and_first_pass(segmenter, monkeypatch, drop_tokens):
     vlm, calls = segmenter.method.vlm, []
+    segmenter = Segmenter(PnP(vlm, replace(segmenter.config, drop_tokens=drop_tokens)))
     encode = vlm._encode_images
-    monkeypatch.setattr(vlm, "_encode_images", lambda pixels: calls.append(len(pixels)) or encode(pixels))
+    counted = lambda self, *given: calls.append(len(given[0])) or encode(*given)  # noqa: E731
+    monkeypatch.setattr(type(vlm), "_encode_images", counted)
     segmenter([PHOTO, PHOTO[:9]], [["dog"], ["dog"]])
     assert calls == [2] * segmenter.config.passes
 

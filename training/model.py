@@ -8,12 +8,12 @@ are the fastest attention there is on a CPU. With nothing left out it equals the
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BlipConfig, BlipForImageTextRetrieval
 
+from pnp_ovss.models.base import gather_tokens
 from training.captions import NAMES
 from training.config import TrainConfig
 from training.tokenizer import EXTRA_ROWS, MAX_TOKENS, vocabulary
@@ -96,7 +96,7 @@ class MiniBlip(Trainee):
     ) -> Float[Tensor, "b 1+kept width"]:
         """Image tokens, [CLS] first; of the patches only those in ``keep``, or all."""
         tower = self.model.vision_model
-        x = kept(tower.embeddings(pixels), keep)
+        x = gather_tokens(tower.embeddings(pixels), keep)
         for layer in tower.encoder.layers:
             q, k, v = layer.self_attn.qkv(layer.layer_norm1(x)).chunk(3, -1)
             x = x + layer.self_attn.projection(attend(q, k, v, self.heads))
@@ -154,16 +154,6 @@ class MiniBlip(Trainee):
                 x = cross.output(found.reshape(x.shape), x)
             x = layer.feed_forward_chunk(x)
         return x
-
-
-def kept(
-    tokens: Float[Tensor, "b 1+patch width"], keep: Int[Tensor, "b kept"] | None
-) -> Float[Tensor, "b 1+kept width"]:
-    """Return [CLS] and of the patches those in ``keep``, or all."""
-    if keep is None:
-        return tokens
-    patches = tokens[:, 1:].gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
-    return torch.cat([tokens[:, :1], patches], 1)
 
 
 def attend(

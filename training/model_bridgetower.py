@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from transformers import BridgeTowerConfig, BridgeTowerForImageAndTextRetrieval
 
 from pnp_ovss.mini import CHECKPOINTS
+from pnp_ovss.models.base import gather_tokens
 from training.captions import NAMES
 from training.config import TrainConfig
-from training.model import Trainee, Watch, attend, kept, recorder
+from training.model import Trainee, Watch, attend, recorder
 from training.tokenizer import MAX_TOKENS, vocabulary
 
 CROSS_LAYERS = 3  # in the last one only what the two pooled tokens read has a say
@@ -75,7 +76,7 @@ class MiniBridgeTower(Trainee):
     ) -> Float[Tensor, "b 1+kept levels*width"]:
         """Image tokens, [CLS] first, of the last layers side by side; of the patches only those in ``keep``, or all."""
         visual = self.model.bridgetower.vision_model.visual
-        x = kept(visual.forward_pre(pixels).transpose(0, 1), keep)
+        x = gather_tokens(visual.forward_pre(pixels).transpose(0, 1), keep)
         levels = []
         for block in visual.transformer.resblocks:
             own = block.attn

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertTokenizer, CLIPConfig, CLIPModel
 
+from pnp_ovss.models.base import gather_tokens
 from training.batches import Batch, tags, tokens
 from training.captions import NAMES, PROMPT
 from training.config import TrainConfig
 from training.losses import contrast_loss, tag_loss
-from training.model import Trainee, attend, kept
+from training.model import Trainee, attend
 from training.monitor import pixels
 from training.scene_cache import DrawnScenes
 from training.tokenizer import MAX_TOKENS, build_tokenizer, vocabulary
@@ -65,7 +66,7 @@ class MiniClip(Trainee):
     ) -> Float[Tensor, "b 1+kept width"]:
         """Image tokens after the last norm, [CLS] first; of the patches only those in ``keep``, or all."""
         tower = self.model.vision_model
-        x = kept(tower.embeddings(pixels), keep)
+        x = gather_tokens(tower.embeddings(pixels), keep)
         y: Tensor = tower.post_layernorm(self._read(tower.encoder.layers, tower.pre_layrnorm(x)))
         return y
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,15 @@ import pytest
 import torch
 
 import references
-from pnp_ovss import Config, ConfigError, InputError, load_vlm, make_prompt, salience
-from pnp_ovss.models import VLM, base
+from pnp_ovss import Config, ConfigError, InputError, Prompt, load_vlm, make_prompt, salience
+from pnp_ovss.methods.pnp.method import dropout_passes
+from pnp_ovss.methods.pnp.saliency import class_maps
+from pnp_ovss.models import MODELS, VLM, base
 from pnp_ovss.models.base import Matcher, additive, fused_attention, kept_attention, membership
 from references import Reference
 from tiny import tiny_blip, tiny_blip2, tiny_bridgetower, tiny_vilt
 
-Refer = Callable[[Path, Sequence[str], torch.Tensor], Reference]
+Refer = Callable[..., Reference]
 
 ADAPTERS: dict[str, tuple[Callable[..., Path], Refer]] = {
     "blip": (tiny_blip, references.blip),
@@ -91,6 +94,82 @@ def test_every_map_is_that_of_a_plain_full_backward(family, folder, vlm, sides):
                 torch.testing.assert_close(mine, wanted, rtol=rtol, atol=share * float(wanted.abs().max()))
 
 
+@pytest.mark.parametrize("sides", [(4, 4), (3, 5)])
+def test_patches_left_out_are_as_if_the_model_had_never_had_them(family, folder, sides):
+    assert_only_kept_are_seen(folder, ADAPTERS[family][1], MIXED, sides, kept=7)
+
+
+def test_mini_blip_without_half_of_its_patches():
+    assert_only_kept_are_seen(MODELS["mini-blip"].source, references.blip, PROMPTS, (14, 14), kept=98)
+
+
+def assert_only_kept_are_seen(
+    folder: Path, refer: Refer, prompts: Sequence[Prompt], sides: tuple[int, int], kept: int
+) -> None:
+    """Hold a batch, each photo with patches of its own, against the model's forward over these alone, one by one."""
+    vlm, generator = load_vlm(folder, device="cpu"), torch.Generator().manual_seed(1)
+    vlm._model.double()
+    size = [len(prompts), 3, *(side * vlm.patch for side in sides)]
+    pixels = torch.randn(size, generator=generator, dtype=torch.float64)
+    keep = torch.rand(len(prompts), sides[0] * sides[1], generator=generator).argsort()[:, :kept].sort().values
+    ours = vlm.attend(pixels, prompts, keep=keep)
+    for row, (prompt, patches) in enumerate(zip(prompts, keep.tolist(), strict=True)):
+        reference = refer(folder, [prompt.text], pixels[row : row + 1], patches)
+        torch.testing.assert_close(ours.match[row].double(), reference.match[0], rtol=1e-5, atol=0)
+        for maps, theirs in ((ours.weights, reference.weights), (ours.gradient, reference.gradient)):
+            found, wanted = maps[row].flatten(-2).double(), torch.cat(theirs)
+            expected = torch.zeros_like(found)
+            expected[:, :, : wanted.shape[2], patches] = wanted
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+
+
+def test_with_every_patch_kept_nothing_changes(vlm, pixels):
+    whole = vlm.attend(pixels, PROMPTS)
+    kept = vlm.attend(pixels, PROMPTS, keep=torch.arange(whole.weights[0, 0, 0, 0].numel()).expand(2, -1))
+    for one, other in ((whole.weights, kept.weights), (whole.gradient, kept.gradient), (whole.match, kept.match)):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+def test_an_image_that_match_has_read_whole_is_read_anew_for_some_patches(vlm, pixels):
+    keep = torch.tensor([[0, 3, 5], [1, 2, 9]])
+    afresh = vlm.attend(pixels, PROMPTS, keep=keep)
+    if isinstance(vlm, Matcher):
+        vlm.match(pixels, PROMPTS)
+    assert torch.equal(vlm.attend(pixels, PROMPTS, keep=keep).match, afresh.match)
+
+
+def test_kept_patches_go_past_a_compiled_tower(folder, vlm, pixels, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda plain, **how: lambda *given: pytest.fail("it was compiled"))
+    keep, compiled = torch.tensor([[0, 3, 5], [1, 2, 9]]), load_vlm(folder, device="cpu")
+    if compiled.tower:
+        compiled.compile_tower()
+    assert torch.equal(compiled.attend(pixels, PROMPTS, keep=keep).match, vlm.attend(pixels, PROMPTS, keep=keep).match)
+
+
+def test_dropped_tokens_are_the_hidden_patches_of_the_passes_after_the_first(vlm, pixels):
+    config = Config(layer=0, head=1, passes=3, drop=0.5)
+    exact, dropped = (
+        dropout_passes(vlm, pixels, PROMPTS, replace(config, drop_tokens=drop_tokens)) for drop_tokens in (False, True)
+    )
+    assert torch.equal(exact[0].maps, dropped[0].maps)
+    assert torch.equal(exact[1].visible, dropped[1].visible)  # the first pass chose them
+    for one in dropped[1:]:
+        for row in range(2):
+            keep = one.visible[row].flatten().nonzero().flatten()[None]
+            alone = vlm.attend(pixels[row : row + 1], PROMPTS[row : row + 1], keep=keep)
+            torch.testing.assert_close(one.match[row], alone.match[0], rtol=1e-5, atol=1e-6)
+            maps = class_maps(alone, 0, 1, sum_last_name=True)[0]
+            torch.testing.assert_close(one.maps[row, : len(maps)], maps, rtol=1e-4, atol=1e-8)
+    assert not torch.allclose(exact[1].match, dropped[1].match, rtol=1e-3)
+
+
+def test_a_pass_in_which_every_patch_is_hidden_adds_nothing(vlm, pixels):
+    config = Config(layer=0, head=1, drop_tokens=True, drop=10**6)
+    first, *rest = dropout_passes(vlm, pixels, PROMPTS, replace(config, passes=3))
+    assert first.maps.any()
+    assert not any(one.maps.any() for one in rest)
+
+
 def test_a_match_is_that_of_the_models_own_forward(family, folder, vlm):
     if not isinstance(vlm, Matcher):
         assert family == "vilt"  # its score is no log odds
@@ -134,8 +213,9 @@ def test_some_layers_are_those_of_all_layers(vlm, pixels):
         torch.testing.assert_close(one.gradient[:, 0], everything.gradient[:, layer])
 
 
-def test_a_batch_is_its_images_one_by_one_and_padding_changes_nothing(vlm, pixels):
-    config = Config(layer=0, head=1, drop=3)
+@pytest.mark.parametrize("drop_tokens", [False, True])
+def test_a_batch_is_its_images_one_by_one_and_padding_changes_nothing(vlm, pixels, drop_tokens):
+    config = Config(layer=0, head=1, drop=3, drop_tokens=drop_tokens)
     together = salience(vlm, pixels, PROMPTS, config)
     for row, prompt in enumerate(PROMPTS):
         alone = salience(vlm, pixels[row : row + 1], [prompt], config)[0]

@@ -24,6 +24,8 @@ Tokens = Int[Tensor, "b token"]
 Offsets = Int[Tensor, "b token 2"]
 Flags = Bool[Tensor, "b token"]
 Prompts = Sequence[Prompt]
+Indices = Int[Tensor, "b kept"]
+"""Patches of each image, counted in reading order."""
 States = Sequence[Tensor]
 """What a family computes of images or texts alone."""
 Kept = tuple[Tensor, ...]
@@ -67,11 +69,14 @@ class VLM(Pretrained):
         self._unknown = -1 if unknown is None or whole_words else unknown
         self._configure(self._model.config)
 
-    def attend(self, pixels: Pixels, prompts: Prompts, layers: Sequence[int] | None = None) -> Attention:
+    def attend(
+        self, pixels: Pixels, prompts: Prompts, layers: Sequence[int] | None = None, keep: Indices | None = None
+    ) -> Attention:
         """Return the attention of each prompt's tokens to its image, and its gradient, for ``layers`` (None: all).
 
         ``pixels`` come from ``prepare``; sides are multiples of ``patch``. The model's weights get no gradient, and
-        none is computed below the lowest of the layers.
+        none is computed below the lowest of the layers. With ``keep`` the model sees those patches alone, each at its
+        own position; attention and gradient of the others are 0.
 
         Raises: InputError if images and prompts do not agree, a prompt is too long, or the model cannot read or know a
         class name; ConfigError if it lacks a layer.
@@ -81,8 +86,9 @@ class VLM(Pretrained):
         if not picked or not all(0 <= layer < self.layers for layer in picked):
             raise ConfigError(f"expected layers of {self.name} from 0 to {self.layers - 1}, got {picked}")
         ids, mask, shares = self._texts(prompts)
+        keep = None if keep is None else moved(keep, self.device)
         with torch.enable_grad():
-            images, texts = self._images(moved(pixels, self.device)), self._encode_texts(ids, mask)
+            images, texts = self._images(moved(pixels, self.device), keep), self._encode_texts(ids, mask)
             logits, attention = self._fuse(images, texts, mask, min(picked))
             kept, match = [attention[layer] for layer in picked], logits[:, -1]
             # The images are independent of each other: the gradient of the sum holds each one's own.
@@ -94,6 +100,9 @@ class VLM(Pretrained):
             values = tuple(part.detach() for part in parts)
             maps.append(torch.stack(self._maps(values, tuple(next(slopes) for _ in parts), tokens)))
         both = torch.stack(maps, dim=2).float() * mask[:, None, None, :, None]
+        if keep is not None:
+            index = keep[:, None, None, None].expand(both.shape)
+            both = both.new_zeros(*both.shape[:-1], grid[0] * grid[1]).scatter(-1, index, both)
         weights, gradient = both.view(*both.shape[:-1], *grid)
         return Attention(weights, gradient, shares, match.detach().float(), picked)
 
@@ -106,21 +115,24 @@ class VLM(Pretrained):
             read = self._read = [*prompts], tuple(moved(part, self.device) for part in (ids, mask, shares))
         return read[1]
 
-    def _images(self, pixels: Pixels) -> States:
+    def _images(self, pixels: Pixels, keep: Indices | None = None) -> States:
         """Return the states of the images; those that ``match`` has computed are not computed again."""
         before, self._encoded = self._encoded, None
+        if keep is not None:  # past a compiled tower: in each pass their number is another, and so is what to compile
+            return type(self)._encode_images(self, pixels, keep)
         return before[1] if before and torch.equal(before[0], pixels) else self._encode_images(pixels)
 
     def _configure(self, config: Any) -> None:
         """Set ``layers``, ``heads`` and ``max_tokens``. Every family has one."""
 
-    def _encode_images(self, pixels: Pixels) -> list[Tensor]:
+    def _encode_images(self, pixels: Pixels, keep: Indices | None = None) -> list[Tensor]:
         """Return what is computed of the images alone: here, of BLIP and BLIP-2, the tower's output, ``[CLS]`` first.
 
-        Positions are interpolated where the input is not of the checkpoint's own size.
+        Positions are interpolated where the input is not of the checkpoint's own size. Of the patches only those in
+        ``keep`` are computed, or all.
         """
         vision = self._model.vision_model
-        hidden = vision.embeddings(pixels, interpolate_pos_encoding=True)
+        hidden = gather_tokens(vision.embeddings(pixels, interpolate_pos_encoding=True), keep)
         for layer in vision.encoder.layers:
             attention = layer.self_attn
             query, key, value = attention.qkv(layer.layer_norm1(hidden)).chunk(3, dim=-1)
@@ -237,6 +249,14 @@ def membership(prompts: Prompts, offsets: Offsets, unknown: Flags, special: Flag
                 raise InputError(f"class {name!r} holds a special token; use another name")
             shares[row, column] = inside / inside.sum()
     return shares
+
+
+def gather_tokens(tokens: Float[Tensor, "b token width"], keep: Indices | None) -> Float[Tensor, "b seen width"]:
+    """Return ``[CLS]`` and of the patches those in ``keep``, or all."""
+    if keep is None:
+        return tokens
+    patches = tokens[:, 1:].gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
+    return torch.cat([tokens[:, :1], patches], 1)
 
 
 def additive(mask: Tokens, dtype: torch.dtype) -> Float[Tensor, "b 1 1 token"]:

@@ -9,7 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pnp_ovss.models.base import Fused, Hidden, Kept, Matcher, Padding, Pixels, States, Tokens, additive
+from pnp_ovss.models.base import (
+    Fused,
+    Hidden,
+    Indices,
+    Kept,
+    Matcher,
+    Padding,
+    Pixels,
+    States,
+    Tokens,
+    additive,
+    gather_tokens,
+)
 
 
 class BridgeTower(Matcher):
@@ -31,15 +43,16 @@ class BridgeTower(Matcher):
         # Positions start behind the padding's.
         self.max_tokens = config.text_config.max_position_embeddings - self._pad - 1
 
-    def _encode_images(self, pixels: Pixels) -> list[Tensor]:
+    def _encode_images(self, pixels: Pixels, keep: Indices | None = None) -> list[Tensor]:
         """Return what each cross-modal layer gets from the image tower, ``[CLS]`` first.
 
-        Positions are interpolated where the input is not of the checkpoint's own size. Every patch is part of the
-        image, so there is nothing to mask.
+        Positions are interpolated where the input is not of the checkpoint's own size. Every patch it gets is part
+        of the image, so there is nothing to mask.
         """
         tower = self._model.bridgetower
         visual = tower.vision_model.visual
-        hidden = visual.ln_pre(visual.embeddings(pixels, interpolate_pos_encoding=True)).transpose(0, 1)
+        embedded = gather_tokens(visual.embeddings(pixels, interpolate_pos_encoding=True), keep)
+        hidden = visual.ln_pre(embedded).transpose(0, 1)
         states = []
         # The towers go up together.
         for block in visual.transformer.resblocks[: len(tower.text_model.encoder.layer)]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pnp_ovss.models.base import VLM, Fused, Kept, Pixels, States, Tokens, additive
+from pnp_ovss.models.base import VLM, Fused, Indices, Kept, Pixels, States, Tokens, additive, gather_tokens
 
 
 class Vilt(VLM):
@@ -28,7 +28,7 @@ class Vilt(VLM):
         self.layers, self.heads = config.num_hidden_layers, config.num_attention_heads
         self.max_tokens = config.max_position_embeddings
 
-    def _encode_images(self, pixels: Pixels) -> list[Tensor]:
+    def _encode_images(self, pixels: Pixels, keep: Indices | None = None) -> list[Tensor]:
         """Return the embeddings of the image's ``[CLS]`` and of the patches, row by row.
 
         transformers shuffles the patches; here they keep their places. Positions are interpolated, as it does.
@@ -40,7 +40,7 @@ class Vilt(VLM):
         placed = grid + interpolate(square, size=grid.shape[2:], mode="bilinear", align_corners=True)
         cls = (embeddings.cls_token + positions[:, :1]).expand(len(grid), -1, -1)
         patches = torch.cat([cls, placed.flatten(2).transpose(1, 2)], dim=1)
-        return [patches + embeddings.token_type_embeddings.weight[1]]
+        return [gather_tokens(patches + embeddings.token_type_embeddings.weight[1], keep)]
 
     def _encode_texts(self, ids: Tokens, mask: Tokens) -> list[Tensor]:
         embeddings = self._model.vilt.embeddings

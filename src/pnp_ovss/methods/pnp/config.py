@@ -25,6 +25,7 @@ class Config(RefinementSettings):  # type: ignore[misc]  # its base is made from
     sum_last_name: bool = setting(True, "sum the last name's tokens instead of averaging, as the released code does")
     passes: int = setting(4, "passes of Saliency DropOut, the first one over the whole photo", 1, MOST_STEPS)
     drop: int | float = setting(10, "patches hidden after each pass: 10 is a count, 0.5 a share of the visible ones")
+    drop_tokens: bool = setting(False, "leave hidden patches out of the image tower: faster, other class maps")
     count_first_twice: bool = setting(True, "add the first pass's map twice, as the released code does")
     threshold: float = setting(0.15, "a class map counts where its min-max over the grid reaches this, in [0, 1]", 0, 1)
     background: Literal["always", "never", "few"] = setting("always", "few: only where fewer than 3 classes are named")

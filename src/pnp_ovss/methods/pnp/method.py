@@ -125,7 +125,11 @@ def dropout_passes(
 
     def locate(visible: Bool[Tensor, "b gh gw"]) -> tuple[Tensor, Tensor, Tensor]:
         mask = visible.repeat_interleave(vlm.patch, 1).repeat_interleave(vlm.patch, 2)
-        attention = vlm.attend(pixels * mask[:, None], prompts, layers=(config.layer,))  # 0 is the mean colour
+        keep = None
+        if config.drop_tokens and not visible.all():
+            # As many in every image: how many are hidden depends on nothing but how many there were.
+            keep = visible.flatten(1).nonzero()[:, 1].view(len(visible), -1)
+        attention = vlm.attend(pixels * mask[:, None], prompts, (config.layer,), keep)  # 0 is the mean colour
         chosen = (attention, config.layer, config.head, config.gradient)
         return class_maps(*chosen, config.sum_last_name), patch_salience(*chosen), attention.match
 
