@@ -3,7 +3,7 @@
     python -m benchmarks.segment [--model blip-large] [--passes 4] [--dtypes float32,bfloat16] [--batches 1]
     python -m benchmarks.segment --model tiny --repeats 1        # seconds: to see that it runs
     python -m benchmarks.segment --growth [--model mini-blip]    # how cost grows with photos, passes and classes
-    python -m benchmarks.segment --agreement 40                  # labels in bfloat16 beside float32
+    python -m benchmarks.segment --agreement 40 --dtypes float32,bfloat16,int8       # labels and times beside float32
 
 Markdown out. Published shapes have random weights: the arithmetic is the same, their maps mean nothing. Every figure of
 a table comes from one run in which what is compared takes turns; the least time of each counts.
@@ -70,10 +70,11 @@ def main() -> None:
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--plot", type=Path, metavar="SVG", help="--growth: draw it too")
     parser.add_argument("--agreement", type=int, metavar="SCENES")
+    parser.add_argument("--methods", default=",".join(["pnp", *ON_CLIP]), help="--agreement: of these")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.agreement:
-        agreement(args.agreement)
+        agreement(args.agreement, args.dtypes.split(","), args.methods.split(","))
         return
     with tempfile.TemporaryDirectory() as folder:
         model = random_model(args.model, Path(folder)) if args.model in WORDS else args.model
@@ -175,29 +176,57 @@ def plot(curves: dict[str, list[tuple[int, float]]]) -> str:
     )
 
 
-def agreement(scenes: int) -> None:
-    """Print the table of pixels whose label in bfloat16 is that in float32, after refinement, per model and method."""
-    print("| model | method | scenes | equal labels | least |\n|---|---|---|---|---|", flush=True)
+def agreement(scenes: int, dtypes: Sequence[str], only: Sequence[str]) -> None:
+    """Print the table of pixels whose label in a dtype is that in the first, after refinement, per model and method.
+
+    And processor seconds, medians over the scenes, of one image in the bare tower and of a photo in the segmenter; the
+    dtypes take turns, and a first photo is not counted.
+    """
+    print("| model | method | dtype | scenes | equal labels | least | tower, s | first / it | photo, s | first / it |")
+    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         blip, clip = random_model("blip-base", Path(folder, "blip")), random_clip(Path(folder, "clip"))
         random: list[tuple[str | Path, str]] = [(blip, "pnp"), *((clip, method) for method in ON_CLIP)]
         minis = [("mini-blip", "pnp"), ("mini-bridgetower", "pnp"), *(("mini-clip", method) for method in ON_CLIP)]
-        for model, name in [*minis, *random]:
-            pair: list[Any] = [load_method(name, model, "cpu", dtype) for dtype in ("float32", "bfloat16")]
+        for model, name in [case for case in [*minis, *random] if case[1] in only]:
+            able = [dtype for dtype in dtypes if dtype != "int8" or model != "mini-bridgetower"]
+            methods: dict[str, Any] = {dtype: load_method(name, model, "cpu", dtype) for dtype in able}
             if model == clip:  # its tokenizer knows no words
                 vectors = defaultdict[str, Tensor](lambda: normalize(torch.randn(CLIP_WIDTH), dim=0))
-                for method in pair:
+                for method in methods.values():
                     method.config = method.config.override({"background": "never"})
                     method.clip.encode_words = lambda words, _, known=vectors: torch.stack([known[w] for w in words])
-            shares = []
-            for index in range(scenes):
+            known = model if isinstance(model, str) else f"{model.name}-base of random weights"
+            found: dict[str, list[list[float]]] = {dtype: [] for dtype in able}
+            for index in (0, *range(scenes)):
                 scene = draw(TUNE_SEED, index, 224)
                 names = NAMES[:3] if isinstance(model, Path) else scene.things
-                one, other = (Segmenter(method)(scene.image, names).labels for method in pair)
-                shares.append(np.mean(one == other))
-            known = model if isinstance(model, str) else f"{model.name}-base of random weights"
-            equal = f"{100 * np.mean(shares):.2f} % | {100 * min(shares):.2f} %"
-            print(f"| {known} | {name} | {scenes} | {equal} |", flush=True)
+                labels: dict[str, np.ndarray] = {}
+                for dtype, method in methods.items():
+                    start = time.process_time()
+                    bare_tower(method, scene.image)
+                    between = time.process_time()
+                    labels[dtype] = Segmenter(method)(scene.image, names).labels
+                    seconds = between - start, time.process_time() - between
+                    found[dtype].append([float(np.mean(labels[dtype] == labels[able[0]])), *seconds])
+            first = np.median(found[able[0]][1:], 0)
+            for dtype in able:
+                rows = np.array(found[dtype][1:])
+                equal, (_, tower, photo) = rows[:, 0], np.median(rows, 0)
+                cells = f"{100 * equal.mean():.2f} % | {100 * equal.min():.2f} % | {tower:.3f} | {first[1] / tower:.2f}"
+                cells += f" | {photo:.3f} | {first[2] / photo:.2f}"
+                print(f"| {known} | {name} | {dtype} | {scenes} | {cells} |", flush=True)
+
+
+@torch.no_grad()
+def bare_tower(method: Any, photo: np.ndarray) -> None:
+    """Run the image tower of a method's model on the photo as a square of the model's own size."""
+    if isinstance(method, PnP):
+        vlm: Any = method.vlm
+        vlm._encode_images(vlm.prepare(photo)[None])
+    else:
+        pixels = method.clip.prepare(photo)[None]
+        method.clip.run(method.clip.embed(pixels), 0, method.clip.blocks)
 
 
 def load(model: str | Path, args: argparse.Namespace, dtype: str) -> Segmenter:

@@ -266,7 +266,7 @@ def test_classes_have_to_be_given_once(desk, no_model, capsys, flags):
     ("flags", "line"),
     [
         (["--layer", "7"], "expected "),
-        (["--dtype", "int8"], "expected dtype auto, float32, "),
+        (["--dtype", "int4"], "expected dtype auto, float32, "),
         (
             ["--device", "quantum"],
             "device 'quantum' cannot be used here; give auto or cpu",

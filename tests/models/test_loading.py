@@ -502,7 +502,7 @@ def test_a_name_that_is_no_dual_encoder_s():
     ("settings", "message"),
     [
         ({"device": "gpu"}, "^device 'gpu' cannot be used here; give auto or cpu$"),
-        ({"dtype": "int8"}, "^expected dtype auto, float32, bfloat16, float16, got 'int8'$"),
+        ({"dtype": "int4"}, "^expected dtype auto, float32, bfloat16, float16 or int8, got 'int4'$"),
     ],
 )
 def test_devices_and_dtypes_that_are_not_there(folder, settings, message):

@@ -110,7 +110,7 @@ def command(
         classes_file: the same from a file, one class a line
         out: folder
         device: auto, cpu, cuda, cuda:1, ...
-        dtype: auto, float32, bfloat16 or float16
+        dtype: auto, float32, bfloat16, float16, or int8 for the image tower on a CPU
         scenes: scenes: how many
         seed: scenes: which series (2 is held out)
         scene_size: scenes: their side in pixels

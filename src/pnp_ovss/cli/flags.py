@@ -73,7 +73,7 @@ class ModelFlags:
         revision: commit, branch or tag of a hub repository
         preset: settings to start from: auto (the model's own), a preset's name, or a .json file
         device: auto, cpu, cuda, cuda:1, mps, ...
-        dtype: auto, float32, bfloat16 or float16
+        dtype: auto, float32, bfloat16, float16, or int8 for the image tower on a CPU
         compile: send images through torch.compile, which takes a minute at the first batch; for many photos on a GPU
     """
 

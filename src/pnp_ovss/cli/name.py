@@ -50,7 +50,7 @@ def command(
         model: itm: the model that matches (default: the one that segments)
         revision: commit, branch or tag of its hub repository
         device: auto, cpu, cuda, cuda:1, mps, ...
-        dtype: auto, float32, bfloat16 or float16
+        dtype: auto, float32, bfloat16, float16, or int8 for the image tower on a CPU
     """
     keys = photos_by_name(find_images(photos))
     if out is not None and os.path.isdir(out):

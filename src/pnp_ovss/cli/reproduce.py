@@ -60,7 +60,7 @@ class ReproduceFlags:
         oracle: with names from files, score the true names too: what does naming cost?
         results: also write the table into this file, between its marks, as in docs/results.md
         device: auto, cpu, cuda, cuda:1, mps, ...
-        dtype: auto, float32, bfloat16 or float16
+        dtype: auto, float32, bfloat16, float16, or int8 for the image tower on a CPU
         batch_size: images the model sees at a time
         workers: images that are read at a time, and on a GPU refined
         memory: what a process may hold, such as 4GB (default: most of what is left)

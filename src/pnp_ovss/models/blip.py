@@ -39,6 +39,7 @@ class Blip(Matcher):
 
     model_class = "BlipForImageTextRetrieval"
     preset = "released"
+    int8_tower = "vision_model.encoder"
 
     def _mended(self, settings: dict[str, Any]) -> dict[str, Any]:
         return mended(settings, self.name)
@@ -98,6 +99,7 @@ class Captioner(Pretrained):
     """The captioner with this short name (``blip-caption-base`` or ``-large``), hub id or local folder."""
 
     model_class = "BlipForConditionalGeneration"
+    int8_tower = "vision_model.encoder"
 
     def __init__(self, name: str | Path, device: str = "auto", dtype: str = "auto") -> None:
         super().__init__(find(name), device, dtype)

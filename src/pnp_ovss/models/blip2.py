@@ -24,6 +24,7 @@ class Blip2(Matcher):
 
     model_class = "Blip2ForImageTextRetrieval"
     preset = "blip2"
+    int8_tower = "vision_model.encoder"
     prompts_at_once = 32
 
     def _configure(self, config: Any) -> None:

@@ -122,6 +122,7 @@ class Clip(DualEncoder):
     model_class = "CLIPModel"
     bfloat16_on_cpu = True
     tower = "run"
+    int8_tower = "vision_model.encoder"
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
         super().__init__(checkpoint, device, dtype)

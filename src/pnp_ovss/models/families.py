@@ -21,7 +21,8 @@ A checkpoint without a matching head is refused when its weights are read.
 def load_vlm(name: str | Path, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> VLM:
     """Return the model with this short name, hub id or local folder.
 
-    ``device``: "auto" takes CUDA where there is one, else the CPU. ``dtype``: "auto" is bfloat16 on CUDA, else float32.
+    ``device``: "auto" takes CUDA where there is one, else the CPU. ``dtype``: "auto" is bfloat16 on CUDA, else float32;
+    "int8", for BLIP and BLIP-2 on a CPU: float32, but for the image tower's linear layers.
     Only a short name or hub id that is not in the cache is downloaded.
 
     Raises: ModelError if it cannot be found, fetched, read or used.

@@ -20,6 +20,7 @@ from torch import Tensor
 from pnp_ovss.errors import ConfigError, InputError, ModelError
 from pnp_ovss.models.gpu import Compiled
 from pnp_ovss.models.hub import PAIRS, Checkpoint, read_settings, reading, weight_files
+from pnp_ovss.models.int8 import check_int8, to_int8
 from pnp_ovss.types import RGB
 
 TOKENIZERS = (["tokenizer.json"], ["vocab.txt"], PAIRS)
@@ -58,7 +59,7 @@ def resolve_dtype(name: str, device: torch.device, gains: bool = False) -> torch
         taken = device.type == "cuda" or (gains and device.type == "cpu" and has_bfloat16())
         return torch.bfloat16 if taken else torch.float32
     if name not in DTYPES:
-        raise ModelError(f"expected dtype auto, {', '.join(DTYPES)}, got {name!r}")
+        raise ModelError(f"expected dtype auto, {', '.join(DTYPES)} or int8, got {name!r}")
     return DTYPES[name]
 
 
@@ -75,7 +76,10 @@ MOST, MOST_LAYERS = 1_000_000, 100
 
 
 class Pretrained:
-    """A checkpoint in memory. ``dtype`` and ``device``: as ``resolve_dtype`` and ``resolve_device`` read them."""
+    """A checkpoint in memory. ``dtype`` and ``device``: as ``resolve_dtype`` and ``resolve_device`` read them.
+
+    ``dtype`` may also be "int8": float32, but for the linear layers of ``int8_tower``, on a CPU.
+    """
 
     model_class: str
     """The class of transformers that holds all weights needed, by name: transformers takes seconds to import."""
@@ -90,14 +94,21 @@ class Pretrained:
     """Whether bfloat16 is known to leave 99.5 % of the labels equal, so that a CPU may take it by itself."""
     tower: ClassVar[str] = ""
     """Name of the method that is the image tower, which takes most of the time; "": no method is it alone."""
+    int8_tower: ClassVar[str] = ""
+    """The part of the model that ``dtype`` "int8" is about: none, but where a family names it."""
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
         folder, self.name, self.revision = checkpoint.folder, checkpoint.name, checkpoint.revision
         self.device = resolve_device(device)
         gains = self.bfloat16_on_cpu and sum(file.stat().st_size for file in weight_files(folder, self.name)) >= LARGE
-        dtype_here = resolve_dtype(dtype, self.device, gains)
+        self._int8 = dtype == "int8"
+        if self._int8:
+            check_int8(self.name, self.int8_tower, self.device)
+        dtype_here = resolve_dtype("float32" if self._int8 else dtype, self.device, gains)
         settings = self._mended(read_settings(folder / "config.json", self.name))
         model = load_model(self.model_class, folder, self.name, dtype_here, settings, **self.model_options)
+        if self._int8:
+            to_int8(model.get_submodule(self.int8_tower))
         self._model: Any = model.to(self.device)
         self._folder = folder
         modules = self._model.named_modules()
@@ -133,6 +144,8 @@ class Pretrained:
 
     def compile_tower(self) -> None:
         """Send images through ``torch.compile`` from now on, as ``Compiled`` does. Raises: ConfigError."""
+        if self._int8:
+            raise ConfigError(f"{self.name}: int8 cannot be compiled; leave compile out, or give --dtype float32")
         if not self.tower:
             raise ConfigError(f"{self.name} has no image tower that can be compiled; leave compile out")
         setattr(self, self.tower, Compiled(getattr(self, self.tower), self.device))
