@@ -1,13 +1,14 @@
 """Methods on CLIP beside the procedure of their official code: window by window, photo by photo, in a few plain lines.
 
-    python -m benchmarks.peers [--methods sclip,naclip] [--photos 1,8] [--rounds 3] [--threads 1]
+    python -m benchmarks.peers [--methods sclip,naclip] [--photos 1,8] [--rounds 3] [--threads 1] [--dtype auto]
 
-Markdown out. ViT-B/16 of random weights, in float32; settings are those published for VOC21, but for the two
-thresholds, with which random scores give no class; ten classes, photos of 480 x 640. Each side is a process of its own;
-both take turns. Seconds are those of the processor, medians; memory is the most that the process held. Ours is the
-whole segmenter but for the one forward that says how likely each class is there. The plain lines are written from the
-papers, with transformers' own blocks and its fused attention below the last one. ResCLIP's feedback and SC-CLIP's
-healing are our own functions in both.
+Markdown out. ViT-B/16 of random weights, in float32; ``--dtype`` is that of ours alone, and both processes then hold a
+further CLIP. Settings are those published for VOC21, but for the two thresholds, with which random scores give no
+class; ten classes, photos of 480 x 640. Each side is a process of its own; both take turns. Seconds are those of the
+processor, medians; memory is the most that the process held. Ours is the whole segmenter but for the one forward that
+says how likely each class is there. The plain lines are written from the papers, with transformers' own blocks and its
+fused attention below the last one. ResCLIP's feedback, SC-CLIP's healing, and CorrCLIP's regions (a watershed, timed
+with both) and their merging are our own functions in both.
 """
 
 import argparse
@@ -32,9 +33,11 @@ from transformers import CLIPModel, ViTConfig, ViTModel
 from benchmarks.clip_methods import H, W, random_clip
 from pnp_ovss import Segmenter, Vocabulary, load_method
 from pnp_ovss.methods import scclip
+from pnp_ovss.methods.corrclip import merge
 from pnp_ovss.methods.dense_clip import neighbourhood
 from pnp_ovss.methods.resclip import feedback_map, first_labels
 from pnp_ovss.models.clip import positions
+from pnp_ovss.regions import find_regions
 
 NAMES = [f"class {number}" for number in range(10)]
 IMAGENET = torch.tensor([[123.675, 116.28, 103.53], [58.395, 57.12, 57.375]])[:, :, None, None]
@@ -50,20 +53,29 @@ class Plain:
         self.vision, self.projection = model.vision_model, model.visual_projection
         self.blocks, self.config, self.method = self.vision.encoder.layers, method.config, method
         self.encode: Callable[[Window, Any], Features] = getattr(self, name)
-        if name == "proxyclip":
+        if hasattr(method, "proxy"):
             self.dino: Any = method.proxy._model  # transformers', with DINO's own positions and epsilon
 
-    def states(self, pixels: Window) -> tuple[list[Tensor], tuple[int, int]]:
-        """Return the tokens that enter each block, and the grid."""
+    def embed(self, pixels: Window) -> tuple[Tensor, tuple[int, int]]:
+        """Return the tokens that enter the first block, and the grid."""
         embeddings = self.vision.embeddings
         patches = embeddings.patch_embedding(pixels)
         grid = patches.shape[2], patches.shape[3]
         tokens = torch.cat([embeddings.class_embedding.expand(1, 1, -1), patches.flatten(2).transpose(1, 2)], 1)
         table = positions(embeddings.position_embedding.weight, *grid, getattr(self.method, "by_size", False))
-        found = [self.vision.pre_layrnorm(tokens + table)]
+        return self.vision.pre_layrnorm(tokens + table), grid
+
+    def run(self, tokens: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+        """Return the tokens that enter each block; ``mask`` is added to what is between them."""
+        found = [tokens]
         for block in self.blocks[:-1]:
-            found.append(block(found[-1], None))
-        return found, grid
+            found.append(block(found[-1], mask))
+        return found
+
+    def states(self, pixels: Window) -> tuple[list[Tensor], tuple[int, int]]:
+        """Return the tokens that enter each block, and the grid."""
+        tokens, grid = self.embed(pixels)
+        return self.run(tokens), grid
 
     def qkv(self, block: Any, tokens: Tensor) -> tuple[Tensor, ...]:
         """Return queries, keys and values of each head."""
@@ -76,9 +88,14 @@ class Plain:
         mixed: Tensor = self.blocks[-1].self_attn.out_proj((weights @ values).transpose(1, 2).flatten(2))
         return mixed
 
+    def project(self, tokens: Tensor) -> Tensor:
+        """Return vectors that can be compared with those of texts."""
+        projected: Tensor = self.projection(self.vision.post_layernorm(tokens))
+        return projected
+
     def vectors(self, tokens: Tensor, grid: tuple[int, int]) -> Features:
         """Return vectors of length 1 of the patches."""
-        return normalize(self.projection(self.vision.post_layernorm(tokens)), dim=-1).view(1, *grid, -1)
+        return normalize(self.project(tokens), dim=-1).view(1, *grid, -1)
 
     def kept(self, tokens: Tensor, attended: Tensor) -> Tensor:
         """Return the rest of the last block: residual connection and feed-forward layers."""
@@ -113,23 +130,57 @@ class Plain:
         _, k, v = self.qkv(self.blocks[-1], states[-1])
         return self.vectors(self.mixed(softmax(k, k, neighbourhood(grid, self.config.sigma)), v)[:, 1:], grid)
 
+    def see(self, pixels: Window) -> Any:
+        """Return what DINO gives for the window."""
+        mean, std = (255 * torch.tensor(one)[:, None, None] for one in (self.method.clip.mean, self.method.clip.std))
+        colours = (pixels * std + mean - IMAGENET[0]) / IMAGENET[1]
+        return self.dino(colours, interpolate_pos_encoding=True, output_hidden_states=True)
+
+    def by_dino(self, tokens: Tensor, weights: Tensor, coarse: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+        """Return what the last block gives where its values, enlarged to DINO's grid, are attended to."""
+        *_, v = self.qkv(self.blocks[-1], tokens[:, 1:])
+        wide = interpolate(v.transpose(2, 3).reshape(1, -1, *coarse), size=grid, mode="bilinear")
+        return self.mixed(weights[:, None], wide.view(1, v.shape[1], v.shape[3], -1).transpose(2, 3))
+
+    def dino_grid(self, pixels: Window) -> tuple[int, int]:
+        """Return the rows and columns of DINO's patches."""
+        patch = self.dino.config.patch_size
+        return pixels.shape[2] // patch, pixels.shape[3] // patch
+
     def proxyclip(self, pixels: Window, queries: Tensor) -> Features:
         """Attention by the likeness of DINO's patches."""
-        states, _ = self.states(pixels)
-        clip = self.method.clip
-        mean, std = (255 * torch.tensor(one)[:, None, None] for one in (clip.mean, clip.std))
-        colours = (pixels * std + mean - IMAGENET[0]) / IMAGENET[1]
-        tokens = self.dino(colours, interpolate_pos_encoding=True).last_hidden_state[:, 1:]
-        unit, side = normalize(tokens, dim=-1), pixels.shape[2] // self.dino.config.patch_size
+        (states, coarse), grid = self.states(pixels), self.dino_grid(pixels)
+        unit = normalize(self.see(pixels).last_hidden_state[:, 1:], dim=-1)
         likeness = unit @ unit.transpose(1, 2)
         scores = (likeness - self.config.beta * likeness.mean()) * self.config.gamma
         weights = scores.masked_fill(scores < 0, -torch.inf).softmax(-1)
-        *_, v = self.qkv(self.blocks[-1], states[-1][:, 1:])
-        grid = side, unit.shape[1] // side
-        small = v.transpose(2, 3).reshape(1, -1, pixels.shape[2] // 16, pixels.shape[3] // 16)
-        wide = interpolate(small, size=grid, mode="bilinear")
-        values = wide.view(1, v.shape[1], v.shape[3], -1).transpose(2, 3)
-        return self.vectors(self.mixed(weights[:, None], values), grid)
+        return self.vectors(self.by_dino(states[-1], weights, coarse, grid), grid)
+
+    def corrclip(self, pixels: Window, queries: Tensor) -> Features:
+        """Attention inside regions, merged where DINO sees them alike, and a [CLS] for each; they are channel 3."""
+        pixels, numbers = pixels[:, :3], pixels[:, 3:]
+        (tokens, coarse), grid, config = self.embed(pixels), self.dino_grid(pixels), self.config
+        y = self.dino.layers[-1].layernorm_before(self.see(pixels).hidden_states[-2])
+        attention = self.dino.layers[-1].attention
+        unit = normalize((attention.q_proj(y) + attention.k_proj(y))[:, 1:], dim=-1)
+        merged = merge(unit[0], interpolate(numbers, size=grid).long().flatten(), config.eps)
+        likeness, bare = unit @ unit.transpose(1, 2), merged == 0
+        counts = torch.where(bare[:, None] | bare, likeness > likeness.mean(), merged[:, None] == merged)
+        weights = (config.tau * likeness).masked_fill(~counts, -torch.inf).softmax(-1)
+        small = interpolate(merged.float().view(1, 1, *grid), size=coarse)
+        # A [CLS] for each region goes behind the tokens, which do not see it; it sees the first one and its patches.
+        n, regions = tokens.shape[1], int(small.max()) + 1
+        sees = torch.zeros(n + regions, n + regions, dtype=torch.bool)
+        sees[:n, :n] = sees[:, 0] = True
+        sees[n:, 1:n] = small.flatten() == torch.arange(regions)[:, None]
+        mask = torch.zeros(sees.shape).masked_fill(~sees, -torch.inf)[None, None]
+        states = self.run(torch.cat([tokens, tokens[:, :1].expand(1, regions, -1)], 1), mask)
+        q, k, v = self.qkv(self.blocks[-1], states[-1])
+        of_region = self.kept(states[-1][:, n:], self.mixed(softmax(q[:, :, n:], k, mask[:, :, n:]), v))
+        middle = torch.stack(states[-1 - config.num_spatial : -1]).mean(0)
+        last, before = (self.project(self.by_dino(one[:, :n], weights, coarse, grid)) for one in (states[-1], middle))
+        own = self.project(of_region)[:, interpolate(small, size=grid).long().flatten()]
+        return normalize(last + config.alpha * before + config.beta * own, dim=-1).view(1, *grid, -1)
 
     def resclip(self, pixels: Window, queries: Tensor) -> Features:
         """NACLIP with attention of earlier blocks, and again inside what it has labelled alike."""
@@ -172,6 +223,9 @@ class Plain:
     def segment(self, photo: np.ndarray, queries: Tensor) -> Int[Tensor, "h w"]:
         """Return the labels of a photo: windows one by one, their logits added up at full size."""
         picture, config, multiple = self.method.prepare(photo)[None], self.config, self.method.multiple or 16
+        if config.uses_regions:
+            regions = find_regions(photo, config)
+            picture = self.method.with_regions(picture[0], regions)[None]
         h, w = picture.shape[2:]
         crops = [min(config.crop or side, side) for side in (h, w)]
         total, counts = torch.zeros(1, len(queries), h, w), torch.zeros(1, 1, h, w)
@@ -193,6 +247,10 @@ class Plain:
         shares = (config.logit_scale * logits[0]).softmax(0)
         own = len(queries) - len(NAMES)
         labels: Tensor = torch.cat([shares[:own].amax(0, keepdim=True), shares[own:]]).argmax(0)
+        if config.uses_regions:
+            for number in range(regions.max() + 1):
+                inside = torch.from_numpy(regions == number)
+                labels[inside] = labels[inside].bincount().argmax()  # of several the lowest
         return labels
 
 
@@ -228,29 +286,30 @@ def pamr(logits: Float[Tensor, "1 query h w"], picture: Window, steps: int = 10)
     return logits
 
 
-def prepare(folder: Path, name: str) -> tuple[Callable[[Sequence[np.ndarray]], list[Any]], ...]:
+def prepare(folder: Path, name: str, dtype: str = "float32") -> tuple[Callable[[Sequence[np.ndarray]], list[Any]], ...]:
     """Return what segments photos: the plain procedure, and ours."""
-    settings: dict[str, Any] = {"prob_threshold": 0.0, "area_threshold": 0.0}
-    settings |= {"proxy": str(folder / "dino")} if name == "proxyclip" else {}
+    settings: dict[str, Any] = {"prob_threshold": 0.0, "area_threshold": 0.0, "regions": "watershed"}
+    settings |= {"proxy": str(folder / "dino")} if name in ("proxyclip", "corrclip") else {}
     method: Any = load_method(name, folder, device="cpu", dtype="float32", **settings)
+    own: Any = method if dtype == "float32" else load_method(name, folder, device="cpu", dtype=dtype, **settings)
     # What all patches have in common is no part of the texts: a random model would see one class everywhere.
     common = method.features(method.prepare(pictures(1)[0])[None, :, :112, :112]).mean((0, 1, 2))
     known = torch.randn(100, len(common), generator=torch.Generator().manual_seed(0))
     known = normalize(known - torch.outer(known @ common, common) / common.square().sum(), dim=1)
-    method.clip.encode_words = lambda words, templates: known[: len(words)]
-    method.backbone = None  # no forward more that says how likely each class is there
+    own.clip.encode_words = lambda words, templates: known[: len(words)]
+    own.backbone = None  # no forward more that says how likely each class is there
     vocabulary = Vocabulary.of(NAMES)
-    plain, ours, queries = Plain(folder, name, method), Segmenter(method), method._queries(vocabulary)
+    plain, ours, queries = Plain(folder, name, method), Segmenter(own), own._queries(vocabulary)
     return (
         lambda photos: [plain.segment(photo, queries) for photo in photos],
         lambda photos: [one.labels for one in ours(list(photos), [vocabulary] * len(photos))],
     )
 
 
-def answer(folder: Path, name: str, side: int, count: int, threads: int) -> None:
+def answer(folder: Path, name: str, side: int, count: int, threads: int, dtype: str) -> None:
     """Segment the photos for each line of stdin; write the labels to a file, seconds of processor and GB to stdout."""
     torch.set_num_threads(threads)
-    segment, photos = prepare(folder, name)[side], pictures(count)
+    segment, photos = prepare(folder, name, dtype)[side], pictures(count)
     segment(photos[:1])  # the first call loads what later ones have
     for _ in sys.stdin:
         begin = process_time()
@@ -260,14 +319,15 @@ def answer(folder: Path, name: str, side: int, count: int, threads: int) -> None
         print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, flush=True)
 
 
-def row(folder: Path, name: str, count: int, rounds: int, threads: int) -> str:
+def row(folder: Path, name: str, count: int, rounds: int, threads: int, dtype: str) -> str:
     """Return a row of the table."""
     command = [sys.executable, "-m", "benchmarks.peers", "--answer", str(folder), name]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     found: tuple[list[str], list[str]] = [], []
     with ExitStack() as stack:
         sides: list[Any] = [
-            stack.enter_context(subprocess.Popen([*command, side, str(count), str(threads)], **pipes)) for side in "01"
+            stack.enter_context(subprocess.Popen([*command, side, str(count), str(threads), dtype], **pipes))
+            for side in "01"
         ]
         for number in range(rounds):
             for which in (0, 1) if number % 2 else (1, 0):
@@ -287,15 +347,16 @@ def pictures(count: int) -> list[np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", default="maskclip,sclip,clearclip,naclip,proxyclip,resclip,scclip")
+    parser.add_argument("--methods", default="maskclip,sclip,clearclip,naclip,proxyclip,resclip,scclip,corrclip")
     parser.add_argument("--photos", default="1,8")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--answer", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--dtype", default="float32", help="of our side alone: auto, float32, bfloat16 or float16")
+    parser.add_argument("--answer", nargs=6, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.answer:
-        place, name, *numbers = args.answer
-        answer(Path(place), name, *map(int, numbers))
+        place, name, side, count, threads, dtype = args.answer
+        answer(Path(place), name, int(side), int(count), int(threads), dtype)
         return
     with TemporaryDirectory() as place:
         folder = random_clip(Path(place))
@@ -304,7 +365,7 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|---|")
         for name in args.methods.split(","):
             for count in map(int, args.photos.split(",")):
-                print(row(folder, name, count, args.rounds, args.threads), flush=True)
+                print(row(folder, name, count, args.rounds, args.threads, args.dtype), flush=True)
 
 
 if __name__ == "__main__":
