@@ -351,7 +351,7 @@ def main() -> None:
     parser.add_argument("--photos", default="1,8")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--dtype", default="float32", help="of our side alone: auto, float32, bfloat16 or float16")
+    parser.add_argument("--dtype", default="float32", help="of our side alone; auto: what a user gets by default")
     parser.add_argument("--answer", nargs=6, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.answer:
