@@ -8,7 +8,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "pnp_ovss"
 LEVELS = (
     ("redaction",),
     ("errors", "_version", "processes", "parts"),
-    ("settings", "types", "images", "files", "lock", "concurrent", "web", "memory"),
+    ("settings", "types", "images", "files", "lock", "concurrent", "web", "memory", "cores"),
     ("models", "data", "pictures", "mini"),
     ("regions",),
     ("refine",),
@@ -22,7 +22,7 @@ LEVELS = (
 )
 """Folders and modules, the lowest first."""
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
-SAME_LEVEL = {("images", "types"), ("images", "files"), ("lock", "files"), ("settings", "files")}
+SAME_LEVEL = {("cores", "memory"), ("images", "types"), ("images", "files"), ("lock", "files"), ("settings", "files")}
 FACE = ("__init__", "__main__")
 """What stands above all: the public names, and the command's entry."""
 

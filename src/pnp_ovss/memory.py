@@ -67,31 +67,38 @@ def _whole_machine() -> int:
         return sys.maxsize
 
 
-def _left_in_groups() -> Iterator[int]:
-    """Yield what is left in the control group of this process and in those above it, as far as they can be seen."""
-    for line in _text(PROC / "self" / "cgroup").splitlines():
+def control_groups(resource: str) -> Iterator[tuple[Path, Path]]:
+    """Yield the folders of the control group of this process and of those above it, as far as they can be seen.
+
+    Before each comes the root of its hierarchy: version 1 has one for each resource, such as "memory" or "cpu".
+    """
+    for line in text_of(PROC / "self" / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
-        root = CGROUP / "memory" if "memory" in controllers.split(",") else CGROUP
+        root = CGROUP / resource if resource in controllers.split(",") else CGROUP
         if controllers and root == CGROUP:
             continue  # version 1, another resource
         own = root / path.lstrip("/")
-        for group in (own, *own.parents):
-            if group.is_relative_to(root):
-                limit, current, file = LIMITS[root]
-                most, used = _number(group / limit), _number(group / current)
-                if most is not None and used is not None:
-                    yield most - used + (_number(group / "memory.stat", file) or 0)
+        yield from ((root, group) for group in (own, *own.parents) if group.is_relative_to(root))
+
+
+def _left_in_groups() -> Iterator[int]:
+    for root, group in control_groups("memory"):
+        limit, current, file = LIMITS[root]
+        most, used = _number(group / limit), _number(group / current)
+        if most is not None and used is not None:
+            yield most - used + (_number(group / "memory.stat", file) or 0)
 
 
 def _number(path: Path, name: str = "") -> int | None:
     """Return the whole number in a file, or in its line that begins with ``name``; None where there is none."""
-    lines = (line.split() for line in _text(path).splitlines())
+    lines = (line.split() for line in text_of(path).splitlines())
     words = next((words for words in lines if words and words[0] == name), []) if name else next(lines, [])
     number = words[bool(name)] if len(words) > bool(name) else ""
     return int(number) if number.isdecimal() else None
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """Return what a file of the system says, nothing where it is not there."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError):

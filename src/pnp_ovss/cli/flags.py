@@ -21,10 +21,12 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+import torch
 import typer
 
 from pnp_ovss.cli import OUTPUT
 from pnp_ovss.cli.runfile import echo
+from pnp_ovss.cores import usable_cores
 from pnp_ovss.data.vocabulary import BENCHMARKS, load_vocabulary, parse_classes, read_classes
 from pnp_ovss.errors import InputError
 from pnp_ovss.files import Folder, cache_folder
@@ -242,12 +244,14 @@ class OutputFlags:
         quiet: print errors alone
         verbose: print details on stderr as well
         json: print a line of JSON for each photo on stdout, and nothing else there
+        threads: cores to compute on (default: those that the process may use, by a container's CPU quota too)
     """
 
     config: File | None = None
     quiet: bool = False
     verbose: bool = False
     json: bool = False
+    threads: Count | None = None
 
 
 def check_given(classes: str | None, classes_file: Path | None) -> None:
@@ -271,6 +275,7 @@ def expand(command: Callable[..., Any]) -> Callable[..., Any]:
 
     def expanded(**given: Any) -> Any:
         OUTPUT.quiet, OUTPUT.verbose, OUTPUT.json = (bool(given.get(name)) for name in ("quiet", "verbose", "json"))
+        torch.set_num_threads(given.get("threads") or min(torch.get_num_threads(), usable_cores()))
         chosen = {flag.name: given.get(flag.name) for flag in _setting_flags()}
         settings = {name: None if got == NONE else got for name, got in chosen.items() if got is not None}
         code = _call(command, given | {"settings": settings})

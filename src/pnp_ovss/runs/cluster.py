@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from pnp_ovss.cores import usable_cores
 from pnp_ovss.errors import PnpError, import_extra
 from pnp_ovss.files import Folder, reachable
 from pnp_ovss.redaction import keep_url
@@ -84,7 +85,7 @@ def _connected(workers: int | None, cpus: int, address: str | None) -> Iterator[
     keep_url(address)
     ray = load_ray()
     # A cluster of this machine's own has a place for each worker that was asked for, however few cores there are.
-    cores = max(os.cpu_count() or 1, (workers or 1) * cpus) if address == "local" else None
+    cores = max(usable_cores(), (workers or 1) * cpus) if address == "local" else None
     quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
     try:
         with reachable(f"the Ray cluster {address or 'here'}", advice="check --cluster"):
