@@ -1,6 +1,5 @@
 """``pnp-ovss doctor``: what is here and whether a model is sound, for a person with a problem and for a bug report."""
 
-import os
 import platform
 import re
 import shutil
@@ -19,6 +18,7 @@ from huggingface_hub import constants
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.cli import PARTLY, align
+from pnp_ovss.cores import usable_cores
 from pnp_ovss.models.hub import SHORT_NAMES, find_folder, weight_files
 from pnp_ovss.redaction import bare
 
@@ -127,7 +127,7 @@ def _extras() -> Iterator[tuple[str, str]]:
 def _devices() -> Iterator[str]:
     import torch
 
-    yield f"cpu ({os.cpu_count()} cores, {torch.get_num_threads()} threads)"
+    yield f"cpu ({usable_cores()} cores, {torch.get_num_threads()} threads)"
     for number in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(number)
         yield f"cuda:{number} ({about.name}, {about.total_memory / 1e9:.0f} GB)"
