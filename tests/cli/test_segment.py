@@ -336,7 +336,7 @@ def test_ctrl_c_keeps_what_is_done(segment, monkeypatch, capsys):
     for number in range(4):
         Image.new("RGB", (9, 7)).save(f"photos/more-{number}.png")
     fail_at(monkeypatch, 4, KeyboardInterrupt())
-    assert segment("photos", "--batch-size", "1") == 130
+    assert segment("photos") == 130
     done = len(list(Path("results").glob("*.json")))
     assert 1 <= done <= 3
     assert len(list(Path("results").iterdir())) == 3 * done

@@ -199,11 +199,11 @@ def test_a_run_that_died_goes_on_with_what_is_missing(batch, located):
     with pytest.MonkeyPatch.context() as patch:
         fail_at(patch, 4, RuntimeError("power cut"))
         with pytest.raises(RuntimeError, match="power cut"):
-            batch("--batch-size", "1")
+            batch()
     first, seen = records(), len(located)
     assert seen == 3
     assert len(first) == 3  # nothing that the model was done with is lost
-    assert batch("--batch-size", "1") == 0
+    assert batch() == 0
     assert len(located) == seen + 4 - len(first)
     assert batch("--out", "whole") == 0
     assert records() == records("whole")
@@ -292,7 +292,7 @@ def test_workers_take_the_commit_and_the_settings_of_the_manifest(desk, tiny_bli
 
 def test_ctrl_c_is_one_line(batch, monkeypatch, capsys):
     fail_at(monkeypatch, 4, KeyboardInterrupt())
-    assert batch("--batch-size", "1") == 130
+    assert batch() == 130
     done = len(records())
     assert errors_of(capsys)[-1] == f"pnp-ovss: stopped; {done} of 5 photos are done; the same command goes on"
     assert done == 3

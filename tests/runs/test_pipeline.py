@@ -88,7 +88,7 @@ def test_on_a_cpu_model_and_refinement_take_turns(method, monkeypatch):
 
     for name in ("locate", "refine"):
         monkeypatch.setattr(segmenter, name, watched(getattr(segmenter, name)))
-    assert len(list(run(lambda: segmenter, map(item, range(5)), batch=1, finishers=2))) == 5
+    assert len(list(run(lambda: segmenter, map(item, range(5)), finishers=2))) == 5
     assert alone == [True] * 10
 
 
@@ -108,7 +108,7 @@ def test_on_a_gpu_the_model_works_while_a_photo_is_refined(method, monkeypatch):
         return refine(*args)
 
     monkeypatch.setattr(segmenter, "refine", slow)
-    assert len(list(run(lambda: segmenter, map(item, range(3)), batch=1, finishers=2))) == 3
+    assert len(list(run(lambda: segmenter, map(item, range(3)), finishers=2))) == 3
     assert located[-1]
 
 
@@ -184,7 +184,7 @@ def test_what_the_model_is_done_with_is_finished_before_a_run_stops(method, stop
     def finish(outcome) -> None:
         finished.append((outcome.key, outcome.result.classes))
 
-    outcomes = run(lambda: Segmenter(method), map(item, range(9)), batch=1, finish=finish)
+    outcomes = run(lambda: Segmenter(method), map(item, range(9)), finish=finish)
     with pytest.raises(type(stop)):
         yielded.extend(outcome.key for outcome in outcomes)
     assert yielded == list("0123")
@@ -196,7 +196,7 @@ def test_what_cannot_be_finished_stops_the_run(method):
         raise InputError("the disk is full")
 
     with pytest.raises(InputError, match="the disk is full"):
-        list(run(lambda: Segmenter(method), map(item, range(9)), batch=1, finish=finish))
+        list(run(lambda: Segmenter(method), map(item, range(9)), finish=finish))
 
 
 def test_a_photo_that_does_not_fit_into_the_memory_costs_that_photo_only(method, monkeypatch):

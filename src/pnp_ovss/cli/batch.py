@@ -11,7 +11,6 @@ from pnp_ovss.cli.flags import ClassFlags, Count, Memory, ModelFlags, value
 from pnp_ovss.files import Folder
 from pnp_ovss.lock import hold
 from pnp_ovss.runs.batch import Done, Engine, Job, find_photos, open_run, work_here
-from pnp_ovss.runs.pipeline import BATCH
 from pnp_ovss.runs.record import FOLDERS
 
 EXAMPLE = 'batch demo --model mini-blip --classes "rocket, cactus"  (after pnp-ovss demo)'
@@ -24,7 +23,7 @@ def command(
     out: Annotated[str, value("PLACE")] = "results",
     format: Literal["files", "parquet"] = "files",
     rows: Count = 256,
-    batch_size: Count = BATCH,
+    batch_size: Count = 1,
     overlays: bool = False,
     instances: bool = False,
     memory: Memory | None = None,

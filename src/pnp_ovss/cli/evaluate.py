@@ -24,7 +24,6 @@ from pnp_ovss.evaluation.run import Run, evaluate, load_choice, read_predictions
 from pnp_ovss.lock import LOCK, hold
 from pnp_ovss.methods import method_info
 from pnp_ovss.methods.presence import Present
-from pnp_ovss.runs.pipeline import BATCH
 from pnp_ovss.types import Vocabulary
 
 EXAMPLE = "evaluate scenes --scenes 20"
@@ -79,7 +78,7 @@ class EvaluateFlags:
     protocol: Literal["standard", "authors"] = "standard"
     limit: Count | None = None
     shard: Annotated[Any, value("I/N", parser=_part)] = None
-    batch_size: Count = BATCH
+    batch_size: Count = 1
     workers: Count = 1
     memory: Memory | None = None
     present: Present = "all"

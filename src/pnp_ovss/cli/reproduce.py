@@ -28,7 +28,6 @@ from pnp_ovss.evaluation.reproduction.table import (
 )
 from pnp_ovss.files import as_json, read_json, write_bytes
 from pnp_ovss.lock import hold
-from pnp_ovss.runs.pipeline import BATCH
 
 EXAMPLE = "reproduce table3 --data DATA --rows pnp-blip-336 --columns voc,context"
 FIRST = 10
@@ -83,7 +82,7 @@ class ReproduceFlags:
     results: File | None = None
     device: Name = "auto"
     dtype: Name = "auto"
-    batch_size: Count = BATCH
+    batch_size: Count = 1
     workers: Count = 1
     memory: Memory | None = None
     engine: Literal["local", "ray"] = "local"

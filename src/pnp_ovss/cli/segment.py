@@ -12,7 +12,7 @@ from pnp_ovss.lock import hold
 from pnp_ovss.models.clip import Clip
 from pnp_ovss.pictures.figures import share
 from pnp_ovss.pictures.palette import Palette
-from pnp_ovss.runs.pipeline import BATCH, Item, Outcome, run
+from pnp_ovss.runs.pipeline import Item, Outcome, run
 from pnp_ovss.runs.record import check_places, numbers_in, write_result
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.tuning.reward import drop_below, rate
@@ -25,7 +25,7 @@ def command(
     classes: ClassFlags,
     model: ModelFlags,
     out: Dir = Path("results"),
-    batch_size: Count = BATCH,
+    batch_size: Count = 1,
     memory: Memory | None = None,
     clip: Name | None = None,
     min_quality: Share | None = None,

@@ -144,7 +144,7 @@ def segment(
     segmenter: Segmenter,
     dataset: Dataset,
     words: Vocabulary,
-    batch: int = pipeline.BATCH,
+    batch: int = 1,
     workers: int = 1,
 ) -> Iterator[Task]:
     """Yield each task with what the segmenter predicts. ``workers``: photos read at a time, and on a GPU refined.

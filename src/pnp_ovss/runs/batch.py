@@ -26,7 +26,7 @@ from pnp_ovss.naming import NamePhotos, Options, load_namer, photo_namer
 from pnp_ovss.naming.cached import digest
 from pnp_ovss.pictures.palette import Palette
 from pnp_ovss.runs.deaths import UNDER_WAY, UnderWay
-from pnp_ovss.runs.pipeline import BATCH, Item, Outcome, run
+from pnp_ovss.runs.pipeline import Item, Outcome, run
 from pnp_ovss.runs.record import (
     BOTH,
     IMAGES,
@@ -105,7 +105,7 @@ class Job:
     method: str = DEFAULT_METHOD
     compile: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
-    batch: int = BATCH
+    batch: int = 1
     """Photos the model sees at a time."""
     overlays: bool = False
     """Whether each photo is written under its classes' colours as well."""
