@@ -82,6 +82,7 @@ def control_groups(resource: str) -> Iterator[tuple[Path, Path]]:
 
 
 def _left_in_groups() -> Iterator[int]:
+    """Yield what is left in each control group that says so."""
     for root, group in control_groups("memory"):
         limit, current, file = LIMITS[root]
         most, used = _number(group / limit), _number(group / current)

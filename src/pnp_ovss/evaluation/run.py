@@ -140,12 +140,7 @@ def evaluate(run: Run, samples: Sequence[Sample], changed: Callable[[int], None]
 
 
 def segment(
-    tasks: Iterable[Task],
-    segmenter: Segmenter,
-    dataset: Dataset,
-    words: Vocabulary,
-    batch: int = 1,
-    workers: int = 1,
+    tasks: Iterable[Task], segmenter: Segmenter, dataset: Dataset, words: Vocabulary, batch: int = 1, workers: int = 1
 ) -> Iterator[Task]:
     """Yield each task with what the segmenter predicts. ``workers``: photos read at a time, and on a GPU refined.
 
