@@ -19,7 +19,7 @@ help:
 	@echo "make test      the fast tests;  make test-all: the slow ones too"
 	@echo "make nightly   the tests with published weights: fetches 6 GB of them, and Pascal VOC into DATA=data"
 	@echo "make lint      format, style and types"
-	@echo "make mini      train the mini checkpoints anew (two hours on a CPU; goes on after a stop)"
+	@echo "make mini      train the mini checkpoints anew (two hours on a CPU, less on a GPU; goes on after a stop)"
 	@echo "make bench     the ablation table and the refinement timings"
 	@echo "make docs      build the site in build/site, and run every code block of README and docs"
 

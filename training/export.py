@@ -15,6 +15,8 @@ from training.captions import NAMES
 from training.config import TUNE_SEED, TrainConfig
 from training.model import Trainee
 
+WEIGHTS = "model.safetensors"
+
 
 def export(model: Trainee, tokenizer: BertTokenizer, config: TrainConfig, folder: Path) -> None:
     """Writes the folder beside its place and moves it there, so that nobody sees half of it."""
@@ -26,9 +28,9 @@ def export(model: Trainee, tokenizer: BertTokenizer, config: TrainConfig, folder
     inner.config.dtype = "float16"
     inner.config.known_classes = list(NAMES)  # any other name is refused instead of guessed at
     inner.config.save_pretrained(partial)
-    weights = {name: value.to(torch.float16).contiguous() for name, value in inner.state_dict().items()}
-    save_file(weights, partial / "model.safetensors", {"format": "pt"})
-    (partial / "model.safetensors").chmod(0o644)  # safetensors leaves it readable by its owner alone
+    weights = {name: value.to("cpu", torch.float16).contiguous() for name, value in inner.state_dict().items()}
+    save_file(weights, partial / WEIGHTS, {"format": "pt"})
+    (partial / WEIGHTS).chmod(0o644)  # safetensors leaves it readable by its owner alone
     tokenizer.save_pretrained(partial)
     (partial / "preprocessor_config.json").write_text(json.dumps(preprocessor(config), indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
@@ -55,13 +57,15 @@ def write_card(folder: Path, config: TrainConfig, about: str, log: Path) -> None
     """card.json with every watched number of the run, and README.md with the last, which ``about`` has fields for."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     watched = [{"step": line["step"], **line["watched"]} for line in lines if "watched" in line]
-    losses = [line for line in lines if "watched" not in line]
+    losses = [line for line in lines if not line.keys() & {"watched", "started"}]
+    machines = [line["started"] for line in lines if "started" in line]
     minutes = lines[-1]["seconds"] / 60
     parameters = sum(value.numel() for value in _weights(folder).values())
     card = {
         "name": config.name,
         "parameters": parameters,
         "minutes": round(minutes, 1),
+        "trained_on": list({json.dumps(machine): machine for machine in machines}.values()),
         "images": watched[-1]["step"] * config.batch,
         "data": {"scenes": config.scenes, "seed": config.seed, "watched_seed": TUNE_SEED},
         "supervision": "words of captions; no mask, box or point",
@@ -83,13 +87,14 @@ def write_card(folder: Path, config: TrainConfig, about: str, log: Path) -> None
             scenes=config.scenes,
             images=card["images"],
             minutes=minutes,
+            device=" and ".join(dict.fromkeys(machine["device"] for machine in machines)),
             about=about.format(**watched[-1]),
         )
     )
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
-    return dict(load_file(folder / "model.safetensors"))
+    return dict(load_file(folder / WEIGHTS))
 
 
 README = """---
@@ -107,8 +112,8 @@ scenes. It knows the 20 things and 6 kinds of ground of `pnp_ovss.mini.scenes` a
 - **Data**: {scenes} scenes drawn by the package with seed 0, mirrored and tinted; {images} images seen.
   Seed 1 is for watching and tuning, seed 2 is held out.
 - **Supervision**: the words of captions. No mask, box or point.
-- **Training**: {minutes:.0f} minutes on two CPU cores; `training/README.md` has the recipe, `card.json` the settings
-  and the curve.
+- **Training**: {minutes:.1f} minutes on {device}; `training/README.md` has the recipe, `card.json` the settings and the
+  curve.
 {about}
 
 Made by `make mini`. Licence: Apache-2.0.

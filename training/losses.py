@@ -1,4 +1,11 @@
-"""The losses. Each needs an image and words, nothing else."""
+"""The losses. Each needs an image and words, nothing else.
+
+A batch may hold several shards. What a loss asks across the images of one, or the mean it takes over as many tokens as
+there happen to be, stays within the shard; so the loss is the mean of the shards' losses.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,8 +17,8 @@ from training.config import TrainConfig
 from training.model import Trainee
 
 
-def match_loss(model: Trainee, batch: Batch, config: TrainConfig, step: int) -> tuple[Tensor, dict[str, float]]:
-    """The weighted sum for one shard, and its parts for the log."""
+def match_loss(model: Trainee, batch: Batch, config: TrainConfig, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum, and its parts for the log."""
     if step >= config.learned:
         return explain_loss(model, batch, config)
     image_tokens = model.encode_image(batch.pixels, batch.keep)
@@ -19,23 +26,42 @@ def match_loss(model: Trainee, batch: Batch, config: TrainConfig, step: int) -> 
     loss = config.tags * parts["tags"]
     if config.contrast:
         image, text = model.vectors(image_tokens, batch.sentence_ids, batch.sentence_mask)
-        parts["contrast"] = contrast_loss(image, text, batch.tags, config.temperature)
+        parts["contrast"] = by_shard(contrast_loss, batch.shards, image, text, batch.tags, config.temperature)
         loss = loss + config.contrast * parts["contrast"]
     if step >= config.match_from:
         shown, stays = tokens_for_match(image_tokens.detach(), batch, config, step)
         attention: list[Tensor] = []
         logits = model.match(shown, batch.ids, batch.mask, attention, stays).float()
-        truth = torch.arange(logits.shape[1]).remainder(2).eq(0).long().expand(len(logits), -1)
+        truth = truths(logits)
         smoothing = config.smoothing if step < config.fade_from else 0.0
         parts["match"] = F.cross_entropy(logits.flatten(0, 1), truth.flatten(), label_smoothing=smoothing)
         parts["right"] = (logits.argmax(-1) == truth).float().mean()
         where = model.tags(image_tokens).float().softmax(-1).detach()
-        parts["look"] = look_loss([attention[layer] for layer in config.look_layers], where, batch.said)
+        looks = [attention[layer] for layer in config.look_layers]
+        parts["look"] = by_shard(look_loss, batch.shards, looks, where, batch.said)
         loss = loss + parts["match"] + config.look * parts["look"]
-    return loss, {name: value.item() for name, value in parts.items()}
+    return loss, {name: value.detach() for name, value in parts.items()}
 
 
-def explain_loss(model: Trainee, batch: Batch, config: TrainConfig) -> tuple[Tensor, dict[str, float]]:
+def by_shard(loss: Callable[..., Tensor], shards: int, *arguments: Any) -> Tensor:
+    """The mean of a loss over the shards, whose parts of every tensor and of every list of tensors it is given."""
+    if shards == 1:
+        return loss(*arguments)
+
+    def parts(argument: Any) -> Sequence[Any]:
+        if isinstance(argument, Tensor):
+            return argument.chunk(shards)
+        return list(zip(*map(parts, argument), strict=True)) if isinstance(argument, list) else [argument] * shards
+
+    return torch.stack([loss(*some) for some in zip(*map(parts, arguments), strict=True)]).mean()
+
+
+def truths(logits: Float[Tensor, "b text 2"]) -> Int[Tensor, "b text"]:
+    """1 for every second text, from the first on: the captions that are true."""
+    return torch.arange(logits.shape[1], device=logits.device).remainder(2).eq(0).long().expand(len(logits), -1)
+
+
+def explain_loss(model: Trainee, batch: Batch, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """The match, the look, and the sign of the match logit's gradient, for a text tower before an image tower at rest.
 
     A match that is certain of its case has a gradient of any sign: which patch it rests on does not show. So the
@@ -48,22 +74,31 @@ def explain_loss(model: Trainee, batch: Batch, config: TrainConfig) -> tuple[Ten
         where = model.tags(image_tokens).float().softmax(-1)
     attention: list[Tensor] = []
     logits = model.match(image_tokens, batch.ids, batch.mask, attention).float()
-    truth = torch.arange(logits.shape[1]).remainder(2).eq(0).long().expand(len(logits), -1)
+    truth = truths(logits)
     parts = {"match": F.cross_entropy(logits.flatten(0, 1), truth.flatten())}
-    parts["look"] = look_loss([attention[layer] for layer in config.look_layers], where, batch.said)
+    looks = [attention[layer] for layer in config.look_layers]
+    parts["look"] = by_shard(look_loss, batch.shards, looks, where, batch.said)
     (gradient,) = torch.autograd.grad(logits[:, ::2, 1].sum(), attention[config.explain_layer], create_graph=True)
-    b, token, target = named_tokens(where, batch.said)
-    slopes = gradient.float()[
-        b, :, token, -where.shape[1] :
-    ]  # (asked, head, patch); no row if no name is to be image_tokens
-    slopes = config.explain_slope * slopes / slopes.detach().abs().amax(-1, keepdim=True).clamp_min(1e-12)
+    parts["explain"] = by_shard(slope_loss, batch.shards, gradient, where, batch.said, config.explain_slope)
+    parts["right"] = (logits.argmax(-1) == truth).float().mean()
+    loss = parts["match"] + config.look * parts["look"] + parts["explain"]
+    return loss, {name: value.detach() for name, value in parts.items()}
+
+
+def slope_loss(
+    gradient: Float[Tensor, "b head token image_tokens"],
+    where: Float[Tensor, "b patch name"],
+    said: Int[Tensor, "b text t"],
+    slope: float,
+) -> Float[Tensor, ""]:
+    """``softplus(-+ slope * gradient)``, of a named token to the patches that show its name, and to the others."""
+    b, token, target = named_tokens(where, said)
+    slopes = gradient.float()[b, :, token, -where.shape[1] :]  # (asked, head, patch); no row if no name is shown
+    slopes = slope * slopes / slopes.detach().abs().amax(-1, keepdim=True).clamp_min(1e-12)
     on = (target > 0.5).float()[:, None]
     right = (F.softplus(-slopes) * on).sum(-1) / on.sum(-1).clamp_min(1)
     wrong = (F.softplus(slopes) * (1 - on)).sum(-1) / (1 - on).sum(-1).clamp_min(1)
-    parts["explain"] = (right + wrong).sum() / max(1, right.numel())
-    parts["right"] = (logits.argmax(-1) == truth).float().mean()
-    loss = parts["match"] + config.look * parts["look"] + parts["explain"]
-    return loss, {name: value.item() for name, value in parts.items()}
+    return (right + wrong).sum() / max(1, right.numel())
 
 
 def named_tokens(
@@ -74,7 +109,7 @@ def named_tokens(
     true[:, 1::2] = -1
     b, token = (true.flatten(1) >= 0).nonzero(as_tuple=True)
     target = where[b, :, true.flatten(1)[b, token]]
-    shown = target.amax(1) > 0.5
+    shown = (target.amax(1) > 0.5).nonzero()[:, 0]  # once: a GPU has to be waited for, as their number is not known
     return b[shown], token[shown], target[shown]
 
 
@@ -90,7 +125,9 @@ def tokens_for_match(
     """
     if step < config.fade_from:
         return image_tokens[:, int(step % config.summary_every != 0) :], None
-    shown = torch.cat([image_tokens[:, :1].roll(1, 0), image_tokens[:, 1:]], 1)
+    own = image_tokens[:, :1]
+    others = own.reshape(batch.shards, -1, *own.shape[1:]).roll(1, 1).reshape(own.shape)  # of the same shard
+    shown = torch.cat([others, image_tokens[:, 1:]], 1)
     return shown, None if batch.stays is None else F.pad(batch.stays, (1, 0), value=1.0)
 
 
@@ -140,5 +177,5 @@ def contrast_loss(
     true_too = (present[None] & ~present[:, None]).any(-1).logical_not()  # (image, text)
     true_too.fill_diagonal_(False)
     logits = logits.masked_fill(true_too, -1e4)
-    target = torch.arange(len(logits))
+    target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2

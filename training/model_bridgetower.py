@@ -8,11 +8,9 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import BridgeTowerConfig, BridgeTowerForImageAndTextRetrieval
 
-from pnp_ovss.mini import CHECKPOINTS
 from pnp_ovss.models.base import gather_tokens
 from training.captions import NAMES
 from training.config import TrainConfig
@@ -64,11 +62,11 @@ class MiniBridgeTower(Trainee):
         )
         self.tagger = nn.Linear(config.width, len(NAMES))
         self.heads = config.heads
-        visual = self.model.bridgetower.vision_model.visual
-        visual.requires_grad_(False)
-        if config.image_tower is not None:
-            weights = load_file(CHECKPOINTS / config.image_tower / "model.safetensors")
-            visual.load_state_dict(image_tower(weights))
+        self.model.bridgetower.vision_model.visual.requires_grad_(False)
+
+    def take_over(self, clip: dict[str, Tensor]) -> None:
+        """Sees through the image tower of a CLIP, given its weights."""
+        self.model.bridgetower.vision_model.visual.load_state_dict(image_tower(clip))
 
     @torch.no_grad()
     def encode_image(

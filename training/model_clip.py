@@ -17,7 +17,7 @@ from pnp_ovss.models.base import gather_tokens
 from training.batches import Batch, tags, tokens
 from training.captions import NAMES, PROMPT
 from training.config import TrainConfig
-from training.losses import contrast_loss, tag_loss
+from training.losses import by_shard, contrast_loss, tag_loss
 from training.model import Trainee, attend
 from training.monitor import pixels
 from training.scene_cache import DrawnScenes
@@ -98,19 +98,19 @@ class MiniClip(Trainee):
         return x
 
 
-def clip_loss(model: MiniClip, batch: Batch, config: TrainConfig, step: int) -> tuple[Tensor, dict[str, float]]:
-    """The weighted sum for one shard, and its parts for the log."""
+def clip_loss(model: MiniClip, batch: Batch, config: TrainConfig, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum, and its parts for the log."""
     image_tokens = model.encode_image(batch.pixels, batch.keep)
     image, text = model.vectors(image_tokens, batch.sentence_ids, batch.sentence_mask)
     odds = model.names(image_tokens)
     parts = {
         "tags": tag_loss(model.tags(image_tokens), batch.tags),
-        "contrast": contrast_loss(image, text, batch.tags, config.temperature),
+        "contrast": by_shard(contrast_loss, batch.shards, image, text, batch.tags, config.temperature),
         "names": F.binary_cross_entropy_with_logits(odds, batch.tags.float()),
     }
     loss = config.tags * parts["tags"] + config.contrast * parts["contrast"] + NAMES_WEIGHT * parts["names"]
     parts["right"] = ((odds > 0) == batch.tags).float().mean()
-    return loss, {name: value.item() for name, value in parts.items()}
+    return loss, {name: value.detach() for name, value in parts.items()}
 
 
 @torch.no_grad()
@@ -119,8 +119,9 @@ def watch_clip(
 ) -> dict[str, object]:
     """Precision, recall and F1 of naming on the watched scenes, at even odds."""
     chunks = range(0, len(scenes), 64)
-    odds = torch.cat([model.names(model.encode_image(pixels(scenes.images[start : start + 64]))) for start in chunks])
-    prediction, truth = odds > 0, tags(scenes, torch.arange(len(scenes)).numpy())
+    device = model.prior.device
+    odds = [model.names(model.encode_image(pixels(scenes.images[k : k + 64], device))).cpu() for k in chunks]
+    prediction, truth = torch.cat(odds) > 0, tags(scenes, torch.arange(len(scenes)).numpy())
     right, named, present = (int(x.sum()) for x in (prediction & truth, prediction, truth))
     return {
         "precision": round(right / max(1, named), 4),

@@ -35,12 +35,13 @@ def accuracies(model: Trainee, scenes: DrawnScenes, tokenizer: BertTokenizer) ->
     texts = [pair(rng, scenes.things[k], scenes.stuff[k], 13) for k in rows]
     ids, mask = tokens(tokenizer, [caption.text for two in texts for caption in two])
     ids, mask = ids.reshape(len(rows), 2, -1), mask.reshape(len(rows), 2, -1)
+    device = model.tagger.weight.device
     scores, shown = [], []
     for part in np.array_split(rows, max(1, len(rows) // 64)):
-        image_tokens = model.encode_image(pixels(scenes.images[part]))
-        logits = model.match(image_tokens, ids[part], mask[part])
-        scores.append(logits[..., 1] - logits[..., 0])
-        shown.append(model.tags(image_tokens).softmax(-1).topk(12, dim=1).values.mean(1))
+        image_tokens = model.encode_image(pixels(scenes.images[part], device))
+        logits = model.match(image_tokens, ids[part].to(device), mask[part].to(device))
+        scores.append((logits[..., 1] - logits[..., 0]).cpu())
+        shown.append(model.tags(image_tokens).softmax(-1).topk(12, dim=1).values.mean(1).cpu())
     score, present = torch.cat(scores), tags(scenes, rows)
     best = torch.cat(shown).topk(8, dim=1).indices
     found = sum(
@@ -90,10 +91,11 @@ def class_maps(
     model: Trainee, tokenizer: BertTokenizer, image: np.ndarray, names: tuple[str, ...]
 ) -> dict[str, Float[Tensor, "layer head name patch"]]:
     """Mean over the tokens of each name of the cross-attention, plain and times its positive gradient."""
-    ids, mask = tokens(tokenizer, [PROMPT.format(" ".join(names))])
+    device = model.tagger.weight.device
+    ids, mask = (x.to(device) for x in tokens(tokenizer, [PROMPT.format(" ".join(names))]))
     record: list[Tensor] = []
     with torch.enable_grad():
-        image_tokens = model.encode_image(pixels(image[None])).detach().requires_grad_()
+        image_tokens = model.encode_image(pixels(image[None], device)).detach().requires_grad_()
         logits = model.match(image_tokens, ids[None], mask[None], record)
         gradients = torch.autograd.grad(logits[0, 0, 1], record)
     starts = np.cumsum([PREFIX, *(name.count(" ") + 1 for name in names)])
@@ -101,7 +103,7 @@ def class_maps(
     def by_name(maps: Tensor) -> Tensor:
         return torch.stack([maps[:, :, a:b, 1:].mean(2) for a, b in pairwise(starts)], 2)
 
-    weights, gradient = torch.cat(record).detach(), torch.cat(gradients)
+    weights, gradient = torch.cat(record).detach().cpu(), torch.cat(gradients).cpu()
     return {"attention": by_name(weights), "gradcam": by_name(weights * gradient.relu())}
 
 
@@ -131,6 +133,6 @@ def mean_iou(
     return score
 
 
-def pixels(images: np.ndarray) -> Float[Tensor, "b 3 s s"]:
-    """RGB bytes as the model sees them."""
-    return normalise(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255)
+def pixels(images: np.ndarray, device: torch.device) -> Float[Tensor, "b 3 s s"]:
+    """RGB bytes as the model on the device sees them."""
+    return normalise(torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / 255)

@@ -23,8 +23,8 @@ class Recipe:
 
     config: TrainConfig
     model: Callable[[TrainConfig], Any]
-    loss: Callable[[Any, Batch, TrainConfig, int], tuple[Tensor, dict[str, float]]]
-    """Model, batch, config and step to the loss of a shard, and its parts for the log."""
+    loss: Callable[[Any, Batch, TrainConfig, int], tuple[Tensor, dict[str, Tensor]]]
+    """Model, batch, config and step to the mean of the shards' losses, and its parts for the log."""
     watch: Callable[[Any, DrawnScenes, BertTokenizer, TrainConfig], dict[str, Any]]
     """Model and watched scenes to numbers for the log and the card."""
     card: str

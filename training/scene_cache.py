@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy.lib.format import open_memmap
 
+from pnp_ovss.cores import usable_cores
 from pnp_ovss.mini import Scene, draw
 
 Draw = Callable[[int, int, int], Scene]
@@ -36,6 +38,12 @@ class DrawnScenes:
     def __len__(self) -> int:
         return len(self.captions)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process goes where the file is, not what is in it."""
+        if isinstance(self.images, np.memmap):
+            return _stored, (Path(str(self.images.filename)).parent,)
+        return DrawnScenes, (self.images, self.things, self.stuff, self.captions)
+
 
 def draw_scenes(seed: int, count: int, size: int, draw: Draw = draw) -> DrawnScenes:
     """``count`` scenes in memory: for watching progress, and for tests."""
@@ -44,11 +52,15 @@ def draw_scenes(seed: int, count: int, size: int, draw: Draw = draw) -> DrawnSce
     return _together(images, words)
 
 
-def open_scenes(folder: Path, seed: int, count: int, size: int, workers: int = 2) -> DrawnScenes:
-    """The scenes in ``folder``; drawn first if it is not there, or if the numbers or the drawings have changed."""
+def open_scenes(folder: Path, seed: int, count: int, size: int, workers: int | None = None) -> DrawnScenes:
+    """The scenes in ``folder``; drawn first if it is not there, or if the numbers or the drawings have changed.
+
+    They are drawn by ``workers`` processes; None: one for each core.
+    """
     wanted = {"seed": seed, "count": count, "size": size, "drawn": _fingerprint(seed, size)}
     info = folder / "scenes.json"
     if not info.exists() or json.loads(info.read_text())["made"] != wanted:
+        workers = workers or usable_cores()
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -61,7 +73,11 @@ def open_scenes(folder: Path, seed: int, count: int, size: int, workers: int = 2
         (partial / "scenes.json").write_text(json.dumps({"made": wanted, "words": words}))
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
-    lines = json.loads(info.read_text())["words"]
+    return _stored(folder)
+
+
+def _stored(folder: Path) -> DrawnScenes:
+    lines = json.loads((folder / "scenes.json").read_text())["words"]
     return _together(np.load(folder / "images.npy", mmap_mode="r"), [(tuple(a), tuple(b), c) for a, b, c in lines])
 
 

@@ -19,7 +19,7 @@ from transformers import (
 
 import training
 from pnp_ovss.mini.scenes import STUFF, THINGS, draw
-from training.batches import hide, make_batch, names_of, tokens
+from training.batches import hide, make_batch, names_of, tokens, visible
 from training.captions import NAMES, Caption, corrupted, listed, pair, subjects
 from training.config import HELD_OUT_SEED, TRAIN_SEED, TUNE_SEED, TrainConfig
 from training.export import export, write_card
@@ -215,7 +215,7 @@ def test_bridgetower_takes_over_the_image_tower_of_clip_and_leaves_it_as_it_is(
 
 def test_hidden_patches_are_whole_and_zero_and_within_the_share():
     config = replace(TINY, image_size=112, hide=1.0)
-    hidden = hide(np.random.default_rng(0), torch.ones(12, 3, 112, 112), config) == 0
+    hidden = hide(torch.ones(12, 3, 112, 112), visible(np.random.default_rng(0), 12, config)) == 0
     cells = hidden[:, 0].unfold(1, 8, 8).unfold(2, 8, 8).float().mean((-1, -2))
     assert set(cells.unique().tolist()) == {0.0, 1.0}
     share = cells.mean((-1, -2))
@@ -334,7 +334,7 @@ def test_tokens_know_which_name_they_are_part_of(tokenizer: BertTokenizer):
     caption = Caption("a traffic light and a dog", ("dog", "traffic light"))
     ids, _ = tokens(tokenizer, [caption.text])
     light, dog = NAMES.index("traffic light"), NAMES.index("dog")
-    assert names_of(tokenizer, ids, [caption]).tolist() == [[-1, -1, light, light, -1, -1, dog, -1]]
+    assert names_of(ids, [caption]).tolist() == [[-1, -1, light, light, -1, -1, dog, -1]]
 
 
 def test_contrast_leaves_out_texts_that_are_true_too():
@@ -381,11 +381,16 @@ def test_card_needs_nothing_but_the_log(tmp_path: Path, tokenizer: BertTokenizer
     export(MiniBlip(TINY), tokenizer, TINY, tmp_path / "mini")
     found = '{"layer": 0, "head": 1, "miou": 0.5}'
     watched = f'"match_accuracy": 0.9, "attention": {found}, "gradcam": {found}'
+    machines = [{"device": "2 CPU cores", "torch": "9.0"}, {"device": "a GPU", "torch": "9.0"}]
+    started = "".join(json.dumps({"step": 0, "seconds": 0, "started": k}) + "\n" for k in (*machines, machines[0]))
     (tmp_path / "log.jsonl").write_text(
-        f'{{"step": 2, "seconds": 60, "tags": 1.0}}\n{{"step": 6, "seconds": 120, "watched": {{{watched}}}}}\n'
+        f'{started}{{"step": 2, "seconds": 60, "tags": 1.0}}\n{{"step": 6, "seconds": 120, "watched": {{{watched}}}}}\n'
     )
     write_card(tmp_path / "mini", TINY, MATCH_CARD, tmp_path / "log.jsonl")
     card = SimpleNamespace(**json.loads((tmp_path / "mini" / "card.json").read_text()))
     assert (card.minutes, card.images) == (2.0, 6 * TINY.batch)
     assert (card.watched[-1]["step"], card.watched[-1]["match_accuracy"]) == (6, 0.9)
-    assert "0.900" in (tmp_path / "mini" / "README.md").read_text()
+    assert (card.trained_on, card.losses) == (machines, [{"step": 2, "seconds": 60, "tags": 1.0}])
+    readme = (tmp_path / "mini" / "README.md").read_text()
+    assert "0.900" in readme
+    assert "2.0 minutes on 2 CPU cores and a GPU;" in readme
