@@ -13,7 +13,7 @@ from training.batches import Batch, joined, make_batch, normalise
 from training.captions import NAMES
 from training.config import TRAIN_SEED, TrainConfig
 from training.export import WEIGHTS, export
-from training.losses import by_shard, contrast_loss
+from training.losses import by_shard, contrast_loss, tokens_for_match
 from training.model_bridgetower import image_tower
 from training.model_clip import MiniClip
 from training.recipes import RECIPES
@@ -117,6 +117,17 @@ def test_a_loss_by_shards_does_not_look_across_them():
         by_shard(lambda some, x: some[0].max() * x.max(), 2, [torch.arange(4.0)], torch.tensor([1.0, 1, 2, 2])),
         torch.tensor((1 * 1 + 3 * 2) / 2),
     )
+
+
+def test_an_image_is_given_the_cls_of_another_one_of_its_shard(scenes: DrawnScenes):
+    batch = whole_batch(scenes, build_tokenizer(), TINY, 5)
+    marks = torch.arange(8.0)[:, None, None].expand(8, 3, 2)  # (image, token, width)
+    shown, stays = tokens_for_match(marks, batch, TINY, 5)
+    assert shown[:, 0, 0].tolist() == [3, 0, 1, 2, 7, 4, 5, 6]
+    assert torch.equal(shown[:, 1:], marks[:, 1:])
+    assert stays is not None
+    assert batch.stays is not None
+    assert torch.equal(stays, torch.cat([torch.ones(8, 1), batch.stays], 1))
 
 
 def test_batches_made_ahead_are_those_made_in_place(tmp_path: Path):
