@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from company import tell_company
 from pnp_ovss import Config, InputError, files
 from pnp_ovss.cli import main
 from pnp_ovss.data import rle
@@ -23,12 +24,13 @@ from pnp_ovss.parts import find_objects
 from pnp_ovss.refine.tidy import LEAST
 from pnp_ovss.runs import batch as runs
 from pnp_ovss.runs.batch import ClassSource, Job, find_photos, open_run
-from pnp_ovss.runs.record import Results
+from pnp_ovss.runs.record import LISTED, Results
 from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import Vocabulary
 from terminal import errors_of
 
 SMALL = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine", "blur")
+GIVEN = ("--namer", "given", "--names", "dog")
 NAMES = {"a": ["dog"], "b": ["cat", "traffic light"], "deep/down/c": ["sky", "dog"], "deep/e": ["boat"]}
 
 
@@ -199,14 +201,102 @@ def test_a_run_that_died_goes_on_with_what_is_missing(batch, located):
     with pytest.MonkeyPatch.context() as patch:
         fail_at(patch, 4, RuntimeError("power cut"))
         with pytest.raises(RuntimeError, match="power cut"):
-            batch()
+            batch("--batch-size", "1")
     first, seen = records(), len(located)
     assert seen == 3
     assert len(first) == 3  # nothing that the model was done with is lost
-    assert batch() == 0
+    assert batch("--batch-size", "1") == 0
     assert len(located) == seen + 4 - len(first)
-    assert batch("--out", "whole") == 0
+    assert batch("--batch-size", "1", "--out", "whole") == 0
     assert records() == records("whole")
+
+
+@pytest.fixture
+def crowd(batch, monkeypatch) -> Callable[..., int]:
+    """Run ``batch`` over eight photos, one of them broken, three at a time; records tell the company of each."""
+    for seed in range(3):
+        noise(seed, f"photos/later-{seed}.png")
+    tell_company(monkeypatch)
+    return partial(batch, "--batch-size", "3", "--present", "all")
+
+
+@pytest.mark.parametrize("step", ["locate", "refine"])
+def test_a_photo_has_the_same_company_wherever_the_run_was_stopped(crowd, step, monkeypatch):
+    assert crowd("--out", "whole") == 1
+    assert len({record["match"] for record in records("whole").values()}) == 3
+    for call in range(1, 4 if step == "locate" else 8):
+        out = f"stopped-{call}"
+        with monkeypatch.context() as patch:
+            fail_at(patch, call, RuntimeError("power cut"), step)
+            with pytest.raises(RuntimeError, match="power cut"):
+                crowd("--out", out)
+        before = {path: path.stat().st_mtime_ns for path in Path(out).rglob("images/**/*.*")}
+        assert Path(out, LISTED).exists()
+        refined, refine = [], Segmenter.refine
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Segmenter, "refine", lambda *all, keep=refined, usual=refine: (keep.append(0), usual(*all))[1]
+            )
+            assert crowd("--out", out) == 1
+        assert records(out) == records("whole")
+        assert {path: path.stat().st_mtime_ns for path in before} == before
+        assert len(refined) == 7 - len(before) // 2
+        assert not Path(out, LISTED).exists()
+
+
+def test_photos_that_come_or_go_while_a_run_is_stopped_concern_their_own_batch_alone(crowd, monkeypatch):
+    assert crowd("--out", "whole") == 1  # a, b, deep/broken; deep/down/c, deep/e, later-0; later-1, later-2
+    with monkeypatch.context() as patch:
+        fail_at(patch, 2, RuntimeError("power cut"), "refine")
+        with pytest.raises(RuntimeError, match="power cut"):
+            crowd()
+    noise(8, "photos/0-new.png")
+    os.remove("photos/b.png")
+    assert list(records()) == ["a"]
+    assert crowd() == 1
+    found, whole = records(), records("whole")
+    same = [key for key in found if found[key] == whole.get(key)]
+    assert sorted(same) == ["a", "deep/down/c", "deep/e", "later-0"]
+    assert sorted(set(found) - set(same)) == ["0-new", "later-1", "later-2"]
+    assert len({found[key]["match"] for key in ("0-new", "later-1", "later-2")}) == 1
+
+
+def test_what_a_run_that_ended_left_over_has_only_its_own_company(crowd, located):
+    assert crowd() == 1
+    del located[:]
+    noise(8, "photos/a-new.png")
+    noise(9, "photos/deep/broken.jpg")
+    assert crowd() == 0
+    assert len(located) == 2
+
+
+def test_a_damaged_list_counts_as_absent(crowd):
+    for content in (b'{"photos": 5}', b"[1", b'{"photos": [[1]]}'):
+        Path("results", LISTED).parent.mkdir(parents=True, exist_ok=True)
+        Path("results", LISTED).write_bytes(content)
+        assert crowd() == 1
+        assert not Path("results", LISTED).exists()
+
+
+@pytest.mark.parametrize(("classes", "size"), [(("--classes", "dog"), 4), (("--classes", "auto", *GIVEN), 1)])
+def test_photos_that_share_their_classes_go_four_at_a_time_on_a_cpu(batch, monkeypatch, classes, size):
+    sizes, locate = [], Segmenter.locate
+
+    def locating(self, photos, *all):
+        sizes.append(len(photos))
+        return locate(self, photos, *all)
+
+    monkeypatch.setattr(Segmenter, "locate", locating)
+    os.remove("photos/deep/broken.jpg")
+    assert batch("--device", "cpu", classes=classes) == 0
+    assert max(sizes) == size
+
+
+def test_on_a_gpu_they_go_sixteen_at_a_time():
+    job = Job("results", ClassSource(Vocabulary.of(["dog"])), "mini-blip")
+    assert [job.sized(on_gpu).batch for on_gpu in (False, True)] == [4, 16]
+    assert replace(job, batch=3).sized(True).batch == 3
+    assert replace(job, classes=ClassSource(namer="given")).sized(True).batch == 1
 
 
 def test_a_run_that_died_after_a_record_leaves_no_fault(batch, monkeypatch):
@@ -292,7 +382,7 @@ def test_workers_take_the_commit_and_the_settings_of_the_manifest(desk, tiny_bli
 
 def test_ctrl_c_is_one_line(batch, monkeypatch, capsys):
     fail_at(monkeypatch, 4, KeyboardInterrupt())
-    assert batch() == 130
+    assert batch("--batch-size", "1") == 130
     done = len(records())
     assert errors_of(capsys)[-1] == f"pnp-ovss: stopped; {done} of 5 photos are done; the same command goes on"
     assert done == 3

@@ -7,11 +7,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from company import tell_company
 from pnp_ovss import InputError
 from pnp_ovss.cli import main
 from pnp_ovss.files import Folder
@@ -19,7 +21,7 @@ from pnp_ovss.runs import batch as runs
 from pnp_ovss.runs.deaths import UNDER_WAY, UnderWay
 from pnp_ovss.segmenter import Segmenter
 
-SMALL = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine", "blur")
+SMALL = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine", "blur", "--present", "all")
 KEYS = [f"p{number:03}" for number in range(8)]
 STATE = Path("results", UNDER_WAY)
 DEAD = -signal.SIGKILL
@@ -65,6 +67,12 @@ def faults() -> dict[str, str]:
     return {path.stem: json.loads(path.read_text())["fault"] for path in Path("results/faults").glob("*.json")}
 
 
+def records(folder: str = "results") -> dict[str, dict]:
+    """Return the records by key, without the time they took."""
+    told = [json.loads(path.read_text()) for path in Path(folder, "images").glob("*.json")]
+    return {record["key"]: {name: value for name, value in record.items() if name != "seconds"} for record in told}
+
+
 def test_a_photo_that_kills_the_process_is_left_out_after_two_deaths(batch, capfd):
     assert batch("p004") == DEAD
     assert batch("p004") == DEAD
@@ -78,6 +86,39 @@ def test_a_photo_that_kills_the_process_is_left_out_after_two_deaths(batch, capf
     assert batch() == 0
     assert done() == {*KEYS}
     assert not faults()
+    assert not STATE.exists()
+
+
+def test_a_run_that_died_ends_as_one_that_did_not(batch):
+    company = partial(tell_company, pytest.MonkeyPatch())  # in the child
+    assert batch(before=company, more=("--out", "whole")) == 0
+    assert batch("p004", before=company) == DEAD
+    assert batch(before=company) == 0
+    assert records() == records("whole")
+    assert len({record["match"] for record in records().values()}) == 2
+
+
+def test_a_deadly_photo_leaves_its_place_in_the_batch_empty(batch):
+    company = partial(tell_company, pytest.MonkeyPatch())
+    assert [batch("p005", before=company) for _ in range(3)] == [DEAD, DEAD, 1]
+    Path("photos/p005.png").write_bytes(b"no picture")
+    assert batch(before=company, more=("--out", "whole")) == 1
+    assert records() == records("whole")
+
+
+def test_a_batch_that_kills_the_process_though_no_photo_of_it_does_is_done_one_by_one(batch):
+    def deadly_batches() -> None:
+        locate = Segmenter.locate
+
+        def locating(self, photos, *more):
+            if len(photos) > 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return locate(self, photos, *more)
+
+        Segmenter.locate = locating
+
+    assert [batch(before=deadly_batches) for _ in range(4)] == [DEAD, DEAD, DEAD, 0]
+    assert done() == {*KEYS}
     assert not STATE.exists()
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from time import sleep
 
 import numpy as np
@@ -118,6 +119,24 @@ def test_a_photo_that_cannot_be_read_is_a_fault_and_the_rest_go_on(method):
     assert str(outcomes["bad"].fault) == "bad is damaged"
     assert outcomes["bad"].result is None
     assert [outcomes[key].result.classes for key in "012"] == [("background", "cat", "dog")] * 3
+
+
+def test_batches_are_cut_by_place_whatever_cannot_be_read(method):
+    items = [item(0), broken("bad"), item(1), item(2), item(3, Vocabulary({})), broken("worse"), item(4)]
+    assert len(list(run(lambda: Segmenter(method), items, batch=3))) == 7
+    assert method.batches == [2, 1, 1]
+
+
+def test_company_goes_through_the_model_and_no_further(method, monkeypatch):
+    segmenter, refined, finished = Segmenter(method), [], []
+    refine = segmenter.refine
+    monkeypatch.setattr(segmenter, "refine", lambda one: (refined.append(one), refine(one))[1])
+    items = [replace(item(number), company=number != 2) for number in range(6)]
+    outcomes = list(run(lambda: segmenter, items, batch=3, finish=lambda outcome: finished.append(outcome.key)))
+    assert [outcome.key for outcome in outcomes] == finished == ["2"]
+    assert outcomes[0].result is not None
+    assert len(refined) == 1
+    assert method.batches == [3]  # of the second batch nothing is asked
 
 
 def test_photos_of_a_batch_whose_words_cannot_be_used_are_tried_one_by_one(method):

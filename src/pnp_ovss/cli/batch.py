@@ -23,7 +23,7 @@ def command(
     out: Annotated[str, value("PLACE")] = "results",
     format: Literal["files", "parquet"] = "files",
     rows: Count = 256,
-    batch_size: Count = 1,
+    batch_size: Count | None = None,
     overlays: bool = False,
     instances: bool = False,
     memory: Memory | None = None,
@@ -48,7 +48,8 @@ def command(
         out: folder or URL
         format: files: a label map and a record per photo; parquet: the same packed
         rows: parquet: photos per file, about
-        batch_size: photos the model sees at a time
+        batch_size: photos the model sees at a time (default: 4 on a CPU, 16 on a GPU; 1 where photos have names of
+            their own)
         overlays: write overlays/<key>.png too, the photo under its classes' colours with a legend
         instances: each object, not each class, has a region in the record, and an outline on the overlay
         memory: what a process may hold, such as 4GB (default: most of what the machine or its container has left); a
@@ -75,12 +76,12 @@ def command(
         run = open_run(job, format, rows, sources)
         say_anew(len(run.changed), "photo")
         say_anew(len(run.damaged), "photo", "had a damaged record")
-        faults, before = (_fault(one) for one in run(work)), run.total - len(run.todo)
-        done, failed = go_through(faults, run.total, "; the same command goes on", before)
-    say(f"{done} of {run.total} photos are done, in {out}")
+        faults, before = (_fault(one) for one in run(work)), len(run.places) - len(run.todo)
+        done, failed = go_through(faults, len(run.places), "; the same command goes on", before)
+    say(f"{done} of {len(run.places)} photos are done, in {out}")
     if failed:
         why = f"faults/ in {out} says why, and a next run tries again"
-        complain(f"{failed} of {run.total} photos could not be done; {why}")
+        complain(f"{failed} of {len(run.places)} photos could not be done; {why}")
     return PARTLY if failed else 0
 
 

@@ -189,7 +189,7 @@ def _prepare(
     settings |= {"preset": model.preset} if model.preset == f"{model.method}/{what}" else {}
     sizes: dict[str, Any] = {"batch": flags.batch_size, "workers": flags.workers}
     predict = partial(segment, segmenter=segmenter, dataset=dataset, words=words, **sizes)
-    return Run(dataset, choose, predict, folder), settings
+    return Run(dataset, choose, predict, folder, batch=flags.batch_size), settings
 
 
 def published(what: str, model: ModelFlags) -> ModelFlags:

@@ -8,7 +8,7 @@ What is scored is what ``Segmenter`` returns, or label maps that any other syste
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -56,6 +56,8 @@ class Task:
     seconds: dict[str, float] = field(default_factory=dict)
     source: Source | None = None
     """The file of the photo that was segmented; None where it is drawn, or the prediction comes from elsewhere."""
+    company: bool = False
+    """Whether it has its record, and is there for the others of its batch."""
 
     def read(self) -> tuple[RGB, Source | None]:
         """Return the photo and its file.
@@ -74,11 +76,13 @@ class Run:
     dataset: Dataset
     choose: ChooseClasses
     predict: Callable[[Iterable[Task]], Iterator[Task]]
-    """Yields each task, in order, with its prediction or fault."""
+    """Yields each task that is no company, in order, with its prediction or fault."""
     folder: Path
     keep: bool = True
     """Write the label map beside the record, and leave an image that has its record; label maps from elsewhere may have
     changed since."""
+    batch: int = 1
+    """Images that ``predict`` does together, cut by their place among all, whatever has its record."""
 
 
 def scenes(count: int, seed: int, size: int) -> Dataset:
@@ -124,39 +128,48 @@ def evaluate(run: Run, samples: Sequence[Sample], changed: Callable[[int], None]
     A sample that could not be scored before, or whose photo or truth has changed, is done again; ``changed`` is called
     with the number of the latter.
     """
-    rest, count = [], 0
-    for sample in samples:
+    rest, count = set[int](), 0
+    for number, sample in enumerate(samples):
         record = _earlier(run, sample) if run.keep else None
         if record and _is_current(run, sample, record):
             yield record
         else:
-            rest.append(sample)
+            rest.add(number)
             count += record is not None
     changed(count)
-    for task in run.predict(_task(run, sample) for sample in rest):
+    for task in run.predict(_tasks(run, samples, rest)):
         record = _scored(run, task)
         write_record(run.folder, record)
         yield record
 
 
+def _tasks(run: Run, samples: Sequence[Sample], rest: Set[int]) -> Iterator[Task]:
+    """Yield the tasks of all batches that have one to do, by its number."""
+    for first in range(0, len(samples), run.batch):
+        numbers = range(first, min(first + run.batch, len(samples)))
+        if not rest.isdisjoint(numbers):
+            yield from (_task(run, samples[number], number not in rest) for number in numbers)
+
+
 def segment(
     tasks: Iterable[Task], segmenter: Segmenter, dataset: Dataset, words: Vocabulary, batch: int = 1, workers: int = 1
 ) -> Iterator[Task]:
-    """Yield each task with what the segmenter predicts. ``workers``: photos read at a time, and on a GPU refined.
+    """Yield each task that is no company with what the segmenter predicts.
 
-    A class is named by its words; those of the background, which become 0, only where the data set scores one and every
-    class is named.
+    ``workers``: photos read at a time, and on a GPU refined. A class is named by its words; those of the background,
+    which become 0, only where the data set scores one and every class is named.
     """
     label = {BACKGROUND: 0} | {name: number for number, name in enumerate(dataset.classes, 1)}
     waiting = deque[Task]()
 
     def items() -> Iterator[pipeline.Item]:
         for task in tasks:
-            waiting.append(task)
+            if not task.company:
+                waiting.append(task)
             every = dataset.background and len(task.named) == len(dataset.classes) and BACKGROUND in words.words
             named = (*task.named, BACKGROUND) if every else task.named
             classes = Vocabulary({cls: words.words[cls] for cls in named})
-            yield pipeline.Item(task.sample.key, task.read, classes)
+            yield pipeline.Item(task.sample.key, task.read, classes, task.company)
 
     for outcome in pipeline.run(lambda: segmenter, items(), batch=batch, readers=workers, finishers=workers):
         task = waiting.popleft()
@@ -254,12 +267,12 @@ def _digest(truth: Labels) -> str:
     return hashlib.sha256(repr(truth.shape).encode() + truth.tobytes()).hexdigest()[:16]
 
 
-def _task(run: Run, sample: Sample) -> Task:
+def _task(run: Run, sample: Sample, company: bool) -> Task:
     try:
         truth = run.dataset.truth(sample)
-        return Task(sample, truth, run.choose(sample.key, truth))
+        return Task(sample, truth, run.choose(sample.key, truth), company=company)
     except InputError as error:
-        return Task(sample, fault=error)
+        return Task(sample, fault=error, company=company)
 
 
 def _scored(run: Run, task: Task) -> Record:

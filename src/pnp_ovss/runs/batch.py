@@ -1,18 +1,22 @@
 """A run over many photos: which there are, what is left to be done, and each result written by key.
 
-Results are packed into Parquet files if wanted.
+Results are packed into Parquet files if wanted. Photos that share their classes are cut into batches by their place in
+the list of what the run had to do at first, so that a photo goes through the model in the same company however often
+the run is stopped: what is left of a batch goes with those of it that are done, which are read again for that.
 """
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from glob import has_magic
+from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NoReturn
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import ConfigError, InputError
@@ -22,6 +26,7 @@ from pnp_ovss.methods import DEFAULT_METHOD, resolve_config
 from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.methods.presence import Present
 from pnp_ovss.models import VLM, find
+from pnp_ovss.models.loading import resolve_device
 from pnp_ovss.naming import NamePhotos, Options, load_namer, photo_namer
 from pnp_ovss.naming.cached import digest
 from pnp_ovss.pictures.palette import Palette
@@ -46,6 +51,13 @@ from pnp_ovss.types import KEEP, Vocabulary
 
 FORMAT = 2
 """Of manifest and results; raised when older ones cannot be read any more."""
+
+
+ON_A_CPU, ON_A_GPU = 4, 16
+"""Photos that the model sees at a time: a CPU gains no more by further ones, a GPU is busy with so many."""
+
+TRIALS = 2
+"""Deaths that a photo which outlives each of its trials may be under way in, until it is done without company."""
 
 
 Places = dict[str, str]
@@ -105,8 +117,8 @@ class Job:
     method: str = DEFAULT_METHOD
     compile: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
-    batch: int = 1
-    """Photos the model sees at a time."""
+    batch: int | None = None
+    """Photos the model sees at a time; None: as many as it is quick with."""
     overlays: bool = False
     """Whether each photo is written under its classes' colours as well."""
     memory: int | None = None
@@ -118,6 +130,15 @@ class Job:
         """Return the segmenter; raises what ``Segmenter.from_pretrained`` does."""
         how = self.device, self.dtype, self.revision, self.method, self.memory, self.classes.present, self.compile
         return Segmenter.from_pretrained(self.model, self.preset, *how, **self.settings)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a photo has company, which can be had again, as all photos share their classes."""
+        return self.classes.classes is not None and self.batch != 1
+
+    def sized(self, on_gpu: bool) -> "Job":
+        """Return the job with a number of photos that the model sees at a time."""
+        return replace(self, batch=self.batch or ((ON_A_GPU if on_gpu else ON_A_CPU) if self.is_cut else 1))
 
 
 @dataclass(frozen=True)
@@ -132,15 +153,15 @@ class Done:
     """The size it was refined at for want of memory."""
 
 
-Engine = Callable[[Job, Places], Iterator[Done]]
-"""Does photos, wherever, and yields each when its result is written."""
+Engine = Callable[[Job, Places, Places], Iterator[Done]]
+"""Does photos, wherever, and yields each when its result is written: the first ones, in batches of the second ones."""
 
 
 class Worker:
     """Segments photos with one model, which is loaded when the first photo needs it."""
 
     def __init__(self, job: Job) -> None:
-        self.job = job
+        self.job, self.size = job, job.batch or 1
         self.results = Results(Folder(job.out), job.instances)
         self._segmenter = cache(job.load)
         self._name_photos = cache(partial(job.classes.name_photos, self._segmenter))
@@ -153,20 +174,30 @@ class Worker:
         self._segmenter()
         self._name_photos()
 
-    def __call__(self, places: Places, begin: Callable[[str], None] = lambda key: None) -> Iterator[Done]:
+    def __call__(
+        self,
+        places: Places,
+        begin: Callable[[str], None] = lambda key: None,
+        todo: Collection[str] | None = None,
+    ) -> Iterator[Done]:
         """Yield every photo after its result or its fault was written; few photos are held at a time.
 
-        ``begin`` is called with each key before its photo is read.
+        ``begin`` is called with each key before its photo is read. ``todo``: the keys of those that are to be done;
+        of the others, some of which may have no place, those in a batch with one of them are its company.
 
         Raises: PnpError if no photo can be done: the model cannot be loaded or does not know the classes that all
         photos share, nobody names them any more, or results cannot be written.
         """
         classes, entries = self.job.classes.classes, dict[str, Entry]()
+        todo = places if todo is None else todo
 
         def items() -> Iterator[Item]:
-            for key, place in places.items():
-                begin(key)
-                yield Item(key, partial(read_photo, place, "the file"), classes)  # the fault says whose
+            for some in in_batches(places, todo, self.size):
+                for key, place in some.items():
+                    if key in todo:
+                        begin(key)
+                    read = partial(read_photo, place, "the file") if place else _left_out  # the fault says whose
+                    yield Item(key, read, classes, company=key not in todo)
 
         def write(one: Outcome) -> None:
             if one.photo is None or one.source is None or one.fault:
@@ -175,11 +206,17 @@ class Worker:
                 spent = one.seconds.get("segment", 0.0) + one.seconds.get("refine", 0.0)
                 entries[one.key] = self.results.write(one.key, one.source, one.photo, self._painted(one), spent)
 
-        how = (self._name_photos(), self.job.batch, classes is not None)
+        how = (self._name_photos(), self.size, classes is not None)
         for one in run(self._segmenter, items(), *how, finish=write):
             reduced = one.result.refined if one.result and one.result.reduced else None
             fault = f"{one.key}: {one.fault}" if one.fault else ""
             yield Done(one.key, fault, entries.pop(one.key, None), reduced)
+
+    def try_out(self, key: str, place: str) -> None:
+        """Do all that is done with a photo, by itself, and throw the result away."""
+        worker = copy(self)
+        worker.results = Results(_Nowhere(self.job.out), self.job.instances)
+        list(worker({key: place}))
 
     def _painted(self, one: Outcome) -> Segmentation | None:
         """Return the result in the colours of the run, after what has to be there before its record was written."""
@@ -194,16 +231,43 @@ class Worker:
         return result
 
 
-def work_here(job: Job, places: Places) -> Iterator[Done]:
+class _Nowhere(Folder):
+    """Takes files and keeps none."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Do nothing."""
+
+    def remove(self, name: str) -> None:
+        """Do nothing."""
+
+
+def _left_out() -> NoReturn:
+    raise InputError("it is left out")
+
+
+def in_batches(places: Places, todo: Collection[str], size: int) -> Iterator[Places]:
+    """Yield, of all photos cut into batches, those batches that have one to do.
+
+    >>> list(in_batches({"a": "a.jpg", "b": "b.jpg", "c": "c.jpg"}, {"b"}, 2))
+    [{'a': 'a.jpg', 'b': 'b.jpg'}]
+    """
+    keys = iter(places)
+    while batch := list(islice(keys, size)):
+        if any(key in todo for key in batch):
+            yield {key: places[key] for key in batch}
+
+
+def work_here(job: Job, todo: Places, places: Places) -> Iterator[Done]:
     """Do the photos in this process; yield each when its result is written.
 
-    Photos of a run that died are done first, one by one, and one with which it dies once more is left out: see
-    ``runs.deaths``.
+    Photos of a run that died are first tried out one by one, and one with which it dies once more is left out: see
+    ``runs.deaths``. A batch of one is no company: the trial counts.
     """
-    worker, rest = Worker(job), dict(places)
-    under_way = UnderWay(worker.results.folder, places, 32 + 4 * max(job.batch, job.classes.calls))
+    job = job.sized(resolve_device(job.device).type != "cpu")
+    worker, rest = Worker(job), dict(todo)
+    under_way = UnderWay(worker.results.folder, todo, 32 + 4 * max(worker.size, job.classes.calls))
     with under_way.watched():
-        for key in filter(under_way.is_deadly, places):
+        for key in filter(under_way.is_deadly, todo):
             advice = f"leave it out, or remove {UNDER_WAY} in {job.out} to have it tried again"
             fault = f"{key}: the process died twice while it was done; {advice}"
             worker.results.write_fault(key, rest.pop(key), fault)
@@ -212,8 +276,12 @@ def work_here(job: Job, places: Places) -> Iterator[Done]:
             worker.load()
         for key in [*under_way.suspects]:
             with under_way.alone(key):
-                yield from worker({key: rest.pop(key)})
-        yield from worker(rest, under_way.begin(list(rest)))
+                if job.is_cut and under_way.outlived.get(key, 0) < TRIALS:
+                    worker.try_out(key, rest[key])
+                else:
+                    yield from worker({key: rest.pop(key)})
+        there = {key: "" if under_way.is_deadly(key) else place for key, place in places.items()}
+        yield from worker(there if job.is_cut else rest, under_way.begin(list(rest)), rest)
 
 
 @dataclass(frozen=True)
@@ -222,8 +290,8 @@ class Run:
 
     job: Job
     results: Results
-    total: int
-    """How many photos there are."""
+    places: Places
+    """All photos, in order."""
     todo: Places
     """Those without a result."""
     changed: Set[str] = frozenset()
@@ -240,8 +308,24 @@ class Run:
     def __call__(self, engine: Engine) -> Iterator[Done]:
         """Do what is to be done and yield every photo; a Parquet file is written when its last photo is there."""
         self.results.forget(self.changed | self.damaged, self.changed | self.kept.keys(), self.packed)
-        done = engine(self.job, self.todo) if self.todo else iter(())
+        done = self._done(engine)
         return self._indexed(done) if self.shards is None else self._packed(done, self.shards)
+
+    def _done(self, engine: Engine) -> Iterator[Done]:
+        if self.todo:
+            yield from engine(self.job, self.todo, self._listed() if self.job.is_cut else self.todo)
+        self.results.write_listed(())
+
+    def _listed(self) -> Places:
+        """Return what batches are cut from: the list of the run that was stopped, if there was one, then what is new.
+
+        Photos that are gone keep their places in it.
+        """
+        before = self.results.listed()
+        keys = dict.fromkeys([*before, *self.todo])
+        if len(keys) > len(before):
+            self.results.write_listed(keys)
+        return {key: self.places.get(key, "") for key in keys}
 
     def _indexed(self, work: Iterator[Done]) -> Iterator[Done]:
         self.results.index(self.kept, anew=True)
@@ -327,9 +411,10 @@ def _rest(job: Job, results: Results, written: Set[str], sources: Sources, rows:
     now = {key: sources.get(key, there[key]).stored() for key in kept.keys() - changed}
     fresh = {key: replace(source, sha256=there[key].sha256) for key, source in now.items()}
     kept = {key: (fresh[key], *kept[key][1:]) for key in sorted(fresh)}
-    todo = {key: sources[key].place for key in sorted(sources) if key in changed or key not in there}
+    places = {key: sources[key].place for key in sorted(sources)}
+    todo = {key: place for key, place in places.items() if key in changed or key not in there}
     shards = _shards([*kept, *todo], packed, changed, rows) if rows else None
-    return Run(job, results, len(sources), todo, changed, damaged, kept, shards, packed)
+    return Run(job, results, places, todo, changed, damaged, kept, shards, packed)
 
 
 def _shards(keys: Iterable[str], packed: dict[str, dict[str, Source]], gone: Set[str], rows: int) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pickle
 import secrets
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,7 @@ from pnp_ovss.cores import usable_cores
 from pnp_ovss.errors import PnpError, import_extra
 from pnp_ovss.files import Folder, reachable
 from pnp_ovss.redaction import keep_url
-from pnp_ovss.runs.batch import Done, Job, Places, Worker
+from pnp_ovss.runs.batch import Done, Job, Places, Worker, in_batches
 from pnp_ovss.runs.record import Results
 
 BATCHES = 8
@@ -30,9 +30,9 @@ RETRIES = 3
 
 
 def work_on_ray(
-    job: Job, places: Places, workers: int | None = None, cpus: int = 1, address: str | None = None
+    job: Job, todo: Places, places: Places, workers: int | None = None, cpus: int = 1, address: str | None = None
 ) -> Iterator[Done]:
-    """Do the photos on a Ray cluster; yield each as soon as Ray says that it is done.
+    """Do the first photos, of the second ones, on a Ray cluster; yield each as soon as Ray says that it is done.
 
     ``workers``: how many models; None: one per GPU, or per ``cpus`` cores where there is no GPU. ``address``: as
     ``ray.init`` takes it; "local" starts a cluster of this machine, which ends with the run. Photos and results must be
@@ -42,9 +42,9 @@ def work_on_ray(
     """
     folder = Folder(job.out)
     job = replace(job, out=folder.root) if folder.is_local else job
-    left = dict(places)
+    left = dict(todo)
     with _connected(workers, cpus, address) as ray:
-        for row in _blocks(ray, job, places, workers, cpus).iter_rows():
+        for row in _blocks(ray, job, todo, places, workers, cpus).iter_rows():
             if row["stop"]:
                 raise pickle.loads(row["stop"])
             del left[row["key"]]
@@ -110,13 +110,17 @@ def load_ray() -> Any:
     return ray
 
 
-def _blocks(ray: Any, job: Job, places: Places, workers: int | None, cpus: int) -> Any:
+def _blocks(ray: Any, job: Job, todo: Places, places: Places, workers: int | None, cpus: int) -> Any:
     """Return the data set of photos that are done, which is made while it is read."""
     has = ray.cluster_resources()
     gpus = 0 if job.device == "cpu" else int(has.get("GPU", 0))
     workers = workers or gpus or max(1, int(has.get("CPU", 1)) // cpus)
-    blocks = max(1, -(-len(places) // (BATCHES * job.batch)))
-    rows = [{"key": key, "place": place} for key, place in places.items()]
+    job = job.sized(gpus > 0)
+    batches = in_batches(places, todo, job.batch or 1)
+    rows = [
+        {"keys": [*some], "places": [*some.values()], "todo": [key for key in some if key in todo]} for some in batches
+    ]
+    blocks = max(1, -(-len(rows) // BATCHES))
     return ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
         _Actor,
         fn_constructor_args=(job, os.getcwd(), None if gpus else cpus, secrets.token_hex(4)),
@@ -150,10 +154,12 @@ class _Actor:
         self._died = ray.get_runtime_context().was_current_actor_reconstructed
 
     def __call__(self, block: Any) -> dict[str, list[Any]]:
-        """Do the photos of a block that are not done yet; return key, fault, entry and what stops the run, pickled."""
-        places = {row["key"]: row["place"] for row in block.to_pylist()}
+        """Do the photos of a block that are to be done; return key, fault, entry and what stops the run, pickled."""
+        rows = block.to_pylist()
+        places = {key: place for row in rows for key, place in zip(row["keys"], row["places"], strict=True)}
+        todo = [key for row in rows for key in row["todo"]]
         try:
-            done = [*(self._one_by_one if self._died else self._worker)(places)]
+            done = [*(self._again(places, todo) if self._died else self._worker(places, todo=todo))]
         except Exception as error:  # Ray would drop the block without a word
             stop = error if isinstance(error, PnpError) else RuntimeError(traceback.format_exc())
             return {"key": [""], "fault": [""], "entry": [b""], "stop": [pickle.dumps(stop)]}
@@ -162,19 +168,26 @@ class _Actor:
         entries = [pickle.dumps(one.entry) for one in done]
         return {"key": keys, "fault": faults, "entry": entries, "stop": [b""] * len(done)}
 
-    def _one_by_one(self, places: Places) -> Iterator[Done]:
+    def _again(self, places: Places, todo: Collection[str]) -> Iterator[Done]:
         """Do photos one of which may have killed the worker; one that kills it alone is not tried again."""
-        results = self._worker.results
-        there = results.written()
-        for key, place in places.items():
+        results, job = self._worker.results, self._worker.job
+        there, left = results.written(), set[str]()
+        for key in todo:
             deadly = f"{key}: its worker died while it was done (run {self._run}); see Ray's log, or leave it out"
             if key in there:
                 yield Done(key)
             elif results.fault(key) == deadly:
+                places[key] = ""
                 yield Done(key, deadly)
             else:
-                results.write_fault(key, place, deadly)  # it stands if that is what happens
-                yield from self._worker({key: place})
+                results.write_fault(key, places[key], deadly)  # it stands if that is what happens
+                if job.is_cut:
+                    self._worker.try_out(key, places[key])
+                    results.forget_fault(key)
+                    left.add(key)
+                else:
+                    yield from self._worker({key: places[key]})
+        yield from self._worker(places, todo=left)
 
 
 def _given_up(job: Job, places: Places) -> Iterator[Done]:

@@ -32,6 +32,8 @@ class UnderWay:
         """Photos of a run that died, one of which may be why; they are to be done one by one."""
         self.deadly: dict[str, list[object]] = before.get("deadly", {})
         """Photos that have killed the process twice, with what their file was."""
+        self.outlived: dict[str, int] = {key: n for key, n in before.get("outlived", {}).items() if key in places}
+        """How often the process has outlived a photo that was a suspect, and has no result yet."""
         if (alone := before.get("alone")) in places:  # it has no result
             self.deadly[alone] = before["file"]
         self.suspects = [key for key in self.suspects if not self.is_deadly(key)]
@@ -47,6 +49,7 @@ class UnderWay:
         yield
         self.suspects.remove(key)
         self.deadly.pop(key, None)
+        self.outlived[key] = self.outlived.get(key, 0) + 1
 
     def begin(self, keys: Sequence[str]) -> Callable[[str], None]:
         """Return what is called before each of these photos, in order: it says which may be under way from now on."""
@@ -99,4 +102,5 @@ class UnderWay:
         return {}
 
     def _write(self, photos: Sequence[str], **more: object) -> None:
-        self.folder.write(UNDER_WAY, as_json({"photos": list(photos), "deadly": self.deadly} | more))
+        state = {"photos": list(photos), "deadly": self.deadly, "outlived": self.outlived}
+        self.folder.write(UNDER_WAY, as_json(state | more))

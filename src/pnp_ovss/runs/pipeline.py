@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from threading import Lock
 from time import perf_counter
 from typing import Any
@@ -38,6 +39,8 @@ class Item:
     """Gives the photo and the file it was read from, if it was. Raises: InputError if it cannot be read."""
     classes: Vocabulary | None = None
     """None: a namer says them; an empty one: there is nothing to look for."""
+    company: bool = False
+    """Whether it goes through the model for the sake of the others of its batch, and no further."""
 
 
 @dataclass(eq=False)
@@ -48,6 +51,7 @@ class Outcome:
     photo: RGB | None = None
     source: Source | None = None
     """The file that the photo was read from."""
+    company: bool = False
     classes: Vocabulary | None = None
     located: Located | None = None
     """Class maps on the way to a result."""
@@ -67,8 +71,11 @@ def run(
     finishers: int = 1,
     finish: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Iterator[Outcome]:
-    """Yield the outcome of every item, in order; few photos are held at a time.
+    """Yield the outcome of every item that is no company, in order; few photos are held at a time.
 
+    Items are cut into batches of ``batch``, one after the other, and a batch goes through the model together: without
+    those that cannot be read or have no classes, whose places stay empty, so that who goes together depends on nothing
+    but the items. It counts, as a matrix product of another height rounds otherwise.
     ``segmenter`` loads the model when the first photo needs it. Where the class names of a batch cannot be used, its
     photos are tried one by one; ``strict``: that error is raised, since all photos share their classes. ``finish``
     takes each outcome, such as to write it, in the thread that refines; a photo is refined on all cores, so one at a
@@ -82,7 +89,9 @@ def run(
         started = ahead(lambda item: reading.submit(_read, item).result, items, readers + batch)
         located = _located(segmenter, turn, _named(started, name) if name else started, batch, strict)
         end = partial(_refined, segmenter, turn, finish)
-        yield from ahead(lambda one: finishing.submit(end, one).result, _error_last(located), finishers + batch)
+        for outcome in ahead(lambda one: finishing.submit(end, one).result, _error_last(located), finishers + batch):
+            if not outcome.company:
+                yield outcome
     except torch.OutOfMemoryError as error:  # while naming, locating or refining
         raise ModelError("the GPU is full; use a smaller --batch-size, --dtype bfloat16 or --device cpu") from error
     finally:
@@ -108,7 +117,7 @@ def _error_last(outcomes: Iterator[Outcome]) -> Iterator[Outcome | BaseException
 
 def _read(item: Item) -> Outcome:
     begin = perf_counter()
-    outcome = Outcome(item.key, classes=item.classes)
+    outcome = Outcome(item.key, company=item.company, classes=item.classes)
     try:
         outcome.photo, outcome.source = item.read()
     except InputError as error:
@@ -139,19 +148,12 @@ def _named(outcomes: Iterator[Outcome], name: NamePhotos) -> Iterator[Outcome]:
 
 
 def _located(segmenter: Load, turn: Turn, outcomes: Iterator[Outcome], batch: int, strict: bool) -> Iterator[Outcome]:
-    """Yield the outcomes in order, with the class maps of those that have classes, ``batch`` of which go together."""
-    held, group = list[Outcome](), list[Outcome]()
-    for outcome in outcomes:
-        held.append(outcome)
-        if not outcome.fault and outcome.classes is not None and outcome.classes.words:
-            group.append(outcome)
-        if len(group) == batch:
+    """Yield the outcomes in order, with the class maps of those that have classes; ``batch`` outcomes go together."""
+    while held := list(islice(outcomes, batch)):
+        group = [one for one in held if not one.fault and one.classes is not None and one.classes.words]
+        if not all(one.company for one in group):
             _locate(segmenter(), turn, group, strict)
-            yield from held
-            held, group = [], []
-    if group:
-        _locate(segmenter(), turn, group, strict)
-    yield from held
+        yield from held
 
 
 def _locate(model: Segmenter, turn: Turn, group: Sequence[Outcome], strict: bool) -> None:
@@ -183,6 +185,8 @@ def _refined(
 ) -> Outcome:
     if isinstance(outcome, BaseException):
         raise outcome
+    if outcome.company:
+        return outcome
     if outcome.located is not None:
         model, located, outcome.located = segmenter(), outcome.located, None
         with turn(model):

@@ -14,7 +14,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, astuple, replace
@@ -41,7 +41,7 @@ BOTH = "{} and {} would both be written {}; rename one, or give each its own --o
 """Said of two photos whose results have one name."""
 
 MANIFEST, IMAGES, FAULTS, SHARDS, STATE = "manifest.json", "images", "faults", "shards", "state"
-OVERLAYS, NUMBERS = "overlays", f"{STATE}/classes.json"
+OVERLAYS, NUMBERS, LISTED = "overlays", f"{STATE}/classes.json", f"{STATE}/listed.json"
 """What ``batch`` writes into its folder."""
 FOLDERS = (IMAGES, FAULTS, SHARDS, OVERLAYS, STATE)
 
@@ -135,7 +135,7 @@ class Results:
 
     def write(self, key: str, source: Source, photo: RGB, result: Segmentation | None, seconds: float) -> Entry:
         """Write a photo's label map and record; ``None`` where nothing was named. A fault of before is forgotten."""
-        self.folder.remove(f"{FAULTS}/{key}.json")  # before the record, after which nobody looks again
+        self.forget_fault(key)  # before the record, after which nobody looks again
         labels = b"" if result is None else as_png(result.label_png())
         if labels:
             self.folder.write(f"{IMAGES}/{key}.png", labels)
@@ -156,9 +156,26 @@ class Results:
         """Write down the values of classes."""
         self.folder.write(NUMBERS, as_json(numbers))
 
+    def listed(self) -> list[str]:
+        """Return the photos that a run which was stopped had to do at first; none where none was."""
+        with suppress(InputError, TypeError):  # a damaged list counts as absent
+            return [str(key) for key in parse_json(self.folder.read(LISTED) or b"{}", LISTED).get("photos", ())]
+        return []
+
+    def write_listed(self, keys: Collection[str]) -> None:
+        """Write down the photos that a run has to do, or, without any, that it is at its end."""
+        if keys:
+            self.folder.write(LISTED, as_json({"photos": list(keys)}))
+        else:
+            self.folder.remove(LISTED)
+
     def write_fault(self, key: str, place: str, fault: str) -> None:
         """Write down why a photo has no result."""
         self.folder.write(f"{FAULTS}/{key}.json", as_json({"key": key, "photo": bare(place), "fault": fault}))
+
+    def forget_fault(self, key: str) -> None:
+        """Remove what says why a photo has no result."""
+        self.folder.remove(f"{FAULTS}/{key}.json")
 
     def fault(self, key: str) -> str:
         """Return why a photo has no result, as far as that is written down, or nothing."""
