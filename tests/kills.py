@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet
+import pytest
 import torch
 from PIL import Image
 from sqlalchemy import event
@@ -35,6 +36,7 @@ from tqdm import tqdm
 
 import archive_server
 import chat_server
+import company
 from pnp_ovss import files, lock
 from pnp_ovss.cli import (  # noqa: F401
     batch,
@@ -189,6 +191,7 @@ class World:
             lock.STALE, name.SAVE_EVERY = 0.2, 1
             archives.CHUNK, os.sync = 200, lambda: None  # of the whole machine
             lock.BEAT = 0.02 if disturbance.act == "gone" else lock.BEAT
+            company.tell_company(pytest.MonkeyPatch())  # a machine may round alike in any
             before = set(sys.modules)
             disturbance.install()
             code = main(list(case.arguments))
@@ -232,6 +235,7 @@ def make_world(folder: Path) -> Iterator[World]:
         data_command.SOURCES = archive_server.sources(server)
         ask = ("--namer", "openai", "--base-url", chat.url, "--cache", "cache", "--calls", "1")
         classes, out = ("--classes", "dog, cat"), ("--out", "out")
+        pairs = ("--present", "all", "--batch-size", "2")
         packed = ("--format", "parquet", "--rows", "2")
         voc = ("voc21", "--root", str(data), "--names", "truth")
         space = ("--layers", "0", "--heads", "0,1", "--thresholds", "0.05,0.15", "--blurs", "0.03", "--trials", "3")
@@ -245,6 +249,7 @@ def make_world(folder: Path) -> Iterator[World]:
             Case("segment", ("segment", str(photos), *classes, *model, *out)),
             Case("batch", ("batch", str(broken), "--classes", "auto", *ask, *model, *out), 1),
             Case("batch, Parquet", ("batch", str(broken), *classes, *packed, *model, *out), 1),
+            Case("batch, two at a time", ("batch", str(broken), *classes, *pairs, *model, *out), 1),
             Case("name", ("name", str(photos), *ask, "--out", "out/names.json")),
             Case("evaluate", ("evaluate", *voc, *model, *out)),
             Case("data", ("data", "get", "panoptic", "--to", "out")),

@@ -14,7 +14,17 @@ pytest.importorskip("openai")
 
 import kills
 
-QUICK = ("segment", "batch", "batch, Parquet", "name", "evaluate", "reproduce", "data", "export")
+QUICK = (
+    "segment",
+    "batch",
+    "batch, Parquet",
+    "batch, two at a time",
+    "name",
+    "evaluate",
+    "reproduce",
+    "data",
+    "export",
+)
 
 
 @pytest.fixture(scope="module")

@@ -243,6 +243,28 @@ def test_a_run_that_stopped_goes_on_and_other_settings_are_refused(
         assert f"holds a run with {name}" in line
 
 
+def test_a_stopped_run_goes_on_in_the_same_batches(voc, tiny_blip_folder, tmp_path, monkeypatch):
+    batches, locate = [], Segmenter.locate
+
+    def locating(self, photos, *more):
+        batches.append([int(photo.sum()) for photo in photos])
+        return locate(self, photos, *more)
+
+    monkeypatch.setattr(Segmenter, "locate", locating)
+    out = tmp_path / "out"
+    assert main(arguments(voc, tiny_blip_folder, out, "--batch-size", "2")) == 0
+    whole, before = batches[:], without_times(out)
+    assert [len(batch) for batch in whole] == [2, 2, 2]
+    del batches[:]
+    for key in KEYS[3:]:
+        (out / f"images/{key}.json").unlink()
+    written = (out / f"images/{KEYS[2]}.json").stat().st_mtime_ns
+    assert main(arguments(voc, tiny_blip_folder, out, "--batch-size", "2")) == 0
+    assert batches == whole[1:]
+    assert without_times(out) == before
+    assert (out / f"images/{KEYS[2]}.json").stat().st_mtime_ns == written
+
+
 def test_a_method_takes_the_settings_published_for_the_benchmark(voc, tmp_path, capsys):
     given = ["evaluate", "voc20", "--root", str(voc), "--names", "truth", "--limit", "1", "--short-side", "32"]
     given += ["--model", str(tiny_clip(tmp_path / "clip"))]

@@ -211,6 +211,10 @@ def test_a_run_that_died_goes_on_with_what_is_missing(batch, located):
     assert records() == records("whole")
 
 
+def listed(folder: str = "results") -> list[str]:
+    return json.loads(Path(folder, LISTED).read_text())["photos"]
+
+
 @pytest.fixture
 def crowd(batch, monkeypatch) -> Callable[..., int]:
     """Run ``batch`` over eight photos, one of them broken, three at a time; records tell the company of each."""
@@ -231,7 +235,7 @@ def test_a_photo_has_the_same_company_wherever_the_run_was_stopped(crowd, step, 
             with pytest.raises(RuntimeError, match="power cut"):
                 crowd("--out", out)
         before = {path: path.stat().st_mtime_ns for path in Path(out).rglob("images/**/*.*")}
-        assert Path(out, LISTED).exists()
+        assert len(listed(out)) == 8
         refined, refine = [], Segmenter.refine
         with monkeypatch.context() as patch:
             patch.setattr(
@@ -241,7 +245,6 @@ def test_a_photo_has_the_same_company_wherever_the_run_was_stopped(crowd, step, 
         assert records(out) == records("whole")
         assert {path: path.stat().st_mtime_ns for path in before} == before
         assert len(refined) == 7 - len(before) // 2
-        assert not Path(out, LISTED).exists()
 
 
 def test_photos_that_come_or_go_while_a_run_is_stopped_concern_their_own_batch_alone(crowd, monkeypatch):
@@ -261,21 +264,29 @@ def test_photos_that_come_or_go_while_a_run_is_stopped_concern_their_own_batch_a
     assert len({found[key]["match"] for key in ("0-new", "later-1", "later-2")}) == 1
 
 
-def test_what_a_run_that_ended_left_over_has_only_its_own_company(crowd, located):
+def test_what_comes_after_all_was_done_has_only_its_own_company(crowd, located):
     assert crowd() == 1
-    del located[:]
-    noise(8, "photos/a-new.png")
+    assert listed() == sorted([*NAMES, "deep/broken", "later-0", "later-1", "later-2"])
     noise(9, "photos/deep/broken.jpg")
     assert crowd() == 0
-    assert len(located) == 2
+    assert listed() == []
+    assert len(located) == 7 + 3
+    noise(7, "photos/a-new.png")
+    noise(8, "photos/c-new.png")
+    assert crowd() == 0
+    assert listed() == []
+    assert len(located) == 7 + 3 + 2
 
 
-def test_a_damaged_list_counts_as_absent(crowd):
-    for content in (b'{"photos": 5}', b"[1", b'{"photos": [[1]]}'):
-        Path("results", LISTED).parent.mkdir(parents=True, exist_ok=True)
-        Path("results", LISTED).write_bytes(content)
-        assert crowd() == 1
-        assert not Path("results", LISTED).exists()
+@pytest.mark.parametrize("content", [b'{"photos": 5}', b"{}", b"[1", b""])
+def test_where_the_list_is_lost_all_photos_are_company(crowd, content):
+    assert crowd() == 1
+    before = records()
+    os.remove("results/images/deep/e.json")
+    Path("results", LISTED).write_bytes(content)
+    assert crowd() == 1
+    assert records() == before
+    assert listed() == sorted([*NAMES, "deep/broken", "later-0", "later-1", "later-2"])
 
 
 @pytest.mark.parametrize(("classes", "size"), [(("--classes", "dog"), 4), (("--classes", "auto", *GIVEN), 1)])

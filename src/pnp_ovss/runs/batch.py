@@ -312,18 +312,21 @@ class Run:
         return self._indexed(done) if self.shards is None else self._packed(done, self.shards)
 
     def _done(self, engine: Engine) -> Iterator[Done]:
+        if not self.job.is_cut:
+            yield from engine(self.job, self.todo, self.todo) if self.todo else ()
+            return
+        listed, faults = self.results.listed(), 0
         if self.todo:
-            yield from engine(self.job, self.todo, self._listed() if self.job.is_cut else self.todo)
-        self.results.write_listed(())
+            for one in engine(self.job, self.todo, self._cut(listed)):
+                faults += bool(one.fault)
+                yield one
+        if not faults and (self.todo or listed != []):
+            self.results.write_listed(())  # what comes later has company of its own
 
-    def _listed(self) -> Places:
-        """Return what batches are cut from: the list of the run that was stopped, if there was one, then what is new.
-
-        Photos that are gone keep their places in it.
-        """
-        before = self.results.listed()
-        keys = dict.fromkeys([*before, *self.todo])
-        if len(keys) > len(before):
+    def _cut(self, listed: list[str] | None) -> Places:
+        """Return what batches are cut from: all photos, or those since a run had done all; where they were, if gone."""
+        keys = dict.fromkeys([*(self.places if listed is None else listed), *self.todo])
+        if listed is None or len(keys) > len(listed):
             self.results.write_listed(keys)
         return {key: self.places.get(key, "") for key in keys}
 

@@ -14,7 +14,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, astuple, replace
@@ -156,18 +156,15 @@ class Results:
         """Write down the values of classes."""
         self.folder.write(NUMBERS, as_json(numbers))
 
-    def listed(self) -> list[str]:
-        """Return the photos that a run which was stopped had to do at first; none where none was."""
-        with suppress(InputError, TypeError):  # a damaged list counts as absent
-            return [str(key) for key in parse_json(self.folder.read(LISTED) or b"{}", LISTED).get("photos", ())]
-        return []
+    def listed(self) -> list[str] | None:
+        """Return the photos that a run which has not done all had to do at first; None: that is not known."""
+        with suppress(InputError, KeyError, TypeError):
+            return [str(key) for key in parse_json(self.folder.read(LISTED) or b"", LISTED)["photos"]]
+        return None
 
-    def write_listed(self, keys: Collection[str]) -> None:
-        """Write down the photos that a run has to do, or, without any, that it is at its end."""
-        if keys:
-            self.folder.write(LISTED, as_json({"photos": list(keys)}))
-        else:
-            self.folder.remove(LISTED)
+    def write_listed(self, keys: Iterable[str]) -> None:
+        """Write down the photos that a run has to do; none: it has done all."""
+        self.folder.write(LISTED, as_json({"photos": list(keys)}))
 
     def write_fault(self, key: str, place: str, fault: str) -> None:
         """Write down why a photo has no result."""
