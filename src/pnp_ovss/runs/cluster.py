@@ -1,6 +1,6 @@
 """Many workers, by Ray Data: each holds a model, reads its photos and writes their results.
 
-Ray starts a worker anew that died and gives it the same photos again; those whose record is there are left alone.
+Ray starts a worker anew that died and gives it the same batches again; photos whose record is there are left alone.
 Among the others a photo that killed its worker is found out, and left alone as well.
 """
 

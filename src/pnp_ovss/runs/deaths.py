@@ -1,7 +1,7 @@
 """A photo that kills the process, by its size or by a bug of a decoder: which one it was, the run after it finds out.
 
 ``state/under-way.json`` names the photos that are under way, some at a time; it is removed when a run ends by itself or
-is stopped. Where it is still there, the run before died, and what it names and has no result is done one by one. A
+is stopped. Where it is still there, the run before died, and what it names and has no result is tried out one by one. A
 photo with which the process dies once more is left out, until its file changes. Innocent ones are never left out, for
 nothing else is under way then: even the model is loaded before.
 """
@@ -29,7 +29,7 @@ class UnderWay:
         self.folder, self.places, self.window = folder, places, window
         before = self._read()
         self.suspects = [key for key in before.get("photos", ()) if key in places]
-        """Photos of a run that died, one of which may be why; they are to be done one by one."""
+        """Photos of a run that died, one of which may be why; they are to be tried out one by one."""
         self.deadly: dict[str, list[object]] = before.get("deadly", {})
         """Photos that have killed the process twice, with what their file was."""
         self.outlived: dict[str, int] = {key: n for key, n in before.get("outlived", {}).items() if key in places}
