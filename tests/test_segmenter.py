@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,9 +18,10 @@ from pnp_ovss.methods import resolve_config
 from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.methods.presence import Presence
 from pnp_ovss.mini import HELD_OUT_SEED, draw
-from pnp_ovss.models import FAMILIES, MODELS
+from pnp_ovss.models import FAMILIES, MODELS, loading
 from pnp_ovss.models.loading import resolve_device, resolve_dtype
 from pnp_ovss.refine.budget import need
+from pnp_ovss.segmenter import Located, _alike
 from pnp_ovss.types import ClassMaps, Vocabulary
 from tiny import tiny_blip2, tiny_bridgetower, tiny_vilt
 
@@ -102,8 +104,32 @@ def test_tiny_and_thin_photos(segmenter, shape):
     assert np.isfinite(result.scores).all()
 
 
+def test_a_photo_is_prepared_once_and_one_that_changed_anew(segmenter, monkeypatch):
+    seen = []
+    prepare = loading._squeezed
+    monkeypatch.setattr(loading, "_squeezed", lambda image, side: seen.append(image.mean()) or prepare(image, side))
+    photo = np.zeros((32, 32, 3), np.uint8)
+    before = segmenter(photo, ["dog"])
+    photo[:16] = 255
+    after = segmenter(photo, ["dog"])
+    assert seen == [0, 127.5]
+    assert before.match != after.match
+
+
 def test_an_empty_batch_is_an_empty_list(segmenter):
     assert segmenter([], []) == []
+
+
+def test_a_gpu_refines_together_what_is_alike():
+    def located(size, names, cuda=True):
+        maps = Mock(ClassMaps, vocabulary=Vocabulary.of(names), maps=Mock(torch.Tensor, is_cuda=cuda))
+        return Located(np.zeros((*size, 3), np.uint8), maps.vocabulary, maps, None)
+
+    alike = [located((40, 60), [name, "cat"]) for name in ("dog", "bird", "cow")]
+    others = [located((60, 40), ["dog", "cat"]), located((40, 60), ["dog"]), replace(alike[0], maps=None)]
+    assert [*_alike([alike[0], *others, *alike[1:]])] == [[0, 4, 5], [1], [2]]
+    assert [*_alike([located((40, 60), ["dog"], cuda=False) for _ in range(2)])] == [[0], [1]]
+    assert [*_alike([located((2**11, 2**10), ["dog"]) for _ in range(3)])] == [[0, 1], [2]]
 
 
 def test_what_is_located_can_be_refined_more_than_once(segmenter):

@@ -1,6 +1,7 @@
 """Photos + words -> method -> refinement -> ``Segmentation``."""
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, overload
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import InputError
@@ -24,6 +26,9 @@ from pnp_ovss.refine.budget import fit
 from pnp_ovss.refine.scores import ScoreMap
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.types import BACKGROUND, RGB, Classes, ClassMaps, OnStep, Photos, Vocabulary, ignore
+
+TOGETHER = 2**22
+"""Pixels that a GPU refines at a time: no more than of one photo as large as they are refined."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class Segmenter:
             raise InputError(f"expected one list of classes for each of {len(images)} photos, got {len(classes)}")
         photos = [read_image(image) for image in images]
         located = self.locate(photos, [Vocabulary.of(one) for one in classes], on_step)
-        return [self.refine(one, on_step) for one in located]
+        return self.refine_all(located, on_step)
 
     def locate(self, photos: Photos, vocabularies: Sequence[Vocabulary], on_step: OnStep = ignore) -> list[Located]:
         """Return the class maps of a batch of photos: all that needs the model.
@@ -138,9 +143,22 @@ class Segmenter:
 
         Raises: InputError if there is no memory for it.
         """
+        return self.refine_all([located], on_step)[0]
+
+    def refine_all(self, located: Sequence[Located], on_step: OnStep = ignore) -> list[Segmentation]:
+        """Return what ``refine`` returns of each photo; a GPU refines together what is alike in size and words.
+
+        Raises: InputError if there is no memory for one.
+        """
+        found: dict[int, dict[str, Any]] = {}
+        for some in _alike(located):
+            found.update(zip(some, self._label([located[index] for index in some], on_step), strict=True))
+        return [self._finished(one, found.get(index)) for index, one in enumerate(located)]
+
+    def _finished(self, located: Located, parts: dict[str, Any] | None) -> Segmentation:
         maps, photo, model = located.maps, located.photo, self._backbone
         found = Segmentation(
-            **(self._label(maps, photo, on_step) if maps else _nothing(photo)),
+            **(parts or _nothing(photo)),
             match=maps.match if maps else None,
             config=self.config,
             model=self.method.model,
@@ -163,28 +181,52 @@ class Segmenter:
         """The model that compares names with photos, where the method has one."""
         return getattr(self.method, "backbone", None)
 
-    def _label(self, maps: ClassMaps, photo: RGB, on_step: OnStep) -> dict[str, Any]:
-        """Return the parts of a segmentation that come of class maps."""
-        image, vocabulary = moved(torch.from_numpy(photo), maps.maps.device)[None], maps.vocabulary
-        pixels = image.shape[1] * image.shape[2]
+    def _label(self, located: Sequence[Located], on_step: OnStep) -> list[dict[str, Any]]:
+        """Return the parts of a segmentation that come of class maps, for photos that are alike."""
+        all_maps = [one.maps for one in located if one.maps]
+        vocabulary, device = all_maps[0].vocabulary, all_maps[0].maps.device
+        images = _stacked([moved(torch.from_numpy(one.photo), device) for one in located])
+        pixels = images.shape[1] * images.shape[2]
         most = bound = min(self.config.max_pixels, pixels) if self.config.refines else pixels
-        if image.device.type == "cpu":  # a GPU has memory of its own
-            at = partial(shrunk, image)
+        if device.type == "cpu":  # a GPU has memory of its own
+            at = partial(shrunk, images)
             most = fit(self.config.costs(), len(vocabulary.flat) + 1, pixels, bound, room(self.memory), at)
-        scores_at = partial(self._scores_at, maps)
-        scores, small = refine_scores(scores_at, image, self.config, len(vocabulary.flat), on_step, most)
-        background = scores.shape[1] > len(vocabulary.flat)
-        classes, owners = _channels(vocabulary, background)
-        score_map = ScoreMap(scores[0], owners)
-        if small is not image:
-            score_map = ScoreMap(scores[0], owners, small[0], image[0])
-        labels, means = score_map.label(partial(self.config.clean, background=background), on_step)
-        named = tuple(tuple(channel - background for channel in channels) for channels in owners[background:])
-        parts: dict[str, Any] = {"labels": labels, "classes": classes, "score_map": score_map, "means": means}
-        return parts | {"salience": ScoreMap(maps.maps, named).array(), "reduced": most < bound}
 
-    def _scores_at(self, maps: ClassMaps, size: tuple[int, int]) -> Scores:
-        return self.method.scores(maps, size)[None]
+        def scores_at(size: tuple[int, int]) -> Scores:
+            return _stacked([self.method.scores(maps, size) for maps in all_maps])
+
+        scores, small = refine_scores(scores_at, images, self.config, len(vocabulary.flat), on_step, most)
+        background = scores.shape[1] > len(vocabulary.flat)
+        found: list[dict[str, Any]] = []
+        for number, maps in enumerate(all_maps):
+            classes, owners = _channels(maps.vocabulary, background)
+            score_map = ScoreMap(scores[number], owners)
+            if small is not images:
+                score_map = ScoreMap(scores[number], owners, small[number], images[number])
+            labels, means = score_map.label(partial(self.config.clean, background=background), on_step)
+            named = tuple(tuple(channel - background for channel in channels) for channels in owners[background:])
+            parts: dict[str, Any] = {"labels": labels, "classes": classes, "score_map": score_map, "means": means}
+            found.append(parts | {"salience": ScoreMap(maps.maps, named).array(), "reduced": most < bound})
+        return found
+
+
+def _alike(located: Sequence[Located]) -> Iterator[Sequence[int]]:
+    """Yield the places of photos that have class maps: one by one, but on a GPU those that can be refined together."""
+    kinds = defaultdict[object, list[int]](list)
+    for index, one in enumerate(located):
+        if one.maps:
+            classes, words = one.maps.vocabulary.classes, len(one.maps.vocabulary.flat)
+            alike = one.photo.shape, words, len(classes) - (BACKGROUND in classes)
+            kinds[alike if one.maps.maps.is_cuda else index].append(index)
+    for places in kinds.values():
+        h, w, _ = located[places[0]].photo.shape
+        count = max(1, TOGETHER // (h * w))
+        yield from (places[first : first + count] for first in range(0, len(places), count))
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """Return them as one; one alone is not copied."""
+    return torch.stack([*tensors]) if len(tensors) > 1 else tensors[0][None]
 
 
 def _nothing(photo: RGB) -> dict[str, Any]:

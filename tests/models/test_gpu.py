@@ -15,7 +15,8 @@ from pnp_ovss import Config, ConfigError, load_vlm, make_prompt
 from pnp_ovss.cli import main
 from pnp_ovss.methods.pnp.method import dropout_passes
 from pnp_ovss.mini import draw
-from pnp_ovss.models.gpu import Compiled, moved
+from pnp_ovss.models import gpu
+from pnp_ovss.models.gpu import Compiled, Graphed, moved
 from tiny import tiny_blip, tiny_blip2, tiny_bridgetower, tiny_vilt
 
 CPU = torch.device("cpu")
@@ -118,6 +119,42 @@ def test_cuda_gets_graphs_of_fixed_shapes(device, mode, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda plain, **how: asked.append(how))
     Compiled(lambda batch: batch, torch.device(device))
     assert asked == [{"dynamic": False, "mode": mode}]
+
+
+def test_what_comes_again_is_recorded_once(monkeypatch):
+    recorded, plain = [], Mock(side_effect=lambda factor, tensor: factor * tensor)
+    monkeypatch.setattr(gpu, "recorded", lambda function, args: recorded.append(args) or (lambda *args: "graph"))
+    run = Graphed(plain)
+    found = [run(2, torch.ones(size)) for size in (3, 3, 3, 4, 3)] + [run(5, torch.ones(3))]
+    assert [one if isinstance(one, str) else one.tolist() for one in found] == [
+        [2] * 3,
+        "graph",
+        "graph",
+        [2] * 4,
+        "graph",
+        [5] * 3,
+    ]
+    assert [(factor, tensor.shape) for factor, tensor in recorded] == [(2, (3,))]
+
+
+def test_no_more_graphs_than_the_memory_is_for(monkeypatch):
+    monkeypatch.setattr(gpu, "recorded", lambda function, args: lambda *args: "graph")
+    run = Graphed(lambda tensor: len(tensor))
+    assert [run(torch.ones(size)) for size in range(10) for _ in range(2)][1::2] == ["graph"] * 8 + [8, 9]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+@pytest.mark.parametrize("write", [tiny_blip, tiny_bridgetower, tiny_blip2])
+def test_graphs_give_what_the_plain_model_does(write, tmp_path):
+    plain, graphed = (load_vlm(write(tmp_path), device="cuda", dtype="float32") for _ in range(2))
+    graphed._attended, graphed._log_odds = Graphed(graphed._attended), Graphed(graphed._log_odds)
+    prompts = [make_prompt(["dog", "traffic light"]), make_prompt(["cat"])]
+    for seed in range(4):  # plain, recorded, replayed, replayed
+        pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+        ours, theirs = (one.attend(pixels, prompts) for one in (graphed, plain))
+        for name in ("weights", "gradient", "match"):
+            torch.testing.assert_close(getattr(ours, name), getattr(theirs, name))
+        torch.testing.assert_close(graphed.match(pixels, prompts), plain.match(pixels, prompts))
 
 
 def test_without_a_compiler_there_is_one_line(monkeypatch, tmp_path, capsys):

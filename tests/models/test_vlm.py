@@ -275,7 +275,7 @@ def test_bfloat16_is_close_to_float32(folder, vlm, pixels):
     half = load_vlm(folder, device="cpu", dtype="bfloat16").attend(pixels, PROMPTS)
     full = vlm.attend(pixels, PROMPTS)
     assert half.weights.dtype == half.gradient.dtype == half.match.dtype == torch.float32
-    torch.testing.assert_close(half.weights, full.weights, atol=0.02, rtol=0.1)
+    assert (half.weights - full.weights).norm() < 0.05 * full.weights.norm()  # single weights vary by the processor
     torch.testing.assert_close(half.match, full.match, atol=0.2, rtol=0.05)
 
 

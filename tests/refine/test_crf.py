@@ -64,14 +64,14 @@ def cloud(n: int, d: int, spread: float, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize(("n", "d", "spread"), [(40, 1, 2.0), (60, 2, 1.0), (60, 3, 1.0), (80, 5, 0.7), (30, 5, 1e3)])
 def test_lattice_is_the_papers(n, d, spread):
     features = cloud(n, d, spread)
-    filtered = permutohedral_lattice(torch.from_numpy(features).float()[None]).filter(torch.eye(n))
+    filtered = permutohedral_lattice(torch.from_numpy(features).float()[None]).filter(torch.eye(n)[None])[0]
     np.testing.assert_allclose(filtered, plain_lattice(features), atol=1e-4 if spread < 10 else 0.01)
 
 
 def test_lattice_of_whole_numbers_is_the_papers():
     """Equal rests: points that lie on the faces of their simplex, as flat regions of a photo do."""
     features = np.stack(np.meshgrid(np.arange(4), np.arange(3), [0, 0, 5], indexing="ij"), -1).reshape(-1, 3) * 1.0
-    filtered = permutohedral_lattice(torch.from_numpy(features).float()[None]).filter(torch.eye(len(features)))
+    filtered = permutohedral_lattice(torch.from_numpy(features).float()[None]).filter(torch.eye(len(features))[None])[0]
     np.testing.assert_allclose(filtered, plain_lattice(features), atol=1e-5)
 
 
@@ -79,7 +79,7 @@ def test_lattice_of_whole_numbers_is_the_papers():
 def test_no_vertex_takes_the_name_of_anothers_neighbour(n, d, seed):
     """Clouds at whose rim, were the names packed one step closer, two vertices far apart would be neighbours."""
     features = cloud(n, d, 1.0, seed)
-    filtered = permutohedral_lattice(torch.from_numpy(features).float()[None]).filter(torch.eye(n))
+    filtered = permutohedral_lattice(torch.from_numpy(features).float()[None]).filter(torch.eye(n)[None])[0]
     np.testing.assert_allclose(filtered, plain_lattice(features), atol=1e-4)
 
 
@@ -89,7 +89,7 @@ def test_lattice_filters_like_a_gaussian_of_deviation_1():
     signal = np.sin(x.ravel()) + np.cos(2 * y.ravel())
     exact = np.exp(-0.5 * ((features[:, None] - features) ** 2).sum(-1))
     filtered = permutohedral_lattice(torch.from_numpy(features).float()[None])
-    ours, ones = (filtered.filter(torch.from_numpy(v).float()[:, None])[:, 0] for v in (signal, np.ones(len(signal))))
+    ours, ones = filtered.filter(torch.from_numpy(np.stack([signal, np.ones(len(signal))])).float()[..., None])[..., 0]
     expected = exact @ signal / exact.sum(1)
     assert np.abs((ours / ones).numpy() - expected).max() < 0.15
     assert np.corrcoef((ours / ones).numpy(), expected)[0, 1] > 0.995
@@ -98,10 +98,10 @@ def test_lattice_filters_like_a_gaussian_of_deviation_1():
 def test_points_of_different_images_never_mix():
     features = torch.from_numpy(cloud(50, 3, 1.0)).float().repeat(3, 1, 1)
     features[2] += 0.37
-    together = permutohedral_lattice(features).filter(torch.eye(150))
+    together = permutohedral_lattice(features).filter(torch.eye(150)[None])[0]
     for i in range(3):
         part = slice(50 * i, 50 * i + 50)
-        alone = permutohedral_lattice(features[i : i + 1]).filter(torch.eye(50))
+        alone = permutohedral_lattice(features[i : i + 1]).filter(torch.eye(50)[None])[0]
         assert torch.equal(together[part, part], alone)
     assert together.sum() == pytest.approx(sum(float(together[50 * i :, 50 * i :][:50, :50].sum()) for i in range(3)))
 
@@ -121,16 +121,29 @@ def test_wide_clouds_take_64_bits_and_wider_ones_are_refused(monkeypatch):
 
 def test_normalised_scales_both_sides_by_the_root_of_the_row_sums():
     points = permutohedral_lattice(torch.from_numpy(cloud(40, 2, 1.0)).float()[None])
-    matrix = points.filter(torch.eye(40)).double()
+    matrix = points.filter(torch.eye(40)[None])[0].double()
     scale = matrix.sum(1).rsqrt()
     expected = 3 * scale[:, None] * matrix * scale
-    torch.testing.assert_close(points.normalised(3.0).filter(torch.eye(40)).double(), expected, rtol=0, atol=1e-5)
+    ours = points.normalised(3.0).filter(torch.eye(40)[None])[0].double()
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 
 
 def test_weighted_sum_is_a_sparse_matrix_by_rows():
     rows = WeightedSum(torch.tensor([2, 0, 1]), torch.tensor([0, 2, 2]), torch.tensor([10.0, 1.0, 100.0]))
     values = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
-    assert rows(values).tolist() == [[51, 62], [0, 0], [300, 400]]
+    both = rows(torch.stack([values, -values]))
+    assert both.tolist() == [[[51, 62], [0, 0], [300, 400]], [[-51, -62], [0, 0], [-300, -400]]]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 64])
+def test_a_weighted_sum_in_parts_is_the_same(most):
+    random = np.random.default_rng(0)
+    start = torch.tensor([0, 0, 1, 5, 5, 12, 12])  # empty rows first, within and last
+    source, weight = torch.from_numpy(random.integers(9, size=12)), torch.from_numpy(random.random(12)).float()
+    whole, values = WeightedSum(source, start, weight), torch.from_numpy(random.random((2, 9, 3))).float()
+    first, second = whole.in_parts(most)
+    assert set(first.start.diff().tolist()) <= {*range(1, most + 1)}
+    torch.testing.assert_close(second(first(values)), whole(values))
 
 
 def test_names_too_long_to_be_packed_with_their_places_sort_alike():

@@ -121,7 +121,7 @@ def _match(model: Matcher, photos: Photos, words: Sequence[tuple[str, ...]], siz
     among them, find that anything matches.
     """
     calibration = Calibration.of(model)
-    pixels = torch.stack([model.prepare(photo, size) for photo in photos])
+    pixels = model.prepare_all(photos, size, again=True)
     others = [() if calibration else fillers(model, some, len(some) + OTHERS) for some in words]
     prompts = [[make_prompt([word]) for word in names] for names in map(add, words, others)]
     if len({*words}) == 1:  # the usual case: all photos share their classes and are read as one batch

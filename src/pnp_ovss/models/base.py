@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from pnp_ovss.errors import ConfigError, InputError
-from pnp_ovss.models.gpu import moved
+from pnp_ovss.models.gpu import Graphed, moved
 from pnp_ovss.models.hub import Checkpoint
 from pnp_ovss.models.loading import Pretrained
 from pnp_ovss.types import Attention, Prompt
@@ -87,24 +87,36 @@ class VLM(Pretrained):
             raise ConfigError(f"expected layers of {self.name} from 0 to {self.layers - 1}, got {picked}")
         ids, mask, shares = self._texts(prompts)
         keep = None if keep is None else moved(keep, self.device)
-        with torch.enable_grad():
-            images, texts = self._images(moved(pixels, self.device), keep), self._encode_texts(ids, mask)
-            logits, attention = self._fuse(images, texts, mask, min(picked))
-            kept, match = [attention[layer] for layer in picked], logits[:, -1]
-            # The images are independent of each other: the gradient of the sum holds each one's own.
-            slopes = iter(torch.autograd.grad(match.sum(), [part for parts in kept for part in parts]))
-        tokens, grid = mask.shape[1], [side // self.patch for side in pixels.shape[2:]]
-
-        maps = []
-        for parts in kept:
-            values = tuple(part.detach() for part in parts)
-            maps.append(torch.stack(self._maps(values, tuple(next(slopes) for _ in parts), tokens)))
-        both = torch.stack(maps, dim=2).float() * mask[:, None, None, :, None]
+        match, both = self._attended(picked, ids, mask, *self._images(moved(pixels, self.device), keep))
+        grid = [side // self.patch for side in pixels.shape[2:]]
         if keep is not None:
             index = keep[:, None, None, None].expand(both.shape)
             both = both.new_zeros(*both.shape[:-1], grid[0] * grid[1]).scatter(-1, index, both)
         weights, gradient = both.view(*both.shape[:-1], *grid)
-        return Attention(weights, gradient, shares, match.detach().float(), picked)
+        return Attention(weights, gradient, shares, match, picked)
+
+    @torch.enable_grad()
+    def _attended(
+        self, layers: Sequence[int], ids: Tokens, mask: Tokens, *images: Tensor
+    ) -> tuple[Float[Tensor, " b"], Float[Tensor, "2 b layer head token seen"]]:
+        """Return the match logits, and of the layers the attention and its gradient; from the images' states."""
+        logits, attention = self._fuse(images, self._encode_texts(ids, mask), mask, min(layers))
+        kept, match = [attention[layer] for layer in layers], logits[:, -1]
+        # The images are independent of each other: the gradient of the sum holds each one's own.
+        slopes = iter(torch.autograd.grad(match.sum(), [part for parts in kept for part in parts]))
+        maps = []
+        for parts in kept:
+            values = tuple(part.detach() for part in parts)
+            maps.append(torch.stack(self._maps(values, tuple(next(slopes) for _ in parts), mask.shape[1])))
+        return match.detach().float(), torch.stack(maps, dim=2).float() * mask[:, None, None, :, None]
+
+    def compile_tower(self) -> None:
+        """Send images through ``torch.compile`` from now on; on CUDA, what follows the tower becomes CUDA graphs."""
+        super().compile_tower()
+        if self.device.type == "cuda":
+            for part in ("_attended", "_log_odds"):
+                if hasattr(self, part):
+                    setattr(self, part, Graphed(getattr(self, part)))
 
     def _texts(self, prompts: Prompts) -> tuple[Tensor, ...]:
         """Return ids, mask and each token's shares of the names, on the model's device; read once for all passes."""
@@ -207,10 +219,10 @@ class Matcher(VLM):
         for start in range(0, len(order), self.prompts_at_once):
             some = order[start : start + self.prompts_at_once]
             ids, mask, _ = self._tokens([prompts[index] for index in some])
-            odds[:, some] = self._log_odds(images, moved(ids, self.device), moved(mask, self.device)).float()
+            odds[:, some] = self._log_odds(moved(ids, self.device), moved(mask, self.device), *images).float()
         return odds
 
-    def _log_odds(self, images: States, ids: Tokens, mask: Tokens) -> Float[Tensor, "image b"]:
+    def _log_odds(self, ids: Tokens, mask: Tokens, *images: Tensor) -> Float[Tensor, "image b"]:
         """Return the log odds of every image with every text."""
         n, b = len(images[0]), len(ids)
         # All texts of the first image, then those of the second, ...

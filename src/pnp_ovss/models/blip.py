@@ -75,7 +75,7 @@ class Blip(Matcher):
             hidden = layer.feed_forward_chunk(crossed)
         return self._model.itm_head(hidden[:, 0]), attention
 
-    def _log_odds(self, images: States, ids: Tokens, mask: Tokens) -> Float[Tensor, "image b"]:
+    def _log_odds(self, ids: Tokens, mask: Tokens, *images: Tensor) -> Float[Tensor, "image b"]:
         """Return the log odds of every image with every text; an image's keys and values serve all texts."""
         [patches], n = images, len(images[0])
         # All texts of the first image, then those of the second, ...

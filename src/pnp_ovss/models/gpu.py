@@ -1,12 +1,15 @@
-"""What keeps a GPU busy: copies that nobody waits for, and an image tower through ``torch.compile``."""
+"""What keeps a GPU busy: copies that nobody waits for, ``torch.compile``, and kernels that are started all at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pnp_ovss.errors import ConfigError, one_line
+
+MOST_GRAPHS = 8
+"""Of a function: each keeps its memory."""
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
@@ -51,3 +54,49 @@ class Compiled:
             raise ConfigError(f"torch.compile failed ({reason}); install {needs}, or leave compile out") from error
         # A CUDA graph writes its next output over this one, which `match` keeps.
         return found.clone() if isinstance(found, Tensor) else [part.clone() for part in found]
+
+
+class Graphed:
+    """A function of tensors on CUDA, as a CUDA graph: its hundreds of small kernels start at once, not one by one.
+
+    What is recorded is good for one shape of the tensors, and one value of anything else, so only what is called with
+    the same ones again is, ``MOST_GRAPHS`` at most. The function must not ask the device for a value.
+    """
+
+    def __init__(self, plain: Callable[..., Sequence[Tensor] | Tensor]) -> None:
+        self.plain = plain
+        self._met = set[Any]()
+        self._graphs = dict[Any, Callable[..., Any]]()
+
+    def __call__(self, *args: Any) -> Any:
+        """Return what the function returns: a tensor or several."""
+        key = tuple((arg.shape, arg.dtype) if isinstance(arg, Tensor) else arg for arg in args)
+        graph = self._graphs.get(key)
+        if graph is None:
+            if key not in self._met or len(self._graphs) == MOST_GRAPHS:
+                self._met.add(key)
+                return self.plain(*args)
+            graph = self._graphs[key] = recorded(self.plain, args)
+        return graph(*args)
+
+
+def recorded(function: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any]:
+    """Return the function for arguments such as these, as a CUDA graph."""
+    own = [arg.clone() if isinstance(arg, Tensor) else arg for arg in args]
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # what is loaded at the first call is no part of the graph
+        function(*own)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the GPU meanwhile
+        found = function(*own)
+
+    def run(*args: Any) -> Any:
+        for mine, given in zip(own, args, strict=True):
+            if isinstance(mine, Tensor):
+                mine.copy_(given)
+        graph.replay()
+        return found.clone() if isinstance(found, Tensor) else [part.clone() for part in found]
+
+    return run

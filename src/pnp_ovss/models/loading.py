@@ -4,24 +4,26 @@ import os
 import pickle
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pnp_ovss.cores import usable_cores
 from pnp_ovss.errors import ConfigError, InputError, ModelError
-from pnp_ovss.models.gpu import Compiled
+from pnp_ovss.models.gpu import Compiled, moved
 from pnp_ovss.models.hub import PAIRS, Checkpoint, read_settings, reading, weight_files
 from pnp_ovss.models.int8 import check_int8, to_int8
-from pnp_ovss.types import RGB
+from pnp_ovss.types import RGB, Photos
 
 TOKENIZERS = (["tokenizer.json"], ["vocab.txt"], PAIRS)
 """Files of which a tokenizer can be made."""
@@ -94,6 +96,8 @@ class Pretrained:
     """Whether bfloat16 is known to leave 99.5 % of the labels equal, so that a CPU may take it by itself."""
     tower: ClassVar[str] = ""
     """Name of the method that is the image tower, which takes most of the time; "": no method is it alone."""
+    _prepared: tuple[int, Photos, Tensor] | None = None
+    """Size, photos and what became of them, for the call that comes next."""
     int8_tower: ClassVar[str] = ""
     """The part of the model that ``dtype`` "int8" is about: none, but where a family names it."""
 
@@ -110,6 +114,9 @@ class Pretrained:
         if self._int8:
             to_int8(model.get_submodule(self.int8_tower))
         self._model: Any = model.to(self.device)
+        for module in self._model.modules():
+            if hasattr(module, "interpolate_pos_encoding"):
+                module.interpolate_pos_encoding = _kept_positions(module.interpolate_pos_encoding)
         self._folder = folder
         modules = self._model.named_modules()
         sizes = (module.num_embeddings for name, module in modules if name.endswith(EMBEDDINGS))
@@ -188,11 +195,45 @@ class Pretrained:
 
         ``size`` is the square's side; None: ``self.size``. Interpolated bicubically, as the authors' code; float32.
         """
-        side = size or self.size
-        square = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
-        mean, std = np.asarray([self.mean, self.std], dtype=np.float32)
-        normalised = (np.asarray(square, dtype=np.float32) / 255 - mean) / std
-        return torch.from_numpy(normalised).permute(2, 0, 1).contiguous()
+        return self._normalised(_squeezed(image, size or self.size)[None])[0]
+
+    def prepare_all(
+        self, images: Photos, size: int | None = None, again: bool = False
+    ) -> Float[Tensor, "b 3 size size"]:
+        """Return what ``prepare`` returns of each photo, on the model's device.
+
+        ``again``: the next call is about the same photos, and gets the same tensor.
+        """
+        size = size or self.size
+        kept, self._prepared = self._prepared, None
+        if kept and not again and kept[0] == size and [*map(id, kept[1])] == [*map(id, images)]:
+            return kept[2]
+        with ThreadPoolExecutor(min(len(images), usable_cores())) as pool:
+            squares = torch.stack(list(pool.map(partial(_squeezed, side=size), images)))
+        pixels = self._normalised(moved(squares, self.device))
+        self._prepared = (size, [*images], pixels) if again else None
+        return pixels
+
+    def _normalised(self, squares: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
+        mean, std = (squares.new_tensor(values, dtype=torch.float32)[:, None, None] for values in (self.mean, self.std))
+        return squares.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std).contiguous()
+
+
+def _squeezed(image: RGB, side: int) -> UInt8[Tensor, "side side 3"]:
+    square = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(square))
+
+
+def _kept_positions(interpolate: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return what interpolates position vectors for a size of image, and does so once: on a GPU it takes long."""
+    kept = dict[tuple[int, int], Tensor]()
+
+    def positions(embeddings: Tensor, height: int, width: int) -> Tensor:
+        if (height, width) not in kept:
+            kept[height, width] = interpolate(embeddings, height, width)
+        return kept[height, width]
+
+    return positions
 
 
 def _are_colours(values: Any, least: float) -> bool:

@@ -26,7 +26,7 @@ ROWS = 2**18
 """Pixels whose softmax is taken at a time."""
 
 KEPT = 2**20
-"""Pixels up to which the smoothness kernel is kept for the next photo of the same size; 55 bytes each."""
+"""Pixels of a photo up to which the smoothness kernel is kept for the next of the same size; 55 bytes each."""
 
 FEW, WIDE = 4, 16
 """Channels up to which a softmax goes column by column, and from which on torch's own is the fastest: 16 fill a
@@ -105,8 +105,8 @@ def dense_crf(
     rows = scores.float().permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
     log_unary = _softmax(rows.view(b * h * w, channels)).clamp_(min=LEAST).log_()
     del rows
-    build = _kept_smoothness if b * h * w <= KEPT else _smoothness
-    gaussian = build(b, h, w, gaussian_sxy, gaussian_weight, image.device)
+    build = _kept_smoothness if h * w <= KEPT else _smoothness
+    gaussian = build(h, w, gaussian_sxy, gaussian_weight, image.device)  # one for all photos of a size
     appearance = _appearance(image, bilateral_sxy, bilateral_srgb)
     bilateral = permutohedral_lattice(appearance).normalised(bilateral_weight)
     probability = _softmax(log_unary.clone())
@@ -116,7 +116,8 @@ def dense_crf(
         following = torch.empty_like(probability) if tolerance > 0 else probability
         for part in groups(channels, b * h * w):  # the filters take each channel by itself
             some = probability[:, part].contiguous()
-            following[:, part] = gaussian.filter(some).add_(bilateral.filter(some)).add_(log_unary[:, part])
+            smooth = gaussian.filter(some.view(b, h * w, -1)).view_as(some)
+            following[:, part] = smooth.add_(bilateral.filter(some[None])[0]).add_(log_unary[:, part])
         following = _softmax(following)
         if tolerance > 0:
             old, new = probability.view(b, h * w, channels), following.view(b, h * w, channels)
@@ -140,9 +141,9 @@ def _positions(b: int, h: int, w: int, device: torch.device) -> Float[Tensor, "b
     return torch.cartesian_prod(y, x).view(1, h * w, 2).flip(2).expand(b, -1, -1)
 
 
-def _smoothness(b: int, h: int, w: int, sxy: float, weight: float, device: torch.device) -> Lattice:
+def _smoothness(h: int, w: int, sxy: float, weight: float, device: torch.device) -> Lattice:
     """Return the kernel that no colour changes: the same for every photo of a size."""
-    return permutohedral_lattice(_positions(b, h, w, device) / sxy).normalised(weight)
+    return permutohedral_lattice(_positions(1, h, w, device) / sxy).normalised(weight)
 
 
 _kept_smoothness = lru_cache(maxsize=1)(_smoothness)
@@ -151,8 +152,11 @@ _kept_smoothness = lru_cache(maxsize=1)(_smoothness)
 def _softmax(energy: Float[Tensor, "n ch"]) -> Float[Tensor, "n ch"]:
     """Return the softmax over the channels; ``energy`` is used up.
 
-    With few channels torch's own is several times slower, and over another axis its rounding depends on the batch.
+    With few channels torch's own is several times slower on a CPU, and over another axis its rounding depends on the
+    batch.
     """
+    if energy.is_cuda:
+        return energy.softmax(1)
     if energy.shape[1] >= WIDE:
         for rows in torch.split(energy, ROWS):
             rows.copy_(rows.softmax(1))

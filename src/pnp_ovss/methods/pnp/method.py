@@ -69,7 +69,7 @@ class PnP:
             self._check_background(vocabulary)
         prompts = [make_prompt(vocabulary) for vocabulary in vocabularies]
         size = self.config.size or self.vlm.size
-        pixels = torch.stack([self.vlm.prepare(image, size) for image in images])
+        pixels = self.vlm.prepare_all(images, size)
         passes = dropout_passes(self.vlm, pixels, prompts, self.config, on_step)
         summed = total(passes, self.config.count_first_twice)
         matches = passes[0].match.tolist()
