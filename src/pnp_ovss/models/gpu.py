@@ -1,6 +1,8 @@
 """What keeps a GPU busy: copies that nobody waits for, ``torch.compile``, and kernels that are started all at once."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,6 +22,21 @@ def moved(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def beside(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context whose work on a GPU does not queue up behind that of other threads.
+
+    What it uses of theirs must be there, and what it makes is for others once somebody has waited for it.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.cuda.stream(_side_stream(device))
+
+
+@cache
+def _side_stream(device: torch.device) -> Any:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 class Compiled:

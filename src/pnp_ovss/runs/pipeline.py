@@ -20,6 +20,7 @@ import torch
 from pnp_ovss.concurrent import ahead
 from pnp_ovss.errors import InputError, ModelError, PnpError
 from pnp_ovss.files import Source
+from pnp_ovss.models.gpu import beside
 from pnp_ovss.naming import NamePhotos
 from pnp_ovss.pictures import check_count
 from pnp_ovss.segmentation import Segmentation
@@ -89,9 +90,8 @@ def run(
         started = ahead(lambda item: reading.submit(_read, item).result, items, readers + batch)
         located = _located(segmenter, turn, _named(started, name) if name else started, batch, strict)
         end = partial(_refined, segmenter, turn, finish)
-        for outcome in ahead(lambda one: finishing.submit(end, one).result, _error_last(located), finishers + batch):
-            if not outcome.company:
-                yield outcome
+        for group in ahead(lambda some: finishing.submit(end, some).result, _error_last(located), finishers + 1):
+            yield from (outcome for outcome in group if not outcome.company)
     except torch.OutOfMemoryError as error:  # while naming, locating or refining
         raise ModelError("the GPU is full; use a smaller --batch-size, --dtype bfloat16 or --device cpu") from error
     finally:
@@ -107,7 +107,7 @@ def _turn(cores: Lock, segmenter: Segmenter) -> AbstractContextManager[Any]:
     return cores if segmenter.method.device.type == "cpu" else nullcontext()
 
 
-def _error_last(outcomes: Iterator[Outcome]) -> Iterator[Outcome | BaseException]:
+def _error_last(outcomes: Iterator[list[Outcome]]) -> Iterator[list[Outcome] | BaseException]:
     """Yield the outcomes, then the error that ends them, which waits its turn until those before it are finished."""
     try:
         yield from outcomes
@@ -147,13 +147,15 @@ def _named(outcomes: Iterator[Outcome], name: NamePhotos) -> Iterator[Outcome]:
     yield from waiting
 
 
-def _located(segmenter: Load, turn: Turn, outcomes: Iterator[Outcome], batch: int, strict: bool) -> Iterator[Outcome]:
-    """Yield the outcomes in order, with the class maps of those that have classes; ``batch`` outcomes go together."""
+def _located(
+    segmenter: Load, turn: Turn, outcomes: Iterator[Outcome], batch: int, strict: bool
+) -> Iterator[list[Outcome]]:
+    """Yield the outcomes in order, ``batch`` at a time, with the class maps of those that have classes."""
     while held := list(islice(outcomes, batch)):
         group = [one for one in held if not one.fault and one.classes is not None and one.classes.words]
         if not all(one.company for one in group):
             _locate(segmenter(), turn, group, strict)
-        yield from held
+        yield held
 
 
 def _locate(model: Segmenter, turn: Turn, group: Sequence[Outcome], strict: bool) -> None:
@@ -181,20 +183,36 @@ def _locate(model: Segmenter, turn: Turn, group: Sequence[Outcome], strict: bool
 
 
 def _refined(
-    segmenter: Load, turn: Turn, finish: Callable[[Outcome], None], outcome: Outcome | BaseException
-) -> Outcome:
-    if isinstance(outcome, BaseException):
-        raise outcome
-    if outcome.company:
-        return outcome
-    if outcome.located is not None:
-        model, located, outcome.located = segmenter(), outcome.located, None
-        with turn(model):
-            begin = perf_counter()
-            try:
-                outcome.result = model.refine(located)
-            except InputError as error:  # there is no memory for it
+    segmenter: Load, turn: Turn, finish: Callable[[Outcome], None], group: list[Outcome] | BaseException
+) -> list[Outcome]:
+    """Refine and finish a batch: on a GPU together, else one photo after the other."""
+    if isinstance(group, BaseException):
+        raise group
+    own = [outcome for outcome in group if not outcome.company]
+    located = any(outcome.located for outcome in own)
+    together = located and segmenter().method.device.type == "cuda"
+    for some in [own] if together else [[outcome] for outcome in own]:
+        _refine(segmenter, turn, [outcome for outcome in some if outcome.located])
+        for outcome in some:
+            finish(outcome)
+    return group
+
+
+def _refine(segmenter: Load, turn: Turn, group: Sequence[Outcome]) -> None:
+    """Give each outcome its result, or the fault that there is no memory for it."""
+    if not group:
+        return
+    model, located = segmenter(), [outcome.located for outcome in group if outcome.located]
+    for outcome in group:
+        outcome.located = None
+    with turn(model), beside(model.method.device):
+        begin = perf_counter()
+        try:
+            for outcome, result in zip(group, model.refine_all(located), strict=True):
+                outcome.result = result
+        except InputError as error:
+            for outcome in group:
                 outcome.fault = error
-            outcome.seconds["refine"] = perf_counter() - begin
-    finish(outcome)
-    return outcome
+        seconds = (perf_counter() - begin) / len(group)
+    for outcome in group:
+        outcome.seconds["refine"] = seconds
