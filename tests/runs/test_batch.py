@@ -224,7 +224,7 @@ def crowd(batch, monkeypatch) -> Callable[..., int]:
     return partial(batch, "--batch-size", "3", "--present", "all")
 
 
-@pytest.mark.parametrize("step", ["locate", "refine"])
+@pytest.mark.parametrize("step", ["locate", "refine_all"])
 def test_a_photo_has_the_same_company_wherever_the_run_was_stopped(crowd, step, monkeypatch):
     assert crowd("--out", "whole") == 1
     assert len({record["match"] for record in records("whole").values()}) == 3
@@ -236,10 +236,10 @@ def test_a_photo_has_the_same_company_wherever_the_run_was_stopped(crowd, step, 
                 crowd("--out", out)
         before = {path: path.stat().st_mtime_ns for path in Path(out).rglob("images/**/*.*")}
         assert len(listed(out)) == 8
-        refined, refine = [], Segmenter.refine
+        refined, refine = [], Segmenter.refine_all
         with monkeypatch.context() as patch:
             patch.setattr(
-                Segmenter, "refine", lambda *all, keep=refined, usual=refine: (keep.append(0), usual(*all))[1]
+                Segmenter, "refine_all", lambda *all, keep=refined, usual=refine: (keep.append(0), usual(*all))[1]
             )
             assert crowd("--out", out) == 1
         assert records(out) == records("whole")
@@ -250,12 +250,12 @@ def test_a_photo_has_the_same_company_wherever_the_run_was_stopped(crowd, step, 
 def test_photos_that_come_or_go_while_a_run_is_stopped_concern_their_own_batch_alone(crowd, monkeypatch):
     assert crowd("--out", "whole") == 1  # a, b, deep/broken; deep/down/c, deep/e, later-0; later-1, later-2
     with monkeypatch.context() as patch:
-        fail_at(patch, 2, RuntimeError("power cut"), "refine")
+        fail_at(patch, 2, RuntimeError("power cut"), "refine_all")
         with pytest.raises(RuntimeError, match="power cut"):
             crowd()
     noise(8, "photos/0-new.png")
     os.remove("photos/b.png")
-    assert list(records()) == ["a"]
+    assert {"a", "b"} & {*records()} == {"a"}
     assert crowd() == 1
     found, whole = records(), records("whole")
     same = [key for key in found if found[key] == whole.get(key)]
@@ -711,7 +711,7 @@ def test_a_batch_gives_each_photo_the_labels_it_gets_alone(batch, names_file):
             assert labels(key, f"by-{size}").tolist() == labels(key, "by-1").tolist()
 
 
-@pytest.mark.parametrize("step", ["locate", "refine"])
+@pytest.mark.parametrize("step", ["locate", "refine_all"])
 def test_a_full_gpu_is_one_line(batch, monkeypatch, capsys, step):
     fail_at(monkeypatch, 1, torch.OutOfMemoryError("full"), step)
     assert batch() == 2

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from time import sleep
 
@@ -12,6 +13,7 @@ import torch
 import pnp_ovss
 from pnp_ovss import Config, InputError, ModelError, Segmenter, Vocabulary
 from pnp_ovss.refine.upsample import threshold_and_upsample
+from pnp_ovss.runs import pipeline
 from pnp_ovss.runs.pipeline import Item, run
 from pnp_ovss.types import RGB, ClassMaps
 
@@ -87,7 +89,7 @@ def test_on_a_cpu_model_and_refinement_take_turns(method, monkeypatch):
 
         return wrapped
 
-    for name in ("locate", "refine"):
+    for name in ("locate", "refine_all"):
         monkeypatch.setattr(segmenter, name, watched(getattr(segmenter, name)))
     assert len(list(run(lambda: segmenter, map(item, range(5)), finishers=2))) == 5
     assert alone == [True] * 10
@@ -95,8 +97,9 @@ def test_on_a_cpu_model_and_refinement_take_turns(method, monkeypatch):
 
 def test_on_a_gpu_the_model_works_while_a_photo_is_refined(method, monkeypatch):
     method.device = torch.device("cuda")  # nothing here runs on it
+    monkeypatch.setattr(pipeline, "beside", lambda device: nullcontext())
     segmenter, refining, located = Segmenter(method), threading.Event(), list[bool]()
-    locate, refine = segmenter.locate, segmenter.refine
+    locate, refine = segmenter.locate, segmenter.refine_all
     monkeypatch.setattr(segmenter, "locate", lambda *args: [located.append(refining.is_set()), locate(*args)][1])
 
     def slow(*args):
@@ -108,9 +111,21 @@ def test_on_a_gpu_the_model_works_while_a_photo_is_refined(method, monkeypatch):
         refining.clear()
         return refine(*args)
 
-    monkeypatch.setattr(segmenter, "refine", slow)
+    monkeypatch.setattr(segmenter, "refine_all", slow)
     assert len(list(run(lambda: segmenter, map(item, range(3)), finishers=2))) == 3
     assert located[-1]
+
+
+@pytest.mark.parametrize(("device", "sizes"), [("cpu", [1] * 4), ("cuda", [2, 2])])
+def test_a_gpu_gets_a_batch_at_once_and_a_cpu_its_photos_one_by_one(method, device, sizes, monkeypatch):
+    monkeypatch.setattr(pipeline, "beside", lambda device: nullcontext())
+    method.device, segmenter = torch.device(device), Segmenter(method)
+    refine, together, finished = segmenter.refine_all, [], []
+    monkeypatch.setattr(segmenter, "refine_all", lambda some: together.append(len(some)) or refine(some))
+    items = [item(0), broken("bad"), item(1), item(2), item(3, Vocabulary({})), item(4)]
+    list(run(lambda: segmenter, items, batch=3, finish=lambda outcome: finished.append(outcome.key)))
+    assert together == sizes
+    assert finished == ["0", "bad", "1", "2", "3", "4"]
 
 
 def test_a_photo_that_cannot_be_read_is_a_fault_and_the_rest_go_on(method):
@@ -129,8 +144,8 @@ def test_batches_are_cut_by_place_whatever_cannot_be_read(method):
 
 def test_company_goes_through_the_model_and_no_further(method, monkeypatch):
     segmenter, refined, finished = Segmenter(method), [], []
-    refine = segmenter.refine
-    monkeypatch.setattr(segmenter, "refine", lambda one: (refined.append(one), refine(one))[1])
+    refine = segmenter.refine_all
+    monkeypatch.setattr(segmenter, "refine_all", lambda some: (refined.extend(some), refine(some))[1])
     items = [replace(item(number), company=number != 2) for number in range(6)]
     outcomes = list(run(lambda: segmenter, items, batch=3, finish=lambda outcome: finished.append(outcome.key)))
     assert [outcome.key for outcome in outcomes] == finished == ["2"]
