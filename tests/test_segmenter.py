@@ -129,7 +129,7 @@ def test_a_gpu_refines_together_what_is_alike():
     others = [located((60, 40), ["dog", "cat"]), located((40, 60), ["dog"]), replace(alike[0], maps=None)]
     assert [*_alike([alike[0], *others, *alike[1:]])] == [[0, 4, 5], [1], [2]]
     assert [*_alike([located((40, 60), ["dog"], cuda=False) for _ in range(2)])] == [[0], [1]]
-    assert [*_alike([located((2**11, 2**10), ["dog"]) for _ in range(3)])] == [[0, 1], [2]]
+    assert [*_alike([located((2**11, 2**11), ["dog"]) for _ in range(3)])] == [[0, 1], [2]]
 
 
 def test_what_is_located_can_be_refined_more_than_once(segmenter):

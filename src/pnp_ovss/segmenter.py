@@ -9,7 +9,6 @@ from typing import Any, overload
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pnp_ovss._version import VERSION
 from pnp_ovss.errors import InputError
@@ -19,16 +18,16 @@ from pnp_ovss.methods import DEFAULT_METHOD, Method, load_method
 from pnp_ovss.methods.confidence import EVEN, WEIGHTS, rate_regions
 from pnp_ovss.methods.doubts import doubts
 from pnp_ovss.methods.presence import Presence, check_present, rate_presence
-from pnp_ovss.models.gpu import moved
+from pnp_ovss.models.gpu import moved_together
 from pnp_ovss.refine import refine_scores, shrunk
 from pnp_ovss.refine.base import Scores
 from pnp_ovss.refine.budget import fit
-from pnp_ovss.refine.scores import ScoreMap
+from pnp_ovss.refine.scores import ScoreMap, label_together
 from pnp_ovss.segmentation import Segmentation
 from pnp_ovss.types import BACKGROUND, RGB, Classes, ClassMaps, OnStep, Photos, Vocabulary, ignore
 
-TOGETHER = 2**22
-"""Pixels that a GPU refines at a time: no more than of one photo as large as they are refined."""
+TOGETHER = 2**23
+"""Pixels that a GPU refines at a time: two photos as large as they are refined, or 27 of 480 x 640."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,7 @@ class Segmenter:
         """Return the parts of a segmentation that come of class maps, for photos that are alike."""
         all_maps = [one.maps for one in located if one.maps]
         vocabulary, device = all_maps[0].vocabulary, all_maps[0].maps.device
-        images = _stacked([moved(torch.from_numpy(one.photo), device) for one in located])
+        images = moved_together([torch.from_numpy(one.photo) for one in located], device)
         pixels = images.shape[1] * images.shape[2]
         most = bound = min(self.config.max_pixels, pixels) if self.config.refines else pixels
         if device.type == "cpu":  # a GPU has memory of its own
@@ -193,21 +192,27 @@ class Segmenter:
             most = fit(self.config.costs(), len(vocabulary.flat) + 1, pixels, bound, room(self.memory), at)
 
         def scores_at(size: tuple[int, int]) -> Scores:
-            return _stacked([self.method.scores(maps, size) for maps in all_maps])
+            return moved_together([self.method.scores(maps, size) for maps in all_maps], device)
 
         scores, small = refine_scores(scores_at, images, self.config, len(vocabulary.flat), on_step, most)
         background = scores.shape[1] > len(vocabulary.flat)
-        found: list[dict[str, Any]] = []
+        classes, score_maps, channels = [], [], []
         for number, maps in enumerate(all_maps):
-            classes, owners = _channels(maps.vocabulary, background)
-            score_map = ScoreMap(scores[number], owners)
-            if small is not images:
-                score_map = ScoreMap(scores[number], owners, small[number], images[number])
-            labels, means = score_map.label(partial(self.config.clean, background=background), on_step)
-            named = tuple(tuple(channel - background for channel in channels) for channels in owners[background:])
-            parts: dict[str, Any] = {"labels": labels, "classes": classes, "score_map": score_map, "means": means}
-            found.append(parts | {"salience": ScoreMap(maps.maps, named).array(), "reduced": most < bound})
-        return found
+            names, owners = _channels(maps.vocabulary, background)
+            enlarged = (small[number], images[number]) if small is not images else ()
+            score_maps.append(ScoreMap(scores[number], owners, *enlarged))
+            classes.append(names)
+            channels.append(tuple(tuple(channel - background for channel in some) for some in owners[background:]))
+        if len(located) > 1 and small is images and not self.config.tidies:
+            labelled = label_together(score_maps)
+        else:
+            labelled = [one.label(partial(self.config.clean, background=background), on_step) for one in score_maps]
+        salience = [ScoreMap(maps.maps, named).array() for maps, named in zip(all_maps, channels, strict=True)]
+        return [
+            {"labels": labels, "classes": names, "score_map": one, "means": means, "salience": salient}
+            | {"reduced": most < bound}
+            for (labels, means), names, one, salient in zip(labelled, classes, score_maps, salience, strict=True)
+        ]
 
 
 def _alike(located: Sequence[Located]) -> Iterator[Sequence[int]]:
@@ -222,11 +227,6 @@ def _alike(located: Sequence[Located]) -> Iterator[Sequence[int]]:
         h, w, _ = located[places[0]].photo.shape
         count = max(1, TOGETHER // (h * w))
         yield from (places[first : first + count] for first in range(0, len(places), count))
-
-
-def _stacked(tensors: Sequence[Tensor]) -> Tensor:
-    """Return them as one; one alone is not copied."""
-    return torch.stack([*tensors]) if len(tensors) > 1 else tensors[0][None]
 
 
 def _nothing(photo: RGB) -> dict[str, Any]:

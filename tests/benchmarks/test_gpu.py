@@ -2,6 +2,7 @@
 
 import json
 import re
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def small(monkeypatch):
 
 def test_all_of_it_runs_on_a_cpu(small, capsys, tmp_path):
     trace = tmp_path / "trace.json"
-    how = ["--device", "cpu", "--model", "mini-blip", "--passes", "2", "--rounds", "1"]
+    how = ["--device", "cpu", "--model", "mini-blip", "--passes", "2", "--rounds", "1", "--many", "2"]
     assert gpu.main([*how, "--batches", "2", "--dtypes", "bfloat16", "--profile", str(trace)]) == 0
     out = capsys.readouterr().out
     rows = re.findall(r"^\| (\w+) \| (\d+) \| (\w+) \|.* ([\d.]+) \|$", out, re.MULTILINE)
@@ -44,3 +45,15 @@ def test_all_of_it_runs_on_a_cpu(small, capsys, tmp_path):
     assert "| 24 x 32, cpu | 7 |" in out
     assert "100.000 % of the CPU's" in out
     assert json.loads(trace.read_text())["traceEvents"]
+
+
+def test_a_plot_stacks_what_ran_at_a_time():
+    kinds = [("gemm", 0, 100), ("_sums", 200, 100), ("Memcpy HtoD", 200, 100), ("elementwise", 300, 100)]
+    events = [{"cat": "kernel", "name": name, "ts": 10 + ts, "dur": dur} for name, ts, dur in kinds]
+    picture = gpu.plot([*events, {"cat": "cpu_op", "name": "aten::mm", "ts": 0, "dur": 999}])
+    bars = re.findall(r'<rect x="(\d+)" y="([\d.-]+)" width="3" height="([\d.]+)" fill="(#\w+)"', picture)
+    copies, products, _, lattice, rest = gpu.COLOURS
+    assert [bar[3] for bar in bars] == [copies, products, lattice, rest]
+    assert bars[0][0] == bars[2][0]
+    assert float(bars[2][1]) < float(bars[0][1])
+    assert ElementTree.fromstring(picture).tag.endswith("svg")

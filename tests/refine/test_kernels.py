@@ -33,6 +33,16 @@ def test_sums_are_those_of_a_cpu(integer, channels):
     torch.testing.assert_close(weighted_sums(*parts).cpu(), expected)
 
 
+@pytest.mark.parametrize("each", [1, 3, 6])
+def test_rows_of_as_many_entries_each(each):
+    random = np.random.default_rng(each)
+    start, source = torch.arange(0, 300 * each, each), torch.from_numpy(random.integers(50, size=300 * each))
+    weight, values = torch.rand(len(source)), torch.rand(2, 50, 4)
+    expected = WeightedSum(source, start, weight)(values)
+    parts = [part.to(DEVICE) for part in (source, start, weight, values)]
+    torch.testing.assert_close(weighted_sums(*parts, each).cpu(), expected)
+
+
 @pytest.mark.skipif(not CUDA, reason="no CUDA here")
 def test_a_photo_of_a_batch_is_as_alone_and_as_on_a_cpu():
     random = torch.Generator().manual_seed(0)

@@ -14,6 +14,7 @@ from pnp_ovss.refine.blur import Blur, gaussian_blur
 from pnp_ovss.refine.crf import DenseCRF, dense_crf
 from pnp_ovss.refine.guided import guided_filter
 from pnp_ovss.refine.pamr import pamr
+from pnp_ovss.refine.scores import ScoreMap, label_together
 
 BARE = Config(refiners=(), threshold=0.5)
 ORDERS = [(), ("blur",), ("crf",), ("pamr",), ("guided",), ("blur", "crf"), ("guided", "crf", "pamr", "blur")]
@@ -325,3 +326,17 @@ def test_stretch_moves_the_extremes_of_each_channel_to_0_and_1():
     scores = torch.tensor([[[[2.0, 3.0, 6.0]], [[5.0, 5.0, 5.0]]], [[[0.0, -1.0, 1.0]], [[8.0, 0.0, 2.0]]]])
     expected = [[[[0, 0.25, 1]], [[0, 0, 0]]], [[[0.5, 0, 1]], [[1, 0, 0.25]]]]
     assert stretch(scores).tolist() == expected
+
+
+def test_maps_labelled_together_are_labelled_one_by_one():
+    random = np.random.default_rng(0)
+    plain, merged = ((0,), (1,), (2,)), ((1,), (0, 2), ())
+    maps = [
+        ScoreMap(torch.from_numpy(random.integers(4, size=(3, 9, 11)).astype(np.float32)), owners)
+        for owners in (plain, merged)
+    ]
+    for (labels, means), one in zip(label_together(maps), maps, strict=True):
+        expected, values = one.label()
+        assert labels.dtype == expected.dtype
+        np.testing.assert_array_equal(labels, expected)
+        assert means == pytest.approx(values)

@@ -24,6 +24,15 @@ def moved(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
+def moved_together(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Return tensors of one shape as one, on the device, as ``moved`` does; one alone is not copied on a CPU."""
+    first = tensors[0]
+    if device.type == "cuda" and first.device.type == "cpu":
+        pinned = torch.empty((len(tensors), *first.shape), dtype=first.dtype, pin_memory=True)
+        return torch.stack([*tensors], out=pinned).to(device, non_blocking=True)
+    return (torch.stack([*tensors]) if len(tensors) > 1 else first[None]).to(device)
+
+
 def beside(device: torch.device) -> AbstractContextManager[Any]:
     """Return a context whose work on a GPU does not queue up behind that of other threads.
 

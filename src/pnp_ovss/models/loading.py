@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pnp_ovss.cores import usable_cores
 from pnp_ovss.errors import ConfigError, InputError, ModelError
-from pnp_ovss.models.gpu import Compiled, moved
+from pnp_ovss.models.gpu import Compiled, moved_together
 from pnp_ovss.models.hub import PAIRS, Checkpoint, read_settings, reading, weight_files
 from pnp_ovss.models.int8 import check_int8, to_int8
 from pnp_ovss.types import RGB, Photos
@@ -209,8 +209,8 @@ class Pretrained:
         if kept and not again and kept[0] == size and [*map(id, kept[1])] == [*map(id, images)]:
             return kept[2]
         with ThreadPoolExecutor(min(len(images), usable_cores())) as pool:
-            squares = torch.stack(list(pool.map(partial(_squeezed, side=size), images)))
-        pixels = self._normalised(moved(squares, self.device))
+            squares = list(pool.map(partial(_squeezed, side=size), images))
+        pixels = self._normalised(moved_together(squares, self.device))
         self._prepared = (size, [*images], pixels) if again else None
         return pixels
 

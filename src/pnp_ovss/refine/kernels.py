@@ -16,27 +16,46 @@ WIDEST = 32
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _sums(  # type: ignore[no-untyped-def]  # Triton reads the annotations
-    source, start, weight, values, result, entries, inputs, rows, channels, ROWS: tl.constexpr, WIDTH: tl.constexpr
+    source,
+    start,
+    weight,
+    values,
+    result,
+    entries,
+    inputs,
+    rows,
+    channels,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    EACH: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     channel = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     image = tl.program_id(2).to(tl.int64)
-    begin = tl.load(start + row, mask=row < rows, other=0)
-    end = tl.load(start + row + 1, mask=row + 1 < rows, other=entries)
-    count = tl.where(row < rows, end - begin, 0)
     lane = (channel < channels)[None, :]
     total = tl.zeros((ROWS, WIDTH), dtype=tl.float32)
-    for number in range(tl.max(count, 0)):
-        inside = number < count
-        place = tl.load(source + begin + number, mask=inside, other=0).to(tl.int64)
-        factor = tl.load(weight + begin + number, mask=inside, other=0.0)
-        at = (image * inputs + place)[:, None] * channels + channel[None, :]
-        total += factor[:, None] * tl.load(values + at, mask=inside[:, None] & lane, other=0.0)
+    if EACH:  # all reads are under way at once
+        inside = row < rows
+        for number in tl.static_range(EACH):
+            place = tl.load(source + row * EACH + number, mask=inside, other=0).to(tl.int64)
+            factor = tl.load(weight + row * EACH + number, mask=inside, other=0.0)
+            at = (image * inputs + place)[:, None] * channels + channel[None, :]
+            total += factor[:, None] * tl.load(values + at, mask=inside[:, None] & lane, other=0.0)
+    else:
+        begin = tl.load(start + row, mask=row < rows, other=0)
+        end = tl.load(start + row + 1, mask=row + 1 < rows, other=entries)
+        count = tl.where(row < rows, end - begin, 0)
+        for number in range(tl.max(count, 0)):
+            inside = number < count
+            place = tl.load(source + begin + number, mask=inside, other=0).to(tl.int64)
+            factor = tl.load(weight + begin + number, mask=inside, other=0.0)
+            at = (image * inputs + place)[:, None] * channels + channel[None, :]
+            total += factor[:, None] * tl.load(values + at, mask=inside[:, None] & lane, other=0.0)
     at = (image * rows + row)[:, None] * channels + channel[None, :]
     tl.store(result + at, total, mask=(row < rows)[:, None] & lane)
 
 
-def weighted_sums(source: Tensor, start: Tensor, weight: Tensor, values: Tensor) -> Tensor:
+def weighted_sums(source: Tensor, start: Tensor, weight: Tensor, values: Tensor, each: int = 0) -> Tensor:
     """Return what ``WeightedSum`` returns of ``values`` (image, n, ch), float32: (image, row, ch).
 
     Every sum is taken in the order of its entries, so the same input always gives the same bits.
@@ -48,7 +67,6 @@ def weighted_sums(source: Tensor, start: Tensor, weight: Tensor, values: Tensor)
     block = LANES // width
     grid = triton.cdiv(rows, block), triton.cdiv(channels, width), images
     with torch.cuda.device_of(values):  # type: ignore[no-untyped-call]
-        _sums[grid](
-            source, start, weight, values.contiguous(), result, len(source), inputs, rows, channels, block, width
-        )
+        sizes = len(source), inputs, rows, channels, block, width, each
+        _sums[grid](source, start, weight, values.contiguous(), result, *sizes)
     return result

@@ -41,13 +41,15 @@ class WeightedSum:
     source: Int[Tensor, " entry"]
     start: Int[Tensor, " row"]
     weight: Float[Tensor, " entry"]
+    each: int = 0
+    """Entries of every row, where all have as many."""
 
     def __call__(self, values: Float[Tensor, "image n ch"]) -> Float[Tensor, "image row ch"]:
         """Return the weighted sums of rows of each image's ``values``."""
         if values.is_cuda and find_spec("triton"):
             from pnp_ovss.refine.kernels import weighted_sums
 
-            return weighted_sums(self.source, self.start, self.weight, values)
+            return weighted_sums(self.source, self.start, self.weight, values, self.each)
         bags = partial(embedding_bag, self.source, offsets=self.start, mode="sum", per_sample_weights=self.weight)
         sums = [bags(some) for some in values]
         return torch.stack(sums) if len(sums) > 1 else sums[0][None]
@@ -117,8 +119,8 @@ def permutohedral_lattice(features: Float[Tensor, "b n d"]) -> Lattice:
     back = weight.t().flatten().div_(1 + 2.0 ** (1 - side))
     return Lattice(
         splat=splat.in_parts(PART) if features.is_cuda else (splat,),
-        blurs=tuple(WeightedSum(_neighbours(vertices, axis, index), threes, halves) for axis in axes),
-        slice=WeightedSum(corner.view(side, points).t().flatten(), bags, back),
+        blurs=tuple(WeightedSum(_neighbours(vertices, axis, index), threes, halves, 3) for axis in axes),
+        slice=WeightedSum(corner.view(side, points).t().flatten(), bags, back, side),
     )
 
 
