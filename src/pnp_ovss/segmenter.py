@@ -81,8 +81,9 @@ class Segmenter:
         """Return a segmenter on a model by short name, hub id or local folder; without one, on the method's own.
 
         ``preset``: a name of ``PRESETS``, a JSON file, or "auto": the model's own, which is its family's but for a mini
-        model. ``memory``: what the process may hold, such as "4GB". ``present``: see the class. ``compile``: send
-        images through ``torch.compile``, which takes a minute at the first batch and is meant for many photos on a GPU.
+        model. ``memory``: what the process may hold, such as "4GB". ``present``: see the class. ``compile``: for
+        many photos: on a GPU the model runs as CUDA graphs, which give the same labels; on a CPU its image tower goes
+        through ``torch.compile``, which takes a minute at the first batch.
         ``overrides`` are single settings, such as ``threshold=0.2``.
 
         Raises: ModelError, ConfigError.

@@ -97,28 +97,19 @@ def compilations(monkeypatch) -> list[tuple[int, ...]]:
 
 
 def test_a_smaller_batch_is_not_compiled(compilations):
-    run = Compiled(lambda batch, *numbers: batch + 1, CPU)
+    run = Compiled(lambda batch, *numbers: batch + 1)
     found = [run(torch.ones(size, 2)).unique().item() for size in (4, 3, 4, 1, 5, 4)]
     assert found == [4, 2, 4, 2, 4, 2]
     assert run(torch.ones(1, 3), 7).unique().item() == 4  # another shape of image
     assert compilations == [(4, 2), (4, 2), (5, 2), (1, 3, 7)]
 
 
-def test_an_output_is_not_written_over(monkeypatch):
-    """A CUDA graph gives the same memory each time."""
-    memory = torch.zeros(2)
-    monkeypatch.setattr(torch, "compile", lambda plain, **how: lambda batch: memory.add_(1))
-    run = Compiled(lambda batch: batch, CPU)
-    first, _ = run(torch.ones(2)), run(torch.ones(2))
-    assert first.tolist() == [1, 1]
-
-
-@pytest.mark.parametrize(("device", "mode"), [("cpu", "default"), ("cuda", "reduce-overhead")])
-def test_cuda_gets_graphs_of_fixed_shapes(device, mode, monkeypatch):
-    asked = []
-    monkeypatch.setattr(torch, "compile", lambda plain, **how: asked.append(how))
-    Compiled(lambda batch: batch, torch.device(device))
-    assert asked == [{"dynamic": False, "mode": mode}]
+def test_what_is_kept_for_a_size_is_there_before_it_is_compiled(compilations):
+    plain = Mock(side_effect=lambda batch: batch)
+    run = Compiled(plain)
+    for size in (4, 4, 5):
+        run(torch.ones(size, 2))
+    assert [len(args[0]) for args, _ in plain.call_args_list] == [1, 4, 4, 5]
 
 
 def test_what_comes_again_is_recorded_once(monkeypatch):

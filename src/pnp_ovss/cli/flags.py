@@ -76,7 +76,7 @@ class ModelFlags:
         preset: settings to start from: auto (the model's own), a preset's name, or a .json file
         device: auto, cpu, cuda, cuda:1, mps, ...
         dtype: auto, float32, bfloat16, float16, or int8 for the image tower on a CPU
-        compile: send images through torch.compile, which takes a minute at the first batch; for many photos on a GPU
+        compile: for many photos: on a GPU the model runs as CUDA graphs, on a CPU its image tower through torch.compile
     """
 
     method: Annotated[str, value("|".join(METHODS))] = DEFAULT_METHOD

@@ -111,7 +111,7 @@ class VLM(Pretrained):
         return match.detach().float(), torch.stack(maps, dim=2).float() * mask[:, None, None, :, None]
 
     def compile_tower(self) -> None:
-        """Send images through ``torch.compile`` from now on; on CUDA, what follows the tower becomes CUDA graphs."""
+        """Send images through ``torch.compile`` from now on, on CUDA images and texts through CUDA graphs."""
         super().compile_tower()
         if self.device.type == "cuda":
             for part in ("_attended", "_log_odds"):

@@ -54,15 +54,14 @@ class Compiled:
     Smaller batches go through the function as it is: to compile for the last batch of a folder takes longer than to
     run it, and to fill it up would cost a server's single photos a whole batch. So only batches that grow are
     compiled anew, until torch's own limit (``torch._dynamo.config.recompile_limit``), beyond which it runs them as they
-    are. On CUDA a batch is one graph. No gradient is taken.
+    are. No gradient is taken.
 
     Raises when it is called: ConfigError if it cannot be compiled here.
     """
 
-    def __init__(self, plain: Callable[..., Any], device: torch.device) -> None:
-        mode = "reduce-overhead" if device.type == "cuda" else "default"
-        self.plain, self.device = plain, device
-        self._compiled = torch.compile(plain, dynamic=False, mode=mode)
+    def __init__(self, plain: Callable[..., Any]) -> None:
+        self.plain = plain
+        self._compiled = torch.compile(plain, dynamic=False)
         self._largest: dict[tuple[int, ...], int] = {}
 
     @torch.no_grad()  # always alike: torch compiles for each mode
@@ -71,22 +70,23 @@ class Compiled:
         shape = (*batch.shape[1:], *numbers)
         if len(batch) < self._largest.get(shape, 0):
             return self.plain(batch, *numbers)
+        if shape not in self._largest:
+            self.plain(batch[:1], *numbers)  # what is kept for a size, such as its positions, is there from now on
         self._largest[shape] = len(batch)
         try:
-            found = self._compiled(batch, *numbers)
+            return self._compiled(batch, *numbers)
         except torch._dynamo.exc.TorchDynamoException as error:
-            needs = "Triton" if self.device.type == "cuda" else "a C++ compiler such as g++ and Python's headers"
+            needs = "a C++ compiler such as g++ and Python's headers"
             reason = one_line(str(error).partition("\n")[0])
             raise ConfigError(f"torch.compile failed ({reason}); install {needs}, or leave compile out") from error
-        # A CUDA graph writes its next output over this one, which `match` keeps.
-        return found.clone() if isinstance(found, Tensor) else [part.clone() for part in found]
 
 
 class Graphed:
     """A function of tensors on CUDA, as a CUDA graph: its hundreds of small kernels start at once, not one by one.
 
-    What is recorded is good for one shape of the tensors, and one value of anything else, so only what is called with
-    the same ones again is, ``MOST_GRAPHS`` at most. The function must not ask the device for a value.
+    They are the same kernels, and give the same numbers. What is recorded is good for one shape of the tensors, and one
+    value of anything else, so only what is called with the same ones again is, ``MOST_GRAPHS`` at most. The function
+    must not ask the device for a value.
     """
 
     def __init__(self, plain: Callable[..., Sequence[Tensor] | Tensor]) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pnp_ovss.cores import usable_cores
 from pnp_ovss.errors import ConfigError, InputError, ModelError
-from pnp_ovss.models.gpu import Compiled, moved_together
+from pnp_ovss.models.gpu import Compiled, Graphed, moved_together
 from pnp_ovss.models.hub import PAIRS, Checkpoint, read_settings, reading, weight_files
 from pnp_ovss.models.int8 import check_int8, to_int8
 from pnp_ovss.types import RGB, Photos
@@ -150,12 +150,13 @@ class Pretrained:
         return settings
 
     def compile_tower(self) -> None:
-        """Send images through ``torch.compile`` from now on, as ``Compiled`` does. Raises: ConfigError."""
+        """Send images through ``torch.compile`` from now on, on CUDA through CUDA graphs. Raises: ConfigError."""
         if self._int8:
             raise ConfigError(f"{self.name}: int8 cannot be compiled; leave compile out, or give --dtype float32")
         if not self.tower:
             raise ConfigError(f"{self.name} has no image tower that can be compiled; leave compile out")
-        setattr(self, self.tower, Compiled(getattr(self, self.tower), self.device))
+        run = Graphed if self.device.type == "cuda" else Compiled
+        setattr(self, self.tower, run(getattr(self, self.tower)))
 
     @property
     def has_tokenizer(self) -> bool:
