@@ -224,8 +224,8 @@ def plot(events: Sequence[Mapping[str, Any]]) -> str:
         for place, share in enumerate(shares):
             if share:
                 bars.append(
-                    f'<rect x="{40 + 3 * place}" y="{170 - 110 * (top[place] + share):.1f}" width="3" '
-                    f'height="{110 * share:.1f}" fill="{colour}"/>'
+                    f'<rect x="{40 + 3 * place}" y="{170 - 90 * (top[place] + share):.1f}" width="3" '
+                    f'height="{90 * share:.1f}" fill="{colour}"/>'
                 )
             top[place] += share
     legend = "".join(
@@ -236,8 +236,8 @@ def plot(events: Sequence[Mapping[str, Any]]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {60 + 3 * BINS} 215" font-family="sans-serif" '
         f'font-size="12"><rect width="100%" height="100%" fill="#fff"/>{"".join(bars)}'
-        f'<path d="M40 60H{40 + 3 * BINS}" stroke="#888" stroke-dasharray="4 4"/>'
-        f'<path d="M40 20V170H{40 + 3 * BINS}" stroke="#888" fill="none"/><text x="20" y="64">1</text>'
+        f'<path d="M40 80H{40 + 3 * BINS}" stroke="#888" stroke-dasharray="4 4"/>'
+        f'<path d="M40 20V170H{40 + 3 * BINS}" stroke="#888" fill="none"/><text x="20" y="84">1</text>'
         f'<text x="40" y="185">0</text><text x="{40 + 3 * BINS}" y="185" text-anchor="end">'
         f"{(end - begin) / 1000:.0f} ms</text>{legend}</svg>\n"
     )
