@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from inspect import Parameter, Signature, getdoc, signature
 from pathlib import Path
 from types import UnionType
@@ -267,6 +268,7 @@ def read_given(classes: str | None, classes_file: Path | None) -> Vocabulary:
     return vocabulary
 
 
+@cache
 def expand(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return the command as typer takes it: with a parameter for each flag, its help in the annotation."""
     module = sys.modules[command.__module__]
@@ -327,14 +329,15 @@ def _call(target: Any, given: dict[str, Any]) -> Any:
     return target(**{name: (given | groups)[name] for name in signature(target).parameters})
 
 
-def _setting_flags() -> list[Parameter]:
+@cache
+def _setting_flags() -> tuple[Parameter, ...]:
     """Return a flag for each setting of any method, its own before those of refinement."""
     flags: dict[str, Parameter] = {}
     shared = {entry.name for entry in fields(RefinementSettings)}
     for info in METHODS.values():
         for entry in sorted(fields(info.config), key=lambda entry: entry.name in shared):
             flags.setdefault(entry.name, _setting_flag(entry))
-    return list(flags.values())
+    return tuple(flags.values())
 
 
 def _setting_flag(entry: Any) -> Parameter:

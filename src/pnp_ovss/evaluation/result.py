@@ -118,6 +118,8 @@ def confusions(result: Result) -> list[dict[str, Any]]:
     for pair in np.argsort(-weight, axis=None)[: 8 * CONFUSIONS]:
         truth, prediction = divmod(int(pair), len(wrong))
         pixels, mended = int(wrong[truth, prediction]), counts.copy()
+        if not pixels:
+            break
         mended[truth, truth] += pixels
         mended[truth, prediction] -= pixels
         gain = Confusion(mended).miou(protocol.over, protocol.first(result.background)) - result.miou

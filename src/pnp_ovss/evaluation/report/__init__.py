@@ -4,6 +4,7 @@ import csv
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def write_report(out: Path, result: Result, folders: Sequence[Path], dataset: Da
         write_text(out / name, pages.get_template(name).render(values))
 
 
+@cache
 def templates(*folders: Path) -> Environment:
     """Return the pages in some folders, with what they are made of here."""
     loader = FileSystemLoader([*folders, FOLDER])
