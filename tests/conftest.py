@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pnp_ovss.models import VLM, load_vlm
 from tiny import tiny_blip
 
 # The models of the tests are so small that threads wait for each other longer than they compute.
@@ -32,6 +33,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def tiny_blip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BLIP of random weights: 32 pixels, patches of 8 (a 4 x 4 grid), 2 layers, 2 heads. Any name goes."""
     return tiny_blip(tmp_path_factory.mktemp("tiny-blip"))
+
+
+@pytest.fixture(scope="session")
+def loaded() -> dict[tuple[str | None, ...], VLM]:
+    """The tiny BLIP, by how it was loaded."""
+    return {}
+
+
+@pytest.fixture
+def loaded_once(tiny_blip_folder: Path, loaded: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands share one tiny BLIP: loading it takes as long as a few photos."""
+
+    def load(name: str | Path, *how: str | None) -> VLM:
+        if str(name) != str(tiny_blip_folder):
+            return load_vlm(name, *how)
+        if how not in loaded:
+            loaded[how] = load_vlm(name, *how)
+        return loaded[how]
+
+    monkeypatch.setattr("pnp_ovss.methods.pnp.method.load_vlm", load)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -44,7 +44,7 @@ class Settings:
             if name not in known:
                 raise ConfigError(f"there is no setting {name!r}; the settings are {', '.join(known)}")
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        _check(self, vars(self) | values)
+        _check(self, values)
         return replace(self, **values)
 
     @classmethod
@@ -77,6 +77,8 @@ class Settings:
 
 def _check(settings: Settings, values: dict[str, Any]) -> None:
     for entry in fields(settings):
+        if entry.name not in values:
+            continue
         value, kinds = values[entry.name], _kinds(entry.type)
         if not any(_fits(value, kind, entry.metadata) for kind in kinds):
             expected = " or ".join(_described(kind, entry.metadata) for kind in kinds)

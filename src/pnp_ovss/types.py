@@ -13,7 +13,7 @@ h w      rows and columns of the photo
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, UInt8
@@ -178,6 +178,7 @@ def tidy(name: str) -> str:
     return " ".join("".join(character if character.isprintable() else " " for character in composed).split())
 
 
+@lru_cache(1 << 16)  # the nouns that a photo may not show are the same for every photo
 def fold(name: str) -> str:
     """Return what names are compared by: in lower case and without spaces, for "tvmonitor" is "TV monitor"."""
     return "".join(tidy(name).casefold().split())

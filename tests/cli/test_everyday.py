@@ -12,6 +12,7 @@ import yaml
 from pnp_ovss.cli import main
 from terminal import errors_of
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
 SMALL = {"size": 32, "layer": 0, "head": 1, "drop": 2, "refine": ["blur"]}
 
 

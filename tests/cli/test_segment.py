@@ -20,6 +20,7 @@ from pnp_ovss.refine.budget import need
 from pnp_ovss.segmenter import Segmenter
 from terminal import errors_of
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
 # What makes a random model of a 4 x 4 grid quick.
 SMALL = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine", "blur")
 

@@ -26,6 +26,7 @@ from shared import shared
 from tiny import tiny_clip
 from trees import coco, save
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
 KEYS = tuple(f"2007_{number}" for number in range(6))
 CAT, DOG = 8, 12
 

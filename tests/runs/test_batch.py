@@ -29,6 +29,7 @@ from pnp_ovss.segmenter import Segmenter
 from pnp_ovss.types import Vocabulary
 from terminal import errors_of
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
 SMALL = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine", "blur")
 GIVEN = ("--namer", "given", "--names", "dog")
 NAMES = {"a": ["dog"], "b": ["cat", "traffic light"], "deep/down/c": ["sky", "dog"], "deep/e": ["boat"]}
