@@ -42,7 +42,7 @@ demo: $(STAMP)
 	$(BIN)/pnp-ovss demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n auto

@@ -14,6 +14,7 @@ from pnp_ovss.errors import InputError
 from pnp_ovss.files import Folder
 from pnp_ovss.naming.openai import OpenAI
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
 PASSWORD = "hunter2-and-more"
 SMALL = ("--size", "32", "--layer", "0", "--head", "1", "--drop", "2", "--refine", "blur")
 

@@ -99,7 +99,7 @@ def test_it_says_what_it_is(name, folders):
     assert METHODS[name].source
 
 
-@pytest.mark.parametrize(("h", "w"), [(40, 72), (72, 40), (50, 1), (1, 50), (1, 1)])
+@pytest.mark.parametrize(("h", "w"), [(40, 72), (72, 40), (20, 1), (1, 20), (1, 1)])
 def test_photos_of_any_shape_have_labels_of_their_size(name, folders, h, w):
     result = make(name, folders)(photo(h, w), NAMES)
     assert result.labels.shape == (h, w)
