@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
 
@@ -43,6 +45,16 @@ def random_dino(folder: Path) -> Path:
     """Write a DINO of the size of ViT-B/8."""
     ViTModel(ViTConfig(patch_size=8), add_pooling_layer=False).save_pretrained(folder)
     return folder
+
+
+def random_texts(method: Any, photo: np.ndarray) -> Float[Tensor, "100 vector"]:
+    """Return vectors of texts, of length 1, that a CLIP of random weights tells apart.
+
+    What all patches have in common is no part of them: else the model would see one class everywhere.
+    """
+    common = method.features(method.prepare(photo)[None, :, :112, :112]).mean((0, 1, 2))
+    texts = torch.randn(100, len(common), generator=torch.Generator().manual_seed(0))
+    return normalize(texts - torch.outer(texts @ common, common) / common.square().sum(), dim=1)
 
 
 def fastest(works: Sequence[Callable[[], Any]], times: int) -> list[tuple[float, float]]:

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize, pad
 from transformers import CLIPModel, ViTConfig, ViTModel
 
-from benchmarks.clip_methods import H, W, random_clip
+from benchmarks.clip_methods import H, W, random_clip, random_texts
 from pnp_ovss import Segmenter, Vocabulary, load_method
 from pnp_ovss.methods import scclip
 from pnp_ovss.methods.corrclip import merge
@@ -292,10 +292,7 @@ def prepare(folder: Path, name: str, dtype: str = "float32") -> tuple[Callable[[
     settings |= {"proxy": str(folder / "dino")} if name in ("proxyclip", "corrclip") else {}
     method: Any = load_method(name, folder, device="cpu", dtype="float32", **settings)
     own: Any = method if dtype == "float32" else load_method(name, folder, device="cpu", dtype=dtype, **settings)
-    # What all patches have in common is no part of the texts: a random model would see one class everywhere.
-    common = method.features(method.prepare(pictures(1)[0])[None, :, :112, :112]).mean((0, 1, 2))
-    known = torch.randn(100, len(common), generator=torch.Generator().manual_seed(0))
-    known = normalize(known - torch.outer(known @ common, common) / common.square().sum(), dim=1)
+    known = random_texts(method, pictures(1)[0])
     own.clip.encode_words = lambda words, templates: known[: len(words)]
     own.backbone = None  # no forward more that says how likely each class is there
     vocabulary = Vocabulary.of(NAMES)

@@ -14,7 +14,6 @@ import gc
 import json
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,14 +24,14 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
-from torch.nn.functional import normalize
-from transformers import BridgeTowerConfig, BridgeTowerForImageAndTextRetrieval
+from transformers import BridgeTowerConfig, BridgeTowerForImageAndTextRetrieval, ViTConfig, ViTModel
 
 import pnp_ovss
 from benchmarks import authors, vlm_of
-from benchmarks.clip_methods import WIDTH as CLIP_WIDTH, random_clip
+from benchmarks.clip_methods import random_clip, random_texts
 from benchmarks.random_blip import random_blip
 from pnp_ovss import Config, Segmenter, load_method, make_prompt
+from pnp_ovss.images import read_image
 from pnp_ovss.methods.pnp import PnP
 from pnp_ovss.mini import HELD_OUT_SEED, TUNE_SEED, draw
 from pnp_ovss.models import MODELS
@@ -42,7 +41,7 @@ NAMES = ("person", "bicycle", "car", "dog", "cat", "bird", "boat", "tree", "hous
 MORE = tuple(f"thing{number}" for number in range(25))
 WORDS = {"blip-base": 30522, "blip-large": 30522, "bridgetower-large": 50265, "tiny": 200}
 PHOTO = (480, 640)
-ON_CLIP = ("maskclip", "sclip", "clearclip", "naclip", "resclip", "scclip")
+ON_CLIP = ("clip", "maskclip", "sclip", "clearclip", "naclip", "resclip", "scclip", "proxyclip", "corrclip")
 
 
 @dataclass(frozen=True)
@@ -71,10 +70,12 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="SVG", help="--growth: draw it too")
     parser.add_argument("--agreement", type=int, metavar="SCENES")
     parser.add_argument("--methods", default=",".join(["pnp", *ON_CLIP]), help="--agreement: of these")
+    parser.add_argument("--models", default="mini,random", help="--agreement: on these")
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="--agreement: CLIP of random weights sees these")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.agreement:
-        agreement(args.agreement, args.dtypes.split(","), args.methods.split(","))
+        agreement(args.agreement, args.dtypes.split(","), args.methods.split(","), args.models, args.photos)
         return
     with tempfile.TemporaryDirectory() as folder:
         model = random_model(args.model, Path(folder)) if args.model in WORDS else args.model
@@ -176,37 +177,44 @@ def plot(curves: dict[str, list[tuple[int, float]]]) -> str:
     )
 
 
-def agreement(scenes: int, dtypes: Sequence[str], only: Sequence[str]) -> None:
+def agreement(scenes: int, dtypes: Sequence[str], only: Sequence[str], kinds: str, folder: Path | None) -> None:
     """Print the table of pixels whose label in a dtype is that in the first, after refinement, per model and method.
 
     And processor seconds, medians over the scenes, of one image in the bare tower and of a photo in the segmenter; the
-    dtypes take turns, and a first photo is not counted.
+    dtypes take turns, and a first photo is not counted. A CLIP of random weights sees photos of ``folder``, if any.
     """
     print("| model | method | dtype | scenes | equal labels | least | tower, s | first / it | photo, s | first / it |")
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        blip, clip = random_model("blip-base", Path(folder, "blip")), random_clip(Path(folder, "clip"))
+    with tempfile.TemporaryDirectory() as place:
+        blip, clip = random_model("blip-base", Path(place, "blip")), random_clip(Path(place, "clip"))
+        ViTModel(ViTConfig(patch_size=16), add_pooling_layer=False).save_pretrained(clip / "dino")
         random: list[tuple[str | Path, str]] = [(blip, "pnp"), *((clip, method) for method in ON_CLIP)]
         minis = [("mini-blip", "pnp"), ("mini-bridgetower", "pnp"), *(("mini-clip", method) for method in ON_CLIP)]
-        for model, name in [case for case in [*minis, *random] if case[1] in only]:
+        minis.remove(("mini-clip", "proxyclip"))  # there is no mini DINO
+        cases = [*(minis if "mini" in kinds else []), *(random if "random" in kinds else [])]
+        for model, name in [case for case in cases if case[1] in only]:
             able = [dtype for dtype in dtypes if dtype != "int8" or model != "mini-bridgetower"]
-            methods: dict[str, Any] = {dtype: load_method(name, model, "cpu", dtype) for dtype in able}
+            own: dict[str, Any] = {"regions": "watershed"} if model == clip else {}
+            own |= {"proxy": str(clip / "dino")} if model == clip and name in ("proxyclip", "corrclip") else {}
+            methods: dict[str, Any] = {dtype: load_method(name, model, "cpu", dtype, **own) for dtype in able}
+            pictures = [draw(TUNE_SEED, index, 224).image for index in range(scenes)]
+            if model == clip and folder is not None:
+                pictures = some(folder, scenes)
             if model == clip:  # its tokenizer knows no words
-                vectors = defaultdict[str, Tensor](lambda: normalize(torch.randn(CLIP_WIDTH), dim=0))
+                texts = random_texts(methods[able[0]], draw(1, 0, PHOTO).image)
                 for method in methods.values():
-                    method.config = method.config.override({"background": "never"})
-                    method.clip.encode_words = lambda words, _, known=vectors: torch.stack([known[w] for w in words])
+                    method.clip.encode_words, method.backbone = lambda words, _, known=texts: known[: len(words)], None
             known = model if isinstance(model, str) else f"{model.name}-base of random weights"
             found: dict[str, list[list[float]]] = {dtype: [] for dtype in able}
             for index in (0, *range(scenes)):
-                scene = draw(TUNE_SEED, index, 224)
-                names = NAMES[:3] if isinstance(model, Path) else scene.things
+                things = NAMES[:10] if model == clip else NAMES[:3]
+                names = things if isinstance(model, Path) else draw(TUNE_SEED, index, 224).things
                 labels: dict[str, np.ndarray] = {}
                 for dtype, method in methods.items():
                     start = time.process_time()
-                    bare_tower(method, scene.image)
+                    bare_tower(method, pictures[index])
                     between = time.process_time()
-                    labels[dtype] = Segmenter(method)(scene.image, names).labels
+                    labels[dtype] = Segmenter(method)(pictures[index], names).labels
                     seconds = between - start, time.process_time() - between
                     found[dtype].append([float(np.mean(labels[dtype] == labels[able[0]])), *seconds])
             first = np.median(found[able[0]][1:], 0)
@@ -216,6 +224,12 @@ def agreement(scenes: int, dtypes: Sequence[str], only: Sequence[str]) -> None:
                 cells = f"{100 * equal.mean():.2f} % | {100 * equal.min():.2f} % | {tower:.3f} | {first[1] / tower:.2f}"
                 cells += f" | {photo:.3f} | {first[2] / photo:.2f}"
                 print(f"| {known} | {name} | {dtype} | {scenes} | {cells} |", flush=True)
+
+
+def some(folder: Path, count: int) -> list[np.ndarray]:
+    """Return so many photos of a folder, from all over it."""
+    files = sorted(folder.glob("*.jpg"))
+    return [read_image(files[index * len(files) // count]) for index in range(count)]
 
 
 @torch.no_grad()

@@ -11,6 +11,9 @@ import torch
 from peers import CLASSES, differing, error, golden, method_on, segment, slide, unit
 from pnp_ovss import ConfigError, ModelError, Segmenter, Vocabulary, load_method
 from pnp_ovss.methods import METHODS, resolve_config
+from pnp_ovss.methods.dense_clip import NaclipConfig
+from pnp_ovss.mini import TUNE_SEED, draw
+from pnp_ovss.models import loading
 from shared import shared
 from tiny import tiny_clip
 
@@ -27,6 +30,9 @@ SLICE = Path(__file__).parents[1] / "data" / "golden" / "clip"
 """The last block alone: tests/data/golden/README.md."""
 PLAIN = Vocabulary.of(list("vwxyz"))
 DENSE = ("clip", "maskclip", "sclip", "clearclip", "naclip")
+
+
+ON_MINI = (*DENSE, "resclip", "scclip", "corrclip")
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +231,36 @@ def test_pamr_on_a_large_photo_is_at_max_pixels(folder, monkeypatch):
     monkeypatch.setattr(method, "scores", lambda maps, size, own=method.scores: sizes.append(size) or own(maps, size))
     assert Segmenter(method)(photo(40, 80), ["dog"]).labels.shape == (40, 80)
     assert sizes == [(20, 40)]
+
+
+@pytest.mark.parametrize("name", ON_MINI)
+def test_bfloat16_leaves_nearly_all_labels_of_drawn_scenes(name):
+    exact, half = (Segmenter(load_method(name, "mini-clip", "cpu", dtype)) for dtype in ("float32", "bfloat16"))
+    scenes = [draw(TUNE_SEED, index, 224) for index in range(2)]
+    equal = [exact(scene.image, scene.things).labels == half(scene.image, scene.things).labels for scene in scenes]
+    assert np.mean(equal) > 0.995
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "dtype"),
+    [
+        *((name, {}, torch.bfloat16) for name in ("clip", "maskclip", "sclip")),
+        *((name, {}, torch.float32) for name in ("clearclip", "naclip")),
+        ("sclip", {"residual": False}, torch.float32),
+        ("naclip", {"residual": True}, torch.bfloat16),
+        ("resclip", {"rcs_start_idx": 0, "rcs_end_idx": 1}, torch.float32),
+    ],
+)
+def test_a_cpu_takes_bfloat16_by_itself_where_labels_were_seen_to_stay(folder, monkeypatch, name, settings, dtype):
+    monkeypatch.setattr(loading, "LARGE", 0)
+    monkeypatch.setattr(loading, "has_bfloat16", lambda: True)
+    assert load_method(name, folder, "cpu", **settings).clip.dtype == dtype
+    assert load_method(name, folder, "cpu", "bfloat16", **settings).clip.dtype == torch.bfloat16
+    monkeypatch.setattr(loading, "has_bfloat16", lambda: False)
+    assert load_method(name, folder, "cpu", **settings).clip.dtype == torch.float32
+
+
+def test_float32_is_asked_for_a_cpu_alone():
+    careful, sure = NaclipConfig(residual=False), NaclipConfig()
+    assert [careful.dtype_for("cpu", dtype) for dtype in ("auto", "bfloat16")] == ["float32", "bfloat16"]
+    assert sure.dtype_for("cpu", "auto") == careful.dtype_for("meta", "auto") == "auto"

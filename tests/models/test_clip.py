@@ -8,6 +8,7 @@ from torch.nn.functional import interpolate, normalize
 
 from peers import error, golden
 from pnp_ovss import InputError, load_vlm
+from pnp_ovss.mini import draw
 from pnp_ovss.models import loading
 from pnp_ovss.models.clip import Clip, ensemble, load_clip, positions
 from shared import shared
@@ -26,6 +27,17 @@ def test_the_blocks_make_up_the_image_tower(clip):
         whole = clip._model.vision_model(pixel_values=pixels)
     torch.testing.assert_close(tokens, whole.last_hidden_state)
     torch.testing.assert_close(normalize(clip.project(tokens)[:, 0], dim=-1), clip.encode_images(pixels))
+
+
+def test_what_the_blocks_add_up_is_float32_in_any_dtype():
+    exact, half = (load_clip("mini-clip", "cpu", dtype) for dtype in ("float32", "bfloat16"))
+    pixels = exact.prepare(draw(1, 0, 64).image)[None]
+    expected, tokens = (clip.run(clip.embed(pixels), 0, clip.blocks) for clip in (exact, half))
+    assert half.qkv(0, tokens)[0].dtype == torch.bfloat16
+    assert tokens.dtype == torch.float32
+    with torch.no_grad():
+        whole = half._model.vision_model(pixel_values=pixels.bfloat16()).last_hidden_state
+    assert error(tokens, expected.numpy()) < 0.9 * error(whole.float(), expected.numpy())
 
 
 def test_what_does_not_fill_a_patch_is_left_out(clip):

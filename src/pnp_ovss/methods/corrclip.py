@@ -148,7 +148,7 @@ class CorrClip(ProxyClip):
         copies = tokens[:, :1].expand(-1, int(numbers.max()) + 1, -1)
         own = numbers[:, None] == torch.arange(copies.shape[1], device=numbers.device)[:, None]
         mask = torch.zeros(own.shape, device=own.device).masked_fill(~own, -torch.inf)
-        mask = torch.cat([mask.new_zeros(*mask.shape[:2], 1), mask], 2)[:, None].to(tokens.dtype)
+        mask = torch.cat([mask.new_zeros(*mask.shape[:2], 1), mask], 2)[:, None].to(clip.dtype)
         middle, before = torch.zeros_like(tokens), tokens
         for index in range(clip.blocks):
             q, k, v = clip.qkv(index, tokens)

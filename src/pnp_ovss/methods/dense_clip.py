@@ -29,6 +29,11 @@ class DenseConfig(ClipConfig):
 
     residual: bool = setting(True, "last block: keep the residual connection and the feed-forward layers")
 
+    @property
+    def bfloat16_on_cpu(self) -> bool:
+        """Whether the residual connection is kept: without it patches differ by little, and rounding outweighs that."""
+        return self.residual
+
 
 @dataclass(frozen=True)
 class MaskClipConfig(DenseConfig):

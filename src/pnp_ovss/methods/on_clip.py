@@ -24,6 +24,7 @@ from pnp_ovss.methods.windows import Axis, along, cut, raster
 from pnp_ovss.models.clip import Clip, DualEncoder, load_clip
 from pnp_ovss.models.gpu import moved
 from pnp_ovss.models.hub import SHORT_NAMES, find_folder, read_settings
+from pnp_ovss.models.loading import resolve_device
 from pnp_ovss.refine import RefinementSettings
 from pnp_ovss.refine.base import Refiner
 from pnp_ovss.refine.pamr import diffuse
@@ -101,6 +102,16 @@ class ClipConfig(RefinementSettings):  # type: ignore[misc]  # its base is made 
     def has_background(self, classes: int) -> bool:
         """Return whether a photo with so many named classes gets a background channel."""
         return self.background == "always" or (self.background == "few" and classes < FEW)
+
+    @property
+    def bfloat16_on_cpu(self) -> bool:
+        """Whether bfloat16 was seen to leave 99.5 % of the labels equal, so that dtype "auto" may take it on a CPU."""
+        return False
+
+    def dtype_for(self, device: str, dtype: str) -> str:
+        """Return the dtype that a model is loaded in: "auto" is float32 on a CPU that may not take bfloat16."""
+        asked = dtype == "auto" and not self.bfloat16_on_cpu and resolve_device(device).type == "cpu"
+        return "float32" if asked else dtype
 
     @property
     def refines(self) -> bool:
@@ -186,7 +197,8 @@ class OnClip:
 
         Raises: ModelError, ConfigError.
         """
-        cls.resolve_config(model, preset, revision, **settings)  # a wrong setting should not cost a download
+        config = cls.resolve_config(model, preset, revision, **settings)  # a wrong one should not cost a download
+        dtype = config.dtype_for(device, dtype)
         clip = cls.loader(model, device, dtype, revision)
         return cls.on(clip, cls.resolve_config(model, preset, revision, **settings), device, dtype)
 

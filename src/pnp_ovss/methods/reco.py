@@ -118,6 +118,7 @@ class Reco(OnClip):
         """
         config: Any = cls.resolve_config(model, preset, revision, **settings)
         archive = Archive(config.archive)  # what has to be here is found before anything is fetched
+        dtype = config.dtype_for(device, dtype)
         dense = ClipResNet(config.dense, device, dtype)
         encoder = Deit(config.encoder, dense.device, dense.dtype)
         return cls(cls.loader(model, device, dtype, revision), config, archive, dense, encoder)

@@ -87,7 +87,7 @@ class ScClip(OnClip):
         centred = SHARPNESS * (middle - middle.mean((1, 2), keepdim=True))
         by_middle = centred.masked_fill(centred < 0, -torch.inf).softmax(-1)[:, None]
         by_keys = (keys @ keys.transpose(2, 3) * keys.shape[-1] ** -0.5).softmax(-1)
-        return clip.mix(last, joined((by_middle + by_keys) / 2 @ values))
+        return clip.mix(last, joined(((by_middle + by_keys) / 2).to(values) @ values))
 
 
 def find_outliers(patches: Patches, neighbours: int, share: float) -> Bool[Tensor, "b position"]:

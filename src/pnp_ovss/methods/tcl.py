@@ -63,7 +63,7 @@ class Tcl(Trained):
         clip, last = self.clip, self.clip.blocks - 1
         grid = pixels.shape[2] // clip.patch, pixels.shape[3] // clip.patch
         tokens = clip.run(clip.embed(pixels, by_size=True), 0, last)
-        decoded = self.masker.decode(tokens, last, grid)
+        decoded = self.masker.decode(tokens.to(clip.dtype), last, grid)
         alone = clip.feed(last, tokens + clip.mix(last, clip.qkv(last, tokens)[2]))
         own = normalize(clip.project(alone[:, 1:]), dim=-1).view(len(pixels), *grid, -1)
         picture = interpolate(pixels.float(), size=decoded.shape[1:3], mode="bilinear", align_corners=True)

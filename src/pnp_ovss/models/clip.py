@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate, layer_norm, normalize
 from transformers.activations import QuickGELUActivation
 
 from pnp_ovss.models.base import fused_attention
@@ -148,22 +148,21 @@ class Clip(DualEncoder):
         patches = vision.patch_embedding(pixels.to(self.device, self._model.dtype))
         table = positions(weight, patches.shape[2], patches.shape[3], by_size)
         start = vision.class_embedding.expand(len(patches), 1, -1)
-        tokens = torch.cat([start, patches.flatten(2).transpose(1, 2)], 1) + table
-        embedded: Tokens = self._model.vision_model.pre_layrnorm(tokens)
-        return embedded
+        tokens = torch.cat([start, patches.flatten(2).transpose(1, 2)], 1).float() + table
+        return norm(self._model.vision_model.pre_layrnorm, tokens)
 
     def run(self, tokens: Tokens, first: int, last: int) -> Tokens:
         """Return the tokens after the blocks ``first`` to ``last - 1``."""
         for index in range(first, last):
             q, k, v = self.qkv(index, tokens)
-            tokens = self.mix(index, fused_attention(q, k, v, self.heads)).add_(tokens)
+            tokens = self.mix(index, fused_attention(q, k, v, self.heads)).float().add_(tokens)
             tokens = self.feed(index, tokens)
         return tokens
 
     def qkv(self, index: int, tokens: Tokens) -> tuple[Tokens, Tokens, Tokens]:
         """Return queries, keys and values of a block, from the tokens that enter it; the heads lie side by side."""
         block = self._block(index)
-        y, attention = block.layer_norm1(tokens), block.self_attn
+        y, attention = norm(block.layer_norm1, tokens).to(self.dtype), block.self_attn
         return attention.q_proj(y), attention.k_proj(y), attention.v_proj(y)
 
     def mix(self, index: int, attended: Tokens) -> Tokens:
@@ -174,18 +173,24 @@ class Clip(DualEncoder):
     def feed(self, index: int, tokens: Tokens) -> Tokens:
         """Return the tokens after the second half of a block: the feed-forward layers, added to what enters."""
         block = self._block(index)
-        hidden, activation = block.mlp.fc1(block.layer_norm2(tokens)), block.mlp.activation_fn
+        hidden, activation = block.mlp.fc1(norm(block.layer_norm2, tokens).to(self.dtype)), block.mlp.activation_fn
         hidden = quick_gelu(hidden) if isinstance(activation, QuickGELUActivation) else activation(hidden)
-        fed: Tokens = block.mlp.fc2(hidden).add_(tokens)
+        fed: Tokens = block.mlp.fc2(hidden).float().add_(tokens)
         return fed
 
     def project(self, tokens: Tokens) -> Float[Tensor, "b token out"]:
         """Return vectors that can be compared with those of texts, not yet of length 1; float32."""
-        projected: Tensor = self._model.visual_projection(self._model.vision_model.post_layernorm(tokens))
+        normed = norm(self._model.vision_model.post_layernorm, tokens).to(self.dtype)
+        projected: Tensor = self._model.visual_projection(normed)
         return projected.float()
 
     def _block(self, index: int) -> Any:
         return self._model.vision_model.encoder.layers[index]
+
+
+def norm(layer: Any, tokens: Tokens) -> Tokens:
+    """Return the tokens after a LayerNorm, computed in float32 whatever the dtype of its weights; float32."""
+    return layer_norm(tokens.float(), layer.normalized_shape, layer.weight.float(), layer.bias.float(), layer.eps)
 
 
 def ensemble(texts: Float[Tensor, "*word template width"]) -> Float[Tensor, "*word width"]:
