@@ -27,6 +27,8 @@ FURTHEST = 2**24
 PART = 64
 """Entries that a GPU adds up one after the other: the vertex of a plain sky has thousands."""
 
+HAS_TRITON = find_spec("triton") is not None
+
 TOO_NARROW = "the crf's standard deviations are too small for this photo; raise crf_bilateral_srgb or the two sxy"
 
 
@@ -46,7 +48,7 @@ class WeightedSum:
 
     def __call__(self, values: Float[Tensor, "image n ch"]) -> Float[Tensor, "image row ch"]:
         """Return the weighted sums of rows of each image's ``values``."""
-        if values.is_cuda and find_spec("triton"):
+        if values.is_cuda and HAS_TRITON:
             from pnp_ovss.refine.kernels import weighted_sums
 
             return weighted_sums(self.source, self.start, self.weight, values, self.each)
