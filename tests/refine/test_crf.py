@@ -129,7 +129,7 @@ def test_normalised_scales_both_sides_by_the_root_of_the_row_sums():
 
 
 def test_weighted_sum_is_a_sparse_matrix_by_rows():
-    rows = WeightedSum(torch.tensor([2, 0, 1]), torch.tensor([0, 2, 2]), torch.tensor([10.0, 1.0, 100.0]))
+    rows = WeightedSum(torch.tensor([2, 0, 1]), torch.tensor([0, 2, 2, 3]), torch.tensor([10.0, 1.0, 100.0]))
     values = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
     both = rows(torch.stack([values, -values]))
     assert both.tolist() == [[[51, 62], [0, 0], [300, 400]], [[-51, -62], [0, 0], [-300, -400]]]
@@ -138,7 +138,7 @@ def test_weighted_sum_is_a_sparse_matrix_by_rows():
 @pytest.mark.parametrize("most", [1, 2, 3, 64])
 def test_a_weighted_sum_in_parts_is_the_same(most):
     random = np.random.default_rng(0)
-    start = torch.tensor([0, 0, 1, 5, 5, 12, 12])  # empty rows first, within and last
+    start = torch.tensor([0, 0, 1, 5, 5, 12, 12, 12])  # empty rows first, within and last
     source, weight = torch.from_numpy(random.integers(9, size=12)), torch.from_numpy(random.random(12)).float()
     whole, values = WeightedSum(source, start, weight), torch.from_numpy(random.random((2, 9, 3))).float()
     first, second = whole.in_parts(most)
@@ -146,12 +146,12 @@ def test_a_weighted_sum_in_parts_is_the_same(most):
     torch.testing.assert_close(second(first(values)), whole(values))
 
 
-def test_names_too_long_to_be_packed_with_their_places_sort_alike():
+def test_names_of_32_and_of_64_bits_sort_alike():
     names = torch.randint(0, 40, (300,), generator=torch.Generator().manual_seed(0))
-    ordered, entry = lattice._sorted(names)
+    ordered, entry = lattice._sorted(names.int())
     long, place = lattice._sorted(names << 56)
-    assert torch.equal(names[entry], ordered)
-    assert torch.equal(long, ordered << 56)
+    assert torch.equal(names[entry].int(), ordered)
+    assert torch.equal(long, ordered.long() << 56)
     assert torch.equal(place, entry)
 
 
@@ -168,10 +168,14 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("channels", [2, crf.FEW, crf.FEW + 1, crf.WIDE])
-def test_softmax_of_any_number_of_channels(channels):
-    energy = torch.randn(1000, channels, generator=torch.Generator().manual_seed(channels)) * 30
-    torch.testing.assert_close(crf._softmax(energy.clone()), energy.softmax(1), rtol=1e-6, atol=1e-7)
+@pytest.mark.parametrize("scale", [5, 300])
+@pytest.mark.parametrize("channels", [2, crf.FEW, crf.FEW + 1, 8, crf.WIDE])
+def test_softmax_of_any_number_of_channels_and_of_each_image_to_the_bit(channels, scale):
+    energy = torch.randn(2, 1000, channels, generator=torch.Generator().manual_seed(channels))
+    energy[1] *= scale
+    result = crf._softmax(energy.clone())
+    torch.testing.assert_close(result, energy.softmax(2), rtol=1e-5, atol=1e-7)
+    assert torch.equal(crf._softmax(energy[:1].clone()), result[:1])
 
 
 def softmax(energy: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ def test_sums_are_those_of_a_cpu(integer, channels):
     random = np.random.default_rng(channels)
     counts = random.integers(0, 9, size=300)
     counts[[0, -1]] = 0
-    start = torch.from_numpy(np.cumsum(counts) - counts).to(integer)
+    start = torch.from_numpy(np.cumsum([0, *counts])).to(integer)
     source = torch.from_numpy(random.integers(50, size=counts.sum())).to(integer)
     weight, values = torch.rand(len(source)), torch.rand(2, 50, channels)
     expected = WeightedSum(source, start, weight)(values)
@@ -36,7 +36,7 @@ def test_sums_are_those_of_a_cpu(integer, channels):
 @pytest.mark.parametrize("each", [1, 3, 6])
 def test_rows_of_as_many_entries_each(each):
     random = np.random.default_rng(each)
-    start, source = torch.arange(0, 300 * each, each), torch.from_numpy(random.integers(50, size=300 * each))
+    start, source = torch.arange(0, 300 * each + 1, each), torch.from_numpy(random.integers(50, size=300 * each))
     weight, values = torch.rand(len(source)), torch.rand(2, 50, 4)
     expected = WeightedSum(source, start, weight)(values)
     parts = [part.to(DEVICE) for part in (source, start, weight, values)]

@@ -22,15 +22,17 @@ PIXEL, VERTEX = 400, 200
 CORNERS = 3 + 6
 """Vertices per pixel at most, where every pixel has its own."""
 
-ROWS = 2**18
-"""Pixels whose softmax is taken at a time."""
-
 KEPT = 2**20
 """Pixels of a photo up to which the smoothness kernel is kept for the next of the same size; 55 bytes each."""
 
+LANES = 8 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 1
+"""A photo's rows have a multiple of so many columns: AVX2 stores a part of a register several times slower."""
+
 FEW, WIDE = 4, 16
-"""Channels up to which a softmax goes column by column, and from which on torch's own is the fastest: 16 fill a
-register."""
+"""Channels up to which sums go column by column, and from which on torch's own softmax is the fastest."""
+
+SAFE = 80.0
+"""The exponential of what lies this far from 0 is a float32."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class DenseCRF(Refiner):
             position = _positions(*size, photo.device) / self.crf_gaussian_sxy
             appearance = _appearance(photo, self.crf_bilateral_sxy, self.crf_bilateral_srgb)
             vertices = sum(most_vertices(points.flatten(0, 1)) for points in (position, appearance))
-        scores = 4 * pixels * (kept * channels + 6 * group_size(channels, pixels))
+        width = _width(channels, pixels)
+        scores = 4 * pixels * (channels + (kept - 1) * width + 6 * group_size(width, pixels))
         return scores + PIXEL * pixels + VERTEX * vertices
 
 
@@ -102,9 +105,11 @@ def dense_crf(
     The same numbers as pydensecrf with DIAG_KERNEL and NORMALIZE_SYMMETRIC, up to rounding.
     """
     b, channels, h, w = scores.shape
-    rows = scores.float().permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
-    log_unary = _softmax(rows.view(b * h * w, channels)).clamp_(min=LEAST).log_()
-    del rows
+    width = _width(channels, h * w, scores.device.type)
+    log_unary = scores.new_full((b, h, w, width), -torch.inf, dtype=torch.float)
+    log_unary[..., :channels] = scores.permute(0, 2, 3, 1)
+    log_unary = _softmax(log_unary.view(b, h * w, width)).clamp_(min=LEAST).log_()
+    log_unary[..., channels:] = -torch.inf
     build = _kept_smoothness if h * w <= KEPT else _smoothness
     gaussian = build(h, w, gaussian_sxy, gaussian_weight, image.device)  # one for all photos of a size
     appearance = _appearance(image, bilateral_sxy, bilateral_srgb)
@@ -114,19 +119,18 @@ def dense_crf(
     for iteration in range(iterations):
         on_step("crf", iteration, iterations)
         following = torch.empty_like(probability) if tolerance > 0 else probability
-        for part in groups(channels, b * h * w):  # the filters take each channel by itself
-            some = probability[:, part].contiguous()
-            smooth = gaussian.filter(some.view(b, h * w, -1)).view_as(some)
-            following[:, part] = smooth.add_(bilateral.filter(some[None])[0]).add_(log_unary[:, part])
+        for part in groups(width, b * h * w):  # the filters take each channel by itself
+            some = probability[..., part].contiguous()
+            smooth = gaussian.filter(some).add_(bilateral.filter(some.view(1, b * h * w, -1)).view_as(some))
+            torch.add(smooth, log_unary[..., part], out=following[..., part])
         following = _softmax(following)
         if tolerance > 0:
-            old, new = probability.view(b, h * w, channels), following.view(b, h * w, channels)
-            following = torch.where(done, old, new).view_as(probability)
-            done = done | ((new - old).abs().amax((1, 2), keepdim=True) <= tolerance)
+            following = torch.where(done, probability, following)
+            done = done | ((following - probability).abs().amax((1, 2), keepdim=True) <= tolerance)
         probability = following
         if tolerance > 0 and bool(done.all()):
             break
-    return probability.view(b, h, w, channels).permute(0, 3, 1, 2).contiguous()
+    return probability.view(b, h, w, width)[..., :channels].permute(0, 3, 1, 2).contiguous()
 
 
 def _appearance(image: Images, sxy: float, srgb: float) -> Float[Tensor, "b n 5"]:
@@ -149,27 +153,31 @@ def _smoothness(h: int, w: int, sxy: float, weight: float, device: torch.device)
 _kept_smoothness = lru_cache(maxsize=1)(_smoothness)
 
 
-def _softmax(energy: Float[Tensor, "n ch"]) -> Float[Tensor, "n ch"]:
+def _width(channels: int, pixels: int, device: str = "cpu") -> int:
+    """Return how many columns hold the channels of an image: whole registers, where parts of them are stored slowly."""
+    whole = device == "cpu" and channels > FEW and pixels <= KEPT
+    return -(-channels // LANES) * LANES if whole else channels
+
+
+def _softmax(energy: Float[Tensor, "b n ch"]) -> Float[Tensor, "b n ch"]:
     """Return the softmax over the channels; ``energy`` is used up.
 
     With few channels torch's own is several times slower on a CPU, and over another axis its rounding depends on the
     batch.
     """
-    if energy.is_cuda:
-        return energy.softmax(1)
-    if energy.shape[1] >= WIDE:
-        for rows in torch.split(energy, ROWS):
-            rows.copy_(rows.softmax(1))
-        return energy
-    if energy.shape[1] <= FEW:
-        channels = energy.unbind(1)
-        most = reduce(torch.maximum, channels)
+    if energy.device.type != "cpu":
+        return energy.softmax(2)
+    if energy.shape[2] >= WIDE or energy.shape[2] == LANES:
+        return torch.softmax(energy, 2, out=energy)
+    for image in energy:  # each by itself: the largest value of one changes no other
+        channels = image.unbind(1)
+        low, high = image.aminmax()
+        if not (low > -SAFE and high < SAFE):
+            most = reduce(torch.maximum, channels)
+            for channel in channels:
+                channel.sub_(most)
+        image.exp_()
+        share = (reduce(torch.add, channels) if len(channels) <= FEW else image.sum(1)).reciprocal_()
         for channel in channels:
-            channel.sub_(most)
-        energy.exp_()
-        total = reduce(torch.add, channels)
-        for channel in channels:
-            channel.div_(total)
-        return energy
-    energy.sub_(energy.amax(1, keepdim=True)).exp_()
-    return energy.div_(energy.sum(1, keepdim=True))
+            channel.mul_(share)
+    return energy

@@ -21,7 +21,6 @@ def _sums(  # type: ignore[no-untyped-def]  # Triton reads the annotations
     weight,
     values,
     result,
-    entries,
     inputs,
     rows,
     channels,
@@ -43,8 +42,7 @@ def _sums(  # type: ignore[no-untyped-def]  # Triton reads the annotations
             total += factor[:, None] * tl.load(values + at, mask=inside[:, None] & lane, other=0.0)
     else:
         begin = tl.load(start + row, mask=row < rows, other=0)
-        end = tl.load(start + row + 1, mask=row + 1 < rows, other=entries)
-        count = tl.where(row < rows, end - begin, 0)
+        count = tl.load(start + row + 1, mask=row < rows, other=0) - begin
         for number in range(tl.max(count, 0)):
             inside = number < count
             place = tl.load(source + begin + number, mask=inside, other=0).to(tl.int64)
@@ -61,12 +59,12 @@ def weighted_sums(source: Tensor, start: Tensor, weight: Tensor, values: Tensor,
     Every sum is taken in the order of its entries, so the same input always gives the same bits.
     """
     images, inputs, channels = values.shape
-    rows = len(start)
+    rows = len(start) - 1
     result = values.new_empty(images, rows, channels)
     width = min(WIDEST, triton.next_power_of_2(channels))
     block = LANES // width
     grid = triton.cdiv(rows, block), triton.cdiv(channels, width), images
     with torch.cuda.device_of(values):  # type: ignore[no-untyped-call]
-        sizes = len(source), inputs, rows, channels, block, width, each
+        sizes = inputs, rows, channels, block, width, each
         _sums[grid](source, start, weight, values.contiguous(), result, *sizes)
     return result
