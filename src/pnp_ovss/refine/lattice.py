@@ -102,7 +102,7 @@ def permutohedral_lattice(features: Float[Tensor, "b n d"]) -> Lattice:
     Raises: ConfigError if the points spread so far that 64 bits cannot name the vertices.
     """
     key, weight, axes = _simplices(features)
-    side, points = weight.shape
+    points, side = weight.shape
     ordered, entry = _sorted(key.flatten())
     first = torch.ones_like(ordered, dtype=torch.bool)
     torch.ne(ordered[1:], ordered[:-1], out=first[1:])
@@ -117,14 +117,14 @@ def permutohedral_lattice(features: Float[Tensor, "b n d"]) -> Lattice:
         for count, width in ((points, side), (rows, 3))
     )
     begin = torch.cat([start, start.new_full((2,), points * side)]).to(index)
-    splat = WeightedSum(entry.remainder(points).to(index), begin, weight.flatten().index_select(0, entry))
+    splat = WeightedSum(_divided(entry, side).to(index), begin, weight.flatten().index_select(0, entry))
     del key, ordered, entry, first, start  # more than half of what is held
     halves = torch.tensor([1, 0.5, 0.5], device=features.device).repeat(rows)
-    back = weight.t().flatten().div_(1 + 2.0 ** (1 - side))
+    back = weight.flatten().div_(1 + 2.0 ** (1 - side))
     return Lattice(
         splat=splat.in_parts(PART) if features.is_cuda else (splat,),
         blurs=tuple(WeightedSum(_neighbours(vertices, axis, index), threes, halves, 3) for axis in axes),
-        slice=WeightedSum(corner.view(side, points).t().flatten(), bags, back, side),
+        slice=WeightedSum(corner, bags, back, side),
     )
 
 
@@ -136,7 +136,7 @@ def most_vertices(features: Float[Tensor, "n d"]) -> int:
 
 def _simplices(
     features: Float[Tensor, "b n d"],
-) -> tuple[Int[Tensor, "side point"], Float[Tensor, "side point"], list[int]]:
+) -> tuple[Int[Tensor, "point side"], Float[Tensor, "point side"], list[int]]:
     """Return the names and the barycentric weights of each point's corners, and the step between names along each axis.
 
     A vertex is a sum of steps along the axes (axis i: +d in coordinate i, -1 in the others). The axes sum to zero, so
@@ -161,14 +161,17 @@ def _simplices(
     name = _integer(places[-1] * b)
     axis = torch.tensor(axes, dtype=name, device=features.device)
     rest, step = _descending(rest, axis)
-    weight = torch.cat([side - rest[:1] + rest[-1:], rest[:-1] - rest[1:]]).div_(side)
+    weight = rest.new_empty(b * n, side)
+    weight[:, 0] = rest[-1] - rest[0] + side
+    torch.sub(rest[:-1], rest[1:], out=weight.t()[1:])
+    weight.div_(side)
     image = torch.arange(b, dtype=name, device=features.device) * places[-1]
 
     # The corners: from the floor one step at a time, along the axis of the largest rest, then of the next, ...
-    key = torch.empty(side, b * n, dtype=name, device=features.device)
-    key[0] = (steps.to(name) * axis[1:, None]).sum(0, dtype=name) + image.repeat_interleave(n)
+    key = torch.empty(b * n, side, dtype=name, device=features.device)
+    key[:, 0] = (steps.to(name) * axis[1:, None]).sum(0, dtype=name) + image.repeat_interleave(n)
     for corner in range(1, side):
-        torch.add(key[corner - 1], step[corner - 1], out=key[corner])
+        torch.add(key[:, corner - 1], step[corner - 1], out=key[:, corner])
     return key, weight, axes
 
 
@@ -229,6 +232,11 @@ def _sorted(names: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " 
 def _places(mask: Bool[Tensor, " n"]) -> Int[Tensor, " m"]:
     """Return where the mask is true; on a CPU numpy's way takes a fifth of torch's time."""
     return torch.from_numpy(np.flatnonzero(mask.numpy())) if mask.device.type == "cpu" else mask.nonzero().flatten()
+
+
+def _divided(entry: Int[Tensor, " n"], side: int) -> Int[Tensor, " n"]:
+    """Return ``entry // side``, on a CPU as numpy does it, in a tenth of torch's time."""
+    return torch.from_numpy(entry.numpy() // side) if entry.device.type == "cpu" else entry // side
 
 
 def _neighbours(vertices: Int[Tensor, " vertex"], step: int, index: torch.dtype) -> Int[Tensor, " entry"]:
