@@ -90,9 +90,9 @@ class Lattice:
         """Return the filter ``gain * D K D``, where ``K`` is this one and ``D = diag(K 1) ** -1/2``."""
         points, side = len(self.slice.start) - 1, len(self.blurs)
         scale = (self.filter(self.slice.weight.new_ones(1, points, 1))[0] + 1e-20).rsqrt_()
-        back = self.slice.weight.view(points, side) * scale * gain
+        back = self.slice.weight.view(points, side) * (scale * gain)
         first, *others = self.splat
-        first = replace(first, weight=first.weight * scale.flatten().index_select(0, first.source))
+        first = replace(first, weight=scale.flatten().index_select(0, first.source).mul_(first.weight))
         return replace(self, splat=(first, *others), slice=replace(self.slice, weight=back.flatten()))
 
 
@@ -181,7 +181,7 @@ def _descending(values: Float[Tensor, "side n"], label: Int[Tensor, " side"]) ->
     On a CPU neighbours change places until all are in order: for so few a quarter of the time that sorting takes.
     """
     if values.device.type != "cpu":
-        values, order = values.t().sort(1, descending=True, stable=True)
+        values, order = values.t().sort(1, descending=True)
         return values.t(), label.take(order.t())
     side = len(values)
     label = label[:, None].expand(values.shape).clone()
@@ -251,7 +251,7 @@ def _neighbours(vertices: Int[Tensor, " vertex"], step: int, index: torch.dtype)
     met = _places(merged[1:] == merged[:-1])
     after, before = order.index_select(0, met), order.index_select(0, met + 1) - count
     rows = torch.full((count + 1, 3), count, dtype=index, device=vertices.device)
-    rows[:-1, 0] = torch.arange(count, device=vertices.device)
+    rows[:, 0] = torch.arange(count + 1, device=vertices.device)
     rows[:, 1].scatter_(0, before, after.to(index))
     rows[:, 2].scatter_(0, after, before.to(index))
     return rows.flatten()
