@@ -146,6 +146,16 @@ def test_a_weighted_sum_in_parts_is_the_same(most):
     torch.testing.assert_close(second(first(values)), whole(values))
 
 
+@pytest.mark.parametrize("side", [2, 3, 6])
+def test_corners_are_ordered_as_a_stable_sort_does_it(side):
+    values = torch.randint(0, 4, (side, 500), generator=torch.Generator().manual_seed(side)).float()
+    expected, order = values.sort(dim=0, descending=True, stable=True)
+    label = torch.arange(10, 10 + side, dtype=torch.int32)
+    ordered, labels = lattice._descending(values, label)
+    assert torch.equal(ordered, expected)
+    assert torch.equal(labels, label[order])
+
+
 def test_names_of_32_and_of_64_bits_sort_alike():
     names = torch.randint(0, 40, (300,), generator=torch.Generator().manual_seed(0))
     ordered, entry = lattice._sorted(names.int())
@@ -211,9 +221,10 @@ def case(b: int, ch: int, h: int, w: int, seed: int = 0) -> tuple[torch.Tensor, 
     return 3 * torch.rand(b, ch, h, w, generator=g), photo.to(torch.uint8)
 
 
-@pytest.mark.parametrize("channels", [3, 17])
+@pytest.mark.parametrize(("channels", "lanes"), [(3, 1), (6, 1), (6, 8), (17, 1), (17, 8)])
 @pytest.mark.parametrize("change", [{}, {"gaussian_weight": 0.0}, {"bilateral_weight": 0.0}, {"iterations": 0}])
-def test_dense_crf_is_its_formula(change, channels):
+def test_dense_crf_is_its_formula(change, channels, lanes, monkeypatch):
+    monkeypatch.setattr(crf, "LANES", lanes)
     scores, photo = case(2, channels, 7, 10)
     settings = SETTINGS | change
     out = dense_crf(scores, photo, **settings)

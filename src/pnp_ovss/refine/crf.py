@@ -116,13 +116,19 @@ def dense_crf(
     bilateral = permutohedral_lattice(appearance).normalised(bilateral_weight)
     probability = _softmax(log_unary.clone())
     done = torch.zeros(b, 1, 1, dtype=torch.bool, device=scores.device)
+    parts = [*groups(width, b * h * w)]
+
+    def smoothed(some: Tensor) -> Tensor:
+        return gaussian.filter(some).add_(bilateral.filter(some.view(1, b * h * w, -1)).view_as(some))
+
     for iteration in range(iterations):
         on_step("crf", iteration, iterations)
-        following = torch.empty_like(probability) if tolerance > 0 else probability
-        for part in groups(width, b * h * w):  # the filters take each channel by itself
-            some = probability[..., part].contiguous()
-            smooth = gaussian.filter(some).add_(bilateral.filter(some.view(1, b * h * w, -1)).view_as(some))
-            torch.add(smooth, log_unary[..., part], out=following[..., part])
+        if len(parts) == 1:
+            following = smoothed(probability).add_(log_unary)
+        else:  # the filters take each channel by itself
+            following = torch.empty_like(probability) if tolerance > 0 else probability
+            for part in parts:
+                following[..., part] = smoothed(probability[..., part].contiguous()).add_(log_unary[..., part])
         following = _softmax(following)
         if tolerance > 0:
             following = torch.where(done, probability, following)

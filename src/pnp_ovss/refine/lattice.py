@@ -68,7 +68,6 @@ class WeightedSum:
         return replace(self, start=start), WeightedSum(number, first, self.weight.new_ones(len(number)))
 
 
-
 @dataclass(frozen=True)
 class Lattice:
     """Where points meet the lattice: built once, used for any number of channels and iterations."""
@@ -175,8 +174,10 @@ def _simplices(
     return key, weight, axes
 
 
-def _descending(values: Float[Tensor, "side n"], label: Int[Tensor, " side"]) -> tuple[Float[Tensor, "side n"], Int[Tensor, "side n"]]:
-    """Return each column in descending order, and the labels of its values.
+def _descending(
+    values: Float[Tensor, "side n"], label: Int[Tensor, " side"]
+) -> tuple[Float[Tensor, "side n"], Int[Tensor, "side n"]]:
+    """Return each column in descending order, and the labels of its values; ``values`` are used up.
 
     On a CPU neighbours change places until all are in order: for so few a quarter of the time that sorting takes.
     """
@@ -187,13 +188,13 @@ def _descending(values: Float[Tensor, "side n"], label: Int[Tensor, " side"]) ->
     label = label[:, None].expand(values.shape).clone()
     for first in range(side):
         for above in range(first % 2, side - 1, 2):
-            (high, low), (p, q) = values[above : above + 2], label[above : above + 2]
-            change = (q - p).mul_(high < low)
+            (a, b), (p, q) = values[above : above + 2], label[above : above + 2]
+            change = (q - p).mul_(a < b)
             p.add_(change)
             q.sub_(change)
-            larger = torch.maximum(high, low)
-            torch.minimum(high, low, out=low)
-            high.copy_(larger)
+            larger = torch.maximum(a, b)
+            torch.minimum(a, b, out=b)
+            a.copy_(larger)
     return values, label
 
 
@@ -223,10 +224,11 @@ def _sorted(names: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " 
     """
     if names.device.type != "cpu" or names.dtype != torch.int32 or sys.byteorder != "little":
         return names.sort(stable=True)
-    pairs = torch.empty(len(names), 2, dtype=torch.int32)
-    pairs[:, 0], pairs[:, 1] = torch.arange(len(names)), names
-    pairs.view(torch.long).flatten().numpy().sort()
-    return pairs[:, 1].contiguous(), pairs[:, 0].contiguous()
+    pairs = np.empty((len(names), 2), np.int32)
+    pairs[:, 0], pairs[:, 1] = np.arange(len(names), dtype=np.int32), names
+    pairs.view(np.int64).ravel().sort()
+    place, ordered = torch.from_numpy(pairs).unbind(1)
+    return ordered.contiguous(), place.contiguous()
 
 
 def _places(mask: Bool[Tensor, " n"]) -> Int[Tensor, " m"]:
