@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zlib
 from collections import Counter
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from threading import Thread
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
+from optuna.study import StudyDirection
+from optuna.trial import TrialState, create_trial
 from sqlalchemy.exc import OperationalError
 
 from pnp_ovss import Config, ConfigError, InputError, Segmenter, load_vlm, make_prompt
@@ -24,6 +27,7 @@ from pnp_ovss.methods.pnp.saliency import class_maps
 from pnp_ovss.models.clip import Clip
 from pnp_ovss.refine.scores import ScoreMap
 from pnp_ovss.segmentation import Segmentation
+from pnp_ovss.tuning import search
 from pnp_ovss.tuning.objective import (
     BLURS,
     THRESHOLDS,
@@ -333,6 +337,20 @@ def test_what_a_dead_process_had_begun_is_begun_again(tmp_path):
     assert len(rest) == len(distinct(finished_trials(again))) == SIZE
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")
+@pytest.mark.parametrize("queued", [False, True])
+def test_a_worker_that_died_before_its_first_heartbeat_holds_nobody_up(tmp_path, monkeypatch, queued):
+    space = {"layer": [0, 1, 2]}
+    study = open_study(url(tmp_path), ABOUT, space)
+    if queued:
+        study.enqueue_trial({"layer": 1})
+    study.ask()  # killed here
+    monkeypatch.setattr(search, "GRACE", 1)
+    tried = [trial.params["layer"] for trial in run_trials(study, lambda _: [np.ones(1)], 3)]
+    assert sorted(tried) == [0, 1, 2]
+    assert not queued or tried[-1] == 1
+
+
 WORKER = """
 import numpy, os, sys, time
 from pnp_ovss.tuning.search import open_study, run_trials
@@ -363,6 +381,32 @@ def test_processes_share_a_study_and_take_up_the_trial_of_a_killed_one(tmp_path)
     assert sum(counts) == SIZE
     assert min(counts) > 0
     assert len(distinct(finished_trials(open_study(url(tmp_path), ABOUT, SPACE)))) == SIZE
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.COMPLETE])
+def test_a_trial_is_begun_and_ended_by_one_worker_alone(tmp_path, monkeypatch, state):
+    """Another worker comes between this one's reading and writing of the trial's state."""
+    storages, done, others = [search._storage(url(tmp_path), 30) for _ in range(2)], [], []
+    before = TrialState.WAITING if state == TrialState.RUNNING else TrialState.RUNNING
+    trial = storages[0].create_new_trial(
+        storages[0].create_new_study([StudyDirection.MAXIMIZE]), create_trial(state=before)
+    )
+
+    def change(storage: RDBStorage) -> None:
+        with suppress(UpdateFinishedTrialError):
+            done.append(storage.set_trial_state_values(trial, state))
+
+    def check(*known) -> None:
+        others.append(Thread(target=change, args=storages[1:]))
+        others[0].start()
+        others[0].join(0.5)
+        RDBStorage.check_trial_is_updatable(storages[0], *known)
+
+    monkeypatch.setattr(storages[0], "check_trial_is_updatable", check)
+    change(storages[0])
+    others[0].join()
+    assert sum(done) == 1
 
 
 @pytest.mark.filterwarnings(
@@ -433,6 +477,7 @@ def test_a_study_that_was_killed_while_it_began_a_trial_tries_the_same_candidate
     assert [trial.params for trial in finished_trials(again)] == whole
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.COMPLETE])
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch, state):
     def write(storage, trial, **named):

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import product
 from math import prod
@@ -33,7 +34,8 @@ try:
     from optuna.samplers import RandomSampler, TPESampler
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
     from optuna.trial import Trial, TrialState
-    from sqlalchemy.engine import URL, make_url
+    from sqlalchemy import event
+    from sqlalchemy.engine import URL, Engine, make_url
     from sqlalchemy.exc import SQLAlchemyError
 except ImportError as error:
     raise ConfigError("tuning needs optuna, which is not installed; pip install 'pnp-ovss[tune]'") from error
@@ -127,18 +129,31 @@ def run_trials(study: Study, rewards: Rate, trials: int, prune: bool = True) -> 
             time.sleep(0.5)
             with _optuna():
                 optuna.storages.fail_stale_trials(study)
+            _requeue(study, _never_chose)
 
 
 def requeue(study: Study) -> None:
     """Queue the trials that are said to run, in a study of this process alone: those that ran them are dead.
 
-    Where many work on a study, this is found out by their heartbeats, the first of which may be missing.
+    Where many work on a study, this is found out by their heartbeats.
     """
+    _requeue(study, lambda _: True)
+
+
+def _requeue(study: Study, dead: Callable[[FrozenTrial], bool]) -> None:
+    """Queue the trials that are said to run, and are dead."""
     with _optuna():
         for trial in _trials(study):
-            if trial.state == TrialState.RUNNING:
-                study.tell(trial.number, state=TrialState.FAIL)
-                _retry(study, trial)
+            if trial.state == TrialState.RUNNING and dead(trial):
+                with suppress(ValueError, UpdateFinishedTrialError):  # another worker has done it
+                    study.tell(trial.number, state=TrialState.FAIL)
+                    _retry(study, trial)
+
+
+def _never_chose(trial: FrozenTrial) -> bool:
+    """Return whether a trial is without a candidate for so long that its worker died before the first heartbeat."""
+    now = datetime.now()
+    return not trial.params and now - (trial.datetime_start or now) > timedelta(seconds=GRACE)
 
 
 def _retry(study: Study, trial: FrozenTrial) -> None:
@@ -226,6 +241,8 @@ def _run_trial(study: Study, rewards: Rate, prune: bool) -> list[FrozenTrial]:
     ended: list[FrozenTrial] = []
 
     def objective(trial: Trial) -> float:
+        beating: Any = trial.storage
+        beating.record_heartbeat(trial._trial_id)  # Optuna's own first one comes from a thread, and maybe never
         try:
             return _evaluate(trial, rewards(_choose(study, trial)), prune)
         except (KeyboardInterrupt, PnpError):  # the trial is queued again, as that of a dead worker would be
@@ -293,14 +310,29 @@ def _evaluate(trial: Trial, rewards: Iterable[Float[np.ndarray, " cls"]], prune:
 
 
 def _storage(url: str, grace: int) -> RDBStorage:
-    engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite:") else {}
+    lite = url.startswith("sqlite:")
+    engine = {"connect_args": {"timeout": 60}} if lite else {}
     beats: dict[str, Any] = {"heartbeat_interval": max(1, grace // 6), "grace_period": grace}
     connect = partial(RDBStorage, url, engine, heartbeat_stale_trial_callback=_retry, **beats)
     try:
-        return connect()
+        storage = connect()
     except SQLAlchemyError:  # two workers that start at the same moment both make the tables
         time.sleep(1)
-        return connect()
+        storage = connect()
+    if lite:
+        _lock_before_reading(storage.engine)
+    return storage
+
+
+def _lock_before_reading(engine: Engine) -> None:
+    """Have SQLite lock the study from a transaction's first read on.
+
+    Optuna reads a trial for an update, and SQLite knows no such reading: two workers would both find the trial queued,
+    or running, and both run or finish it.
+    """
+    engine.dispose()  # connections of before
+    event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
 
 
 @contextmanager
