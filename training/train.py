@@ -23,6 +23,7 @@ from tqdm import tqdm
 from transformers import BertTokenizer
 
 from pnp_ovss.cores import usable_cores
+from pnp_ovss.models.loading import has_bfloat16
 from training.ahead import batches, whole_batch
 from training.batches import Batch, make_batch
 from training.config import TUNE_SEED, TrainConfig
@@ -124,7 +125,8 @@ class Trainer:
         return self._gradients(make_batch(self.scenes, self.tokenizer, self.config, self.step, shard))
 
     def _gradients(self, batch: Batch) -> tuple[Gradients, Log]:
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+        gains = self.device.type != "cpu" or has_bfloat16()  # else a step in bfloat16 takes ten times as long
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=gains):
             loss, log = self.recipe.loss(self.model, batch, self.config, self.step)
         return list(torch.autograd.grad(loss, self.parameters, allow_unused=True)), log
 
