@@ -109,7 +109,7 @@ def permutohedral_lattice(features: Float[Tensor, "b n d"]) -> Lattice:
     vertices = ordered.index_select(0, start)
 
     index = _integer(points * side)
-    corner = torch.empty_like(entry, dtype=index).scatter_(0, entry, first.cumsum(0, dtype=index).sub_(1))
+    corner = torch.empty_like(entry, dtype=index).scatter_(0, entry, first.to(index).cumsum(0, dtype=index).sub_(1))
     rows = len(vertices) + 1  # the last has no points: it is read where a vertex has no neighbour
     bags, threes = (
         torch.arange(0, count * width + 1, width, dtype=index, device=features.device)
