@@ -109,7 +109,7 @@ def permutohedral_lattice(features: Float[Tensor, "b n d"]) -> Lattice:
     vertices = ordered.index_select(0, start)
 
     index = _integer(points * side)
-    corner = torch.empty_like(entry, dtype=index).scatter_(0, entry, first.to(index).cumsum(0, dtype=index).sub_(1))
+    corner = torch.empty_like(entry, dtype=index).scatter_(0, entry, first.to(index).cumsum_(0).sub_(1))
     rows = len(vertices) + 1  # the last has no points: it is read where a vertex has no neighbour
     bags, threes = (
         torch.arange(0, count * width + 1, width, dtype=index, device=features.device)
@@ -164,11 +164,13 @@ def _simplices(
     weight[:, 0] = rest[-1] - rest[0] + side
     torch.sub(rest[:-1], rest[1:], out=weight.t()[1:])
     weight.div_(side)
-    image = torch.arange(b, dtype=name, device=features.device) * places[-1]
+    base = (torch.arange(b, dtype=name, device=features.device) * places[-1]).repeat_interleave(n)
+    for count, along in zip(steps, axes[1:], strict=True):
+        base.add_(count.to(name), alpha=along)
 
     # The corners: from the floor one step at a time, along the axis of the largest rest, then of the next, ...
     key = torch.empty(b * n, side, dtype=name, device=features.device)
-    key[:, 0] = (steps.to(name) * axis[1:, None]).sum(0, dtype=name) + image.repeat_interleave(n)
+    key[:, 0] = base
     for corner in range(1, side):
         torch.add(key[:, corner - 1], step[corner - 1], out=key[:, corner])
     return key, weight, axes
@@ -201,12 +203,10 @@ def _descending(
 def _elevate(features: Float[Tensor, "n d"]) -> Float[Tensor, "side n"]:
     """Return the points on the plane where coordinates sum to 0, scaled to fit the blur of the lattice."""
     n, d = features.shape
-    axis = torch.arange(1, d + 1, device=features.device)
-    scaled = features * ((d + 1) * (2 / 3) ** 0.5 / (axis * (axis + 1)).sqrt())
     elevated = torch.zeros(d + 1, n, device=features.device)
     total = elevated[0]  # no matrix product: its rounding depends on the number of rows
     for k in range(d, 0, -1):
-        column = scaled[:, k - 1]
+        column = features[:, k - 1] * ((d + 1) * (2 / 3) ** 0.5 / (k * (k + 1)) ** 0.5)
         torch.add(total, column, alpha=-k, out=elevated[k])
         total += column
     return elevated
