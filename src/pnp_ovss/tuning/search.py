@@ -252,7 +252,7 @@ def _run_trial(study: Study, rewards: Rate, prune: bool) -> list[FrozenTrial]:
     with _optuna(), suppress(UpdateFinishedTrialError):  # the trial was taken for dead and given to another worker
         try:
             study.optimize(objective, n_trials=1, catch=(_Taken,), callbacks=[lambda _, trial: ended.append(trial)])
-        except AssertionError as error:  # Optuna's, in place of what came of telling the storage
+        except (AssertionError, UnboundLocalError) as error:  # Optuna's, in place of what came of telling the storage
             raise error.__context__ or error from None
     return [trial for trial in ended if trial.state in FINISHED]
 
