@@ -96,7 +96,7 @@ class Disturbance:
         return file
 
     def _statement(self, statement: str) -> None:
-        if not statement.lstrip().startswith(("SELECT", "PRAGMA")):
+        if not statement.lstrip().startswith(("SELECT", "PRAGMA", "BEGIN")):
             self._step("database")
 
     def _step(self, operation: str, half: Callable[[], Any] = lambda: None) -> None:

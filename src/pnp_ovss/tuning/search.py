@@ -120,7 +120,7 @@ def run_trials(study: Study, rewards: Rate, trials: int, prune: bool = True) -> 
 
     Raises: InputError if the storage stops working; what was finished before stays.
     """
-    wanted = min(trials, prod(map(len, study.user_attrs["space"].values())))
+    wanted = min(trials, prod(map(len, _space(study).values())))
     while (finished := len(finished_trials(study))) < wanted:
         states = [trial.state for trial in _trials(study)]
         if finished + states.count(TrialState.RUNNING) < wanted or TrialState.WAITING in states:
@@ -158,7 +158,7 @@ def _never_chose(trial: FrozenTrial) -> bool:
 
 def _retry(study: Study, trial: FrozenTrial) -> None:
     """Queue the candidate of a trial again, if all of it was written down before the trial broke off."""
-    if _candidate(trial).keys() == study.user_attrs["space"].keys():
+    if _candidate(trial).keys() == _space(study).keys():
         RetryHeartbeatStaleTrialCallback()(study, trial)
 
 
@@ -211,7 +211,7 @@ def report(study: Study, objective: Objective, choice: Choice) -> str:
     groups = {"Best masks": order[:SHOWN], "Worst masks": order[SHOWN:][::-1][:SHOWN]}
     page = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
     template = Template(page, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    tried = {"space": study.user_attrs["space"], "trials": finished_trials(study), "rewards": rewards}
+    tried: dict[str, Any] = {"space": _space(study), "trials": finished_trials(study), "rewards": rewards}
     tried |= {"choice": choice, "best": choice.best, "reward": float(np.concatenate(choice.rewards).mean())}
     picture = partial(_picture, objective, choice.params)
     return str(template.render(tried, version=VERSION, objective=objective, picture=picture, groups=groups))
@@ -229,6 +229,12 @@ def storage_url(url: str | None, folder: Path) -> str:
         return make_url(url).render_as_string(hide_password=False)
     except SQLAlchemyError as error:
         raise ConfigError("expected a storage URL such as sqlite:///study.db; give one with --storage") from error
+
+
+def _space(study: Study) -> Space:
+    with _optuna():
+        space: Space = study.user_attrs["space"]
+        return space
 
 
 def _trials(study: Study) -> list[FrozenTrial]:
@@ -262,7 +268,7 @@ def _free(study: Study, number: int) -> Candidate | None:
 
     As many are passed over as were begun before and have not failed, so that workers do not choose the same.
     """
-    space: Space = study.user_attrs["space"]
+    space = _space(study)
     every = list(product(*(space[name] for name in sorted(space))))
     np.random.RandomState(study.user_attrs["seed"]).shuffle(every)
     others = [other for other in _trials(study) if other.state != TrialState.FAIL and other.number != number]
@@ -286,7 +292,7 @@ def _candidate(trial: FrozenTrial) -> Candidate:
 
 def _choose(study: Study, trial: Trial) -> Candidate:
     """Return the candidate that was queued or that the sampler chose; where it was taken, queue a free one instead."""
-    space: Space = study.user_attrs["space"]
+    space = _space(study)
     chosen = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
     others = [other for other in _trials(study) if other.number != trial.number]
     taken = [other.params for other in others if other.state != TrialState.FAIL]
