@@ -41,5 +41,5 @@ def test_a_tree_that_is_slower_is_found(tmp_path, capsys):
     if head.returncode:
         pytest.skip("not a git repository")
     with guard.tree_of(head.stdout.strip()) as old:
-        assert guard.report(guard.compare(old, tmp_path, ["salience"], rounds=5)) == 1
+        assert guard.report(guard.compare(old, tmp_path, ["salience", "crf"], rounds=5)) == 1
     assert capsys.readouterr().out.endswith("slower: salience\n")

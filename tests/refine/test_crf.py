@@ -178,13 +178,13 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("scale", [5, 300])
+@pytest.mark.parametrize("scale", [30, 300])
 @pytest.mark.parametrize("channels", [2, crf.FEW, crf.FEW + 1, 8, crf.WIDE])
 def test_softmax_of_any_number_of_channels_and_of_each_image_to_the_bit(channels, scale):
     energy = torch.randn(2, 1000, channels, generator=torch.Generator().manual_seed(channels))
     energy[1] *= scale
     result = crf._softmax(energy.clone())
-    torch.testing.assert_close(result, energy.softmax(2), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(result, energy.double().softmax(2).float(), rtol=1e-6, atol=1e-7)
     assert torch.equal(crf._softmax(energy[:1].clone()), result[:1])
 
 

@@ -477,7 +477,6 @@ def test_a_study_that_was_killed_while_it_began_a_trial_tries_the_same_candidate
     assert [trial.params for trial in finished_trials(again)] == whole
 
 
-@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.COMPLETE])
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch, state):
     def write(storage, trial, **named):
