@@ -262,7 +262,7 @@ def _engine(flags: ReproduceFlags) -> Engine:
         return lambda calls: ((number, call()) for number, call in enumerate(calls))
     from pnp_ovss.runs.cluster import call_on_ray
 
-    return partial(call_on_ray, workers=flags.models, cpus=flags.cpus, address=flags.cluster)
+    return partial(call_on_ray, workers=flags.models, cpus=flags.cpus, address=flags.cluster, device=flags.device)
 
 
 def _go_through(engine: Engine, runs: Sequence[CellRun], title: str, first: bool) -> dict[str, str]:

@@ -53,16 +53,21 @@ def work_on_ray(
 
 
 def call_on_ray(
-    calls: Sequence[Callable[[], Any]], workers: int | None = None, cpus: int = 1, address: str | None = None
+    calls: Sequence[Callable[[], Any]],
+    workers: int | None = None,
+    cpus: int = 1,
+    address: str | None = None,
+    device: str = "auto",
 ) -> Iterator[tuple[int, Any]]:
     """Yield the number of each call and what it returned, as soon as it has ended; ``workers`` run at a time.
 
-    Each has a GPU to itself where there is one, else ``cpus`` cores. One whose process or machine died is made again.
+    Each has a GPU to itself where there is one and ``device`` is not "cpu", else ``cpus`` cores. One whose process or
+    machine died is made again.
 
     Raises: ConfigError if Ray is missing; InputError if it cannot be reached; what a call raises.
     """
     with _connected(workers, cpus, address) as ray:
-        gpus = int(ray.cluster_resources().get("GPU", 0))
+        gpus = _gpus(ray, device)
         each = {"num_gpus": 1} if gpus else {"num_cpus": cpus}
         task = ray.remote(_call).options(max_retries=RETRIES, **each)
         waiting, running = deque(enumerate(calls)), dict[Any, int]()
@@ -112,9 +117,8 @@ def load_ray() -> Any:
 
 def _blocks(ray: Any, job: Job, todo: Places, places: Places, workers: int | None, cpus: int) -> Any:
     """Return the data set of photos that are done, which is made while it is read."""
-    has = ray.cluster_resources()
-    gpus = 0 if job.device == "cpu" else int(has.get("GPU", 0))
-    workers = workers or gpus or max(1, int(has.get("CPU", 1)) // cpus)
+    gpus = _gpus(ray, job.device)
+    workers = workers or gpus or max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
     job = job.sized(gpus > 0)
     batches = in_batches(places, todo, job.batch or 1)
     rows = [
@@ -130,6 +134,11 @@ def _blocks(ray: Any, job: Job, todo: Places, places: Places, workers: int | Non
         max_task_retries=RETRIES,
         **({"num_gpus": 1} if gpus else {"num_cpus": cpus}),
     )
+
+
+def _gpus(ray: Any, device: str) -> int:
+    """Return how many GPUs of the cluster are for work on this device."""
+    return 0 if device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
 
 
 def _settle(working_folder: str, cores: int | None) -> None:
