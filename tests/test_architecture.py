@@ -56,6 +56,7 @@ print("exit code", main(["segment", *arguments]))
 """
 
 
+@pytest.mark.slow
 def test_a_refiner_and_a_method_are_a_file_and_a_line_each(extended, tmp_path):
     photo = np.full((40, 60, 3), 255, np.uint8)
     photo[10:30, 10:30] = (255, 0, 0)

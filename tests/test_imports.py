@@ -77,3 +77,9 @@ def test_transformers_is_imported_in_models_and_methods_alone():
             if outside and any(name.split(".")[0] == "transformers" for name in names):
                 wrong.append(str(path.relative_to(SOURCE)))
     assert not wrong
+
+
+def test_shapes_are_checked_where_they_are_stated(pytestconfig):
+    stated = {f"pnp_ovss.{part(path)}" for path in modules() if "from jaxtyping import" in path.read_text("utf-8")}
+    checked = pytestconfig.getoption("jaxtyping_packages").split(",")
+    assert sorted(stated) == [name for name in checked if name != "beartype.beartype"]

@@ -33,6 +33,7 @@ def small(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda run, **how: run)
 
 
+@pytest.mark.slow
 def test_all_of_it_runs_on_a_cpu(small, capsys, tmp_path):
     trace = tmp_path / "trace.json"
     how = ["--device", "cpu", "--model", "mini-blip", "--passes", "2", "--rounds", "1", "--many", "2"]

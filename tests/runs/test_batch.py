@@ -225,6 +225,7 @@ def crowd(batch, monkeypatch) -> Callable[..., int]:
     return partial(batch, "--batch-size", "3", "--present", "all")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["locate", "refine_all"])
 def test_a_photo_has_the_same_company_wherever_the_run_was_stopped(crowd, step, monkeypatch):
     assert crowd("--out", "whole") == 1

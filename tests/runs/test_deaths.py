@@ -98,6 +98,7 @@ def test_a_run_that_died_ends_as_one_that_did_not(batch):
     assert len({record["match"] for record in records().values()}) == 2
 
 
+@pytest.mark.slow
 def test_a_deadly_photo_leaves_its_place_in_the_batch_empty(batch):
     company = partial(tell_company, pytest.MonkeyPatch())
     assert [batch("p005", before=company) for _ in range(3)] == [DEAD, DEAD, 1]
@@ -106,6 +107,7 @@ def test_a_deadly_photo_leaves_its_place_in_the_batch_empty(batch):
     assert records() == records("whole")
 
 
+@pytest.mark.slow
 def test_a_batch_that_kills_the_process_though_no_photo_of_it_does_is_done_one_by_one(batch):
     def deadly_batches() -> None:
         locate = Segmenter.locate
@@ -122,6 +124,7 @@ def test_a_batch_that_kills_the_process_though_no_photo_of_it_does_is_done_one_b
     assert not STATE.exists()
 
 
+@pytest.mark.slow
 def test_a_photo_that_was_replaced_is_tried_again(batch):
     assert [batch("p000") for _ in range(3)] == [DEAD, DEAD, 1]
     Image.new("RGB", (9, 9)).save("photos/p000.png")
@@ -144,6 +147,7 @@ def test_the_only_photo_is_left_out_too(batch):
     assert {*faults()} == {"p000"}
 
 
+@pytest.mark.slow
 def test_a_model_that_kills_the_process_is_no_photos_fault(batch):
     def deadly_model() -> None:
         Segmenter.from_pretrained = lambda *all, **more: os.kill(os.getpid(), signal.SIGKILL)
@@ -197,6 +201,7 @@ def test_a_run_that_is_stopped_before_any_death_leaves_no_trace(batch):
     assert not STATE.exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_no_death(batch):
     def full() -> None:
         write = Folder.write

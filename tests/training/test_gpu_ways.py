@@ -130,6 +130,7 @@ def test_an_image_is_given_the_cls_of_another_one_of_its_shard(scenes: DrawnScen
     assert torch.equal(stays, torch.cat([torch.ones(8, 1), batch.stays], 1))
 
 
+@pytest.mark.slow
 def test_batches_made_ahead_are_those_made_in_place(tmp_path: Path):
     scenes = open_scenes(tmp_path / "scenes", TRAIN_SEED, 8, TINY.image_size, workers=1)
     config = replace(TINY, steps=6, explain=1)

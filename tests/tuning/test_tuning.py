@@ -337,6 +337,7 @@ def test_what_a_dead_process_had_begun_is_begun_again(tmp_path):
     assert len(rest) == len(distinct(finished_trials(again))) == SIZE
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")
 @pytest.mark.parametrize("queued", [False, True])
 def test_a_worker_that_died_before_its_first_heartbeat_holds_nobody_up(tmp_path, monkeypatch, queued):
