@@ -1,6 +1,6 @@
 """Choose a mini model's settings on tuning scenes, by mIoU, one coordinate after the other; never on held-out ones.
 
-    python -m benchmarks.choose_settings [--model mini-blip] [--scenes 60] [--rounds 2]
+    python -m benchmarks.choose_settings [--model mini-blip] [--scenes 60] [--rounds 2] [--gradient on]
 
 Prints the best settings as they are found, and at the end as JSON, which ``--preset FILE.json`` takes.
 """
@@ -22,6 +22,7 @@ from pnp_ovss.mini import CLASSES, TUNE_SEED, Scene, draw
 from pnp_ovss.models import VLM
 
 Settings = dict[str, Any]
+GRADIENT = {"either": (True, False), "on": (True,), "off": (False,)}
 SALIENCE: tuple[Sequence[Settings], ...] = (
     [{"passes": 1}]
     + [
@@ -31,8 +32,8 @@ SALIENCE: tuple[Sequence[Settings], ...] = (
     ],
 )
 REFINEMENT: tuple[Sequence[Settings], ...] = (
-    [{"threshold": t} for t in (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)],
-    [{"blur": b} for b in (0.005, 0.01, 0.02, 0.03, 0.04, 0.05)],
+    [{"threshold": t} for t in (0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)],
+    [{"blur": b} for b in (0.01, 0.02, 0.03, 0.04, 0.05, 0.07)],
     [{"crf_bilateral_srgb": s} for s in (3.0, 5.0, 8.0, 13.0)],
     [{"crf_bilateral_sxy": s} for s in (15.0, 30.0, 50.0, 80.0)],
     [{"crf_bilateral_weight": w} for w in (4.0, 7.0, 10.0, 15.0)],
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--size", type=int, default=224, help="side of the drawn scenes, in pixels")
     parser.add_argument("--task", choices=TASKS, default="things")
+    parser.add_argument("--gradient", choices=GRADIENT, default="either", help="whether settings weigh by it")
     args = parser.parse_args()
     vlm = PnP.from_pretrained(args.model, "auto", "auto", None, "mini", layer=0, head=0).vlm
     scenes = [draw(TUNE_SEED, index, args.size) for index in range(args.scenes)]
@@ -55,7 +57,7 @@ def main() -> None:
     config = task.config(
         replace(PRESETS["mini"], layer=0, head=0) if args.preset == "mini" else Config.from_preset(args.preset)
     )
-    config = choose_head(vlm, config, scenes, task)
+    config = choose_head(vlm, config, scenes, task, GRADIENT[args.gradient])
     for _ in range(args.rounds):
         config = choose_salience(vlm, config, scenes, task)
         maps = salience_of(vlm, config, scenes, task)
@@ -66,14 +68,16 @@ def main() -> None:
     print(config.to_json())
 
 
-def choose_head(vlm: VLM, config: Config, scenes: Sequence[Scene], task: Task) -> Config:
+def choose_head(
+    vlm: VLM, config: Config, scenes: Sequence[Scene], task: Task, gradients: Sequence[bool] = (True, False)
+) -> Config:
     """Return the layer and head whose attention, with or without its gradient, blurred, scores best."""
     rough = replace(config, passes=1).override({"refiners": ("blur",)})
 
     def scored() -> Iterator[tuple[Config, float]]:
         for layer in range(vlm.layers):
             for head in range(vlm.heads):
-                for gradient in (True, False):
+                for gradient in gradients:
                     candidate = replace(rough, layer=layer, head=head, gradient=gradient)
                     yield candidate, score(salience_of(vlm, candidate, scenes, task), candidate, scenes, task)
 

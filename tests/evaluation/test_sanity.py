@@ -1,6 +1,7 @@
 """Four faults, each planted into a mini model that is sound: each is found, and named as what it may be."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -123,7 +124,8 @@ def test_another_models_normalisation(name):
     method = mini(name)
     method.backbone.mean, method.backbone.std = NORMALISATIONS["ViLT's"]
     [line] = check_sanity(method).suspects
-    assert line.startswith("normalisation: with CLIP's mean and std right names stand out ")
+    # ImageNet's has CLIP's mean and 5/6 of its deviation: which of the two names stand out by further is chance.
+    assert re.match(r"normalisation: with (CLIP|ImageNet)'s mean and std right names stand out \d", line)
     assert (method.backbone.mean, method.backbone.std) == NORMALISATIONS["ViLT's"]
 
 

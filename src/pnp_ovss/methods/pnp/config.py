@@ -58,7 +58,7 @@ class Config(RefinementSettings):  # type: ignore[misc]  # its base is made from
 
 
 RELEASED = Config(size=336)
-MINI = Config(layer=1, head=1, sum_last_name=False, drop=3, count_first_twice=False, threshold=0.05, blur=0.03)
+MINI = Config(layer=1, sum_last_name=False, count_first_twice=False, crf_bilateral_sxy=80.0, crf_bilateral_weight=7.0)
 
 PRESETS: dict[str, Config] = {
     "released": RELEASED,  # the authors' code of June 2024, which made Table 3 of the poster
@@ -68,8 +68,6 @@ PRESETS: dict[str, Config] = {
     "vilt": Config(layer=6, head=0),
     "blip2": Config(layer=2, head=0),
     # The mini models' own, chosen on tuning scenes by benchmarks/choose_settings.py.
-    "mini": MINI.override({"crf_bilateral_sxy": 80.0}),
-    "mini-bridgetower": MINI.override(
-        {"crf_bilateral_sxy": 80.0, "head": 2, "gradient": False, "passes": 2, "drop": 20}
-    ),
+    "mini": MINI.override({"head": 0, "drop": 3, "threshold": 0.02, "blur": 0.04, "crf_bilateral_srgb": 8.0}),
+    "mini-bridgetower": MINI.override({"head": 1, "gradient": False, "drop": 6, "threshold": 0.05}),
 }
