@@ -1,6 +1,7 @@
 """Fixtures for every test."""
 
 import os
+import signal
 
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # as the command line does; read when torch is loaded
 
@@ -12,6 +13,9 @@ import torch
 
 from pnp_ovss.models import VLM, load_vlm
 from tiny import tiny_blip
+
+# What a shell starts in the background ignores Ctrl-C, and so would the tests of what it does.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The models of the tests are so small that threads wait for each other longer than they compute.
 torch.set_num_threads(1)

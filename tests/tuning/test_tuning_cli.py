@@ -76,14 +76,14 @@ def test_with_few_photos_the_settings_at_the_start_stay_and_that_is_said(tune, t
     assert tune("--trials", "6", "--preset", "mini", "--reward", "graded") == 0
     out, err = capsys.readouterr()
     start, config = Config.from_preset("mini"), Config.from_preset(tmp_path / "tuning" / "preset.json")
-    assert [getattr(config, name) for name in ("layer", "head", "threshold", "blur")] == [1, 1, 0.05, 0.03]
-    assert (start.layer, start.head, start.threshold, start.blur) == (1, 1, 0.05, 0.03)
+    layer, head, threshold, blur = (getattr(start, name) for name in ("layer", "head", "threshold", "blur"))
+    assert (config.layer, config.head, config.threshold, config.blur) == (layer, head, threshold, blur)
     assert re.search(
         r"(which is not certain: the settings at the start stay|no candidate is better, and they stay)", out
     )
     assert "only 2 photos: " in err
     page = (tmp_path / "tuning" / "report.html").read_text(encoding="utf-8")
-    assert "Layer <b>1</b>, head <b>1</b>, threshold\n<b>0.05</b>, blur <b>0.03</b>" in page
+    assert f"Layer <b>{layer}</b>, head <b>{head}</b>, threshold\n<b>{threshold:g}</b>, blur <b>{blur:g}</b>" in page
 
 
 def test_a_setting_that_is_given_is_not_tuned(tune, tmp_path):
