@@ -1,7 +1,6 @@
 """Four faults, each planted into a mini model that is sound: each is found, and named as what it may be."""
 
 import json
-import re
 import shutil
 
 import pytest
@@ -119,13 +118,19 @@ def test_pixels_that_are_not_normalised(name, mean, std):
     ]
 
 
-@pytest.mark.parametrize("name", ["mini-blip", BRIDGETOWER])
-def test_another_models_normalisation(name):
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [
+        ("mini-blip", "CLIP's"),
+        # ImageNet's has CLIP's mean and 5/6 of its deviation, and here names stand out by more with it.
+        pytest.param("mini-bridgetower", "ImageNet's", marks=pytest.mark.slow),
+    ],
+)
+def test_another_models_normalisation(name, better):
     method = mini(name)
     method.backbone.mean, method.backbone.std = NORMALISATIONS["ViLT's"]
     [line] = check_sanity(method).suspects
-    # ImageNet's has CLIP's mean and 5/6 of its deviation: which of the two names stand out by further is chance.
-    assert re.match(r"normalisation: with (CLIP|ImageNet)'s mean and std right names stand out \d", line)
+    assert line.startswith(f"normalisation: with {better} mean and std right names stand out ")
     assert (method.backbone.mean, method.backbone.std) == NORMALISATIONS["ViLT's"]
 
 
