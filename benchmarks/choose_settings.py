@@ -68,10 +68,8 @@ def main() -> None:
     print(config.to_json())
 
 
-def choose_head(
-    vlm: VLM, config: Config, scenes: Sequence[Scene], task: Task, gradients: Sequence[bool] = (True, False)
-) -> Config:
-    """Return the layer and head whose attention, with or without its gradient, blurred, scores best."""
+def choose_head(vlm: VLM, config: Config, scenes: Sequence[Scene], task: Task, gradients: Sequence[bool]) -> Config:
+    """Return the layer and head whose attention, with each of ``gradients``, blurred, scores best."""
     rough = replace(config, passes=1).override({"refiners": ("blur",)})
 
     def scored() -> Iterator[tuple[Config, float]]:
