@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -9,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from pnp_ovss.cli import main
 from pnp_ovss.errors import ModelError
-from pnp_ovss.evaluation.sanity import NORMALISATIONS, Sanity, check_sanity, plan
+from pnp_ovss.evaluation.sanity import NORMALISATIONS, Sanity, _check_grid, check_sanity, plan
 from pnp_ovss.methods import load_method
-from pnp_ovss.mini import CHECKPOINTS
+from pnp_ovss.mini import CHECKPOINTS, TUNE_SEED, draw
 from tiny import tiny_groupvit, tiny_vilt
 
 MINIS = {"mini-blip": {"passes": 1}, "mini-bridgetower": {"passes": 1}, "mini-clip": {}}
@@ -142,6 +143,15 @@ def test_a_head_that_sees_nothing(monkeypatch):
     sanity = check_sanity(method)
     assert sanity.grid == "not seen"
     assert [line.split(":")[0] for line in sanity.suspects] == ["salience"]
+
+
+@pytest.mark.parametrize("side", [7, 12, 24])
+def test_maps_that_do_not_look_at_the_photo_accuse_no_grid(side):
+    scenes = [draw(TUNE_SEED, index, 64) for index in range(10)]
+    for seed in range(5):
+        random = torch.Generator().manual_seed(seed)
+        maps = Mock(side_effect=lambda *_: [Mock(maps=torch.rand(2, side, side, generator=random))])  # noqa: B023
+        assert _check_grid(Mock(class_maps=maps), scenes) == "not seen"
 
 
 def test_random_weights_are_said_to_know_nothing(tmp_path):

@@ -41,10 +41,11 @@ GAIN, LEAST = 1.3, 0.25
 """What makes right names stand out so many times as far is a suspect; and the deviations that this is at least of."""
 SURE = 2.0
 """Standard deviations above chance from which salience counts as on the object."""
-PLANTED, CHANGED = 2, 0.04
-"""Scenes of which cells are changed, to see where they come out, and the share of these cells."""
-SEEN, CLEAR = 0.65, 0.1
-"""Mean rank of the changed cells that counts as seen, and by how much another place has to be better than their own."""
+PLANTED, CHANGED = 64, 0.04
+"""Cells that are changed in all, to see where they come out, and their share of a scene's."""
+SEEN, CLEAR = 4.0, 0.1
+"""Standard deviations above chance from which changed cells count as seen, for the best of many places is above it by
+itself; and by how much their mean rank has to be better in another place than in their own."""
 FAR = 2
 """Cells by which a grid may be shifted."""
 CENTRED, SPREAD = 1.5, (0.4, 2.5)
@@ -229,10 +230,14 @@ def _point(method: Method, scene: Scene) -> Iterator[tuple[bool, float]]:
 
 def _check_grid(method: Method, scenes: Sequence[Scene]) -> str:
     """Return where cells of photos come out whose colours are inverted: where class maps change most."""
-    planted = [_plant(method, index, scene) for index, scene in enumerate(scenes[:PLANTED])]
-    ranks = {place: np.mean([rank[move(cells)].mean() for cells, rank in planted]) for place, move in _places()}
+    planted = list[tuple[Any, Any]]()
+    for index, scene in enumerate(scenes):
+        planted.append(_plant(method, index, scene))
+        if (count := sum(int(cells.sum()) for cells, _ in planted)) >= PLANTED:
+            break
+    ranks = {place: np.concatenate([rank[move(cells)] for cells, rank in planted]).mean() for place, move in _places()}
     best = max(ranks, key=lambda place: ranks[place])
-    if ranks[best] < SEEN:
+    if ranks[best] < 0.5 + SEEN / (12 * count) ** 0.5:  # ranks by chance are uniform in [0, 1]
         return UNSEEN
     return best if ranks[best] > ranks[PLACED] + CLEAR else PLACED
 
