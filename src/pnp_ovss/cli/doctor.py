@@ -41,8 +41,8 @@ def command(
 
     Nothing is fetched and no photo leaves the machine; a bug report is easier to answer with these lines.
 
-    With --model: whether that model does what it should on ten drawn scenes, beside a mini model, and if not, what may
-    be wrong with it. Exit code 1: something looks wrong.
+    With --model: whether that model, fetched if it is not here, does what it should on ten drawn scenes, beside a mini
+    model, and if not, what may be wrong with it. Exit code 1: something looks wrong.
     """
     if model:
         return _check(model, method, device, json)
