@@ -43,7 +43,7 @@ class Located:
 
 
 class Segmenter:
-    """Segments photos into the classes somebody names, by one method.
+    """Segments photos into named classes by one method.
 
     ``memory``: what the process may hold on a CPU, such as "4GB"; None: most of what the machine, and the container it
     may be in, has left. A photo that needs more is refined at fewer pixels, which ``Segmentation.refined`` says.
@@ -78,15 +78,25 @@ class Segmenter:
         compile: bool = False,
         **overrides: Any,
     ) -> "Segmenter":
-        """Return a segmenter on a model by short name, hub id or local folder; without one, on the method's own.
+        """Return a segmenter on a model.
 
-        ``preset``: a name of ``PRESETS``, a JSON file, or "auto": the model's own, which is its family's but for a mini
-        model. ``memory``: what the process may hold, such as "4GB". ``present``: see the class. ``compile``: for
-        many photos: on a GPU the model runs as CUDA graphs, which give the same labels; on a CPU its image tower goes
-        through ``torch.compile``, which takes a minute at the first batch.
-        ``overrides`` are single settings, such as ``threshold=0.2``.
+        Args:
+            model: Short name, hub id or local folder; without one, the default of the method.
+            preset: Name in ``PRESETS``, a JSON file, or "auto": that of a mini model, else of the model's family.
+            device: "auto" (CUDA if there is a GPU, else the CPU), or torch's name of one, such as "cuda:1" or "mps".
+            dtype: "float32", "bfloat16", "float16", on a CPU "int8" for the image tower; "auto": bfloat16 where it is
+                known to keep the labels, else float32.
+            revision: Commit, branch or tag of a repository on the hub.
+            method: Name in ``METHODS``.
+            memory: As in the class.
+            present: As in the class.
+            compile: For many photos: on a GPU the model runs as CUDA graphs, which give the same labels; on a CPU its
+                image tower goes through ``torch.compile``, which takes a minute at the first batch.
+            overrides: Single settings, such as ``threshold=0.2``.
 
-        Raises: ModelError, ConfigError.
+        Raises:
+            ModelError: If the model cannot be found, fetched, read or used.
+            ConfigError: If a setting does not exist or is out of range.
         """
         memory = None if memory is None else parse_bytes(memory)  # a wrong one should not cost a download
         check_present(present)

@@ -133,7 +133,7 @@ def _tile(job: Job) -> RGB:
 
 
 def make_examples() -> list[Job]:
-    """Return the finished examples: drawn scenes, and what the small model in the box finds in them."""
+    """Return the finished examples: drawn scenes, and what the small bundled model finds in them."""
     small, done = Models([("pnp", "mini-blip")], "cpu", None, 10**6), []
     for index in EXAMPLES:
         scene = draw(HELD_OUT_SEED, index, 512)

@@ -1,4 +1,4 @@
-"""``pnp-ovss demo``: the whole method on drawn scenes, with the model in the box."""
+"""``pnp-ovss demo``: the whole method on drawn scenes, with the bundled model."""
 
 from pathlib import Path
 

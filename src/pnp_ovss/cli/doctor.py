@@ -153,5 +153,5 @@ def _hub() -> str:
         with socket.create_connection((parts.hostname or "", port), PATIENCE):
             return f"{address} answers"
     except (OSError, ValueError) as error:
-        advice = "set HF_ENDPOINT to a mirror, or give --model a local folder; mini-blip is in the box"
+        advice = "set HF_ENDPOINT to a mirror, or give --model a local folder; mini-blip is bundled"
         return f"{address} does not answer ({getattr(error, 'strerror', None) or error}); {advice}"

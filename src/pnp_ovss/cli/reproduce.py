@@ -92,7 +92,7 @@ class ReproduceFlags:
 
 
 def command(table: Annotated[str, typer.Argument(metavar="|".join(TABLES))], flags: ReproduceFlags) -> int:
-    """Run a published table again and compare: table3 of the PnP-OVSS poster, field or ablation.
+    """Reproduce a published table and compare: table3 of the PnP-OVSS poster, field or ablation.
 
     Checks come first: data found, whole and as published, names found, weights reachable and of the expected size,
     disk, memory, device. What is not as it should be is one line each, and nothing is run unless --anyway is given.

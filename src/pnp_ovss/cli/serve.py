@@ -48,7 +48,7 @@ def command(
     The same is there over HTTP, described at /docs. Needs the extra [serve].
 
     Args:
-        model: short name, hub id or local folder; several times for a choice (default: those in the box)
+        model: short name, hub id or local folder; several times for a choice (default: the bundled ones)
         method: several times for a choice (default: all that the models can run without a further one)
         device: auto, cpu, cuda, cuda:1, mps, ...; several times for a line that several devices work on
         host: address to listen on; 127.0.0.1 is this machine alone

@@ -20,7 +20,7 @@ BLOCK = 1024
 
 @dataclass(frozen=True)
 class Blur(Refiner):
-    """Step 8 of the method."""
+    """Gaussian blur of every channel, then min-max per channel: step 8 of PnP-OVSS."""
 
     blur: float = setting(0.05, "blur: sigma as a share of the photo's longer side", 0, 1)
 

@@ -37,7 +37,7 @@ SAFE = 80.0
 
 @dataclass(frozen=True)
 class DenseCRF(Refiner):
-    """Step 9 of the method."""
+    """Fully connected CRF with Gaussian edge potentials: step 9 of PnP-OVSS."""
 
     crf_iterations: int = setting(10, "crf: mean-field iterations", 0, MOST_STEPS)
     crf_gaussian_sxy: float = setting(3.0, "crf: smoothness kernel, standard deviation in pixels", 1 / MANY)

@@ -37,8 +37,8 @@ TOO_NARROW = "the crf's standard deviations are too small for this photo; raise 
 class WeightedSum:
     """A sparse matrix by rows: ``result[r] = sum of weight[i] * values[source[i]]``, start[r] <= i < start[r + 1].
 
-    ``embedding_bag`` is the same thing under another name, and the fastest form of it that torch has on a CPU: two to
-    four times faster here than a CSR matrix, and ten times faster than ``index_add``. On CUDA a kernel of ours is.
+    ``embedding_bag`` computes the same, and is the fastest form of it that torch has on a CPU; on CUDA a Triton kernel
+    is faster.
     """
 
     source: Int[Tensor, " entry"]
