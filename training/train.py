@@ -43,7 +43,8 @@ class Trainer:
     """Model, optimiser and the running mean of the weights; everything a resumed run needs.
 
     ``zoo`` is the folder of finished checkpoints, one of which may lend its image tower. On a CPU each shard has a
-    thread of its own; a GPU takes all of them at once, made by ``workers`` processes (0: by this one).
+    thread of its own; a GPU takes all of them at once, made by ``workers`` processes (0: by this one). ``dtype`` is
+    "float32", or "auto": mixed with bfloat16 where the device computes with it.
     """
 
     def __init__(
@@ -54,8 +55,9 @@ class Trainer:
         zoo: Path = CHECKPOINTS,
         device: torch.device = CPU,
         workers: int = 0,
+        dtype: str = "auto",
     ) -> None:
-        self.config, self.scenes, self.folder = config, scenes, folder
+        self.config, self.scenes, self.folder, self.dtype = config, scenes, folder, dtype
         self.device, self.workers = device, workers
         self.recipe = RECIPES[config.name]
         with torch.random.fork_rng():
@@ -125,8 +127,8 @@ class Trainer:
         return self._gradients(make_batch(self.scenes, self.tokenizer, self.config, self.step, shard))
 
     def _gradients(self, batch: Batch) -> tuple[Gradients, Log]:
-        gains = self.device.type != "cpu" or has_bfloat16()  # else a step in bfloat16 takes ten times as long
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=gains):
+        able = self.device.type != "cpu" or has_bfloat16()  # else a step in bfloat16 takes ten times as long
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=able and self.dtype == "auto"):
             loss, log = self.recipe.loss(self.model, batch, self.config, self.step)
         return list(torch.autograd.grad(loss, self.parameters, allow_unused=True)), log
 
@@ -234,6 +236,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of checkpoints and the log")
     parser.add_argument("--out", type=Path, default=CHECKPOINTS, help="folder the finished checkpoint goes to")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU if there is one")
+    parser.add_argument(
+        "--dtype", choices=("auto", "float32"), default="auto", help="auto: bfloat16 where it is faster"
+    )
     parser.add_argument("--fresh", action="store_true", help="start again even if there is a run to go on with")
     given = parser.parse_args(arguments)
 
@@ -249,7 +254,7 @@ def main(arguments: list[str] | None = None) -> None:
     scenes = open_scenes(given.runs / f"scenes-{config.seed}", config.seed, config.scenes, config.image_size)
     config = replace(config, steps=given.steps or config.steps)
     workers = min(WORKERS, usable_cores() - 1) if device.type == "cuda" and usable_cores() > 2 else 0
-    trainer = Trainer(config, scenes, folder, given.out, device, workers)
+    trainer = Trainer(config, scenes, folder, given.out, device, workers, given.dtype)
     if (folder / "last.pt").exists() and not given.fresh:
         trainer.load()
     else:

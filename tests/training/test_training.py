@@ -278,16 +278,20 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     assert "never a stand-in" in (tmp_path / "whole" / "export-6" / "README.md").read_text()
 
 
-@pytest.mark.parametrize("here", [True, False])
-def test_a_step_is_bfloat16_where_the_cpu_computes_with_it(tmp_path: Path, scenes: DrawnScenes, monkeypatch, here):
-    trainer = Trainer(TINY, scenes, tmp_path)
+@pytest.mark.parametrize(("here", "dtype", "bfloat16"), [
+    (True, "auto", True), (False, "auto", False), (True, "float32", False),
+])  # fmt: skip
+def test_a_step_is_bfloat16_where_the_cpu_computes_with_it(
+    tmp_path: Path, scenes: DrawnScenes, monkeypatch, here, dtype, bfloat16
+):
+    trainer = Trainer(TINY, scenes, tmp_path, dtype=dtype)
     taken = []
     loss = trainer.recipe.loss
     seen = replace(trainer.recipe, loss=lambda *given: taken.append(torch.is_autocast_enabled("cpu")) or loss(*given))
     monkeypatch.setattr(trainer, "recipe", seen)
     monkeypatch.setattr("training.train.has_bfloat16", lambda: here)
     trainer.advance()
-    assert taken == [here] * TINY.shards
+    assert taken == [bfloat16] * TINY.shards
 
 
 def test_a_run_is_not_continued_with_another_recipe(tmp_path: Path, scenes: DrawnScenes):
