@@ -225,6 +225,13 @@ def test_what_is_wrong_beforehand_is_one_line_and_nothing_is_run(desk, capsys, w
     assert not (desk / "out").exists()
 
 
+def test_pnp_is_asked_with_its_authors_words():
+    words = {cell.dataset: cell.vocabulary for cell in plan("table3") if cell.row.name == "pnp-blip-336"}
+    assert words == {
+        "voc21": "authors", "context59": "plain", "object81": "joined", "stuff171": "authors", "ade150": "authors",
+    }  # fmt: skip
+
+
 def test_weights_that_the_hub_does_not_have(desk, capsys, monkeypatch):
     with connected(monkeypatch, desk) as hub:
         shutil.move("weights/blip-large-flickr", "repository")
