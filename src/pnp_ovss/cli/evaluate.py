@@ -165,7 +165,7 @@ def _prepare(
     given = "truth" if flags.predictions or (what == SCENES and not flags.names) else flags.names
     if given is None:
         raise InputError("which classes are named is not said; give --names truth, given or a file")
-    names, choose = load_choice(given, dataset, words)
+    names, choose = load_choice(given, dataset, words, flags.protocol)
     if flags.system and not flags.predictions:
         raise InputError(f"--system {flags.system} says what made label maps; give their folder with --predictions")
     settings = about_data(dataset, what, flags.split)

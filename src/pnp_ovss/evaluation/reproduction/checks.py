@@ -34,6 +34,9 @@ RESULT = 10_000
 SPARE = 10**9
 """Bytes of memory that a run needs beside its weights, about."""
 
+NAMED = 0.05
+"""Classes per image by which names may differ from those that the authors' own keep."""
+
 NO_TRUTH = np.zeros((1, 1), dtype=np.uint8)
 """Names from a file do not depend on the truth."""
 
@@ -140,23 +143,26 @@ class Checks:
             wrong.append(f"{path} is not the authors' file")
         if cell.dataset in self.datasets:
             try:
-                missing = self._without_reply(self.datasets[cell.dataset][0], path)
+                missing, named = self._read_replies(cell, path)
             except PnpError as error:
                 return Finding(what, "lacks", str(error), cells)
             if missing:
                 wrong.append(f"{len(missing)} images have no names: {missing[0]}")
+            elif cell.named is not None and abs(named - cell.named) > NAMED:
+                wrong.append(f"{named:.2f} classes per image are named; expected {cell.named:.2f}")
         return Finding(what, "differs", "; ".join(wrong), cells) if wrong else _ok(what, str(path), cells)
 
-    def _without_reply(self, dataset: Dataset, path: Path) -> list[str]:
+    def _read_replies(self, cell: Cell, path: Path) -> tuple[list[str], float]:
+        """Return why images have no names, and how many classes the others have on average."""
+        dataset, missing, named = self.datasets[cell.dataset][0], list[str](), list[int]()
         words = benchmark_vocabulary(default_vocabulary(dataset.words), dataset.classes, dataset.words)
-        _, choose = load_choice(str(path), dataset, words)
-        missing = list[str]()
+        _, choose = load_choice(str(path), dataset, words, cell.row.protocol)
         for sample in dataset.samples:
             try:
-                choose(sample.key, NO_TRUTH)
+                named.append(len(choose(sample.key, NO_TRUTH)))
             except InputError as error:
                 missing.append(str(error))
-        return missing
+        return missing, sum(named) / max(1, len(named))
 
     def _weights(self, part: "Part", cell: Cell, cells: tuple[str, ...]) -> Finding:
         what = f"weights {part.name}"
