@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,19 @@ def test_what_is_wrong_beforehand_is_one_line_and_nothing_is_run(desk, capsys, w
         assert re.search(expected, line), line
         assert len(rest) == (what == "other ids")  # the replies are of the others
     assert not (desk / "out").exists()
+
+
+def test_coco_object_is_read_with_the_truth_that_a_row_was_scored_against(desk):
+    cells = [cell for cell in plan("table3") if cell.name in ("pnp-blip-336/object", "tcl/object")]
+    data = [one.text for one in islice(Checks(cells, Places(Path("data"), Path("out")))(), 2)]
+    assert [text.partition(", ")[2] for text in data] == [
+        "instances_val2017.json, painted, the earlier over the later", "things of stuffthingmaps PNG, val2017",
+    ]  # fmt: skip
+    shutil.rmtree("data/coco/stuffthingmaps")
+    theirs, papers = islice(Checks(cells, Places(Path("data"), Path("out")))(), 2)
+    assert (theirs.what, theirs.state) == ("data object81 (authors)", "ok")
+    assert (papers.what, papers.state, papers.cells) == ("data object81", "differs", ("tcl/object",))
+    assert papers.text.startswith("COCO-Stuff's masks, which papers score, are not there (")
 
 
 def test_pnp_is_asked_with_its_authors_words():
