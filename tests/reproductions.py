@@ -73,7 +73,8 @@ def pass_for_published(patch: pytest.MonkeyPatch, data: Path, weights: Path) -> 
         if "whole" in about and words != "coco-panoptic":
             dataset, _ = find_dataset(next(name for name, (own, _) in DATASETS.items() if own == words), data)
             patch.setitem(about, "whole", {"images": [len(dataset.samples)], "ids": digest_of_ids(dataset)})
-    for about in columns().values():
+    for name, about in columns().items():
+        patch.setitem(about, "named", float(len(NAMED[name])))
         patch.setitem(about, "sha256", sha256((data / about["replies"]).read_bytes()).hexdigest())
     for kind, release in RELEASES.items():
         patch.setitem(RELEASES, kind, replace(release, pixels=release.pixels and str(SIDE)))

@@ -41,7 +41,7 @@ def coco(root: Path) -> Path:
                    {"id": 1, "file_name": "000000000001.jpg", "height": 5, "width": 6}],
         "annotations": [
             {"image_id": 1, "category_id": 90, "iscrowd": 0, "segmentation": [[1, 1, 4, 1, 4, 3, 1, 3]]},
-            # a crowd, drawn later, lies on top: the two lower pixels of the second column of the polygon
+            # a crowd, drawn later: the second column of the polygon, and the pixel below
             {"image_id": 1, "category_id": 13, "iscrowd": 1, "segmentation": {"size": [5, 6], "counts": [11, 3, 16]}},
         ],
     }))  # fmt: skip

@@ -14,8 +14,8 @@ from shared import shared
 from trees import coco, photo, save, voc, write
 
 
-def truths(name: str, root: Path) -> dict[str, list[list[int]]]:
-    dataset = load_dataset(name, root)
+def truths(name: str, root: Path, protocol: str = "standard") -> dict[str, list[list[int]]]:
+    dataset = load_dataset(name, root, protocol=protocol)
     return {sample.key: dataset.truth(sample).tolist() for sample in dataset.samples}
 
 
@@ -70,11 +70,26 @@ def test_an_image_that_two_context_ids_share_is_reported(tmp_path):
     assert fault == "2008_7 is listed twice in trainval_merged.json; it is scored once"
 
 
-def test_coco_objects_are_painted_in_file_order(tmp_path):
-    expected = [[0, 0, 0, 0, 0, 0], [0, 80, 12, 80, 0, 0], [0, 80, 12, 80, 0, 0], [0, 0, 12, 0, 0, 0], [0] * 6]
-    found = truths("object81", coco(tmp_path))
+def test_coco_objects_are_painted_in_file_order_the_earlier_on_top(tmp_path):
+    expected = [[0, 0, 0, 0, 0, 0], [0, 80, 80, 80, 0, 0], [0, 80, 80, 80, 0, 0], [0, 0, 12, 0, 0, 0], [0] * 6]
+    found = truths("object81", coco(tmp_path), "authors")
     assert found == {"000000000001": expected, "000000000002": [[0] * 6] * 5}  # 90 -> 80, 13 -> 12
     assert truths("object80", tmp_path)["000000000002"] == [[IGNORE] * 6] * 5
+    assert truths("object81", tmp_path) == found  # there are no masks
+    assert load_dataset("object81", tmp_path).lacks == "COCO-Stuff's masks, which papers score, are not there"
+
+
+def test_coco_objects_are_the_things_in_the_masks_of_stuff(tmp_path):
+    root, key = coco(tmp_path), "000000000001"
+    painted = truths("object81", root)[key]
+    save(root / f"stuffthingmaps/val2017/{key}.png", [[0, 12, 89, 91, 181, 255]] * 5)  # category - 1
+    assert truths("object81", root) == {key: [[1, 12, 80, 0, 0, 0]] * 5}
+    assert truths("object80", root) == {key: [[1, 12, 80, IGNORE, IGNORE, IGNORE]] * 5}
+    assert truths("object81", root, "authors")[key] == painted
+    save(root / f"annotations/val2017/{key}_instanceTrainIds.png", [[0, 1, 12, 0, 80, 0]] * 5)
+    assert truths("object81", root) == {key: [[0, 1, 12, 0, 80, 0]] * 5}
+    layouts = [load_dataset("object81", root, protocol=name).layout for name in ("standard", "authors")]
+    assert layouts == ["instanceTrainIds PNG, val2017", "instances_val2017.json, painted, the earlier over the later"]
 
 
 @pytest.mark.parametrize(("message", "spoil"), [

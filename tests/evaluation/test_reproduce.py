@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ SPOILS = {
     "no replies": (lambda desk: replies(desk).unlink(), "LACKS: names voc: there is no voc_classification_noboundary"),
     "other replies": (
         lambda desk: replies(desk).write_text('{"2007_000000": [], "2007_000001": []}'),
-        "DIFFERS: names voc: .* is not the authors' file$",
+        "DIFFERS: names voc: .* is not the authors' file; 0.00 classes per image are named; expected 2.00$",
     ),
     "a missing reply": (drop_reply, "DIFFERS: names voc: .*; 1 images have no names: expected a list of names"),
     "no JSON": (lambda desk: replies(desk).write_text("{"), "LACKS: names voc: .* is no JSON"),
@@ -223,6 +224,26 @@ def test_what_is_wrong_beforehand_is_one_line_and_nothing_is_run(desk, capsys, w
         assert re.search(expected, line), line
         assert len(rest) == (what == "other ids")  # the replies are of the others
     assert not (desk / "out").exists()
+
+
+def test_coco_object_is_read_with_the_truth_that_a_row_was_scored_against(desk):
+    cells = [cell for cell in plan("table3") if cell.name in ("pnp-blip-336/object", "tcl/object")]
+    data = [one.text for one in islice(Checks(cells, Places(Path("data"), Path("out")))(), 2)]
+    assert [text.partition(", ")[2] for text in data] == [
+        "instances_val2017.json, painted, the earlier over the later", "things of stuffthingmaps PNG, val2017",
+    ]  # fmt: skip
+    shutil.rmtree("data/coco/stuffthingmaps")
+    theirs, papers = islice(Checks(cells, Places(Path("data"), Path("out")))(), 2)
+    assert (theirs.what, theirs.state) == ("data object81 (authors)", "ok")
+    assert (papers.what, papers.state, papers.cells) == ("data object81", "differs", ("tcl/object",))
+    assert papers.text.startswith("COCO-Stuff's masks, which papers score, are not there (")
+
+
+def test_pnp_is_asked_with_its_authors_words():
+    words = {cell.dataset: cell.vocabulary for cell in plan("table3") if cell.row.name == "pnp-blip-336"}
+    assert words == {
+        "voc21": "authors", "context59": "plain", "object81": "joined", "stuff171": "authors", "ade150": "authors",
+    }  # fmt: skip
 
 
 def test_weights_that_the_hub_does_not_have(desk, capsys, monkeypatch):
@@ -445,7 +466,7 @@ def test_what_to_look_at_names_rule_names_and_classes():
     lines = look_at(outcome)
     assert lines[0] == "data: x"
     assert lines[1] == "protocol: by protocol standard it would be 51.2, nearer to 51.3"
-    assert lines[2] == "naming: 1.33 classes per image; the authors' names keep 1.39"
+    assert lines[2] == "naming: 1.33 classes per image; the authors' names keep 1.40"
     assert "--oracle" in lines[3]
     assert lines[4].endswith("the lowest of ours are c0 0.0, c1 10.0, c2 20.0, c3 30.0, c4 40.0")
     losses = {"miou_with_true_names": 0.6, "lost_to_naming": 0.2, "lost_to_localisation": 0.4}

@@ -223,7 +223,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "context-json": (context_json, ("context59", "context60")),
     "objects": (trees.coco, ("object80", "object81")),
     "objects-masks": (objects_masks, ("object80", "object81")),
-    "stuff": (stuff, ("stuff171",)),
+    "stuff": (stuff, ("stuff171", "object80", "object81")),
     "panoptic": (panoptic, ("panoptic133",)),
     "ade": (ade, ("ade150",)),
     "folder": (own_folder, ("folder",)),

@@ -53,7 +53,7 @@ class EvaluateFlags:
         oracle: score the true names too: what does naming cost?
         vocabulary: words for the classes: plain, the official names; english, good English for them; another one that
             ships, such as authors or synonyms; or a file (default: english where the data set has it, else plain)
-        protocol: what counts
+        protocol: which pixels and classes count; authors: as in PnP-OVSS, whose truth and names are read as theirs too
         limit: only the first N images
         shard: the I-th of N parts; then merge
         batch_size: images the model sees at a time
@@ -153,7 +153,7 @@ def _dataset(what: str, root: Path | str | None, about: dict[str, Any]) -> Datas
         return scenes(*(about[name] for name in SCENE_FLAGS))
     if what in DATASETS and root is None:
         raise InputError(f"where {what} lies is not said; give its folder with --root")
-    return load_dataset(what, root or "", about["split"])
+    return load_dataset(what, root or "", about["split"], about["protocol"])
 
 
 def _prepare(
@@ -165,7 +165,7 @@ def _prepare(
     given = "truth" if flags.predictions or (what == SCENES and not flags.names) else flags.names
     if given is None:
         raise InputError("which classes are named is not said; give --names truth, given or a file")
-    names, choose = load_choice(given, dataset, words)
+    names, choose = load_choice(given, dataset, words, flags.protocol)
     if flags.system and not flags.predictions:
         raise InputError(f"--system {flags.system} says what made label maps; give their folder with --predictions")
     settings = about_data(dataset, what, flags.split)
@@ -232,7 +232,7 @@ def _merge(folders: Sequence[Path], flags: EvaluateFlags) -> int:
             raise InputError(f"{folder} is a run over other images than {folders[0]}; merge parts of one run")
     settings, dataset = first["settings"], None
     try:
-        dataset = _dataset(settings["dataset"], flags.root or first["root"], settings)
+        dataset = _dataset(settings["dataset"], flags.root or first["root"], settings | {"protocol": flags.protocol})
     except InputError:
         complain("the data set is not here: the report has no photos; give its folder with --root to have them")
     with hold(flags.out or folders[0]):

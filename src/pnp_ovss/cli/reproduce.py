@@ -179,7 +179,7 @@ class CellRun:
 
     def left_out(self) -> list[str]:
         """Return a line for images that are not asked for."""
-        total = len(self.checks.datasets[self.cell.dataset][0].samples)
+        total = len(self.checks.datasets[self.cell.truth][0].samples)
         return [f"only the first {self.images} of {total} images"] if self.images < total else []
 
     @property
@@ -208,7 +208,7 @@ class CellRun:
     def conclude(self, first: bool) -> None:
         """Note what is known after the first images, or after all: their parts become one report."""
         if len(self.calls(first)) > 1:
-            finish([self.folder], self.folder, self.how, self.checks.datasets[self.cell.dataset][0])
+            finish([self.folder], self.folder, self.how, self.checks.datasets[self.cell.truth][0])
         state = self.state | {"asked": self._asked, "differs": self.differs}
         if first:
             report = read_json(self.folder / "report.json")
@@ -226,7 +226,7 @@ class CellRun:
         cell, flags = self.cell, self.flags
         given = cell.row.names == "given"
         return EvaluateFlags(
-            root=self.checks.datasets[cell.dataset][1],
+            root=self.checks.datasets[cell.truth][1],
             names="given" if given else str(replies_of(cell, self.checks.places)),
             oracle=flags.oracle and not given,
             vocabulary=cell.vocabulary,

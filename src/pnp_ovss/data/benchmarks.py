@@ -48,8 +48,8 @@ DATASETS = {name: (words, scored) for words, about in ABOUT.items() for name, sc
 """The class list of each data set, and whether all beyond its classes is a background that is scored, or no class."""
 
 
-def load_dataset(name: str, root: str | Path, split: str | None = None) -> Dataset:
-    """Return a data set by its name; ``split``: None for the usual one.
+def load_dataset(name: str, root: str | Path, split: str | None = None, protocol: str = "standard") -> Dataset:
+    """Return a data set by its name; ``split``: None for the usual one; ``protocol`` "authors": with their truth.
 
     Raises: InputError if there is none of that name, or a file is missing: it says which, and where to get it.
     """
@@ -59,7 +59,7 @@ def load_dataset(name: str, root: str | Path, split: str | None = None) -> Datas
     if not os.path.isdir(root):
         raise InputError(f"there is no folder {root}; give the one that holds the data set")
     try:
-        return folder(root, split) if name == "folder" else _benchmark(name, root, split)
+        return folder(root, split) if name == "folder" else _benchmark(name, root, split, protocol)
     except (InputError, KeyError, TypeError, AttributeError, OSError, ValueError) as error:
         damaged = f"annotations in {root} are damaged: {one_line(repr(error))}"  # they lack something, or name no file
         fault = error if isinstance(error, InputError) else damaged
@@ -115,22 +115,38 @@ def ade(root: Path, split: str) -> Samples:
 
 
 def objects(root: Path, split: str) -> Samples:
-    """Return the samples of COCO-Object: masks with labels where they are and the annotations are not."""
-    path, ending = root / f"annotations/instances_{split}.json", "_instanceTrainIds.png"
-    places = (root / f"annotations/{split}", root / f"{split}_masks")
-    masks = next((place for place in places if any(place.glob(f"*{ending}"))), None)
-    if masks and not os.path.isfile(path):
-        samples = from_masks(masks, _photos(root, split), f"instanceTrainIds PNG, {split}", ending)
-        return replace(samples, ids=range(1, 81))
-    content, layout = read_json(path, ANNOTATIONS), f"{path.name}, painted in file order"
+    """Return the samples of COCO-Object: the things in COCO-Stuff's masks, as GroupViT's converter writes them.
+
+    All else there is background, what is unlabelled too. Where there is no mask, the annotations are painted.
+    """
+    ending = "_instanceTrainIds.png"
+    for masks in (root / f"annotations/{split}", root / f"{split}_masks"):
+        if any(masks.glob(f"*{ending}")):
+            samples = from_masks(masks, _photos(root, split), f"instanceTrainIds PNG, {split}", ending)
+            return replace(samples, ids=range(1, 81))
+    try:
+        masks = _stuff_masks(root, split)
+        samples = from_masks(masks, _photos(root, split), f"things of stuffthingmaps PNG, {split}")
+    except InputError:
+        return replace(painted(root, split), lacks="COCO-Stuff's masks, which papers score, are not there")
+    found = (replace(one, mask=partial(_category_ids, masks / f"{one.key}.png")) for one in samples.found)
+    return replace(samples, found=tuple(found))
+
+
+def painted(root: Path, split: str) -> Samples:
+    """Return the samples of COCO-Object as PnP-OVSS is scored: of annotations that overlap, the first is on top.
+
+    Source: ``Load_GroundTruth`` of its authors' code.
+    """
+    path = root / f"annotations/instances_{split}.json"
+    content, layout = read_json(path, ANNOTATIONS), f"{path.name}, painted, the earlier over the later"
     images = {image["id"]: image for image in content["images"]}
-    return _instances(images, content["annotations"], _photos(root, split), layout, path.name)
+    return _instances(images, content["annotations"][::-1], _photos(root, split), layout, path.name)
 
 
 def stuff(root: Path, split: str) -> Samples:
     """Return the samples of COCO-Stuff."""
-    folders = ("stuffthingmaps", "annotations", "stuffthingmaps_trainval2017")
-    masks = first_folder(root, *(f"{folder}/{split}" for folder in folders), f"{split}_masks")
+    masks = _stuff_masks(root, split)
     if any(masks.glob("*_labelTrainIds.png")):
         layout, ending = f"labelTrainIds PNG, {split}", "_labelTrainIds.png"
         return replace(from_masks(masks, _photos(root, split), layout, ending), ids=range(171))
@@ -158,6 +174,9 @@ FIND: dict[str, Callable[[Path, str], Samples]] = {
     "ade20k": ade,
 }
 """By class list. Each finds the samples of a split below a root folder."""
+
+THEIRS = {"coco-object": painted}
+"""The same for the truths that the authors of PnP-OVSS read otherwise."""
 
 
 def _instances(
@@ -201,20 +220,32 @@ def _segments(path: Path, segments: list[Any], size: Size) -> Int[np.ndarray, "h
     return found
 
 
+def _category_ids(path: Path, size: Size) -> Integer[np.ndarray, "h w"]:
+    """Return the category ids of a mask of COCO-Stuff, which are one more than its values; 0 where it is unlabelled."""
+    values = dataset.read_values(path, size).astype(np.int32)
+    return np.where(values == IGNORE, 0, values + 1)
+
+
+def _stuff_masks(root: Path, split: str) -> Path:
+    folders = ("stuffthingmaps", "annotations", "stuffthingmaps_trainval2017")
+    return first_folder(root, *(f"{folder}/{split}" for folder in folders), f"{split}_masks")
+
+
 def _photos(root: Path, split: str) -> Path:
     return first_folder(root, split, f"images/{split}", "images")
 
 
-def _benchmark(name: str, root: Path, split: str | None) -> Dataset:
+def _benchmark(name: str, root: Path, split: str | None, protocol: str) -> Dataset:
     """Return a data set of the table, from its own files or from ``images/`` and ``masks/`` with the same values."""
     words, background = DATASETS[name]
     about, classes, nothing = ABOUT[words], class_names(words), 0 if background else IGNORE
-    samples = pairs(root) or FIND[words](root, split or about["split"])
+    find = THEIRS.get(words, FIND[words]) if protocol == "authors" else FIND[words]
+    samples = pairs(root) or find(root, split or about["split"])
     ids = samples.ids or about.get("ids", range(1, len(classes) + 1))
     others = dict.fromkeys(about.get("others", ()), nothing) | {0: nothing, 255: IGNORE}
     title = f"{about['title']}, {len(classes)} classes" + (" and background" if background else "")
-    values, layout, faults = table(ids, others), samples.layout, samples.faults
-    return Dataset(name, title, classes, background, samples.found, values, words, layout, faults)
+    values, rest = table(ids, others), (samples.layout, samples.faults, samples.lacks)
+    return Dataset(name, title, classes, background, samples.found, values, words, *rest)
 
 
 def _names_by_id(path: Path) -> dict[int, str]:

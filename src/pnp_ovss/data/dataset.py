@@ -76,6 +76,8 @@ class Samples:
     faults: Faults = ()
     ids: Sequence[int] = ()
     """Values of the classes in the mask files; empty: those of the benchmark."""
+    lacks: str = ""
+    """Why this is not the truth that papers score, in words; empty where it is."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ class Dataset:
     layout: str
     """Where the truth came from, in words."""
     faults: Faults = ()
+    lacks: str = ""
+    """As of ``Samples``."""
 
     @property
     def labels(self) -> tuple[str, ...]:

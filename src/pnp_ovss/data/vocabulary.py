@@ -72,8 +72,8 @@ def benchmark_vocabulary(name: str | Path, classes: Sequence[str], benchmark: st
     "voc.authors" and "authors" are one vocabulary of the class list "voc".
 
     A file has lines ``class: word, word``; "background" may be such a class. A class without a line is called by its
-    own name. A word that several classes list counts for the one of that name, else for the first one; the
-    background comes last.
+    own name. A word that several classes list counts for the one of that name, else for the first one; a class to
+    which none is left keeps its own, shared. The background comes last.
 
     Raises: InputError if there is no such vocabulary, or the file names a class that is not among these.
     """
@@ -89,7 +89,7 @@ def benchmark_vocabulary(name: str | Path, classes: Sequence[str], benchmark: st
     if strange is not None:
         raise InputError(f"the vocabulary {path} has {strange!r}, which is no class of the data set")
     named = (*classes, BACKGROUND) if BACKGROUND in listed else classes
-    return Vocabulary(_each_once({cls: listed.get(cls, ()) for cls in named}), name)
+    return Vocabulary(_each_once({cls: listed.get(cls, ()) for cls in named}, shared=True), name)
 
 
 def parse_classes(text: str) -> Vocabulary:
@@ -139,12 +139,16 @@ def _checked(listed: list[tuple[str, list[str]]]) -> Vocabulary:
     return Vocabulary.merged((spaced(name), tuple(map(spaced, words))) for name, words in listed)
 
 
-def _each_once(listed: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """Return the words tidied, each for one class: that of its name, else the first; the class's name where none is."""
+def _each_once(listed: Mapping[str, Sequence[str]], shared: bool = False) -> dict[str, tuple[str, ...]]:
+    """Return the words tidied, each for one class: that of its name, else the first.
+
+    A class without any has its name, or with ``shared`` the words that it lists.
+    """
     owner = {cls.casefold(): cls for cls in listed}
     kept: dict[str, dict[str, str]] = {cls: {} for cls in listed}
     for cls, words in listed.items():
         for word in map(tidy, words):
             if word and owner.setdefault(word.casefold(), cls) == cls:
                 kept[cls].setdefault(word.casefold(), word)
-    return {cls: tuple(spelled.values()) or (cls,) for cls, spelled in kept.items()}
+    others = {cls: tuple(filter(None, map(tidy, words))) if shared else () for cls, words in listed.items()}
+    return {cls: tuple(spelled.values()) or others[cls] or (cls,) for cls, spelled in kept.items()}

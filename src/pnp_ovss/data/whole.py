@@ -15,15 +15,15 @@ AHEAD = 64
 """Images that are read at a time."""
 
 
-def find_dataset(name: str, root: Path) -> tuple[Dataset, Path]:
+def find_dataset(name: str, root: Path, protocol: str = "standard") -> tuple[Dataset, Path]:
     """Return a data set by its name, and the folder it was found in: ``root``, or the one below it named for it.
 
     Raises: as ``load_dataset`` does.
     """
     below = root / ABOUT[DATASETS[name][0]].get("folder", ".")
     if below != root and os.path.isdir(below):
-        return load_dataset(name, below), below
-    return load_dataset(name, root), root
+        return load_dataset(name, below, protocol=protocol), below
+    return load_dataset(name, root, protocol=protocol), root
 
 
 def digest_of_ids(dataset: Dataset) -> str:
@@ -32,9 +32,11 @@ def digest_of_ids(dataset: Dataset) -> str:
 
 
 def differences(dataset: Dataset) -> Iterator[str]:
-    """Yield in what a data set's list of images differs from the published one, each in one line."""
+    """Yield in what a data set's list of images, or its truth, differs from the published one, each in one line."""
     whole, count = ABOUT[dataset.words]["whole"], len(dataset.samples)
     yield from (fault for _, fault in dataset.faults)
+    if dataset.lacks:
+        yield dataset.lacks
     if count not in whole["images"]:
         yield f"expected {' or '.join(map(str, whole['images']))} images, got {count}"
     elif digest_of_ids(dataset) != whole.get("ids", digest_of_ids(dataset)):

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pnp_ovss.data.dataset import IGNORE, Dataset, Sample, read_values, table, translate
-from pnp_ovss.data.vocabulary import read_lines
+from pnp_ovss.data.vocabulary import BENCHMARKS, read_lines
 from pnp_ovss.errors import InputError, PnpError
 from pnp_ovss.evaluation.metrics import Labels, count
 from pnp_ovss.evaluation.record import Record, read_record, write_record
@@ -97,11 +97,14 @@ def scenes(count: int, seed: int, size: int) -> Dataset:
     return Dataset("scenes", title, THINGS, True, samples, to_label, "scenes", layout)
 
 
-def load_choice(source: str, dataset: Dataset, vocabulary: Vocabulary) -> tuple[str, ChooseClasses]:
+def load_choice(
+    source: str, dataset: Dataset, vocabulary: Vocabulary, protocol: str = "standard"
+) -> tuple[str, ChooseClasses]:
     """Return what a report calls the choice, and the choice: "given" (every class), "truth", or that of a file.
 
     A ``.json`` file holds names per key: lists, or replies of GPT-4o as the authors keep them. Any other file holds
-    names, one a line, that every image gets.
+    names, one a line, that every image gets. By the protocol "authors" a reply without confidences is kept whole, and
+    one of which nothing is kept stands for the first class. Source: ``Load_predicted_classes`` of their code.
 
     Raises: InputError if there is no such file, or it has a name that is no class and no word of the vocabulary.
     """
@@ -112,8 +115,9 @@ def load_choice(source: str, dataset: Dataset, vocabulary: Vocabulary) -> tuple[
         raise InputError(f"there is no file of names {path}; give truth, given, or a file")
     title = f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"
     if path.suffix == ".json":
-        listed = read_json(path)
-        return title, lambda key, truth: _in_order(_of_image(listed, key), dataset, vocabulary)
+        listed, theirs = read_json(path), protocol == "authors"
+        title += f", else {dataset.classes[0]}" if theirs else ""
+        return title, lambda key, truth: _of_image(listed.get(key), key, dataset, vocabulary, theirs)
     names = read_lines(path)
     strange = [name for name in names if vocabulary.find(name) not in dataset.classes]
     if strange:
@@ -232,13 +236,17 @@ def _present(dataset: Dataset, truth: Labels) -> tuple[str, ...]:
     return tuple(dataset.classes[label - 1] for label in labels.tolist() if 0 < label < IGNORE)
 
 
-def _of_image(listed: dict[str, Any], key: str) -> list[str]:
-    names = listed.get(key)
+def _of_image(names: Any, key: str, dataset: Dataset, vocabulary: Vocabulary, theirs: bool) -> tuple[str, ...]:
+    """Return the classes of a file's entry: of a list in the data set's order, of a reply by numbers, in its own."""
     if isinstance(names, str):
-        return list(parse_reply(names, None).kept())
+        numbers = tuple(BENCHMARKS.get(dataset.words, ()))
+        naming = parse_reply(names, Vocabulary(vocabulary.only(dataset.classes).words, numbers=numbers), by_number=True)
+        without = theirs and not any(one.confidence for one in naming.classes)
+        kept = tuple(one.name for one in naming.classes) if without else naming.kept()
+        return kept or dataset.classes[:1] if theirs else kept
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise InputError(f"expected a list of names for {key}, got {names!r:.40}; mend the file of names")
-    return names
+    return _in_order(names, dataset, vocabulary)
 
 
 def _in_order(names: Iterable[str], dataset: Dataset, vocabulary: Vocabulary) -> tuple[str, ...]:

@@ -38,11 +38,11 @@ class Claim:
     confidence: float | None = None
 
 
-def parse_reply(text: str, candidates: Vocabulary | None) -> Naming:
+def parse_reply(text: str, candidates: Vocabulary | None, by_number: bool = False) -> Naming:
     """Return the classes of a reply, in its order, and a note for everything in it that is odd.
 
     With ``candidates`` no other name comes out, without them any short text does. A name without a confidence has 0. A
-    name and a number that disagree: the name counts. Never raises.
+    name and a number that disagree: the name counts, or with ``by_number`` the number. Never raises.
     """
     text = " ".join(text[:LONGEST_REPLY].split())
     notes: list[str] = []
@@ -50,6 +50,11 @@ def parse_reply(text: str, candidates: Vocabulary | None) -> Naming:
     if not claims and not notes:
         notes.append("the reply names nothing")
     claims = _with_shares(claims)
+    if candidates and by_number:
+        listed = candidates.numbered()
+        claims = [
+            claim if claim.number is None else replace(claim, text=listed.get(claim.number, "")) for claim in claims
+        ]
     if candidates is None:
         claims = [replace(claim, text=tidy(REMARK.sub("", claim.text))) for claim in claims]
         notes += [f"{claim.text[:40]!r} is no name" for claim in claims if not _is_name(claim.text)]

@@ -34,6 +34,9 @@ RESULT = 10_000
 SPARE = 10**9
 """Bytes of memory that a run needs beside its weights, about."""
 
+NAMED = 0.05
+"""Classes per image by which names may differ from those that the authors' own keep."""
+
 NO_TRUTH = np.zeros((1, 1), dtype=np.uint8)
 """Names from a file do not depend on the truth."""
 
@@ -76,7 +79,7 @@ class Checks:
     places: Places
     watch: Watch = lambda images, total, title: images
     datasets: dict[str, tuple[Dataset, Path]] = field(default_factory=dict)
-    """Those that were found, with the folder of each."""
+    """Those that were found by their ``truth``, with the folder of each."""
     sizes: dict[str, int] = field(default_factory=dict)
     """Bytes of the weights that were found."""
     revisions: dict[str, str] = field(default_factory=dict)
@@ -84,8 +87,8 @@ class Checks:
 
     def __call__(self) -> Iterator[Finding]:
         """Yield what each check finds."""
-        for name in dict.fromkeys(cell.dataset for cell in self.cells):
-            yield self._data(name, _names(cell for cell in self.cells if cell.dataset == name))
+        for cell in {cell.truth: cell for cell in self.cells}.values():
+            yield self._data(cell, _names(one for one in self.cells if one.truth == cell.truth))
         for cell in {cell.column: cell for cell in self.cells if cell.row.names == "replies"}.values():
             concerned = _names(
                 one for one in self.cells if one.column == cell.column and one.row.names == cell.row.names
@@ -101,23 +104,25 @@ class Checks:
 
     def images(self, cell: Cell) -> int:
         """Return how many images of a cell are scored; 0 if its data set was not found."""
-        found = self.datasets.get(cell.dataset)
+        found = self.datasets.get(cell.truth)
         return len(found[0].samples[: self.places.limit]) if found else 0
 
     def asked(self, cell: Cell) -> dict[str, Any]:
         """Return what tells one run of a cell from another: where it differs, results are looked through again."""
-        dataset, root = self.datasets[cell.dataset]
+        dataset, root = self.datasets[cell.truth]
         row, parts = cell.row, {part.setting: self.revisions[part.place] for part in parts_of(cell, self.places)}
         data = {"data": cell.dataset, "ids": digest_of_ids(dataset), "images": self.images(cell), "root": str(root)}
+        data |= {"truth": dataset.layout}
         how = {"method": row.method, "preset": row.preset, "settings": dict(row.settings), "weights": parts}
         return data | how | {"names": row.names, "words": cell.vocabulary, "protocol": row.protocol}
 
-    def _data(self, name: str, cells: tuple[str, ...]) -> Finding:
-        what = f"data {name}"
+    def _data(self, cell: Cell, cells: tuple[str, ...]) -> Finding:
+        what = f"data {cell.truth}"
         try:
-            dataset, root = self.datasets[name] = find_dataset(name, self.places.data)
+            found = self.datasets[cell.truth] = find_dataset(cell.dataset, self.places.data, cell.row.protocol)
         except InputError as error:
             return Finding(what, "lacks", str(error), cells)
+        dataset, root = found
         total = len(dataset.samples)
         faults = [fault for fault in self.watch(unreadable(dataset), total, what) if fault]
         wrong = [*differences(dataset)]
@@ -138,25 +143,28 @@ class Checks:
         wrong = list[str]()
         if cell.sha256 and sha256(path.read_bytes()).hexdigest() != cell.sha256:
             wrong.append(f"{path} is not the authors' file")
-        if cell.dataset in self.datasets:
+        if cell.truth in self.datasets:
             try:
-                missing = self._without_reply(self.datasets[cell.dataset][0], path)
+                missing, named = self._read_replies(cell, path)
             except PnpError as error:
                 return Finding(what, "lacks", str(error), cells)
             if missing:
                 wrong.append(f"{len(missing)} images have no names: {missing[0]}")
+            elif cell.named is not None and abs(named - cell.named) > NAMED:
+                wrong.append(f"{named:.2f} classes per image are named; expected {cell.named:.2f}")
         return Finding(what, "differs", "; ".join(wrong), cells) if wrong else _ok(what, str(path), cells)
 
-    def _without_reply(self, dataset: Dataset, path: Path) -> list[str]:
+    def _read_replies(self, cell: Cell, path: Path) -> tuple[list[str], float]:
+        """Return why images have no names, and how many classes the others have on average."""
+        dataset, missing, named = self.datasets[cell.truth][0], list[str](), list[int]()
         words = benchmark_vocabulary(default_vocabulary(dataset.words), dataset.classes, dataset.words)
-        _, choose = load_choice(str(path), dataset, words)
-        missing = list[str]()
+        _, choose = load_choice(str(path), dataset, words, cell.row.protocol)
         for sample in dataset.samples:
             try:
-                choose(sample.key, NO_TRUTH)
+                named.append(len(choose(sample.key, NO_TRUTH)))
             except InputError as error:
                 missing.append(str(error))
-        return missing
+        return missing, sum(named) / max(1, len(named))
 
     def _weights(self, part: "Part", cell: Cell, cells: tuple[str, ...]) -> Finding:
         what = f"weights {part.name}"

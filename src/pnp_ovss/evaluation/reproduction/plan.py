@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pnp_ovss.data.benchmarks import DATASETS, THEIRS
 from pnp_ovss.errors import ConfigError
 from pnp_ovss.evaluation.report import published_scores
 from pnp_ovss.methods import METHODS
@@ -70,6 +71,12 @@ class Cell:
     def title(self) -> str:
         """The row as the table names it."""
         return self.row.title or self.row.published
+
+    @property
+    def truth(self) -> str:
+        """What its data set is called with the truth it is scored against: "object81", or "object81 (authors)"."""
+        theirs = self.row.protocol == "authors" and DATASETS[self.dataset][0] in THEIRS
+        return f"{self.dataset} (authors)" if theirs else self.dataset
 
     @property
     def vocabulary(self) -> str | None:
