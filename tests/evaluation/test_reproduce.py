@@ -25,7 +25,7 @@ from tqdm import tqdm
 from hub_server import Repository, connected
 from pnp_ovss.cli import main, reproduce as command
 from pnp_ovss.data import DATASETS
-from pnp_ovss.data.vocabulary import class_names
+from pnp_ovss.data.vocabulary import benchmark_vocabulary, class_names
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.evaluation.reproduction import checks, plan as plans
 from pnp_ovss.evaluation.reproduction.checks import Checks, Places, parts_of
@@ -393,6 +393,65 @@ def test_the_table_has_the_published_numbers_of_each_row():
     assert cells["reco/stuff"].lacks == "its number is of 27 classes, into which 171 are merged"
     assert cells["clippy/ade"].lacks == "its settings on this data set were not published"
     assert [cell.published for cell in plan("ablation")] == [None] * 30  # no source of these is known here
+
+
+def asked(row: str, dataset: str, table: str = "field") -> list[str]:
+    """Return the words that a cell asks for, in the order of its classes, those of the background first."""
+    cell = next(cell for cell in plan(table) if (cell.row.name, cell.dataset) == (row, dataset))
+    info, (words, _) = METHODS[cell.row.method], DATASETS[dataset]
+    method: Any = object.__new__(info.load.__self__)
+    method.config = info.presets[f"{cell.row.method}/{dataset}"]
+    vocabulary = benchmark_vocabulary(cell.vocabulary, class_names(words), words)
+    background = vocabulary.words.get("background") or method._surroundings(vocabulary)
+    return [*background, *(word for cls in class_names(words) for word in vocabulary.words[cls])]
+
+
+def named(benchmark: str, **names: str) -> list[str]:
+    """Return the names of the classes, some of them others."""
+    return [names.get(name, name) for name in class_names(benchmark)]
+
+
+split = str.split
+GROUNDS = split("sky wall tree wood grass road sea river mountain sands desk building cloud floor hill rail")
+VOC_GROUNDS = [*GROUNDS, *split("bed lamp door window wardrobe ceiling shelf curtain stair fence")]
+CONTEXT_ALONE = split(
+    "bag bed bedclothes bench book building cabinet ceiling cloth computer cup curtain door fence floor flower food"
+    " grass ground keyboard light mountain mouse plate platform road rock shelves sidewalk sign sky snow track tree"
+    " truck wall water window wood"
+)
+SHIP = {"boat": "ship", "diningtable": "table"}
+PLANT = {"pottedplant": "plant", "tvmonitor": "monitor"}
+POTTED = {"aeroplane": "airplane", "pottedplant": "potted plant", "tvmonitor": "tv monitor"}
+TELEVISION = {"diningtable": "table", "pottedplant": "potted plant", "tvmonitor": "television monitor"}
+
+
+@pytest.mark.parametrize(("row", "dataset", "background", "names"), [
+    ("proxyclip", "voc21", VOC_GROUNDS, named("voc", **SHIP)),
+    ("proxyclip", "voc20", [], named("voc", **SHIP)),
+    ("proxyclip", "object81", GROUNDS, named("coco-object")),  # and "bed", which is a class as well
+    ("corrclip", "voc21", VOC_GROUNDS, named("voc", **SHIP, person="people")),
+    ("corrclip", "context60", ["background"], named("context", person="people")),
+    ("corrclip", "object81", GROUNDS, named("coco-object", person="people")),
+    ("groupvit-yfcc", "voc21", [], named("voc", **PLANT, diningtable="table")),
+    ("groupvit-redcaps", "context60", [], named("context", **PLANT, aeroplane="airplane")),
+    ("ovsegmentor", "voc21", [], named("voc", **PLANT, diningtable="table")),
+    ("maskclip", "voc20", [], named("voc", **POTTED, diningtable="dining table")),
+    ("maskclip", "context59", [], named("context", **POTTED)),
+    ("clippy", "voc21", ["background", *CONTEXT_ALONE], named("voc", **TELEVISION)),
+])  # fmt: skip
+def test_a_cell_asks_for_the_words_of_the_official_code(row, dataset, background, names):
+    words = asked(row, dataset)
+    assert sorted(words[: -len(names)]) == sorted(background)
+    assert words[-len(names) :] == names
+
+
+def test_names_of_coco_stuff_are_those_of_the_official_code():
+    words = asked("corrclip", "stuff171")
+    assert (words[0], words[9], words[84]) == ("people", "trafficlight", "building-other")
+    words = asked("maskclip", "stuff171", "table3")
+    assert words == asked("maskclip", "stuff171")
+    assert {"traffic light", "building", "tile ceiling", "brick wall", "wall", "solid", "blind window"} < {*words}
+    assert not [word for word in words if "-" in word]
 
 
 def test_a_row_whose_method_is_not_there_stands_with_its_published_number(monkeypatch):
