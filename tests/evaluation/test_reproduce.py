@@ -473,6 +473,12 @@ def test_scores_of_single_classes_are_of_classes_and_their_mean_is_the_published
     [cell] = [cell for cell in plan("table3") if cell.name == "groupvit/voc"]
     assert len(cell.classes) == 21
     assert sum(cell.classes.values()) / 21 == pytest.approx(cell.published, abs=0.05)
+def test_corrclips_numbers_are_of_metaclip():
+    cells = [cell for cell in plan("field") if cell.row.name == "corrclip"]
+    places = {(part.setting, part.place) for cell in cells for part in parts_of(cell, Places(Path(), Path()))}
+    assert [place for setting, place in places if setting == "model"] == ["facebook/metaclip-b16-fullcc2.5b"]
+
+
     assert set(cell.classes) == {"background", *class_names("voc")}
 
 
