@@ -415,6 +415,7 @@ split = str.split
 GROUNDS = split("sky wall tree wood grass road sea river mountain sands desk building cloud floor hill rail")
 VOC_GROUNDS = [*GROUNDS, *split("bed lamp door window wardrobe ceiling shelf curtain stair fence")]
 CONTEXT_ALONE = split(
+    by_row |= dict.fromkeys(("tcl", "maskclip-trained-by-tcl", "viewco", "zeroseg", "zeroseg-star"), "context60")
     "bag bed bedclothes bench book building cabinet ceiling cloth computer cup curtain door fence floor flower food"
     " grass ground keyboard light mountain mouse plate platform road rock shelves sidewalk sign sky snow track tree"
     " truck wall water window wood"
