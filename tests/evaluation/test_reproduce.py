@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from tqdm import tqdm
 
@@ -34,8 +35,9 @@ from pnp_ovss.evaluation.reproduction.table import Outcome, look_at, outcomes, r
 from pnp_ovss.methods import METHODS
 from pnp_ovss.models.hub import SHORT_NAMES
 from pnp_ovss.models.releases import RELEASES
-from released import released, released_tcl
+from released import released, released_tcl, write_released
 from reproductions import columns, make_blip, make_data, make_weights, pass_for_published
+from tiny import tiny_clip
 from trees import save
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -344,6 +346,31 @@ def test_a_released_file_of_another_size(desk, capsys, monkeypatch):
     assert "DIFFERS: weights segclip: its input has 32 pixels a side; expected 224" in complaints(capsys)[-1]
 
 
+def test_recos_photos_are_listed_and_its_models_made_beforehand(desk, capsys, monkeypatch):
+    weights = desk / "weights"
+    write_released(weights)
+    for part in ("dense", "encoder"):
+        (weights / part).rename(weights / f"reco-{part}")
+    tiny_clip(weights / "clip-large-336")
+    photo = weights / "archive/n01440764/n01440764_18.JPEG"
+    photo.parent.mkdir(parents=True)
+    Image.new("RGB", (40, 30)).save(photo)
+    pass_for_published(monkeypatch, desk / "data", weights)
+    only = ("--rows", "reco", "--columns", "context", "--check")
+    assert reproduce("table3", *only) == 0
+    assert "ok: weights archive: 1 photos, here" in capsys.readouterr().out
+    photo.unlink()
+    for part in ("dense", "encoder"):
+        other_release(weights / f"reco-{part}")
+    assert reproduce("table3", *only) == 2
+    archive, *models = complaints(capsys)
+    assert "LACKS: weights archive: no picture matches weights/archive/**/*" in archive
+    assert [line.split(";")[0] for line in models] == [
+        "pnp-ovss: LACKS: weights reco-dense: the checkpoint lacks visual.attnpool.positional_embedding",
+        "pnp-ovss: LACKS: weights reco-encoder: the checkpoint lacks patch_embed.proj.weight",
+    ]
+
+
 def test_a_file_that_a_setting_names_is_looked_for_among_the_weights(desk, capsys, monkeypatch):
     row = Row("table3", "x", method="tcl", settings={"masker": "other.pth"})
     cell = replace(find("tcl/voc"), row=row)
@@ -388,6 +415,7 @@ def test_the_table_has_the_published_numbers_of_each_row():
     numbers = [cells[f"pnp-blip-336/{column}"].published for column in columns_of("table3")]
     assert numbers == [51.3, 28.0, 36.2, 17.9, 14.2]
     by_row = {"groupvit": "context60", "groupvit-by-tcl": "context60", "groupvit-by-clippy": "context59"}
+    by_row |= dict.fromkeys(("tcl", "maskclip-trained-by-tcl", "viewco", "zeroseg", "zeroseg-star"), "context60")
     assert {row: cells[f"{row}/context"].dataset for row in by_row} == by_row
     assert "clippy/context" not in cells  # nothing was published
     assert cells["reco/stuff"].lacks == "its number is of 27 classes, into which 171 are merged"
@@ -415,7 +443,6 @@ split = str.split
 GROUNDS = split("sky wall tree wood grass road sea river mountain sands desk building cloud floor hill rail")
 VOC_GROUNDS = [*GROUNDS, *split("bed lamp door window wardrobe ceiling shelf curtain stair fence")]
 CONTEXT_ALONE = split(
-    by_row |= dict.fromkeys(("tcl", "maskclip-trained-by-tcl", "viewco", "zeroseg", "zeroseg-star"), "context60")
     "bag bed bedclothes bench book building cabinet ceiling cloth computer cup curtain door fence floor flower food"
     " grass ground keyboard light mountain mouse plate platform road rock shelves sidewalk sign sky snow track tree"
     " truck wall water window wood"
@@ -446,6 +473,12 @@ def test_a_cell_asks_for_the_words_of_the_official_code(row, dataset, background
     assert words[-len(names) :] == names
 
 
+def test_corrclips_numbers_are_of_metaclip():
+    cells = [cell for cell in plan("field") if cell.row.name == "corrclip"]
+    places = {(part.setting, part.place) for cell in cells for part in parts_of(cell, Places(Path(), Path()))}
+    assert [place for setting, place in places if setting == "model"] == ["facebook/metaclip-b16-fullcc2.5b"]
+
+
 def test_names_of_coco_stuff_are_those_of_the_official_code():
     words = asked("corrclip", "stuff171")
     assert (words[0], words[9], words[84]) == ("people", "trafficlight", "building-other")
@@ -474,12 +507,6 @@ def test_scores_of_single_classes_are_of_classes_and_their_mean_is_the_published
     [cell] = [cell for cell in plan("table3") if cell.name == "groupvit/voc"]
     assert len(cell.classes) == 21
     assert sum(cell.classes.values()) / 21 == pytest.approx(cell.published, abs=0.05)
-def test_corrclips_numbers_are_of_metaclip():
-    cells = [cell for cell in plan("field") if cell.row.name == "corrclip"]
-    places = {(part.setting, part.place) for cell in cells for part in parts_of(cell, Places(Path(), Path()))}
-    assert [place for setting, place in places if setting == "model"] == ["facebook/metaclip-b16-fullcc2.5b"]
-
-
     assert set(cell.classes) == {"background", *class_names("voc")}
 
 
