@@ -322,6 +322,12 @@ def sam2(folder: Path, form: str) -> None:
     (folder / "sam2.1_hiera_tiny.pt").write_bytes(b"of no use here")
 
 
+def metaclip(folder: Path) -> None:
+    """Write a MetaCLIP, beside whose weights is a file of another layout."""
+    clip(folder, form="bin", whole=False, twice=False)
+    (folder / "metaclip_b16_fullcc2.5b.bin").write_bytes(b"of no use here")
+
+
 MLM = {"mlm_score.decoder.bias": torch.zeros(3), "mlm_score.transform.dense.weight": torch.zeros(2, 2)}
 ITC = {"logit_scale": torch.tensor(1.0), "itc_text_head.fc.weight": torch.zeros(2, 2)}
 
@@ -342,6 +348,7 @@ PUBLISHED: dict[str, Callable[[Path], None]] = {
     "clip-base": partial(clip, form="bin", whole=True, twice=True),
     "clip-large": partial(clip, form="bin safe", whole=False, twice=False),
     "clip-large-336": partial(clip, form="bin", whole=True, twice=False),
+    "metaclip-base": metaclip,
     "dino-base": partial(dino, form="bin", patch=8),
     "dino-base-16": partial(dino, form="bin safe", patch=16),
     "dinov2-base": partial(dinov2, form="bin safe"),

@@ -121,7 +121,8 @@ def test_a_vocabulary_that_is_not_there():
 
 
 def test_vocabularies_of_the_benchmarks():
-    assert vocabularies("voc") == ("plain", "authors", "clearclip", "english", "synonyms")
+    names = ("plain", "authors", "clearclip", "clippy", "corrclip", "english", "groupvit", "maskclip", "synonyms")
+    assert vocabularies("voc") == names
     classes = class_names("voc")
     assert benchmark_vocabulary("plain", classes, "voc").words["diningtable"] == ("diningtable",)
     synonyms = benchmark_vocabulary("synonyms", classes, "voc")
@@ -211,3 +212,7 @@ def test_classes_of_a_file(tmp_path):
 def test_names_without_their_spaces():
     words = benchmark_vocabulary("joined", ("sofa", "traffic light"), "coco-stuff")
     assert (words.words, words.name) == ({"sofa": ("sofa",), "traffic light": ("trafficlight",)}, "joined")
+    words = benchmark_vocabulary("coco-stuff.corrclip+joined", ("person", "traffic light"), "coco-stuff")
+    assert (words.words, words.name) == ({"person": ("people",), "traffic light": ("trafficlight",)}, "corrclip+joined")
+    with pytest.raises(InputError, match=r"there is no vocabulary nothing\+joined; give a file, or one of plain"):
+        benchmark_vocabulary("nothing+joined", ("person",), "coco-stuff")

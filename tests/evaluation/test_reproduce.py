@@ -20,13 +20,14 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from tqdm import tqdm
 
 from hub_server import Repository, connected
 from pnp_ovss.cli import main, reproduce as command
 from pnp_ovss.data import DATASETS
-from pnp_ovss.data.vocabulary import class_names
+from pnp_ovss.data.vocabulary import benchmark_vocabulary, class_names
 from pnp_ovss.errors import ConfigError, InputError
 from pnp_ovss.evaluation.reproduction import checks, plan as plans
 from pnp_ovss.evaluation.reproduction.checks import Checks, Places, parts_of
@@ -35,8 +36,9 @@ from pnp_ovss.evaluation.reproduction.table import Outcome, look_at, outcomes, r
 from pnp_ovss.methods import METHODS
 from pnp_ovss.models.hub import SHORT_NAMES
 from pnp_ovss.models.releases import RELEASES
-from released import released, released_tcl
+from released import released, released_tcl, write_released
 from reproductions import columns, make_blip, make_data, make_weights, pass_for_published
+from tiny import tiny_clip
 from trees import save
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -365,6 +367,31 @@ def test_a_released_file_of_another_size(desk, capsys, monkeypatch):
     assert "DIFFERS: weights segclip: its input has 32 pixels a side; expected 224" in complaints(capsys)[-1]
 
 
+def test_recos_photos_are_listed_and_its_models_made_beforehand(desk, capsys, monkeypatch):
+    weights = desk / "weights"
+    write_released(weights)
+    for part in ("dense", "encoder"):
+        (weights / part).rename(weights / f"reco-{part}")
+    tiny_clip(weights / "clip-large-336")
+    photo = weights / "archive/n01440764/n01440764_18.JPEG"
+    photo.parent.mkdir(parents=True)
+    Image.new("RGB", (40, 30)).save(photo)
+    pass_for_published(monkeypatch, desk / "data", weights)
+    only = ("--rows", "reco", "--columns", "context", "--check")
+    assert reproduce("table3", *only) == 0
+    assert "ok: weights archive: 1 photos, here" in capsys.readouterr().out
+    photo.unlink()
+    for part in ("dense", "encoder"):
+        other_release(weights / f"reco-{part}")
+    assert reproduce("table3", *only) == 2
+    archive, *models = complaints(capsys)
+    assert "LACKS: weights archive: no picture matches weights/archive/**/*" in archive
+    assert [line.split(";")[0] for line in models] == [
+        "pnp-ovss: LACKS: weights reco-dense: the checkpoint lacks visual.attnpool.positional_embedding",
+        "pnp-ovss: LACKS: weights reco-encoder: the checkpoint lacks patch_embed.proj.weight",
+    ]
+
+
 def test_a_file_that_a_setting_names_is_looked_for_among_the_weights(desk, capsys, monkeypatch):
     row = Row("table3", "x", method="tcl", settings={"masker": "other.pth"})
     cell = replace(find("tcl/voc"), row=row)
@@ -409,11 +436,77 @@ def test_the_table_has_the_published_numbers_of_each_row():
     numbers = [cells[f"pnp-blip-336/{column}"].published for column in columns_of("table3")]
     assert numbers == [51.3, 28.0, 36.2, 17.9, 14.2]
     by_row = {"groupvit": "context60", "groupvit-by-tcl": "context60", "groupvit-by-clippy": "context59"}
+    by_row |= dict.fromkeys(("tcl", "maskclip-trained-by-tcl", "viewco", "zeroseg", "zeroseg-star"), "context60")
     assert {row: cells[f"{row}/context"].dataset for row in by_row} == by_row
     assert "clippy/context" not in cells  # nothing was published
     assert cells["reco/stuff"].lacks == "its number is of 27 classes, into which 171 are merged"
     assert cells["clippy/ade"].lacks == "its settings on this data set were not published"
     assert [cell.published for cell in plan("ablation")] == [None] * 30  # no source of these is known here
+
+
+def asked(row: str, dataset: str, table: str = "field") -> list[str]:
+    """Return the words that a cell asks for, in the order of its classes, those of the background first."""
+    cell = next(cell for cell in plan(table) if (cell.row.name, cell.dataset) == (row, dataset))
+    info, (words, _) = METHODS[cell.row.method], DATASETS[dataset]
+    method: Any = object.__new__(info.load.__self__)
+    method.config = info.presets[f"{cell.row.method}/{dataset}"]
+    vocabulary = benchmark_vocabulary(cell.vocabulary, class_names(words), words)
+    background = vocabulary.words.get("background") or method._surroundings(vocabulary)
+    return [*background, *(word for cls in class_names(words) for word in vocabulary.words[cls])]
+
+
+def named(benchmark: str, **names: str) -> list[str]:
+    """Return the names of the classes, some of them others."""
+    return [names.get(name, name) for name in class_names(benchmark)]
+
+
+split = str.split
+GROUNDS = split("sky wall tree wood grass road sea river mountain sands desk building cloud floor hill rail")
+VOC_GROUNDS = [*GROUNDS, *split("bed lamp door window wardrobe ceiling shelf curtain stair fence")]
+CONTEXT_ALONE = split(
+    "bag bed bedclothes bench book building cabinet ceiling cloth computer cup curtain door fence floor flower food"
+    " grass ground keyboard light mountain mouse plate platform road rock shelves sidewalk sign sky snow track tree"
+    " truck wall water window wood"
+)
+SHIP = {"boat": "ship", "diningtable": "table"}
+PLANT = {"pottedplant": "plant", "tvmonitor": "monitor"}
+POTTED = {"aeroplane": "airplane", "pottedplant": "potted plant", "tvmonitor": "tv monitor"}
+TELEVISION = {"diningtable": "table", "pottedplant": "potted plant", "tvmonitor": "television monitor"}
+
+
+@pytest.mark.parametrize(("row", "dataset", "background", "names"), [
+    ("proxyclip", "voc21", VOC_GROUNDS, named("voc", **SHIP)),
+    ("proxyclip", "voc20", [], named("voc", **SHIP)),
+    ("proxyclip", "object81", GROUNDS, named("coco-object")),  # and "bed", which is a class as well
+    ("corrclip", "voc21", VOC_GROUNDS, named("voc", **SHIP, person="people")),
+    ("corrclip", "context60", ["background"], named("context", person="people")),
+    ("corrclip", "object81", GROUNDS, named("coco-object", person="people")),
+    ("groupvit-yfcc", "voc21", [], named("voc", **PLANT, diningtable="table")),
+    ("groupvit-redcaps", "context60", [], named("context", **PLANT, aeroplane="airplane")),
+    ("ovsegmentor", "voc21", [], named("voc", **PLANT, diningtable="table")),
+    ("maskclip", "voc20", [], named("voc", **POTTED, diningtable="dining table")),
+    ("maskclip", "context59", [], named("context", **POTTED)),
+    ("clippy", "voc21", ["background", *CONTEXT_ALONE], named("voc", **TELEVISION)),
+])  # fmt: skip
+def test_a_cell_asks_for_the_words_of_the_official_code(row, dataset, background, names):
+    words = asked(row, dataset)
+    assert sorted(words[: -len(names)]) == sorted(background)
+    assert words[-len(names) :] == names
+
+
+def test_corrclips_numbers_are_of_metaclip():
+    cells = [cell for cell in plan("field") if cell.row.name == "corrclip"]
+    places = {(part.setting, part.place) for cell in cells for part in parts_of(cell, Places(Path(), Path()))}
+    assert [place for setting, place in places if setting == "model"] == ["facebook/metaclip-b16-fullcc2.5b"]
+
+
+def test_names_of_coco_stuff_are_those_of_the_official_code():
+    words = asked("corrclip", "stuff171")
+    assert (words[0], words[9], words[84]) == ("people", "trafficlight", "building-other")
+    words = asked("maskclip", "stuff171", "table3")
+    assert words == asked("maskclip", "stuff171")
+    assert {"traffic light", "building", "tile ceiling", "brick wall", "wall", "solid", "blind window"} < {*words}
+    assert not [word for word in words if "-" in word]
 
 
 def test_a_row_whose_method_is_not_there_stands_with_its_published_number(monkeypatch):

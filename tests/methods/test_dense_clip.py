@@ -142,16 +142,20 @@ def test_the_last_block_gives_the_official_logits(golden_name, key, name, residu
         assert error(method.features(pixels).flatten(0, 2), unit(arrays["features"].numpy()).numpy()) < CLOSE
 
 
-@pytest.fixture(params=["official", "quickgelu"])
-def maskclip(request, tmp_path) -> tuple[str, Path]:
-    """The golden model with the activation and epsilon of a variant: the official code has others than its weights."""
+@pytest.fixture(params=["official", "quickgelu", "gelu"])
+def maskclip(request, tmp_path) -> tuple[str, Path, dict[str, bool]]:
+    """The golden model with the activation and epsilon of a variant: the official code has others than its weights.
+
+    They are in its configuration, or in the setting "gelu".
+    """
     source = shared("golden/peers/clip-tiny")
     settings = json.loads((source / "config.json").read_text())
     if request.param == "official":
         settings["vision_config"] |= {"hidden_act": "gelu", "layer_norm_eps": 1e-6}
     shutil.copyfile(source / "model.safetensors", tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(settings))
-    return request.param, tmp_path
+    gelu = request.param == "gelu"
+    return "official" if gelu else request.param, tmp_path, {"gelu": gelu}
 
 
 @pytest.mark.parametrize(
@@ -164,8 +168,8 @@ def maskclip(request, tmp_path) -> tuple[str, Path]:
     ],
 )
 def test_maskclip_is_the_official_one(maskclip, suffix, settings):
-    (variant, folder), (arrays, _) = maskclip, golden("maskclip")
-    method = method_on("maskclip", folder, short_side=96, background="never", **settings)
+    (variant, folder, more), (arrays, _) = maskclip, golden("maskclip")
+    method = method_on("maskclip", folder, short_side=96, background="never", **settings, **more)
     text = torch.from_numpy(arrays["text"])
     logits = method.logits(torch.from_numpy(arrays["wide_pixels"]), text)[0]
     assert error(logits, arrays[f"{variant}_wide_logits{suffix}"]) < CLOSE

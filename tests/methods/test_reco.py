@@ -71,6 +71,17 @@ def test_the_nearest_photos_are_found_however_many_are_in_memory(photos, part, m
     assert sum(clip.batches) == 5  # the second archive found what the first one kept
 
 
+def test_folders_within_the_archive_belong_to_it(photos):
+    flat = Archive(str(photos)).files
+    for name in ("x[1]", ".hidden"):
+        (photos / name).mkdir()
+    (photos / "a.png").rename(photos / "x[1]" / "a.PNG")
+    (photos / "b.png").rename(photos / ".hidden" / "b.png")
+    assert names([Archive(str(photos)).files]) == [["c", "d", "e", "a"]]
+    assert names([flat]) == [["a", "b", "c", "d", "e"]]
+    assert names([Archive(str(photos / "x[1]")).files]) == [["a"]]
+
+
 def test_only_what_is_new_is_encoded(photos, monkeypatch):
     monkeypatch.setattr(archives, "PART", 2)
     clip, before = Grey(), Archive(str(photos))
@@ -203,7 +214,7 @@ def test_the_command_finds_words_in_an_archive(parts, tmp_path, monkeypatch, cap
     for archive, fault in (
         ([], "expected a folder of unlabelled photos, in which the words are looked for, got 'archive'; name one with"),
         (["--archive", "nowhere"], "got 'nowhere'; name one with --archive"),
-        (["--archive", str(tmp_path / "results")], "results holds no picture"),
+        (["--archive", str(tmp_path / "results")], f"no picture matches {tmp_path}/results/**/*"),
     ):
         (tmp_path / "results" / "photo.png").unlink(missing_ok=True)
         (tmp_path / "results" / "photo.overlay.png").unlink(missing_ok=True)

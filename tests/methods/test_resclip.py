@@ -8,7 +8,9 @@ import torch
 
 from peers import CLASSES, differing, error, golden, method_on, segment, slide
 from pnp_ovss import ConfigError, load_method
+from pnp_ovss.methods import METHODS, resclip
 from pnp_ovss.methods.resclip import feedback_map, first_labels
+from pnp_ovss.methods.windows import interpolation
 from tiny import tiny_clip
 
 OFFICIAL = {"crop": 96, "stride": 48, "short_side": 112, "logit_scale": 40.0, "prob_threshold": 0.65}
@@ -48,6 +50,23 @@ def test_first_labels_are_the_most_frequent_of_a_patch_and_the_first_where_unsur
     grey = torch.zeros(1, 3, 8, 16)
     grey[..., 8:] = 1  # nothing flows over the edge
     assert first_labels(logits, grey, 8, 40.0, 0.9).tolist() == [[[2, 0]]]
+
+
+def test_the_grid_is_enlarged_to_all_of_a_picture_although_its_last_pixels_are_in_no_patch(monkeypatch):
+    monkeypatch.setattr(resclip, "ITERATIONS", 0)
+    logits = torch.tensor([[0.0, 0.0, 1.0], [0.75, 0.75, 0.75]])[None, :, None].expand(1, 2, 2, 3)
+    labels = first_labels(logits, torch.zeros(1, 3, 16, 30), 8, 40.0, 0.0)
+    assert labels.tolist() == [[[1, 1, 1]] * 2]  # 0 from column 22 on; from 18 on, if the grid were 24 pixels wide
+
+
+def test_voc_is_seen_whole_and_enlarged_by_way_of_the_resized_picture(tmp_path):
+    presets = METHODS["resclip"].presets
+    whole = [name for name, config in presets.items() if not config.crop]
+    assert whole == ["resclip/voc21", "resclip/voc20", "resclip/mini"]
+    method = load_method("resclip", tiny_clip(tmp_path), device="cpu", crop=0, rcs_start_idx=0, rcs_end_idx=1)
+    [rows, _] = method._axes(20, 20)
+    [down, _] = method._matrices(torch.zeros(1, 2, 2), rows, rows, (31, 31))
+    torch.testing.assert_close(down, interpolation(20, 31) @ interpolation(2, 20))
 
 
 def blur(belongs):

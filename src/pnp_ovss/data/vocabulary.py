@@ -12,7 +12,8 @@ from pnp_ovss.types import BACKGROUND, Vocabulary, fold, spaced, tidy
 CLASSES = Path(__file__).parent / "classes"
 PLAIN, ENGLISH, JOINED = "plain", "english", "joined"
 """The official names; the names that models are asked for, which are good English; and the official names without their
-spaces, as SCLIP, and papers that compare with it, write those of COCO-Stuff and ADE20K."""
+spaces, as SCLIP, and papers that compare with it, write those of COCO-Stuff and ADE20K: "corrclip+joined" has the words
+of the vocabulary "corrclip" like that."""
 
 BENCHMARKS: dict[str, list[int]] = json.loads((CLASSES / "numbers.json").read_text(encoding="ascii"))
 """The class lists that ship ("scenes": those of the drawn scenes), and their data set's numbers where not 1, 2, ..."""
@@ -78,8 +79,11 @@ def benchmark_vocabulary(name: str | Path, classes: Sequence[str], benchmark: st
     Raises: InputError if there is no such vocabulary, or the file names a class that is not among these.
     """
     name = str(name).removeprefix(f"{benchmark}.")
-    if name in (PLAIN, JOINED):
-        return Vocabulary({cls: (cls if name == PLAIN else cls.replace(" ", ""),) for cls in classes}, name)
+    if name in (JOINED, *(f"{one}+{JOINED}" for one in vocabularies(benchmark))):
+        apart = benchmark_vocabulary(name.removesuffix(JOINED).removesuffix("+") or PLAIN, classes, benchmark).words
+        return Vocabulary({cls: tuple(word.replace(" ", "") for word in apart[cls]) for cls in apart}, name)
+    if name == PLAIN:
+        return Vocabulary({cls: (cls,) for cls in classes}, name)
     known = (*vocabularies(benchmark), JOINED)
     path = CLASSES / f"{benchmark}.{name}.txt" if name in known else Path(name)
     if not os.path.isfile(path):

@@ -32,17 +32,19 @@ LOG = logging.getLogger(__name__)
 
 
 class Archive:
-    """The photos of a folder, or of a glob such as ``photos/**/*.jpg``, as they are now.
+    """The photos of a folder and the folders within it, or of a glob such as ``photos/*/*.jpg``, as they are now.
 
     Raises: InputError if there is no such folder, or no photo in it.
     """
 
     def __init__(self, place: str) -> None:
-        if not os.path.isdir(expanded(place)) and not glob.has_magic(place):
+        folder = expanded(place)
+        if not os.path.isdir(folder) and not glob.has_magic(place):
             expected = "expected a folder of unlabelled photos, in which the words are looked for"
             raise InputError(f"{expected}, got {place!r}; name one with --archive")
         self.place, self._said = place, False
-        self.files = [look(path) for path in find_images([place])]
+        photos = os.path.join(glob.escape(folder), "**", "*") if os.path.isdir(folder) else place
+        self.files = [look(path) for path in find_images([photos])]
 
     @property
     def revision(self) -> str:

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate, normalize
 
 from pnp_ovss.errors import ConfigError
 from pnp_ovss.methods.on_clip import MINI, Encoded, Pixels, WindowMaps, owners, presets
-from pnp_ovss.methods.proxyclip import BY_BENCHMARK, ProxyClip, ProxyConfig
+from pnp_ovss.methods.proxyclip import ProxyClip, ProxyConfig, by_benchmark
 from pnp_ovss.models.base import fused_attention
 from pnp_ovss.models.clip import Clip, Tokens
 from pnp_ovss.models.dino import Dino, load_dino
@@ -67,7 +67,7 @@ class CorrClip(ProxyClip):
     name, settings = "corrclip", CorrClipConfig
     presets = presets(
         CorrClipConfig(crop=336, stride=112, prob_threshold=0.2, regions="sam", regions_model="sam2-large"),
-        **BY_BENCHMARK,
+        **by_benchmark("corrclip"),
         mini=MINI | {"num_spatial": 2, "proxy": OWN, "eps": 0.02, "regions": "watershed", "regions_size": 0.15},
     )
 

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize, pad
 
 from pnp_ovss.methods.on_clip import ALL_NAMED, BY_NAME, MINI, ClipConfig, Encoded, OnClip, Pixels, Queries, presets
 from pnp_ovss.models.base import fused_attention
-from pnp_ovss.models.clip import Tokens
+from pnp_ovss.models.clip import Clip, Tokens
 from pnp_ovss.settings import setting
 
 Grid = tuple[int, int]
@@ -41,6 +41,7 @@ class MaskClipConfig(DenseConfig):
 
     key_smoothing: float = setting(0.0, "positions below this certainty become a mixture by likeness of keys", 0, 1)
     prompt_denoising: float = setting(0.0, "words that are nowhere more certain than this are ruled out", 0, 1)
+    gelu: bool = setting(False, "maskclip: GELU in the image tower, as its authors ran OpenAI's weights, not QuickGELU")
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,13 @@ class MaskClip(DenseClip):
     by_size, direct = True, False
     normalisation = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
+    @classmethod
+    def on(cls, clip: Clip, config: Any, device: str, dtype: str) -> "MaskClip":
+        """Return the method on a CLIP, whose image tower computes as the settings say."""
+        if config.gelu:
+            clip.take_gelu(THEIR_EPSILON)
+        return cls(clip, config)
+
     def encode(self, pixels: Pixels) -> Encoded:
         """Return vectors of length 1 of the patches of each window, and their keys, normalised over the positions."""
         patch = self.clip.patch
@@ -210,6 +218,8 @@ class Naclip(DenseClip):
     direct = False
 
 
+THEIR_EPSILON = 1e-6
+"""Of the LayerNorms in MaskCLIP's configurations, which have GELU as well."""
 CERTAINTY = 100.0
 """MaskCLIP's certainties are the softmax of so many times the cosines."""
 

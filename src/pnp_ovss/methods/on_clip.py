@@ -39,7 +39,14 @@ VALUES_AT_ONCE = 2**23
 """Logits per pixel that are computed at a time."""
 PAMR_DILATIONS = (8, 16)
 """Source: NACLIP."""
-SURROUNDINGS = benchmark_vocabulary("synonyms", class_names("voc"), "voc").words[BACKGROUND]
+
+
+def surroundings(vocabulary: str, benchmark: str) -> tuple[str, ...]:
+    """Return the words for the background in a vocabulary that ships."""
+    return benchmark_vocabulary(vocabulary, class_names(benchmark), benchmark).words[BACKGROUND]
+
+
+SURROUNDINGS = surroundings("synonyms", "voc")
 """What SCLIP, and the papers that compare with it, call the background."""
 
 BY_NAME: dict[str, Any] = {"background_words": (BACKGROUND,)}

@@ -12,22 +12,34 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from pnp_ovss.methods.on_clip import ALL_NAMED, BY_NAME, MINI, ClipConfig, Encoded, OnClip, Pixels, presets
+from pnp_ovss.methods.on_clip import (
+    ALL_NAMED,
+    BY_NAME,
+    MINI,
+    ClipConfig,
+    Encoded,
+    OnClip,
+    Pixels,
+    presets,
+    surroundings,
+)
 from pnp_ovss.models.clip import Clip, Tokens
 from pnp_ovss.models.dino import load_dino
 from pnp_ovss.settings import setting
 
-BY_BENCHMARK: dict[str, dict[str, Any]] = {
-    "voc21": {},
-    "context60": BY_NAME | {"prob_threshold": 0.15},
-    "object81": {"prob_threshold": 0.25},
-    "voc20": ALL_NAMED,
-    "context59": ALL_NAMED,
-    "stuff171": ALL_NAMED,
-    "cityscapes": ALL_NAMED | {"short_side": 448, "crop": 224},
-    "ade150": ALL_NAMED | {"short_side": 448},
-}
-"""What ProxyCLIP and CorrCLIP change for a benchmark."""
+
+def by_benchmark(name: str) -> dict[str, dict[str, Any]]:
+    """Return what ProxyCLIP or CorrCLIP changes for each benchmark."""
+    return {
+        "voc21": {},
+        "context60": BY_NAME | {"prob_threshold": 0.15},
+        "object81": {"prob_threshold": 0.25, "background_words": surroundings(name, "coco-object")},
+        "voc20": ALL_NAMED,
+        "context59": ALL_NAMED,
+        "stuff171": ALL_NAMED,
+        "cityscapes": ALL_NAMED | {"short_side": 448, "crop": 224},
+        "ade150": ALL_NAMED | {"short_side": 448},
+    }
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,7 @@ class ProxyClip(OnClip):
     settings: type[ProxyConfig] = ProxyClipConfig
     presets = presets(
         PUBLISHED,
-        **BY_BENCHMARK,
+        **by_benchmark("proxyclip"),
         mini=MINI,
     )
     fills = True

@@ -54,12 +54,13 @@ class ResClip(OnClip):
     """ResCLIP. ``features`` are those of the first attention; logits come from the second."""
 
     name, settings = "resclip", ResClipConfig
+    direct = False
     presets = presets(
         ResClipConfig(),
-        voc21={"sfr_scale": 2.2},
+        voc21={"crop": 0, "sfr_scale": 2.2},
         context60=BY_NAME | {"feedback_threshold": 0.3, "sfr_scale": 1.8},
         object81={"feedback_threshold": 0.11, "rcs_share": 0.4, "sfr_scale": 1.8},
-        voc20=ALL_NAMED | {"feedback_threshold": 0.1, "rcs_share": 0.6, "sfr_share": 0.6},
+        voc20=ALL_NAMED | {"crop": 0, "feedback_threshold": 0.1, "rcs_share": 0.6, "sfr_share": 0.6},
         context59=ALL_NAMED | {"feedback_threshold": 0.25, "rcs_share": 0.4, "sfr_scale": 1.8},
         stuff171=ALL_NAMED | {"feedback_threshold": 0.11, "rcs_share": 0.4, "sfr_scale": 1.8},
         cityscapes=ALL_NAMED | {"short_side": 560, "feedback_threshold": 0.1, "rcs_share": 0.2},
@@ -123,13 +124,15 @@ class ResClip(OnClip):
 def first_labels(
     logits: Float[Tensor, "b query gh gw"], pixels: Pixels, patch: int, scale: float, least: float
 ) -> Int[Tensor, "b gh gw"]:
-    """Return the query that most pixels of each patch have after PAMR; less than ``least`` certain ones have 0."""
+    """Return the query that most pixels of each patch have after PAMR; less than ``least`` certain ones have 0.
+
+    The grid is enlarged to all of the picture, whose last pixels may be in no patch, as in the authors' code.
+    """
     b, queries, gh, gw = logits.shape
-    h, w = gh * patch, gw * patch
-    wide = interpolate(logits, size=(h, w), mode="bilinear")
-    certainty, labels = (scale * diffuse(wide, pixels[:, :, :h, :w], ITERATIONS, PAMR_DILATIONS)).softmax(1).max(1)
-    labels = labels * (certainty >= least)
-    cells = labels.view(b, gh, patch, gw, patch).transpose(2, 3).reshape(b, gh * gw, -1)
+    wide = interpolate(logits, size=pixels.shape[2:], mode="bilinear")
+    certainty, labels = (scale * diffuse(wide, pixels, ITERATIONS, PAMR_DILATIONS)).softmax(1).max(1)
+    labels = (labels * (certainty >= least))[:, : gh * patch, : gw * patch]
+    cells = labels.reshape(b, gh, patch, gw, patch).transpose(2, 3).reshape(b, gh * gw, -1)
     counts = torch.zeros(b, gh * gw, queries, device=labels.device)
     most: Tensor = counts.scatter_add_(2, cells, torch.ones_like(cells, dtype=counts.dtype)).argmax(2)
     return most.view(b, gh, gw)

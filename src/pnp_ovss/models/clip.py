@@ -130,6 +130,14 @@ class Clip(DualEncoder):
         """Transformer blocks of the image tower."""
         self.heads: int = self._model.config.vision_config.num_attention_heads
 
+    def take_gelu(self, epsilon: float) -> None:
+        """Let the image tower compute with GELU, and ``epsilon`` in its LayerNorms, whatever it was trained with."""
+        for block in self._model.vision_model.encoder.layers:
+            block.mlp.activation_fn = torch.nn.GELU()
+        for layer in self._model.vision_model.modules():
+            if isinstance(layer, torch.nn.LayerNorm):
+                layer.eps = epsilon
+
     @torch.no_grad()
     def encode_queries_and_keys(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b gh gw width"]:
         """Return the sum of the last block's queries and keys of each patch, the heads side by side, float32."""

@@ -19,6 +19,9 @@ from pnp_ovss.evaluation.reproduction.plan import Cell
 from pnp_ovss.evaluation.run import load_choice
 from pnp_ovss.memory import available
 from pnp_ovss.methods import METHODS
+from pnp_ovss.methods.archive import Archive
+from pnp_ovss.models.clip_resnet import ClipResNet
+from pnp_ovss.models.deit import Deit
 from pnp_ovss.models.hub import SHORT_NAMES
 from pnp_ovss.models.loading import resolve_device
 from pnp_ovss.models.released import find_file, read_released
@@ -189,6 +192,10 @@ class Checks:
             file = Path(part.place)
         else:
             raise ModelError(f"there is no {part.place}; put it into the folder of --weights")
+        if part.setting == "archive":
+            archive = Archive(part.place)
+            self.revisions[part.place] = archive.revision
+            return (), f"{len(archive.files)} photos, here"
         status, faults = file.stat(), list[str]()
         self.sizes[part.place], self.revisions[part.place] = status.st_size, f"{status.st_size}-{status.st_mtime_ns}"
         if part.setting == "model":
@@ -199,6 +206,12 @@ class Checks:
             faults += [f"its input has {side} pixels a side; expected {expected}"] * (side != expected)
         elif part.setting == "masker" and not any(key.startswith("masker.") for key in read_released(file, part.name)):
             raise ModelError(f"{part.place} holds no masker; take {RELEASES[part.name].file} of the release")
+        elif part.setting == "dense":
+            dense = ClipResNet(part.place, "cpu", "float32")
+            dense.tokenize(["a photo"])
+            dense.encode_patches(torch.zeros(1, 3, dense.patch, dense.patch))
+        elif part.setting == "encoder":
+            Deit(part.place, torch.device("cpu"), torch.float32).encode_patches(torch.zeros(1, 3, 32, 32))
         return faults, f"{_gigabytes(status.st_size)}, here"
 
     def _device(self) -> Finding:
