@@ -170,6 +170,10 @@ def roberta(folder: Path, whole: bool) -> None:
     tokenizer(folder, settings | {"tokenizer_class": "RobertaTokenizer"} | named, named, whole)
 
 
+BLIP_SHAPE = {"hidden_size": 96, "vocab_size": len(SPECIAL) + len(BERT) + 2}
+"""Of its words, small: the authors' have 768 and 30524."""
+
+
 def blip(folder: Path, form: str, whole: bool, heads: int = 12) -> None:
     """Write a matcher of BLIP; ``heads``: those of the words that its settings name, while its weights have 12.
 

@@ -18,12 +18,12 @@ from pnp_ovss import ModelError, load_vlm
 from pnp_ovss.cli import main
 from pnp_ovss.methods.pnp import make_prompt
 from pnp_ovss.mini import draw
-from pnp_ovss.models.blip import Captioner
+from pnp_ovss.models.blip import Captioner, mended
 from pnp_ovss.models.clip import load_clip
 from pnp_ovss.models.groupvit import load_groupvit
-from pnp_ovss.models.hub import SHORT_NAMES
+from pnp_ovss.models.hub import SHIPPED, SHORT_NAMES
 from pnp_ovss.models.loading import load_tokenizer
-from published import CLIP_ENDS, MEAN, PUBLISHED, bert, clip_bpe, publish, roberta
+from published import BLIP_SHAPE, CLIP_ENDS, MEAN, PUBLISHED, bert, clip_bpe, publish, roberta
 from terminal import errors_of
 
 SMALL = ("--refine", "none", "--present", "all", "--device", "cpu")
@@ -63,8 +63,9 @@ def each(*names: str) -> list:
 
 
 @pytest.fixture
-def published(hub, tmp_path, capfd):
+def published(hub, tmp_path, capfd, monkeypatch):
     """Return what puts the repository of a short name on the hub."""
+    monkeypatch.setattr("pnp_ovss.models.blip.SHAPE", BLIP_SHAPE)
 
     def put(name: str) -> Repository:
         if name not in PUBLISHED:  # in the package
@@ -154,23 +155,43 @@ def test_the_words_of_blip_have_twelve_heads_whatever_its_settings_say(hub, publ
     assert json.loads((folder / "config.json").read_text())["text_config"]["num_attention_heads"] == 8
     right = tmp_path / "right"
     PUBLISHED["blip-base-coco"](right)  # the same weights, and 12
-    pixels, prompts = torch.randn(1, 3, 32, 32), [make_prompt(["dog", "cat"])]
-    by_name, by_id, wanted = (
-        load_vlm(name, device="cpu") for name in ("blip-base-flickr", SHORT_NAMES["blip-base-flickr"].source, right)
-    )
-    assert torch.equal(by_name.match(pixels, prompts), wanted.match(pixels, prompts))
-    assert by_name.heads == by_id.heads == wanted.heads == 12
-    local = load_vlm(folder, device="cpu")  # somebody's own model may have 8
-    assert local.heads == 8
-    assert not torch.equal(local.match(pixels, prompts), wanted.match(pixels, prompts))
     hub.repositories["owner/blip"] = Repository(folder)
-    assert load_vlm("owner/blip", device="cpu").heads == 8
+    pixels, prompts = torch.randn(1, 3, 32, 32), [make_prompt(["dog", "cat"])]
+    wanted = load_vlm(right, device="cpu")
+    for name in ("blip-base-flickr", SHORT_NAMES["blip-base-flickr"].source, "owner/blip", folder):
+        vlm = load_vlm(name, device="cpu")
+        assert vlm.heads == wanted.heads == 12
+        assert torch.equal(vlm.match(pixels, prompts), wanted.match(pixels, prompts))
+
+
+def test_settings_of_blip_are_put_right_for_the_authors_models_alone():
+    """By their shape: a folder or another hub id holds them as well. Somebody's own model may have 8 heads."""
+    right = {"text_config": {"num_attention_heads": 12}, "vision_config": {"layer_norm_eps": 1e-6}}
+    wrong = {"text_config": {"num_attention_heads": 8}, "vision_config": {"layer_norm_eps": 1e-5}}
+    assert mended(wrong) == mended({"text_config": None}) == mended({}) == mended(right) == right
+    sizes = {"hidden_size": 768, "vocab_size": 30524}
+    written = {name: part | (sizes if name == "text_config" else {}) for name, part in wrong.items()}
+    assert mended(written)["text_config"] == sizes | right["text_config"]
+    for own in ({"hidden_size": 512}, {"vocab_size": 30522}, {"vocab_size": "many"}):
+        settings = wrong | {"text_config": wrong["text_config"] | own}
+        assert mended(settings) == settings
+    shipped = json.loads((SHIPPED / "mini-blip" / "config.json").read_text())
+    assert mended(shipped) == shipped
+    assert mended({"text_config": 5}) == {"text_config": 5}  # which loading refuses
+
+
+def test_the_image_tower_of_blip_has_the_epsilon_of_the_authors_code(published):
+    settings = json.loads((published("blip-large-coco").folder / "config.json").read_text())
+    assert settings["vision_config"]["layer_norm_eps"] == 1e-5
+    model = load_vlm("blip-large-coco", device="cpu")._model
+    for part, epsilon in ((model.vision_model, 1e-6), (model.text_encoder, 1e-12)):
+        assert {one.eps for one in part.modules() if isinstance(one, torch.nn.LayerNorm)} == {epsilon}
 
 
 def test_so_have_those_of_its_captioner(published):
-    published("blip-caption-large")
-    config = Captioner("blip-caption-large", "cpu")._model.config.text_config
-    assert (config.num_attention_heads, config.sep_token_id) == (12, 3)
+    config = Captioner(published("blip-caption-large").folder, "cpu")._model.config
+    assert (config.text_config.num_attention_heads, config.text_config.sep_token_id) == (12, 3)
+    assert config.vision_config.layer_norm_eps == 1e-6
 
 
 @pytest.mark.parametrize("name", ["clip-base", "clip-large", "groupvit-yfcc", "groupvit-redcaps"])
