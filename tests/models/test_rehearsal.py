@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 
 import nightly
 from hub_server import Repository
-from pnp_ovss import ModelError, load_vlm
+from pnp_ovss import ModelError, load_method, load_vlm
 from pnp_ovss.cli import main
+from pnp_ovss.methods.on_clip import eight_bit
 from pnp_ovss.methods.pnp import make_prompt
 from pnp_ovss.mini import draw
 from pnp_ovss.models.blip import Captioner, mended
@@ -269,3 +270,23 @@ def test_safetensors_may_lie_in_a_revision_of_their_own(hub, published, tmp_path
 def test_colours_are_normalised_as_an_old_feature_extractor_says(published, name, mean):
     published(name)
     assert load_vlm(name, device="cpu").mean == mean
+
+
+def test_groupvit_sees_imagenet_s_colours_though_its_repository_says_clip_s(published):
+    """So does whatever compares photos with words: ``prepare`` and the windows are normalised with the same numbers."""
+    stored = json.loads((published("groupvit-yfcc").folder / "preprocessor_config.json").read_text())
+    assert stored["image_mean"] == MEAN
+    method = load_method("groupvit", "groupvit-yfcc", device="cpu", short_side=32, crop=0)
+    assert (method.clip.mean, method.clip.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert type(method).normalisation is None
+    assert eight_bit(method.clip) == ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
+
+
+
+def test_vilt_has_the_epsilons_of_the_authors_code(published):
+    """timm's in the transformer, BERT's for the words; ``config.json`` knows the second one alone."""
+    published("vilt-coco")
+    vilt = load_vlm("vilt-coco", device="cpu")._model.vilt
+    epsilons = {name: one.eps for name, one in vilt.named_modules() if isinstance(one, torch.nn.LayerNorm)}
+    words = epsilons.pop("embeddings.text_embeddings.LayerNorm")
+    assert (words, {*epsilons.values()}) == (1e-12, {1e-6})

@@ -13,7 +13,18 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from pnp_ovss.methods.on_clip import ALL_NAMED, BY_NAME, MINI, ClipConfig, Encoded, OnClip, Pixels, Queries, presets
+from pnp_ovss.methods.on_clip import (
+    ALL_NAMED,
+    BY_NAME,
+    IMAGENET,
+    MINI,
+    ClipConfig,
+    Encoded,
+    OnClip,
+    Pixels,
+    Queries,
+    presets,
+)
 from pnp_ovss.models.base import fused_attention
 from pnp_ovss.models.clip import Tokens
 from pnp_ovss.settings import setting
@@ -174,7 +185,7 @@ class MaskClip(DenseClip):
 
     name, settings, presets = "maskclip", MaskClipConfig, MASKCLIP_PRESETS
     by_size, direct = True, False
-    normalisation = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+    normalisation = IMAGENET
 
     def encode(self, pixels: Pixels) -> Encoded:
         """Return vectors of length 1 of the patches of each window, and their keys, normalised over the positions."""
