@@ -282,7 +282,6 @@ def test_groupvit_sees_imagenet_s_colours_though_its_repository_says_clip_s(publ
     assert eight_bit(method.clip) == ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
 
 
-
 def test_vilt_has_the_epsilons_of_the_authors_code(published):
     """timm's in the transformer, BERT's for the words; ``config.json`` knows the second one alone."""
     published("vilt-coco")
@@ -290,3 +289,10 @@ def test_vilt_has_the_epsilons_of_the_authors_code(published):
     epsilons = {name: one.eps for name, one in vilt.named_modules() if isinstance(one, torch.nn.LayerNorm)}
     words = epsilons.pop("embeddings.text_embeddings.LayerNorm")
     assert (words, {*epsilons.values()}) == (1e-12, {1e-6})
+
+
+@pytest.mark.parametrize("name", [name for name, one in SHORT_NAMES.items() if isinstance(one.source, Path)])
+def test_parameters_of_a_shipped_model_are_those_of_its_file(name):
+    if SHORT_NAMES[name].millions:
+        counted = sum(one.numel() for one in weights_of(SHIPPED / name).values())
+        assert round(counted / 1e6, 1) == SHORT_NAMES[name].millions
