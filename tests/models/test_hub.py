@@ -20,6 +20,9 @@ from hub_server import LIST, Hub, Repository, point_at
 from pnp_ovss import PRESETS, ModelError, Segmenter, load_method, load_vlm
 from pnp_ovss.methods import resolve_config
 from pnp_ovss.models.hub import fetch_tokenizer
+from pnp_ovss.models.loading import load_tokenizer
+from pnp_ovss.models.releases import RELEASES
+from published import TOKENIZERS
 from shared import shared
 from tiny import WORDS, tiny_bridgetower, write_tokenizer
 
@@ -318,6 +321,32 @@ def test_a_panic_of_the_client_leaves_the_cache_and_a_wish_to_stop_stops(hub, mo
         fetch_tokenizer(NAME)
     shutil.rmtree(constants.HF_HUB_CACHE)
     assert refusal() == "fetching it failed (index out of bounds); check connection, disk and HF_TOKEN" + ending()
+
+
+# Tokenizers of files from release pages
+
+
+@pytest.mark.parametrize(("repository", "spelled"), [
+    ("openai/clip-vit-base-patch16", ["<|startoftext|>", "a</w>", "dog</w>", "ca", "r", "t</w>", "<|endoftext|>"]),
+    ("timm/resnet50x16_clip.openai", ["<|startoftext|>", "a</w>", "dog</w>", "ca", "r", "t</w>", "<|endoftext|>"]),
+    ("sentence-transformers/sentence-t5-base", ["▁a", "▁dog", "▁ca", "r", "t", "</s>"]),
+    ("distilbert/distilbert-base-uncased", ["[CLS]", "a", "dog", "car", "##t", "[SEP]"]),
+])  # fmt: skip
+def test_a_released_model_gets_its_tokenizer_from_a_repository(
+    hub, monkeypatch, tmp_path, capfd, caplog, repository, spelled
+):
+    assert {release.tokenizer for release in RELEASES.values() if release.tokenizer} == {*TOKENIZERS}
+    TOKENIZERS[repository](tmp_path / "published")
+    capfd.readouterr()  # what transformers says while it writes
+    caplog.clear()
+    hub.repositories[repository] = Repository(tmp_path / "published")
+    folder = fetch_tokenizer(repository)
+    tokenizer = load_tokenizer(folder, repository)
+    assert tokenizer.convert_ids_to_tokens(tokenizer("a dog cart")["input_ids"]) == spelled
+    assert tokenizer(["a", "a dog"], padding=True)["attention_mask"][0][-1] == 0
+    assert {Path(file).suffix for file in hub.fetched()} <= {".json", ".txt"}
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert fetch_tokenizer(repository) == folder
 
 
 # Refusals
