@@ -50,6 +50,8 @@ class Repository:
     """Files whose content is shorter than the first answer about them said."""
     broken: set[str] = field(default_factory=set)
     """Files for which every request is answered with 503."""
+    xet: set[str] = field(default_factory=set)
+    """Files that are stored by Xet as well; for its tokens there is no answer."""
     moved: bool = False
     """Whether the list of files lies on another host."""
     failing: bool = False
@@ -146,7 +148,12 @@ def serve() -> Iterator[Hub]:
 
         def _list(self, name: str, repository: Repository, kind: str) -> None:
             paths = sorted(path for path in repository.folder.iterdir() if path.is_file())
-            tree = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": digest(p)} for p in paths]
+            tree: list[dict[str, object]] = []
+            for p in paths:
+                size, oid = p.stat().st_size, digest(p)
+                large = {"lfs": {"oid": oid, "size": size, "pointerSize": 134}, "xetHash": oid}
+                entry = {"type": "file", "path": p.name, "size": size, "oid": oid}
+                tree.append(entry | (large if p.name in repository.xet else {}))
             siblings = [{"rfilename": path.name, "size": path.stat().st_size} for path in paths]
             about = {"id": name, "sha": repository.commit, "siblings": siblings}
             body = json.dumps(tree if kind == "tree" else about).encode() if repository.commit else b"<!DOCTYPE html>"

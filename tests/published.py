@@ -11,10 +11,12 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import (
     AutoTokenizer,
+    Blip2QFormerConfig,
+    Blip2VisionConfig,
     BlipConfig,
     BlipForConditionalGeneration,
     Dinov2Config,
@@ -61,7 +63,7 @@ generation among them."""
 
 MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 LETTERS = [*"abcdefghijklmnopqrstuvwxyz", *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")]
-BERT = (*WORDS, *LETTERS)
+BERT = tuple(dict.fromkeys((*WORDS, *LETTERS)))
 """Words of a small vocabulary in the manner of BERT's; ``tiny`` puts the special ones before them."""
 
 
@@ -91,12 +93,10 @@ def positions(*names: str, length: int = 64) -> dict[str, Tensor]:
     return {f"{name}.position_ids": torch.arange(length)[None] for name in names}
 
 
-def store(folder: Path, form: str, extra: Mapping[str, Tensor], half: bool = False) -> None:
-    """Write the weights anew, with more than is wanted, as ``form`` says; ``half``: in 16 bits."""
+def store(folder: Path, form: str, extra: Mapping[str, Tensor]) -> None:
+    """Write the weights anew, with more than is wanted, as ``form`` says."""
     weights = load_file(folder / SAFE) | dict(extra)
     (folder / SAFE).unlink()
-    if half:
-        weights = {name: one.half() if one.is_floating_point() else one for name, one in weights.items()}
     if "bin" in form:
         torch.save(weights, folder / BIN)
     if "safe" in form:
@@ -114,7 +114,7 @@ def store(folder: Path, form: str, extra: Mapping[str, Tensor], half: bool = Fal
         (folder / name).write_bytes(b"of no use here")
 
 
-def bert(folder: Path, whole: bool) -> None:
+def bert(folder: Path, whole: bool, **more: object) -> None:
     """Write BERT's kind of tokenizer, with or without a ``tokenizer.json`` (fast ones came after many repositories)."""
     words = [*SPECIAL, *BERT]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
@@ -123,7 +123,7 @@ def bert(folder: Path, whole: bool) -> None:
     settings = {"do_lower_case": True, "do_basic_tokenize": True, "never_split": None, "strip_accents": None}
     settings |= {"tokenize_chinese_chars": True, "name_or_path": "bert-base-uncased", "model_max_length": 512}
     settings |= {"special_tokens_map_file": None, "tokenizer_class": "BertTokenizer"} | named
-    tokenizer(folder, settings, named, whole)
+    tokenizer(folder, settings | more, named, whole)
 
 
 def tokenizer(folder: Path, settings: Mapping[str, object], named: Mapping[str, object], whole: bool) -> None:
@@ -170,6 +170,10 @@ def roberta(folder: Path, whole: bool) -> None:
     tokenizer(folder, settings | {"tokenizer_class": "RobertaTokenizer"} | named, named, whole)
 
 
+BLIP_SHAPE = {"hidden_size": 96, "vocab_size": len(SPECIAL) + len(BERT) + 2}
+"""Of its words, small: the authors' have 768 and 30524."""
+
+
 def blip(folder: Path, form: str, whole: bool, heads: int = 12) -> None:
     """Write a matcher of BLIP; ``heads``: those of the words that its settings name, while its weights have 12.
 
@@ -205,15 +209,24 @@ def captioner(folder: Path, form: str, whole: bool, heads: int = 12) -> None:
     store(folder, form, positions("text_decoder.bert.embeddings") | extra)
 
 
-def bridgetower(folder: Path, form: str, whole: bool, architecture: str, extra: Mapping[str, Tensor]) -> None:
-    """Write a BridgeTower that names another architecture than the matching head's, which its weights hold."""
+def bridgetower(folder: Path, form: str, bare: bool, architecture: str, extra: Mapping[str, Tensor]) -> None:
+    """Write a BridgeTower that names another architecture than the matching head's, which its weights hold.
+
+    ``bare``: as the large ones, with nothing but a ``tokenizer.json`` and its ``vocab.json``, and no mean of colours.
+    """
     tiny_bridgetower(folder, heads=8, vocab_size=len(ROBERTA_VOCABULARY) + 1, pad_token_id=1)
     # Settings of the first pull request, 20775, that later ones dropped.
     dropped = {"text_config_dict": None, "vision_config_dict": None, "head_hidden_scale": 2, "drop_rate": 0.1}
     dropped |= {"architectures": [architecture], "cross_modal_transform_shared": True, "link_tower_shared": False}
     old_settings(folder, ("text_config", "vision_config"), dropped)
-    roberta(folder, whole)
+    roberta(folder, whole=True)
     old_pixels(folder, 32, "", image_processor_type="BridgeTowerImageProcessor", size_divisor=32, do_pad=True)
+    if bare:
+        for name in ("merges.txt", "tokenizer_config.json", "special_tokens_map.json"):
+            (folder / name).unlink()
+        (folder / "preprocessor_config.json").write_text(
+            json.dumps({"do_resize": True, "size": 32, "size_divisor": 32})
+        )
     towers = ("bridgetower.text_model.embeddings", "bridgetower.vision_model.visual.embeddings")
     store(folder, form, positions(*towers) | dict(extra))
 
@@ -228,19 +241,26 @@ def vilt(folder: Path, form: str, whole: bool) -> None:
     store(folder, form, positions("vilt.embeddings.text_embeddings"))
 
 
-def blip2(folder: Path, form: str, whole: bool, half: bool) -> None:
-    """Write a BLIP-2 with a [DEC] behind the vocabulary, in a file of its own (PR 29261)."""
-    tiny_blip2(folder, layers=3, words=(*BERT, "[DEC]"))
-    # Its settings have those of a language model that it has not got.
-    language = SOUP | {"model_type": "opt", "vocab_size": 50272, "hidden_size": 2048}
-    old_settings(folder, ("qformer_config", "vision_config"), {"text_config": language, "use_decoder_only": True})
-    bert(folder, whole)
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
-    settings |= {"bos_token": "[DEC]", "truncation_side": "right"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    (folder / "added_tokens.json").write_text(json.dumps({"[DEC]": len(SPECIAL) + len(BERT)}))
-    old_pixels(folder, 32, "", image_processor_type="BlipImageProcessor")
-    store(folder, form, positions("embeddings"), half)
+def blip2(folder: Path, whole: bool) -> None:
+    """Write a BLIP-2 with a [DEC] behind the vocabulary (PR 29261), and older, larger weights beside its own.
+
+    Its settings are those alone that differ from today's defaults.
+    """
+    tiny_blip2(folder, image_size=28, patch=14, layers=5, heads=12, words=(*BERT, "[DEC]"))
+    settings = json.loads((folder / "config.json").read_text())
+    for name, kind in (("qformer_config", Blip2QFormerConfig), ("vision_config", Blip2VisionConfig)):
+        usual = kind().to_dict()
+        said = {key: value for key, value in settings[name].items() if usual.get(key) != value}
+        settings[name] = said | {"model_type": usual["model_type"]}
+    settings["text_config"] = {"model_type": "opt"}  # of a language model that it has not got
+    (folder / "config.json").write_text(json.dumps(settings))
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added = {**dict(enumerate(SPECIAL)), len(SPECIAL) + len(BERT): "[DEC]"}
+    decoder = {str(number): plain | {"content": token} for number, token in added.items()}
+    bert(folder, whole, bos_token="[DEC]", truncation_side="right", added_tokens_decoder=decoder)
+    old_pixels(folder, 28, "", image_processor_type="BlipImageProcessor")
+    store(folder, "safe", positions("embeddings"))
+    torch.save({"old": torch.zeros(2 * (folder / SAFE).stat().st_size // 4)}, folder / BIN)
 
 
 def clip(folder: Path, form: str, whole: bool, twice: bool) -> None:
@@ -336,15 +356,15 @@ PUBLISHED: dict[str, Callable[[Path], None]] = {
     "blip-base-flickr": partial(blip, form="bin", whole=True, heads=8),
     "blip-large-coco": partial(blip, form="bin safe", whole=False),
     "blip-large-flickr": partial(blip, form="parts", whole=True),
-    "bridgetower-base": partial(bridgetower, form="bin", whole=True, architecture="BridgeTowerForMaskedLM", extra=MLM),
-    "bridgetower-large": partial(bridgetower, form="bin", whole=False, architecture="BridgeTowerModel", extra=MLM),
+    "bridgetower-base": partial(bridgetower, form="bin", bare=False, architecture="BridgeTowerForMaskedLM", extra=MLM),
+    "bridgetower-large": partial(bridgetower, form="bin", bare=True, architecture="BridgeTowerModel", extra=MLM),
     "bridgetower-large-itc": partial(
-        bridgetower, form="bin safe", whole=True, architecture="BridgeTowerForContrastiveLearning", extra=ITC
+        bridgetower, form="bin safe", bare=True, architecture="BridgeTowerForContrastiveLearning", extra=ITC
     ),
     "vilt-coco": partial(vilt, form="bin", whole=True),
     "vilt-flickr": partial(vilt, form="bin", whole=False),
-    "blip2": partial(blip2, form="safe", whole=True, half=False),
-    "blip2-coco": partial(blip2, form="parts", whole=False, half=True),
+    "blip2": partial(blip2, whole=True),
+    "blip2-coco": partial(blip2, whole=False),
     "clip-base": partial(clip, form="bin", whole=True, twice=True),
     "clip-large": partial(clip, form="bin safe", whole=False, twice=False),
     "clip-large-336": partial(clip, form="bin", whole=True, twice=False),
@@ -366,6 +386,56 @@ PUBLISHED: dict[str, Callable[[Path], None]] = {
 }
 """Writes the repository of a short name into a folder. A form or a tokenizer that one repository has today is another's
 tomorrow: what matters is that each family meets each of them."""
+
+
+T5 = ("<pad>", "</s>", "<unk>", "▁", *"abcdefghijklmnopqrstuvwxyz", "▁a", "▁do", "▁dog", "▁ca")
+
+
+def t5_tokenizer(folder: Path) -> None:
+    """Write a sentence encoder's repository: a Unigram tokenizer, beside the file that it was made from."""
+    folder.mkdir()
+    made = Tokenizer(models.Unigram([(word, -1.0 / len(word)) for word in T5], unk_id=2))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    made.add_special_tokens([*T5[:3]])
+    made.save(str(folder / "tokenizer.json"))
+    named = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    settings = {"tokenizer_class": "T5Tokenizer", "extra_ids": 0, "model_max_length": 512} | named
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "special_tokens_map.json").write_text(json.dumps(named))
+    (folder / "config.json").write_text(json.dumps({"model_type": "t5", "architectures": ["T5EncoderModel"]}))
+    for name in ("spiece.model", "pytorch_model.bin", "modules.json"):
+        (folder / name).write_bytes(b"of no use here")
+
+
+def distilbert_tokenizer(folder: Path) -> None:
+    """Write a DistilBERT's repository, whose tokenizer only ``config.json`` gives a kind."""
+    folder.mkdir()
+    bert(folder, whole=True)
+    (folder / "special_tokens_map.json").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, "model_max_length": 512}))
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "distilbert", "architectures": ["DistilBertForMaskedLM"]})
+    )
+    for name in (SAFE, BIN, "tf_model.h5"):
+        (folder / name).write_bytes(b"of no use here")
+
+
+def openclip_tokenizer(folder: Path) -> None:
+    """Write a repository of timm's with CLIP's tokenizer, and without a ``config.json``."""
+    folder.mkdir()
+    clip_bpe(folder, whole=True)
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": {"embed_dim": 768}}))
+    (folder / "open_clip_model.safetensors").write_bytes(b"of no use here")
+
+
+TOKENIZERS: dict[str, Callable[[Path], None]] = {
+    "openai/clip-vit-base-patch16": PUBLISHED["clip-base"],
+    "timm/resnet50x16_clip.openai": openclip_tokenizer,
+    "sentence-transformers/sentence-t5-base": t5_tokenizer,
+    "distilbert/distilbert-base-uncased": distilbert_tokenizer,
+}
+"""Writes a repository of which the tokenizer alone is fetched."""
 
 
 def publish(name: str, folder: Path) -> tuple[str, Path]:

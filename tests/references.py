@@ -51,6 +51,9 @@ def bridgetower(folder: Path, texts: Sequence[str], pixels: Tensor, keep: Sequen
 
 def vilt(folder: Path, texts: Sequence[str], pixels: Tensor, keep: Sequence[int] | None = None) -> Reference:
     model, tokens = read(ViltForImageAndTextRetrieval, folder, texts)
+    for norm in (*model.vilt.encoder.modules(), model.vilt.layernorm):
+        if isinstance(norm, nn.LayerNorm):
+            norm.eps = 1e-6  # of the authors' code; config.json has but one, BERT's
     places: list[Tensor] = []  # transformers shuffles the patches: where each column comes from
     embed = model.vilt.embeddings.visual_embed
 

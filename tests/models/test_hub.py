@@ -19,6 +19,10 @@ from safetensors.torch import load_file, save_file
 from hub_server import LIST, Hub, Repository, point_at
 from pnp_ovss import PRESETS, ModelError, Segmenter, load_method, load_vlm
 from pnp_ovss.methods import resolve_config
+from pnp_ovss.models.hub import fetch_tokenizer
+from pnp_ovss.models.loading import load_tokenizer
+from pnp_ovss.models.releases import RELEASES
+from published import TOKENIZERS
 from shared import shared
 from tiny import WORDS, tiny_bridgetower, write_tokenizer
 
@@ -279,6 +283,70 @@ def test_a_full_disk_is_reported_in_one_line(hub, monkeypatch):
 
     monkeypatch.setattr("pnp_ovss.models.hub.snapshot_download", full)
     assert refusal() == ("fetching it failed (no space left on device); check connection, disk and HF_TOKEN" + ending())
+
+
+def test_a_mirror_without_xet_is_named_and_the_advice_helps(hub, repository, monkeypatch, tiny_blip_folder):
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    repository.xet = {SAFE}
+    text = refusal()
+    assert text.startswith("fetching it by Xet failed (")
+    assert "404" in text
+    assert text.endswith("); check connection, disk and HF_TOKEN, set HF_HUB_DISABLE_XET=1" + ending())
+    assert hub.strays == [f"GET /api/models/{NAME}/xet-read-token/{repository.commit}"]
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    assert weights_are_those_of(tiny_blip_folder)
+
+
+class PanicException(BaseException):
+    """As libraries in Rust raise it."""
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+def test_a_panic_of_the_client_leaves_the_cache_and_a_wish_to_stop_stops(hub, monkeypatch, stopping):
+    def panic(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt if stopping else PanicException("index out of bounds")
+
+    first = load()
+    for place in ("snapshot_download", "HfApi"):
+        monkeypatch.setattr(f"pnp_ovss.models.hub.{place}", panic)
+    if stopping:
+        with pytest.raises(KeyboardInterrupt):
+            load()
+        with pytest.raises(KeyboardInterrupt):
+            fetch_tokenizer(NAME)
+        return
+    assert load().revision == first.revision
+    with pytest.raises(ModelError, match=r"tokenizer of owner/tiny-blip cannot be fetched \(index out of bounds\)"):
+        fetch_tokenizer(NAME)
+    shutil.rmtree(constants.HF_HUB_CACHE)
+    assert refusal() == "fetching it failed (index out of bounds); check connection, disk and HF_TOKEN" + ending()
+
+
+# Tokenizers of files from release pages
+
+
+@pytest.mark.parametrize(("repository", "spelled"), [
+    ("openai/clip-vit-base-patch16", ["<|startoftext|>", "a</w>", "dog</w>", "ca", "r", "t</w>", "<|endoftext|>"]),
+    ("timm/resnet50x16_clip.openai", ["<|startoftext|>", "a</w>", "dog</w>", "ca", "r", "t</w>", "<|endoftext|>"]),
+    ("sentence-transformers/sentence-t5-base", ["▁a", "▁dog", "▁ca", "r", "t", "</s>"]),
+    ("distilbert/distilbert-base-uncased", ["[CLS]", "a", "dog", "car", "##t", "[SEP]"]),
+])  # fmt: skip
+def test_a_released_model_gets_its_tokenizer_from_a_repository(
+    hub, monkeypatch, tmp_path, capfd, caplog, repository, spelled
+):
+    assert {release.tokenizer for release in RELEASES.values() if release.tokenizer} == {*TOKENIZERS}
+    TOKENIZERS[repository](tmp_path / "published")
+    capfd.readouterr()  # what transformers says while it writes
+    caplog.clear()
+    hub.repositories[repository] = Repository(tmp_path / "published")
+    folder = fetch_tokenizer(repository)
+    tokenizer = load_tokenizer(folder, repository)
+    assert tokenizer.convert_ids_to_tokens(tokenizer("a dog cart")["input_ids"]) == spelled
+    assert tokenizer(["a", "a dog"], padding=True)["attention_mask"][0][-1] == 0
+    assert {Path(file).suffix for file in hub.fetched()} <= {".json", ".txt"}
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert fetch_tokenizer(repository) == folder
 
 
 # Refusals

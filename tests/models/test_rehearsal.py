@@ -14,16 +14,17 @@ from safetensors.torch import load_file, save_file
 
 import nightly
 from hub_server import Repository
-from pnp_ovss import ModelError, load_vlm
+from pnp_ovss import ModelError, load_method, load_vlm
 from pnp_ovss.cli import main
+from pnp_ovss.methods.on_clip import eight_bit
 from pnp_ovss.methods.pnp import make_prompt
 from pnp_ovss.mini import draw
-from pnp_ovss.models.blip import Captioner
+from pnp_ovss.models.blip import Captioner, mended
 from pnp_ovss.models.clip import load_clip
 from pnp_ovss.models.groupvit import load_groupvit
-from pnp_ovss.models.hub import SHORT_NAMES
+from pnp_ovss.models.hub import SHIPPED, SHORT_NAMES
 from pnp_ovss.models.loading import load_tokenizer
-from published import CLIP_ENDS, MEAN, PUBLISHED, bert, clip_bpe, publish, roberta
+from published import BLIP_SHAPE, CLIP_ENDS, MEAN, PUBLISHED, STD, bert, clip_bpe, publish, roberta
 from terminal import errors_of
 
 SMALL = ("--refine", "none", "--present", "all", "--device", "cpu")
@@ -40,7 +41,7 @@ KIND = {
     "blip": ("--size", "32", *SMALL),
     "bridgetower": ("--size", "32", *SMALL),
     "vilt": ("--size", "32", *SMALL),
-    "blip-2": ("--size", "32", *SMALL),
+    "blip-2": ("--size", "28", *SMALL),
     "clip": ("--method", "maskclip", *ON_CLIP),
     "groupvit": ("--method", "groupvit", *ON_CLIP),
     "vit": ("--method", "proxyclip", "--model", "mini-clip", "--short-side", "112", "--crop", "0", *WINDOW),
@@ -63,8 +64,9 @@ def each(*names: str) -> list:
 
 
 @pytest.fixture
-def published(hub, tmp_path, capfd):
+def published(hub, tmp_path, capfd, monkeypatch):
     """Return what puts the repository of a short name on the hub."""
+    monkeypatch.setattr("pnp_ovss.models.blip.SHAPE", BLIP_SHAPE)
 
     def put(name: str) -> Repository:
         if name not in PUBLISHED:  # in the package
@@ -146,7 +148,6 @@ def test_the_weights_of_a_vlm_are_those_of_its_repository(published, name):
     got = vlm._model.state_dict()
     assert got.keys() < stored.keys()  # position ids are left out
     assert all(torch.equal(got[key], stored[key].float()) for key in got)
-    assert any(one.dtype == torch.float16 for one in stored.values()) == (name == "blip2-coco")
 
 
 def test_the_words_of_blip_have_twelve_heads_whatever_its_settings_say(hub, published, tmp_path):
@@ -154,23 +155,43 @@ def test_the_words_of_blip_have_twelve_heads_whatever_its_settings_say(hub, publ
     assert json.loads((folder / "config.json").read_text())["text_config"]["num_attention_heads"] == 8
     right = tmp_path / "right"
     PUBLISHED["blip-base-coco"](right)  # the same weights, and 12
-    pixels, prompts = torch.randn(1, 3, 32, 32), [make_prompt(["dog", "cat"])]
-    by_name, by_id, wanted = (
-        load_vlm(name, device="cpu") for name in ("blip-base-flickr", SHORT_NAMES["blip-base-flickr"].source, right)
-    )
-    assert torch.equal(by_name.match(pixels, prompts), wanted.match(pixels, prompts))
-    assert by_name.heads == by_id.heads == wanted.heads == 12
-    local = load_vlm(folder, device="cpu")  # somebody's own model may have 8
-    assert local.heads == 8
-    assert not torch.equal(local.match(pixels, prompts), wanted.match(pixels, prompts))
     hub.repositories["owner/blip"] = Repository(folder)
-    assert load_vlm("owner/blip", device="cpu").heads == 8
+    pixels, prompts = torch.randn(1, 3, 32, 32), [make_prompt(["dog", "cat"])]
+    wanted = load_vlm(right, device="cpu")
+    for name in ("blip-base-flickr", SHORT_NAMES["blip-base-flickr"].source, "owner/blip", folder):
+        vlm = load_vlm(name, device="cpu")
+        assert vlm.heads == wanted.heads == 12
+        assert torch.equal(vlm.match(pixels, prompts), wanted.match(pixels, prompts))
+
+
+def test_settings_of_blip_are_put_right_for_the_authors_models_alone():
+    """By their shape: a folder or another hub id holds them as well. Somebody's own model may have 8 heads."""
+    right = {"text_config": {"num_attention_heads": 12}, "vision_config": {"layer_norm_eps": 1e-6}}
+    wrong = {"text_config": {"num_attention_heads": 8}, "vision_config": {"layer_norm_eps": 1e-5}}
+    assert mended(wrong) == mended({"text_config": None}) == mended({}) == mended(right) == right
+    sizes = {"hidden_size": 768, "vocab_size": 30524}
+    written = {name: part | (sizes if name == "text_config" else {}) for name, part in wrong.items()}
+    assert mended(written)["text_config"] == sizes | right["text_config"]
+    for own in ({"hidden_size": 512}, {"vocab_size": 30522}, {"vocab_size": "many"}):
+        settings = wrong | {"text_config": wrong["text_config"] | own}
+        assert mended(settings) == settings
+    shipped = json.loads((SHIPPED / "mini-blip" / "config.json").read_text())
+    assert mended(shipped) == shipped
+    assert mended({"text_config": 5}) == {"text_config": 5}  # which loading refuses
+
+
+def test_the_image_tower_of_blip_has_the_epsilon_of_the_authors_code(published):
+    settings = json.loads((published("blip-large-coco").folder / "config.json").read_text())
+    assert settings["vision_config"]["layer_norm_eps"] == 1e-5
+    model = load_vlm("blip-large-coco", device="cpu")._model
+    for part, epsilon in ((model.vision_model, 1e-6), (model.text_encoder, 1e-12)):
+        assert {one.eps for one in part.modules() if isinstance(one, torch.nn.LayerNorm)} == {epsilon}
 
 
 def test_so_have_those_of_its_captioner(published):
-    published("blip-caption-large")
-    config = Captioner("blip-caption-large", "cpu")._model.config.text_config
-    assert (config.num_attention_heads, config.sep_token_id) == (12, 3)
+    config = Captioner(published("blip-caption-large").folder, "cpu")._model.config
+    assert (config.text_config.num_attention_heads, config.text_config.sep_token_id) == (12, 3)
+    assert config.vision_config.layer_norm_eps == 1e-6
 
 
 @pytest.mark.parametrize("name", ["clip-base", "clip-large", "groupvit-yfcc", "groupvit-redcaps"])
@@ -212,9 +233,9 @@ def test_a_tokenizer_is_the_same_with_and_without_a_tokenizer_json(tmp_path, kin
 
 @pytest.mark.parametrize("lacking", ["vocab.json", "merges.txt"])
 def test_half_a_tokenizer_is_none(published, lacking):
-    (published("bridgetower-large").folder / lacking).unlink()
-    with pytest.raises(ModelError, match="bridgetower-large: expected a tokenizer.json, got none; fetch it"):
-        load_vlm("bridgetower-large", device="cpu")
+    (published("clip-large").folder / lacking).unlink()
+    with pytest.raises(ModelError, match="clip-large: expected a tokenizer.json, got none; fetch it"):
+        load_clip("clip-large", "cpu").tokenize(["dog"])
 
 
 def test_pairs_are_fetched_only_where_they_make_the_tokenizer(hub, published):
@@ -248,3 +269,55 @@ def test_safetensors_may_lie_in_a_revision_of_their_own(hub, published, tmp_path
 def test_colours_are_normalised_as_an_old_feature_extractor_says(published, name, mean):
     published(name)
     assert load_vlm(name, device="cpu").mean == mean
+
+
+@pytest.mark.parametrize("name", ["bridgetower-large", "bridgetower-large-itc"])
+def test_the_large_bridgetowers_are_bare_and_have_the_colours_of_clip(published, name):
+    folder = published(name).folder
+    small = {"config.json", "preprocessor_config.json", "tokenizer.json", "vocab.json"}
+    assert {path.name for path in folder.glob("*.json")} == small
+    assert not {path.name for path in folder.glob("*.txt")}
+    assert "image_mean" not in json.loads((folder / "preprocessor_config.json").read_text())
+    vlm = load_vlm(name, device="cpu")
+    assert ([*vlm.mean], [*vlm.std]) == (MEAN, STD)
+    ids = vlm.tokenize(["dog", "a dog cart"])["input_ids"]
+    assert vlm._tokenizer.convert_ids_to_tokens(ids[1]) == ["<s>", "a", "Ġdog", "Ġca", "r", "t", "</s>"]
+    assert ids[0, -1] == vlm._pad == 1
+
+
+def test_groupvit_sees_imagenet_s_colours_though_its_repository_says_clip_s(published):
+    """So does whatever compares photos with words: ``prepare`` and the windows are normalised with the same numbers."""
+    stored = json.loads((published("groupvit-yfcc").folder / "preprocessor_config.json").read_text())
+    assert stored["image_mean"] == MEAN
+    method = load_method("groupvit", "groupvit-yfcc", device="cpu", short_side=32, crop=0)
+    assert (method.clip.mean, method.clip.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert type(method).normalisation is None
+    assert eight_bit(method.clip) == ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
+
+
+def test_vilt_has_the_epsilons_of_the_authors_code(published):
+    """timm's in the transformer, BERT's for the words; ``config.json`` knows the second one alone."""
+    published("vilt-coco")
+    vilt = load_vlm("vilt-coco", device="cpu")._model.vilt
+    epsilons = {name: one.eps for name, one in vilt.named_modules() if isinstance(one, torch.nn.LayerNorm)}
+    words = epsilons.pop("embeddings.text_embeddings.LayerNorm")
+    assert (words, {*epsilons.values()}) == (1e-12, {1e-6})
+
+
+def test_blip2_has_minimal_settings_and_older_weights_beside_its_own(hub, published):
+    folder = published("blip2").folder
+    settings = json.loads((folder / "config.json").read_text())
+    assert settings["text_config"] == {"model_type": "opt"}
+    assert "patch_size" not in settings["vision_config"]
+    assert (folder / "pytorch_model.bin").stat().st_size > (folder / "model.safetensors").stat().st_size
+    vlm = load_vlm("blip2", device="cpu")
+    assert (vlm.patch, vlm.heads, vlm.layers) == (14, 12, 5)
+    assert "pytorch_model.bin" not in hub.fetched()
+    assert vlm._tokenizer.convert_ids_to_tokens(vlm._words - 1) == vlm._tokenizer.bos_token == "[DEC]"
+
+
+@pytest.mark.parametrize("name", [name for name, one in SHORT_NAMES.items() if isinstance(one.source, Path)])
+def test_parameters_of_a_shipped_model_are_those_of_its_file(name):
+    if SHORT_NAMES[name].millions:
+        counted = sum(one.numel() for one in weights_of(SHIPPED / name).values())
+        assert round(counted / 1e6, 1) == SHORT_NAMES[name].millions

@@ -13,7 +13,18 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from pnp_ovss.methods.on_clip import ALL_NAMED, BY_NAME, MINI, ClipConfig, Encoded, OnClip, Pixels, Queries, presets
+from pnp_ovss.methods.on_clip import (
+    ALL_NAMED,
+    BY_NAME,
+    IMAGENET,
+    MINI,
+    ClipConfig,
+    Encoded,
+    OnClip,
+    Pixels,
+    Queries,
+    presets,
+)
 from pnp_ovss.models.base import fused_attention
 from pnp_ovss.models.clip import Clip, Tokens
 from pnp_ovss.settings import setting
@@ -175,7 +186,7 @@ class MaskClip(DenseClip):
 
     name, settings, presets = "maskclip", MaskClipConfig, MASKCLIP_PRESETS
     by_size, direct = True, False
-    normalisation = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+    normalisation = IMAGENET
 
     @classmethod
     def on(cls, clip: Clip, config: Any, device: str, dtype: str) -> "MaskClip":

@@ -3,22 +3,20 @@
 Source: Xu et al., "GroupViT: semantic segmentation emerges from text supervision", CVPR 2022, and its authors' code.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pnp_ovss.methods.on_clip import ClipConfig, Colours, Encoded, OnClip, Pixels, Queries
+from pnp_ovss.methods.on_clip import ClipConfig, Encoded, OnClip, Pixels, Queries
 from pnp_ovss.types import Vocabulary
 
 MOST = 5
 """Words that a window is scored for: those most like the window as a whole."""
 STEEPEST = 100.0
 """No model multiplies cosines by more than this."""
-IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-"""Mean and standard deviation of 8-bit RGB."""
 TRAINED: dict[str, Any] = {
     "templates": ("a photo of a {}.",),
     "short_side": 448,
@@ -34,7 +32,6 @@ class Trained(OnClip):
     """A method with a background of its own making: no word, and nothing that a probability is compared with."""
 
     clip: Any
-    normalisation: ClassVar[Colours | None] = IMAGENET
     mini = None
 
     def _surroundings(self, vocabulary: Vocabulary) -> tuple[str, ...]:

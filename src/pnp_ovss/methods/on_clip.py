@@ -70,6 +70,7 @@ Pixels = Float[Tensor, "b _ h w"]
 Queries = Float[Tensor, "query vector"]
 Colours = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of 8-bit RGB."""
+IMAGENET: Colours = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 Encoded = tuple[Tensor, ...]
 """What a method computes of windows without their words; all tensors have a row per window. The first one holds the
 vectors of the patches, (window, row, column, vector)."""

@@ -17,9 +17,9 @@ from torch.nn.functional import interpolate, normalize
 
 from pnp_ovss.files import Source
 from pnp_ovss.methods.archive import Archive, centre
-from pnp_ovss.methods.groups import IMAGENET
 from pnp_ovss.methods.on_clip import (
     ALL_NAMED,
+    IMAGENET,
     ClipConfig,
     Encoded,
     OnClip,

@@ -12,7 +12,6 @@ class SegClipMethod(Grouping):
 
     name = "segclip"
     checkpoint, loader = "segclip", staticmethod(load_segclip)
-    normalisation = None
     presets = presets(
         ClipConfig(prob_threshold=0.8, **NATIVE),
         voc21={},

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize, pad
 
 from pnp_ovss.methods.groups import TRAINED, Trained
-from pnp_ovss.methods.on_clip import ALL_NAMED, ClipConfig, Encoded, Pixels, Queries, presets, read_templates
+from pnp_ovss.methods.on_clip import ALL_NAMED, IMAGENET, ClipConfig, Encoded, Pixels, Queries, presets, read_templates
 from pnp_ovss.models.clip import Clip
 from pnp_ovss.models.tcl import Masker
 from pnp_ovss.refine.pamr import DILATIONS, diffuse
@@ -47,6 +47,7 @@ class Tcl(Trained):
         ade150=ALL_NAMED,
     )
     fills = True
+    normalisation = IMAGENET
 
     def __init__(self, clip: Clip, config: TclConfig, masker: Masker) -> None:
         super().__init__(clip, config)

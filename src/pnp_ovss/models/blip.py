@@ -12,25 +12,35 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pnp_ovss.models.base import Fused, Kept, Matcher, States, Tokens, additive, fused_attention
-from pnp_ovss.models.hub import SHORT_NAMES, find
+from pnp_ovss.models.hub import find
 from pnp_ovss.models.loading import Pretrained
 from pnp_ovss.types import RGB
 
 CAPTIONS, TOKENS = 5, 30
 """Captions of a photo, and tokens of a caption at most."""
-AUTHORS, HEADS, WRONG = "Salesforce/blip-", 12, 8
-"""Where the authors' checkpoints are, the heads of all their text encoders, and what ``config.json`` first called them.
+SHAPE = {"hidden_size": 768, "vocab_size": 30524}
+"""Of the words of all models of the authors, and what transformers takes where ``config.json`` does not say."""
+MENDED: dict[str, tuple[str, float, float]] = {
+    "text_config": ("num_attention_heads", 8, 12),
+    "vision_config": ("layer_norm_eps", 1e-5, 1e-6),
+}
+"""What their configurations say or leave to transformers, whose defaults these are, and what the authors' code has.
 
-That was a default of transformers, which went to the hub as it was (huggingface/transformers issue 22625,
-salesforce/LAVIS issue 106). The weights of every revision have 12: no shape shows it, and with 8 every score is wrong.
+Source: salesforce/LAVIS issue 106, huggingface/transformers issue 22625, salesforce/BLIP ``models/vit.py``. No shape of
+the weights shows it, and with 8 heads every score is wrong.
 """
 
 
-def mended(settings: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the settings of a checkpoint of this name, with the right number of heads."""
-    source, text = str(SHORT_NAMES[name].source) if name in SHORT_NAMES else name, settings.get("text_config")
-    if source.startswith(AUTHORS) and isinstance(text, dict) and text.get("num_attention_heads") == WRONG:
-        return settings | {"text_config": text | {"num_attention_heads": HEADS}}
+def mended(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a checkpoint, put right where they are those of a model of the authors."""
+    parts = {name: settings.get(name) or {} for name in MENDED}
+    if not all(isinstance(part, dict) for part in parts.values()):
+        return settings
+    if any(parts["text_config"].get(key, size) != size for key, size in SHAPE.items()):
+        return settings
+    for name, (key, wrong, right) in MENDED.items():
+        if parts[name].get(key, wrong) == wrong:
+            settings = settings | {name: parts[name] | {key: right}}
     return settings
 
 
@@ -42,7 +52,7 @@ class Blip(Matcher):
     int8_tower = "vision_model.encoder"
 
     def _mended(self, settings: dict[str, Any]) -> dict[str, Any]:
-        return mended(settings, self.name)
+        return mended(settings)
 
     def _configure(self, config: Any) -> None:
         text = config.text_config
@@ -105,7 +115,7 @@ class Captioner(Pretrained):
         super().__init__(find(name), device, dtype)
 
     def _mended(self, settings: dict[str, Any]) -> dict[str, Any]:
-        return mended(settings, self.name)
+        return mended(settings)
 
     @torch.no_grad()
     def captions(self, image: RGB) -> list[tuple[str, float]]:

@@ -10,15 +10,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import LayerNorm
 
 from pnp_ovss.models.clip import positions
 from pnp_ovss.models.hub import Checkpoint, find, of_kind, read_settings
-from pnp_ovss.models.loading import Pretrained
-
-LEAST_EPSILON = 1e-6
-"""Of a LayerNorm in DINO's own code; the configurations on the hub have a default of transformers, 1e-12."""
-
+from pnp_ovss.models.loading import Pretrained, raise_epsilon
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "vit": ("ViTModel", {"add_pooling_layer": False}),  # which DINO's checkpoints lack
@@ -39,9 +34,7 @@ class Dino(Pretrained):
         super().__init__(checkpoint, device, dtype)
         self._model.set_attn_implementation("sdpa")
         self._model.embeddings.interpolate_pos_encoding = self._positions
-        for module in self._model.modules():
-            if isinstance(module, LayerNorm):
-                module.eps = max(module.eps, LEAST_EPSILON)
+        raise_epsilon(self._model)
 
     @torch.no_grad()
     def encode_patches(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b gh gw width"]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pnp_ovss.models.clip import DualEncoder
-from pnp_ovss.models.hub import find, of_kind
+from pnp_ovss.models.hub import Checkpoint, find, of_kind
 from pnp_ovss.models.releases import not_for_commerce
 
 Groups = tuple[Float[Tensor, "b group vector"], Float[Tensor, "b vector"], Float[Tensor, "b group gh gw"]]
@@ -24,6 +24,13 @@ class GroupVit(DualEncoder):
     """A GroupViT checkpoint. Images of any size are read; what is left of the last patch is left out."""
 
     model_class = "GroupViTModel"
+    mean = (0.485, 0.456, 0.406)
+    std = (0.229, 0.224, 0.225)
+
+    def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
+        super().__init__(checkpoint, device, dtype)
+        # preprocessor_config.json on the hub has CLIP's, which the authors' code does not use.
+        self.mean, self.std = type(self).mean, type(self).std
 
     @torch.no_grad()
     def encode_groups(self, pixels: Float[Tensor, "b 3 h w"]) -> Groups:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from huggingface_hub import (
@@ -52,6 +53,8 @@ REASONS = {
 """What an error of the hub client means, and what to do."""
 INSTEAD = "set HF_ENDPOINT to a mirror, give --model a local folder, or take mini-blip, which is in the box"
 """What works without the hub."""
+BY_XET = "xet_get"
+"""The function of the hub's client that fetches by Xet: where ``hf_xet`` is installed, and from hosts of its own."""
 
 LOCAL = "local-"
 SHIPPED = Path(__file__).parents[1] / "mini" / "checkpoints"
@@ -193,12 +196,17 @@ def reading(name: str, fault: str) -> Iterator[None]:
     except ModelError:
         raise
     except BaseException as error:  # damaged files make the readers raise anything
-        if not isinstance(error, Exception) and type(error).__name__ != PANIC:
+        if not is_fault(error):
             raise
         raise ModelError(f"{name}: {fault} ({one_line(error)}); fetch the checkpoint again") from error
     finally:
         for logger, level in levels.items():
             logger.setLevel(level)
+
+
+def is_fault(error: BaseException) -> bool:
+    """Return whether it is an error, or a panic of a library in Rust, and no wish to stop."""
+    return isinstance(error, Exception) or type(error).__name__ == PANIC
 
 
 def _local(source: str | Path) -> Path | None:
@@ -232,7 +240,9 @@ def _fetch(repository: str, name: str, revision: str | None, instead: str) -> Pa
     try:
         keep_key(get_token())
         return _download(repository, revision)
-    except Exception as error:  # of the hub's client, of its HTTP library, of the disk
+    except BaseException as error:  # of the hub's client, of its HTTP library, of the disk
+        if not is_fault(error):
+            raise
         cached = find_folder(repository, revision)
         with suppress(ModelError):
             if cached and weight_files(cached, name):
@@ -240,12 +250,14 @@ def _fetch(repository: str, name: str, revision: str | None, instead: str) -> Pa
         raise explained(error, name, instead) from error
 
 
-def explained(error: Exception, name: str, instead: str = INSTEAD) -> ModelError:
+def explained(error: BaseException, name: str, instead: str = INSTEAD) -> ModelError:
     """Return what an error of the hub's client means, and what to do, in one line."""
     outer = isinstance(error, errors.LocalEntryNotFoundError)
     cause = error.__cause__ if outer and isinstance(error.__cause__, Exception) else error
-    reason = f"fetching it failed ({one_line(cause)}); check connection, disk and HF_TOKEN"
-    known = next((text for kind, text in REASONS.items() if isinstance(cause, kind)), "")
+    by_xet = any(frame.name == BY_XET for frame in extract_tb(error.__traceback__))
+    how, more = (" by Xet", ", set HF_HUB_DISABLE_XET=1") if by_xet else ("", "")
+    reason = f"fetching it{how} failed ({one_line(cause)}); check connection, disk and HF_TOKEN{more}"
+    known = "" if by_xet else next((text for kind, text in REASONS.items() if isinstance(cause, kind)), "")
     if known and not isinstance(cause, errors.OfflineModeIsEnabled):
         return ModelError(f"{name}: {known}")
     return ModelError(f"{name}: {known or reason}, {instead}; the cache is {constants.HF_HUB_CACHE}")
@@ -255,7 +267,9 @@ def fetch_tokenizer(repository: str) -> Path:
     """Return the folder of a hub repository without its weights. Raises: ModelError if it cannot be fetched."""
     try:
         return Path(snapshot_download(repository, allow_patterns=SMALL_FILES, tqdm_class=NoBar))
-    except Exception as error:
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         advice = f"put the weights into a folder as model.safetensors, with a tokenizer.json, or {INSTEAD}"
         raise ModelError(f"the tokenizer of {repository} cannot be fetched ({one_line(error)}); {advice}") from error
 

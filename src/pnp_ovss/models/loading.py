@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import LayerNorm, Module
 
 from pnp_ovss.cores import usable_cores
 from pnp_ovss.errors import ConfigError, InputError, ModelError
@@ -31,6 +32,8 @@ TOKENIZERS = (["tokenizer.json"], ["vocab.txt"], PAIRS)
 EMBEDDINGS = ("word_embeddings", "token_embedding")
 """End of the name of the module that has a vector per token."""
 
+LEAST_EPSILON = 1e-6
+"""Of a LayerNorm in timm's transformers."""
 FARTHEST = 1e6
 """No colour is normalised with numbers beyond this, or closer to 0 than its inverse."""
 
@@ -218,6 +221,16 @@ class Pretrained:
     def _normalised(self, squares: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
         mean, std = (squares.new_tensor(values, dtype=torch.float32)[:, None, None] for values in (self.mean, self.std))
         return squares.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std).contiguous()
+
+
+def raise_epsilon(model: Module) -> None:
+    """Give every LayerNorm the epsilon of timm's transformers, if its own is smaller.
+
+    The configurations of DINO and ViLT on the hub have a default of transformers, 1e-12.
+    """
+    for module in model.modules():
+        if isinstance(module, LayerNorm):
+            module.eps = max(module.eps, LEAST_EPSILON)
 
 
 def _squeezed(image: RGB, side: int) -> UInt8[Tensor, "side side 3"]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pnp_ovss.models.base import VLM, Fused, Indices, Kept, Pixels, States, Tokens, additive, gather_tokens
+from pnp_ovss.models.loading import raise_epsilon
 
 
 class Vilt(VLM):
@@ -27,6 +28,9 @@ class Vilt(VLM):
     def _configure(self, config: Any) -> None:
         self.layers, self.heads = config.num_hidden_layers, config.num_attention_heads
         self.max_tokens = config.max_position_embeddings
+        # All but the words' embeddings, which are BERT's.
+        raise_epsilon(self._model.vilt.encoder)
+        raise_epsilon(self._model.vilt.layernorm)
 
     def _encode_images(self, pixels: Pixels, keep: Indices | None = None) -> list[Tensor]:
         """Return the embeddings of the image's ``[CLS]`` and of the patches, row by row.

@@ -15,6 +15,10 @@ WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
 MOST_WORDS = 3
 """Of a noun where there is no vocabulary: "front of a brick building" gives "brick building"."""
 
+NONSENSE = "araf"
+"""How words begin that blip-caption-large makes up, as "arafed man" or "there is a araffe". Much public code for its
+captions drops them; no source says where they come from."""
+
 _PHRASES = json.loads(Path(__file__).with_name("phrases.json").read_text(encoding="utf-8"))
 STOPS, ADJECTIVES, THINGS_IN_ING = (
     frozenset(" ".join(_PHRASES[kind]).split()) for kind in ("stops", "adjectives", "things in -ing")
@@ -91,7 +95,7 @@ def _open(words: list[str]) -> tuple[str, ...]:
         is_verb = word.endswith("ing") and word not in THINGS_IN_ING
         if word in STOPS or is_verb or word.isdigit():
             phrases.append([])
-        elif word not in ADJECTIVES:
+        elif word not in ADJECTIVES and not word.startswith(NONSENSE):
             phrases[-1].append(word)
     named = [[*phrase[:-1], singular(phrase[-1])][-MOST_WORDS:] for phrase in phrases if phrase]
     return tuple({fold(name): name for name in map(" ".join, named)}.values())
