@@ -342,10 +342,10 @@ def sam2(folder: Path, form: str) -> None:
     (folder / "sam2.1_hiera_tiny.pt").write_bytes(b"of no use here")
 
 
-def metaclip(folder: Path) -> None:
+def metaclip(folder: Path, other: str) -> None:
     """Write a MetaCLIP, beside whose weights is a file of another layout."""
     clip(folder, form="bin", whole=False, twice=False)
-    (folder / "metaclip_b16_fullcc2.5b.bin").write_bytes(b"of no use here")
+    (folder / other).write_bytes(b"of no use here")
 
 
 MLM = {"mlm_score.decoder.bias": torch.zeros(3), "mlm_score.transform.dense.weight": torch.zeros(2, 2)}
@@ -368,7 +368,8 @@ PUBLISHED: dict[str, Callable[[Path], None]] = {
     "clip-base": partial(clip, form="bin", whole=True, twice=True),
     "clip-large": partial(clip, form="bin safe", whole=False, twice=False),
     "clip-large-336": partial(clip, form="bin", whole=True, twice=False),
-    "metaclip-base": metaclip,
+    "metaclip-base": partial(metaclip, other="metaclip_b16_fullcc2.5b.bin"),
+    "metaclip-large": partial(metaclip, other="metaclip_l14_fullcc2.5b.bin"),
     "dino-base": partial(dino, form="bin", patch=8),
     "dino-base-16": partial(dino, form="bin safe", patch=16),
     "dinov2-base": partial(dinov2, form="bin safe"),
