@@ -31,13 +31,14 @@ def test_the_blocks_make_up_the_image_tower(clip):
 
 def test_what_the_blocks_add_up_is_float32_in_any_dtype():
     exact, half = (load_clip("mini-clip", "cpu", dtype) for dtype in ("float32", "bfloat16"))
-    pixels = exact.prepare(draw(1, 0, 64).image)[None]
+    pixels = torch.stack([exact.prepare(draw(1, index, 64).image) for index in range(4)])
     expected, tokens = (clip.run(clip.embed(pixels), 0, clip.blocks) for clip in (exact, half))
     assert half.qkv(0, tokens)[0].dtype == torch.bfloat16
     assert tokens.dtype == torch.float32
     with torch.no_grad():
         whole = half._model.vision_model(pixel_values=pixels.bfloat16()).last_hidden_state
-    assert error(tokens, expected.numpy()) < 0.9 * error(whole.float(), expected.numpy())
+    # The mean over all values: the largest difference is one value's rounding, which CPUs do in their own ways.
+    assert (tokens - expected).square().mean().sqrt() < 0.9 * (whole - expected).square().mean().sqrt()
 
 
 def test_what_does_not_fill_a_patch_is_left_out(clip):
