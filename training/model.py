@@ -1,8 +1,8 @@
 """What training asks of a model, and the small BLIP: `encode_image` (image tower) and `match` (text with image).
 
 The forward pass runs over the modules of the Hugging Face model but is written out here, for three reasons: the image
-tower may leave out patch tokens, the texts of an image share its keys and values, and plain bfloat16 matrix products
-are the fastest attention there is on a CPU. With nothing left out it equals the model's own forward.
+tower may leave out patch tokens, the texts of an image share its keys and values, and plain matrix products are
+the fastest attention to train on a CPU. With nothing left out it equals the model's own forward.
 """
 
 from collections.abc import Callable

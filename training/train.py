@@ -1,7 +1,7 @@
 """Trains one mini checkpoint: `python -m training.train --name mini-blip`.
 
-A run that was stopped goes on where its last checkpoint was; `--fresh` starts again. On a GPU that is reached through
-CUDA two runs are the same to the bit.
+A run that was stopped goes on where its last checkpoint was; `--fresh` starts again. Two runs on a CPU, or on a GPU
+that is reached through CUDA, are the same to the bit.
 """
 
 import argparse
@@ -23,7 +23,6 @@ from tqdm import tqdm
 from transformers import BertTokenizer
 
 from pnp_ovss.cores import usable_cores
-from pnp_ovss.models.loading import has_bfloat16
 from training.ahead import batches, whole_batch
 from training.batches import Batch, make_batch
 from training.config import TUNE_SEED, TrainConfig
@@ -43,8 +42,7 @@ class Trainer:
     """Model, optimiser and the running mean of the weights; everything a resumed run needs.
 
     ``zoo`` is the folder of finished checkpoints, one of which may lend its image tower. On a CPU each shard has a
-    thread of its own; a GPU takes all of them at once, made by ``workers`` processes (0: by this one). ``dtype`` is
-    "float32", or "auto": mixed with bfloat16 where the device computes with it.
+    thread of its own; a GPU takes all of them at once, made by ``workers`` processes (0: by this one).
     """
 
     def __init__(
@@ -55,9 +53,8 @@ class Trainer:
         zoo: Path = CHECKPOINTS,
         device: torch.device = CPU,
         workers: int = 0,
-        dtype: str = "auto",
     ) -> None:
-        self.config, self.scenes, self.folder, self.dtype = config, scenes, folder, dtype
+        self.config, self.scenes, self.folder = config, scenes, folder
         self.device, self.workers = device, workers
         self.recipe = RECIPES[config.name]
         with torch.random.fork_rng():
@@ -127,8 +124,8 @@ class Trainer:
         return self._gradients(make_batch(self.scenes, self.tokenizer, self.config, self.step, shard))
 
     def _gradients(self, batch: Batch) -> tuple[Gradients, Log]:
-        able = self.device.type != "cpu" or has_bfloat16()  # else a step in bfloat16 takes ten times as long
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=able and self.dtype == "auto"):
+        gpu = self.device.type != "cpu"  # on a CPU with bfloat16 two equal runs differ from the first step on
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=gpu):
             loss, log = self.recipe.loss(self.model, batch, self.config, self.step)
         return list(torch.autograd.grad(loss, self.parameters, allow_unused=True)), log
 
@@ -236,9 +233,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of checkpoints and the log")
     parser.add_argument("--out", type=Path, default=CHECKPOINTS, help="folder the finished checkpoint goes to")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU if there is one")
-    parser.add_argument(
-        "--dtype", choices=("auto", "float32"), default="auto", help="auto: bfloat16 where it is faster"
-    )
     parser.add_argument("--fresh", action="store_true", help="start again even if there is a run to go on with")
     given = parser.parse_args(arguments)
 
@@ -254,7 +248,7 @@ def main(arguments: list[str] | None = None) -> None:
     scenes = open_scenes(given.runs / f"scenes-{config.seed}", config.seed, config.scenes, config.image_size)
     config = replace(config, steps=given.steps or config.steps)
     workers = min(WORKERS, usable_cores() - 1) if device.type == "cuda" and usable_cores() > 2 else 0
-    trainer = Trainer(config, scenes, folder, given.out, device, workers, given.dtype)
+    trainer = Trainer(config, scenes, folder, given.out, device, workers)
     if (folder / "last.pt").exists() and not given.fresh:
         trainer.load()
     else:
