@@ -89,7 +89,8 @@ def test_cells_are_checked_run_and_compared_and_not_run_again(desk, capsys, monk
     monkeypatch.setattr(command, "FIRST", 1)
     assert reproduce("table3", *TWO) == 0
     said = capsys.readouterr().out
-    assert re.search(r"pnp-blip-336/voc +2 +\d+\.\d\d +0\.0\n", said)
+    [seconds, minutes] = re.findall(r"pnp-blip-336/voc +2 +(\d+\.\d\d) +(\d+\.\d)\n", said)[0]
+    assert float(minutes) == pytest.approx(2 * float(seconds) / 60, abs=0.06)
     assert re.search(r"about \d+ minutes with 1 model at a time\n", said)
     assert "ok: data voc21: 2 images in data" in said
     assert "0 of 2 cells are done before, 2 are to do" in said
